@@ -1,0 +1,26 @@
+//! Counters, kept per CPU and added up by user space.
+
+/// What a service or a backend has carried.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets sent on to a real server.
+    pub packets: u64,
+    /// Their bytes from the IP header on, as IPVS counts them.
+    pub bytes: u64,
+    /// New connections scheduled (TCP), new flows recorded (UDP).
+    pub connections: u64,
+    /// FIN and RST packets seen from clients: what active connections are estimated from where no flow is recorded.
+    pub endings: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 32 && align_of::<Traffic>() == 8);
+
+impl core::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.connections += other.connections;
+        self.endings += other.endings;
+    }
+}

@@ -1,0 +1,40 @@
+//! What the kernel program and user space share: map keys and values, hashes, drop reasons, names and sizes of maps.
+//!
+//! Everything here is `no_std`, has a fixed layout (`repr(C)`, explicit padding, no `bool` or Rust `enum` inside a map
+//! value) and says its byte order once, beside the field. Sizes and alignments are asserted next to each type: a change
+//! that moves a byte must also raise [`maps::ABI`].
+#![no_std]
+
+pub mod backend;
+pub mod counters;
+pub mod drops;
+pub mod flow;
+pub mod hash;
+pub mod maps;
+pub mod nic;
+pub mod service;
+pub mod slot;
+pub mod trace;
+
+/// Marks map types as plain data for aya. Only types without padding bytes the compiler may leave unset belong here.
+#[cfg(feature = "user")]
+macro_rules! plain_data {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: repr(C), Copy, 'static, explicit padding, valid for every bit pattern.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+#[cfg(feature = "user")]
+plain_data!(
+    backend::Backend,
+    counters::Traffic,
+    flow::Bucket,
+    maps::Meta,
+    nic::Nic,
+    service::Service,
+    service::ServiceKey,
+    trace::TraceFilter,
+);

@@ -1,0 +1,21 @@
+//! lbx: layer-4 load balancing by direct server return on XDP.
+//!
+//! A tour, in the order a configuration file takes:
+//!
+//! - [`config`]: `lb.yaml` as written, with the place of every value, validated into
+//! - [`desired`]: the state the operator wants, defaults resolved;
+//! - [`schedule`]: the maglev table and the weighted ring, pure functions of real servers and weights;
+//! - [`tables`]: what is loaded, and the one pure function that plans the way from there to the desired state;
+//! - [`dataplane`]: the kernel program, its maps, pins and links: the only code that touches BPF;
+//! - [`net`]: NICs, routes, neighbours, addresses and ARP over netlink and packet sockets;
+//! - [`director`]: the daemon: one loop that feeds all of the above;
+//! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
+//! - [`realserver`]: the other end: VIP on lo, host route, ARP sysctls;
+//! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
+
+pub mod cli;
+pub mod config;
+pub mod desired;
+pub mod exit;
+pub mod net;
+pub mod realserver;

@@ -1,0 +1,1 @@
+//! NICs, routes, neighbours, addresses and ARP over netlink and packet sockets.

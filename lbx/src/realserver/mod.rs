@@ -1,0 +1,1 @@
+//! The other end: VIP on lo, host route, ARP sysctls.
