@@ -19,3 +19,5 @@ pub mod desired;
 pub mod exit;
 pub mod net;
 pub mod realserver;
+pub mod schedule;
+pub mod tables;
