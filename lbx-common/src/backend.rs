@@ -42,6 +42,20 @@ impl Backend {
         weight: 0,
         pad: [0; 5],
     };
+
+    /// Its words, in the order of memory.
+    #[must_use]
+    pub const fn words(&self) -> [u64; 8] {
+        // SAFETY: both are 64 bytes of plain data, and Backend has no padding.
+        unsafe { core::mem::transmute(*self) }
+    }
+
+    /// The backend of its words.
+    #[must_use]
+    pub const fn from_words(words: [u64; 8]) -> Self {
+        // SAFETY: valid for every bit pattern; transmuting by value needs no alignment.
+        unsafe { core::mem::transmute(words) }
+    }
 }
 
 /// The first word of a backend, read and written whole.

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dataplane;
 pub mod desired;
 pub mod exit;
 pub mod net;
