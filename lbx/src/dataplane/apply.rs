@@ -6,7 +6,7 @@ use aya::maps::MapError;
 use lbx_common::{
     backend::Backend,
     counters::Traffic,
-    maps::{self, MAX_NICS},
+    maps,
     nic::{Nic, SERVERS},
     slot::Slot,
     trace::TraceFilter,
@@ -88,7 +88,6 @@ impl Dataplane {
     /// # Errors
     /// There are more NICs than the map holds, or the NIC is gone.
     pub fn set_nic(&mut self, ifindex: u32, nic: Nic) -> Result<(), DataplaneError> {
-        debug_assert!(MAX_NICS > 0);
         self.maps.nics.insert(ifindex, nic, 0).map_err(failed(maps::NICS))?;
         if nic.roles & SERVERS == 0 {
             return Ok(());
