@@ -10,7 +10,7 @@ use rtnetlink::{
 };
 use tokio::sync::mpsc;
 
-use super::{Address, Link, Neighbour, NetError, TableRoute};
+use super::{Address, Link, Neighbour, NetError, TableRoute, is_errno};
 
 /// How many events may wait for their reader. Beyond that they wait in the socket, and when that is full the kernel
 /// drops them and says so: memory stays bounded, and the reader gets an [`Event::Overrun`].
@@ -121,7 +121,8 @@ async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<Event>) -> io::Resul
         };
         match received {
             Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+            Err(error) if is_errno(&error, libc::ENOBUFS) => {
+                discard_waiting(socket, &mut datagram)?;
                 if sender.send(Event::Overrun).await.is_err() {
                     return Ok(());
                 }
@@ -133,6 +134,20 @@ async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<Event>) -> io::Resul
             if sender.send(event).await.is_err() {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Empties a socket that has lost events. Those still in it are older than what the owner reads upon the
+/// [`Event::Overrun`], and without the lost ones behind them they would bring an old state back for good.
+fn discard_waiting(socket: &TokioSocket, datagram: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        datagram.clear();
+        match socket.socket_ref().recv(datagram, 0) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if is_errno(&error, libc::ENOBUFS) => {}
+            Err(error) => return Err(error),
         }
     }
 }
