@@ -2,7 +2,7 @@
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage},
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
 };
 
 use super::{Net, NetError, is_errno};
@@ -23,6 +23,34 @@ pub struct Link {
     pub up: bool,
     /// The largest packet in bytes, without the link-layer header.
     pub mtu: u32,
+    /// The XDP program attached to it.
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Xdp {
+    /// The driver runs it (native); otherwise the kernel does (generic).
+    pub native: bool,
+    /// Its id, as bpftool shows it.
+    pub program: u32,
+}
+
+impl Xdp {
+    /// Reads what a link message says of XDP; `None` where no program is attached.
+    fn from_attributes(attributes: &[LinkXdp]) -> Option<Self> {
+        let mut xdp = Self::default();
+        for attribute in attributes {
+            match attribute {
+                LinkXdp::Attached(attached) => {
+                    xdp.native = matches!(attached, XdpAttached::Driver | XdpAttached::Hardware);
+                }
+                LinkXdp::ProgId(program) => xdp.program = *program,
+                _ => {}
+            }
+        }
+        (xdp.program != 0).then_some(xdp)
+    }
 }
 
 impl Link {
@@ -38,12 +66,14 @@ impl Link {
             mac: [0; 6],
             up: header.flags.contains(LinkFlags::Up),
             mtu: 0,
+            xdp: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Xdp(attributes) => link.xdp = Xdp::from_attributes(attributes),
                 _ => {}
             }
         }
@@ -135,6 +165,7 @@ mod tests {
             LinkAttribute::IfName("eth0".into()),
             LinkAttribute::Mtu(1500),
             LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+            LinkAttribute::Xdp(vec![LinkXdp::Attached(XdpAttached::Driver), LinkXdp::ProgId(9)]),
         ]));
         let expected = Link {
             index: 7,
@@ -142,8 +173,20 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             up: true,
             mtu: 1500,
+            xdp: Some(Xdp {
+                native: true,
+                program: 9,
+            }),
         };
         assert_eq!(read, Some(expected));
+    }
+
+    #[test]
+    fn no_program_is_none() {
+        let read = Link::from_message(&message(vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(
+            XdpAttached::None,
+        )])]));
+        assert_eq!(read.and_then(|link| link.xdp), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
     arp::ArpSocket,
-    link::Link,
+    link::{Link, Xdp},
     neighbour::Neighbour,
     route::{ROUTE_PROTOCOL, Route, TableRoute},
     watch::{Event, watch},
