@@ -11,8 +11,11 @@ use super::{
     node::{Node, Value},
 };
 
-/// Longest key that a path shows as it is; longer ones are cut.
+/// Longest key in bytes that a path shows as it is; longer ones are quoted and cut.
 const MAX_PLAIN_KEY: usize = 64;
+
+/// What to do about an empty value that nothing needs.
+const FILL_OR_OMIT: &str = "give it a value or leave it out";
 
 /// A value of the file and its path.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ impl<'a> Field<'a> {
         self.fault(format!("{} is not {what}: {expected}", self.value()))
     }
 
-    /// The items of a list.
+    /// The items of a list, none of them empty; `expected` says of what, beginning with a verb.
     pub(super) fn items(&self, expected: &str) -> Result<Vec<Self>, Fault> {
         let Value::List(items) = self.value() else {
             return Err(self.is_not("a list", expected));
@@ -62,7 +65,7 @@ impl<'a> Field<'a> {
             .iter()
             .enumerate()
             .map(item)
-            .map(|item| item.filled(expected))
+            .map(|item| item.filled(FILL_OR_OMIT))
             .collect()
     }
 
@@ -105,7 +108,9 @@ impl<'a> Field<'a> {
     fn path_of_key(&self, key: &Value) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         match key {
-            Value::Text(text) if text.len() <= MAX_PLAIN_KEY && text.chars().all(plain) => join(&self.path, text),
+            Value::Text(text) if (1..=MAX_PLAIN_KEY).contains(&text.len()) && text.chars().all(plain) => {
+                join(&self.path, text)
+            }
             Value::Text(_) => join(&self.path, &key.to_string()),
             _ => self.path.clone(),
         }
@@ -139,9 +144,7 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// A field that may be left out.
     pub(super) fn optional(&self, name: &str) -> Result<Option<Field<'a>>, Fault> {
-        self.get(name)
-            .map(|field| field.filled("give it a value or leave it out"))
-            .transpose()
+        self.get(name).map(|field| field.filled(FILL_OR_OMIT)).transpose()
     }
 
     /// A field that must be there; `expected` says what for, beginning with a verb.

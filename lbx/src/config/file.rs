@@ -54,7 +54,7 @@ fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
     if !matches!(field.value(), Value::List(_)) {
         return Ok(vec![value::interface(field)?]);
     }
-    let items = counted(field, "name a NIC", "interfaces", MAX_NICS as usize)?;
+    let items = counted(field, "use a list of names", "interfaces", MAX_NICS as usize)?;
     if items.is_empty() {
         return Err(field.fault("the list is empty: name at least one NIC"));
     }
@@ -103,7 +103,7 @@ struct Written<'a> {
 }
 
 fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
-    let items = counted(field, "give a service", "services", MAX_SERVICES as usize - 1)?;
+    let items = counted(field, "use a list of services", "services", MAX_SERVICES as usize - 1)?;
     if items.is_empty() {
         return Err(field.fault("no services: give at least one, so that a file cut short never takes all down"));
     }
@@ -161,7 +161,7 @@ fn service<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
 
 /// The real servers of one service and the fields of their addresses.
 fn real_servers<'a>(field: &Field<'a>) -> Result<(Vec<RealServer>, Vec<Field<'a>>), Fault> {
-    let items = counted(field, "give a real server", "real servers", MAX_REAL_SERVERS)?;
+    let items = counted(field, "use a list of real servers", "real servers", MAX_REAL_SERVERS)?;
     if items.is_empty() {
         return Err(field.fault("no real servers: to drain one, keep it with weight 0"));
     }

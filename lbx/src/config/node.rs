@@ -9,7 +9,10 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_yaml::{Spanned, options::DuplicateKeyPolicy, options::NonFiniteFloatPolicy};
+use serde_yaml::{
+    Error, MessageFormatter, Spanned, UserMessageFormatter,
+    options::{DuplicateKeyPolicy, NonFiniteFloatPolicy},
+};
 
 use super::error::{Fault, Place};
 
@@ -90,10 +93,15 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
 }
 
 /// What the parser says, without the place, which goes in front.
-fn describe(error: &serde_yaml::Error) -> String {
-    use serde_yaml::MessageFormatter;
-    let message = serde_yaml::UserMessageFormatter.format_message(error);
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+fn describe(error: &Error) -> String {
+    match error {
+        Error::UnknownAnchor { .. } => "the alias has no anchor above it".to_owned(),
+        Error::MultipleDocuments { .. } => "a second document begins here, and one is all there may be".to_owned(),
+        error => {
+            let message = UserMessageFormatter.format_message(error);
+            message.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -130,12 +130,17 @@ fn name(field: &Field<'_>, what: &str, max: usize, without: &str, bad: fn(char) 
 pub(super) fn choice<T: for<'de> Deserialize<'de>>(field: &Field<'_>, what: &str) -> Result<T, Fault> {
     let name = match field.value() {
         Value::Text(text) => text,
-        // No name at all, but the refusal lists the known ones.
+        // No name has no characters, so that the refusal lists the known ones.
         _ => "",
     };
     let deserializer: StrDeserializer<'_, Unknown> = name.into_deserializer();
-    T::deserialize(deserializer)
-        .map_err(|Unknown(known)| field.fault(format!("unknown {what} {}: use {}", field.value(), or_list(known))))
+    T::deserialize(deserializer).map_err(|Unknown(known)| {
+        let expected = format!("use {}", or_list(known));
+        match field.value() {
+            Value::Text(_) => field.fault(format!("unknown {what} {}: {expected}", field.value())),
+            _ => field.is_not(format_args!("a {what}"), expected),
+        }
+    })
 }
 
 /// The names that would have been right.
