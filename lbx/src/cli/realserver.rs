@@ -28,8 +28,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Puts each VIP on lo with a host route, after ARP has been made quiet about it (arp_ignore=1, arp_announce=2). Then it \
-stays and mends what another tool takes away. SIGINT and SIGTERM end it and leave everything in place, so that stopping \
-it cuts no connection; --undo restores what it found.")]
+stays and mends what another tool takes away. SIGINT and SIGTERM end it and leave everything in place, so that \
+stopping it cuts no connection; --undo restores what it found.")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

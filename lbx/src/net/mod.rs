@@ -4,7 +4,7 @@
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: where an address leads, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
-//! - [`watch`]: what changes, as it changes;
+//! - [`mod@watch`]: what changes, as it changes;
 //! - [`arp`]: ARP requests and announcements as frames;
 //! - [`namespace`]: which network namespace this is.
 //!

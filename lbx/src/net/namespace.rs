@@ -6,8 +6,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::NetError;
 
-/// A number that no other network namespace has until the next boot (SO_NETNS_COOKIE, Linux 5.14), while the inode number
-/// of `/proc/self/ns/net` is given to a new namespace once its own is gone.
+/// A number that no other network namespace has until the next boot (SO_NETNS_COOKIE, Linux 5.14), while the inode
+/// number of `/proc/self/ns/net` is given to a new namespace once its own is gone.
 ///
 /// # Errors
 /// There is no socket to be had, or the kernel is older.

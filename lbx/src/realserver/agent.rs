@@ -71,8 +71,8 @@ impl Agent {
     /// stays then.
     ///
     /// # Errors
-    /// The rules cannot be applied at first, or the network can no longer be watched. What fails later is logged and tried
-    /// again.
+    /// The rules cannot be applied at first, or the network can no longer be watched. What fails later is logged and
+    /// tried again.
     pub async fn keep(mut self, stop: impl Future<Output = ()>) -> Result<(), RealServerError> {
         // Watching starts before the first look, so that no change falls in between.
         let mut events = watch()?;
@@ -259,7 +259,8 @@ pub async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<Vec<Finding>, RealSer
     Ok(evaluate(&observe(net).await?, vips))
 }
 
-/// Whether an event may have broken a rule. A route that is replaced is not said to be gone, only that there is a new one.
+/// Whether an event may have broken a rule. A route that is replaced is not said to be gone, only that there is a new
+/// one.
 fn concerns(event: &Event, vips: &[Ipv4Addr]) -> bool {
     match event {
         Event::Link(_) | Event::LinkGone { .. } | Event::Overrun => true,

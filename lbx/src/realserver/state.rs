@@ -38,8 +38,8 @@ impl State {
         self.sysctls.get(conf)?.get(&key).copied()
     }
 
-    /// Takes a value down as the original one, unless there is one already. What another real server has taken down goes
-    /// before what is there now, which would be that one's doing.
+    /// Takes a value down as the original one, unless there is one already. What another real server has taken down
+    /// goes before what is there now, which would be that one's doing.
     pub fn remember(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
         let earlier = others.iter().find_map(|other| other.original(conf, key));
         let values = self.sysctls.entry(conf.to_owned()).or_default();
@@ -52,7 +52,8 @@ impl State {
         self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
     }
 
-    /// All values to restore when the last real server of this host goes: its own, and those that earlier ones left to it.
+    /// All values to restore when the last real server of this host goes: its own, and those that earlier ones left to
+    /// it.
     #[must_use]
     pub fn originals(&self, others: &[Self]) -> Vec<Setting> {
         let mut merged = self.clone();
@@ -93,7 +94,8 @@ impl Store {
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let path = directory.join(format!("realserver-{name}.json"));
         let lock = path.with_extension("lock");
-        // The lock is a file of its own, since the state file is replaced, and it stays: another process may wait for it.
+        // The lock is a file of its own, since the state file is replaced, and it stays: another process may wait for
+        // it.
         let file = File::create(&lock).map_err(failed("create", &lock))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
             Errno::EWOULDBLOCK => RealServerError::Running { name: name.to_owned() },
