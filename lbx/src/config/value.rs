@@ -85,7 +85,7 @@ pub(super) fn address(field: &Field<'_>, role: &str) -> Result<Ipv4Addr, Fault> 
 }
 
 /// Why an address belongs to no single host (RFC 1122 section 3.2.1.3, RFC 1112 section 4).
-fn reserved(address: Ipv4Addr) -> Option<&'static str> {
+pub(crate) fn reserved(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("in 0.0.0.0/8, which means this network"),
         [127, ..] => Some("a loopback address"),

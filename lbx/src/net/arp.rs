@@ -28,8 +28,8 @@ pub fn request(sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_ip: Ipv4Addr) ->
     frame
 }
 
-/// Tells the whole segment that `ip` is at `mac`: an ARP announcement (RFC 5227 §2.3), a request whose sender and target
-/// are the same address. Neighbours that have an entry for it take the new MAC.
+/// Tells the whole segment that `ip` is at `mac`: an ARP announcement (RFC 5227 §2.3), a request whose sender and
+/// target are the same address. Neighbours that have an entry for it take the new MAC.
 #[must_use]
 pub fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; FRAME_LEN] {
     request(mac, ip, ip)

@@ -4,14 +4,16 @@
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: where an address leads, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
-//! - [`watch`]: what changes, as it changes;
-//! - [`arp`]: ARP requests and announcements as frames.
+//! - [`mod@watch`]: what changes, as it changes;
+//! - [`arp`]: ARP requests and announcements as frames;
+//! - [`namespace`]: which network namespace this is.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
 
 pub mod address;
 pub mod arp;
 pub mod link;
+pub mod namespace;
 pub mod neighbour;
 pub mod route;
 pub mod watch;
@@ -26,6 +28,7 @@ pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
     arp::ArpSocket,
     link::{Link, Xdp},
+    namespace::namespace_cookie,
     neighbour::Neighbour,
     route::{ROUTE_PROTOCOL, Route, TableRoute},
     watch::{Event, watch},
@@ -42,9 +45,9 @@ const DUMP_ATTEMPTS: u32 = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// A socket cannot be had.
-    #[error("cannot open a {kind} socket (packet sockets need CAP_NET_RAW)")]
+    #[error("cannot open a {kind} socket")]
     Socket {
-        /// Netlink or packet.
+        /// Netlink, packet or UDP; packet sockets need CAP_NET_RAW.
         kind: &'static str,
         /// The system's reason.
         source: io::Error,

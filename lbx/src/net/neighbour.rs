@@ -74,8 +74,8 @@ impl Net {
             .collect())
     }
 
-    /// Makes the kernel use an address as if it had a packet for it: an unknown one is asked for, a stale one is probed.
-    /// A known MAC stays meanwhile.
+    /// Makes the kernel use an address as if it had a packet for it: an unknown one is asked for, a stale one is
+    /// probed. A known MAC stays meanwhile.
     ///
     /// # Errors
     /// The kernel refuses: the NIC is gone or down, or CAP_NET_ADMIN is missing.
@@ -99,11 +99,14 @@ impl Net {
     }
 }
 
-/// Whether the kernel resolves this entry by ARP on demand. NTF_USE would turn a permanent entry into one without a MAC,
-/// and would take the mark off a managed or externally learned one (__neigh_update and neigh_update_flags in
+/// Whether the kernel resolves this entry by ARP on demand. NTF_USE would turn a permanent entry into one without a
+/// MAC, and would take the mark off a managed or externally learned one (__neigh_update and neigh_update_flags in
 /// net/core/neighbour.c, since Linux 5.16); those who made them keep them fresh.
 fn is_for_the_kernel(entry: &NeighbourMessage) -> bool {
-    let managed = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::ExtFlags(flags) if flags.contains(NeighbourExtFlags::Managed));
+    let managed = |attribute: &NeighbourAttribute| match attribute {
+        NeighbourAttribute::ExtFlags(flags) => flags.contains(NeighbourExtFlags::Managed),
+        _ => false,
+    };
     !matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
         && !entry.header.flags.contains(NeighbourFlags::ExtLearned)
         && !entry.attributes.iter().any(managed)

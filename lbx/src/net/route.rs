@@ -149,12 +149,17 @@ impl Net {
         }
         let mut message = host_route(ifindex, address);
         message.header.scope = RouteScope::Link;
-        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
-            .await
-            .map_err(NetError::refused(format!(
-                "add the route to {address}/32 by the interface with index {ifindex}"
-            )))?;
-        Ok(true)
+        let request = RouteNetlinkMessage::NewRoute(message);
+        match self.change(request, NLM_F_CREATE | NLM_F_EXCL).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                let mut action = format!("add the route to {address}/32 by the interface with index {ifindex}");
+                if is_errno(&error, libc::EEXIST) {
+                    action += &format!(", remove the one by another interface first (ip route show {address})");
+                }
+                Err(NetError::refused(action)(error))
+            }
+        }
     }
 
     /// Removes a host route with our mark; says whether there was one.

@@ -49,7 +49,8 @@ pub enum Event {
     AddressGone(Address),
     /// A route of the main table is new or changed.
     Route(TableRoute),
-    /// A route of the main table is gone. The kernel does not tell of the IPv4 routes that go with a link that goes down.
+    /// A route of the main table is gone. The kernel does not tell of the IPv4 routes that go with a link that goes
+    /// down.
     RouteGone(TableRoute),
     /// Events were lost: read everything anew.
     Overrun,
@@ -75,9 +76,9 @@ impl Event {
     }
 }
 
-/// Follows neighbours, links, IPv4 addresses and IPv4 routes in the calling thread's network namespace from now on: what
-/// is read afterwards by [`super::Net`] is followed without a gap. Ends when the receiver is dropped; a channel that
-/// closes means that the socket has failed.
+/// Follows neighbours, links, IPv4 addresses and IPv4 routes in the calling thread's network namespace from now on:
+/// what is read afterwards by [`super::Net`] is followed without a gap. Ends when the receiver is dropped; a channel
+/// that closes means that the socket has failed.
 ///
 /// # Errors
 /// The socket cannot be opened.
