@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => build_ebpf::task(),
         Task::Build(arguments) => build::task(&arguments),
         Task::Demo(arguments) => demo::task(&arguments),
-        Task::Test(arguments) => test::task(&arguments),
+        Task::Test(arguments) => return test::task(&arguments),
         Task::Lint => lint::task(),
     };
     match outcome {

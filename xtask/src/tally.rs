@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{Read as _, Write},
     ops::AddAssign,
     process::{Command, Stdio},
 };
@@ -21,13 +21,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs a test runner, or cargo with several, and counts while its output streams.
+    /// Runs a test runner, or cargo with several, and counts while its output streams to `out`.
     ///
     /// A runner that fails without reporting a failed test (it crashed, or did not compile) counts as one.
     ///
     /// # Errors
     /// When it cannot be started or its output cannot be passed on.
-    pub fn of(command: &mut Command) -> Result<Self> {
+    pub fn of(command: &mut Command, out: &mut impl Write) -> Result<Self> {
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
@@ -42,7 +42,6 @@ impl Tally {
             if size == 0 {
                 break;
             }
-            let mut out = io::stdout();
             out.write_all(&chunk[..size])?;
             out.flush()?;
             for &byte in &chunk[..size] {
@@ -65,7 +64,7 @@ impl Tally {
 
     /// What one line of a runner adds: nothing, unless it is its summary.
     fn of_line(line: &str) -> Self {
-        let Some((_, summary)) = line.split_once("test result:") else {
+        let Some(summary) = line.strip_prefix("test result:") else {
             return Self::default();
         };
         let words: Vec<&str> = summary.split_whitespace().collect();
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Tally {
-        Tally::of(Command::new("sh").args(["-c", script])).unwrap()
+        Tally::of(Command::new("sh").args(["-c", script]), &mut Vec::new()).unwrap()
     }
 
     #[test]

@@ -56,10 +56,12 @@ pub fn all(missing: &[&Need]) -> Result<()> {
 
 fn plan(missing: &[&Need]) -> Plan {
     let mut plan = Plan::default();
+    let rustup = command::find("rustup").is_some();
     let add = |plan: &mut Plan, need: &Need| match need.source {
         Source::Apt(package) => plan.packages.push(package),
         Source::Crate(name) => plan.crates.push(name),
-        Source::Rustup(component) => plan.components.push(component),
+        Source::Rustup(component, _) if rustup => plan.components.push(component),
+        Source::Rustup(_, package) => plan.packages.push(package),
     };
     for need in missing {
         add(&mut plan, need);
@@ -69,6 +71,8 @@ fn plan(missing: &[&Need]) -> Plan {
             add(&mut plan, need);
         }
     }
+    plan.packages.sort_unstable();
+    plan.packages.dedup();
     plan
 }
 

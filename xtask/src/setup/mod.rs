@@ -83,7 +83,7 @@ fn origin(source: Source) -> String {
     match source {
         Source::Apt(package) => format!("Debian package {package}"),
         Source::Crate(name) => format!("crate {name}"),
-        Source::Rustup(component) => format!("rustup component {component}"),
+        Source::Rustup(component, package) => format!("rustup component {component} or Debian package {package}"),
     }
 }
 

@@ -46,8 +46,8 @@ pub enum Source {
     Apt(&'static str),
     /// A crate, built into target/tools.
     Crate(&'static str),
-    /// A component of rustup's toolchain.
-    Rustup(&'static str),
+    /// A component of rustup's toolchain, or this package of Debian where there is no rustup.
+    Rustup(&'static str, &'static str),
 }
 
 enum Probe {
@@ -128,8 +128,15 @@ pub const NEEDS: &[Need] = &[
     Need::program(Part::Lab, "ping", "iputils-ping"),
     Need::program(Part::Lab, "arping", "iputils-arping"),
     Need::program(Part::Lab, "tcpdump", "tcpdump"),
-    Need::ask(Part::Lint, "clippy", Source::Rustup("clippy"), || cargo_has("clippy")),
-    Need::ask(Part::Lint, "rustfmt", Source::Rustup("rustfmt"), || cargo_has("fmt")),
+    Need::ask(
+        Part::Lint,
+        "clippy",
+        Source::Rustup("clippy", "rust-web-clippy"),
+        || cargo_has("clippy"),
+    ),
+    Need::ask(Part::Lint, "rustfmt", Source::Rustup("rustfmt", "rustfmt-web"), || {
+        cargo_has("fmt")
+    }),
     Need::ask(
         Part::Lint,
         "clippy for BPF",
