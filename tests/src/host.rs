@@ -16,6 +16,7 @@ use crate::{
     mac::Mac,
     netns::{LIMIT, Namespace},
     process::{self, Output, Process},
+    xdp::Mode,
 };
 
 /// A host. Clones are the same host; its namespace goes with the last of them.
@@ -233,12 +234,23 @@ impl Host {
         self.ip(&format!("link set dev {nic} {state}")).map(drop)
     }
 
-    /// The number of the XDP program on a NIC.
+    /// The number of the XDP program on a NIC and how it is attached, if there is one.
     ///
     /// # Errors
     /// There is no such NIC.
-    pub fn xdp_program(&self, nic: &str) -> Result<Option<u64>> {
-        Ok(self.link(nic)?["xdp"]["prog"]["id"].as_u64())
+    pub fn xdp_program(&self, nic: &str) -> Result<Option<(u64, Mode)>> {
+        // As in IFLA_XDP_ATTACHED; `ip` lists attachments in several modes at once only for offloading NICs.
+        let xdp = &self.link(nic)?["xdp"];
+        let mode = match xdp["mode"].as_u64() {
+            Some(1) => Mode::Native,
+            Some(2) => Mode::Generic,
+            Some(other) => anyhow::bail!("{nic} has an XDP program in the unknown mode {other}"),
+            None => return Ok(None),
+        };
+        Ok(Some((
+            xdp["prog"]["id"].as_u64().context("a program without a number")?,
+            mode,
+        )))
     }
 
     /// A kernel setting, by its path under /proc/sys/net (`ipv4/conf/all/arp_ignore`).

@@ -5,6 +5,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::ExitStatus,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -26,11 +27,27 @@ pub const RUN: &str = "/run/lbx";
 /// How long a program of ours may take until it is ready.
 const START: Duration = Duration::from_secs(10);
 
-/// The binary under test: `LBX_BINARY`, or the one that was built last in this workspace.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes a binary the one under test, before anything of it is run.
+///
+/// # Errors
+/// There is no such file, or another was chosen before.
+pub fn choose_binary(path: &Path) -> Result<()> {
+    let path = fs::canonicalize(path).with_context(|| format!("no program {}", path.display()))?;
+    CHOSEN
+        .set(path)
+        .map_err(|_| anyhow::anyhow!("the binary under test is chosen already"))
+}
+
+/// The binary under test: the one chosen, that of `LBX_BINARY`, or the one that was built last in this workspace.
 ///
 /// # Errors
 /// There is none.
 pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = env::var_os("LBX_BINARY") {
         let path = PathBuf::from(path);
         return fs::canonicalize(&path).with_context(|| format!("LBX_BINARY is {}", path.display()));
