@@ -6,6 +6,7 @@
 //!   ([`listing`]);
 //! - [`nginx`], [`servers`], [`clients`], [`load`], [`payload`]: who serves and who asks;
 //! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
+//! - [`packet`]: frames for fixtures, whole and broken;
 //! - [`process`], [`wait`], [`mac`], [`bpffs`]: what all of these need.
 //!
 //! The library needs root to do anything, but its unit tests do not.
@@ -23,6 +24,7 @@ pub mod load;
 pub mod mac;
 pub mod netns;
 pub mod nginx;
+pub mod packet;
 pub mod payload;
 pub mod process;
 pub mod servers;
