@@ -26,7 +26,7 @@ pub const SERVICE_STATS: &str = "SERVICE_STATS";
 pub const BACKEND_STATS: &str = "BACKEND_STATS";
 /// Packets by [`DropReason`](crate::drops::DropReason) (u64), per-CPU array.
 pub const DROPS: &str = "DROPS";
-/// Interface index → [`Nic`](crate::nic::Nic), hash.
+/// [`Nic`](crate::nic::Nic), array, mmapable.
 pub const NICS: &str = "NICS";
 /// Interface index → interface, device map for redirects.
 pub const EGRESS: &str = "EGRESS";
@@ -73,7 +73,7 @@ pub const MAX_BACKENDS: u32 = 1 << 16;
 /// Buckets of four flow records each: a million records, 16 MiB.
 pub const FLOW_BUCKETS: u32 = 1 << 18;
 /// NICs the program may be attached to.
-pub const MAX_NICS: u32 = 64;
+pub const MAX_NICS: u32 = 32;
 
 /// What a daemon must know to adopt the maps.
 #[repr(C)]

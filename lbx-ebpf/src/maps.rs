@@ -47,7 +47,7 @@ static BACKEND_STATS: PerCpuArray<Traffic, { MAX_BACKENDS as usize }> = PerCpuAr
 #[btf_map]
 static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
 #[btf_map]
-static NICS: HashMap<u32, Nic, { MAX_NICS as usize }> = HashMap::new();
+static NICS: Array<[Nic; MAX_NICS as usize], 1, MMAPABLE> = Array::new();
 #[btf_map]
 static EGRESS: DevMapHash<{ MAX_NICS as usize }> = DevMapHash::new();
 #[btf_map]
@@ -147,12 +147,10 @@ pub fn add_drop(reason: u32) {
     }
 }
 
-/// The NIC of an interface index.
+/// The NIC of an interface index. Those of clients come first.
 #[inline(always)]
 pub fn nic(ifindex: u32) -> Option<&'static Nic> {
-    // SAFETY: the daemon replaces the element when a NIC changes; a reader of that instant sees one MAC or the other,
-    // or a mixture that matches no frame.
-    unsafe { NICS.get(ifindex) }
+    NICS.get(0)?.iter().find(|nic| nic.ifindex == ifindex)
 }
 
 /// Tells the kernel to send the frame by another NIC; false if it cannot.

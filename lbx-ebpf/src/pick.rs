@@ -88,11 +88,12 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
     let mut stale = None;
     if let Some(found) = flow::find(&flow) {
         let over = opens && record::ending(found.entry.state);
-        if !over && !found.entry.expired(flow.now, &service.timeouts) {
-            if let Some(choice) = choice(service, found.entry.backend, false, Why::Record) {
-                flow::touch(&found, packet.signal, flow.now);
-                return Some(choice);
-            }
+        if !over
+            && !found.entry.expired(flow.now, &service.timeouts)
+            && let Some(choice) = choice(service, found.entry.backend, false, Why::Record)
+        {
+            flow::touch(&found, packet.signal, flow.now);
+            return Some(choice);
         }
         stale = Some(found);
     }
@@ -110,10 +111,8 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
         // No room for a record: the owner needs none.
         return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
     }
-    if all || slot.current != slot.owner {
-        if usable(service, slot.owner) {
-            remember(&flow, service, slot.owner, packet.signal);
-        }
+    if (all || slot.current != slot.owner) && usable(service, slot.owner) {
+        remember(&flow, service, slot.owner, packet.signal);
     }
     choice(service, slot.owner, false, Why::Owner).or_else(|| fallback(service, slot, false))
 }

@@ -84,6 +84,9 @@ pub enum DataplaneError {
         /// The folder.
         path: String,
     },
+    /// More NICs than the map has entries.
+    #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
+    TooManyNics,
     /// A program operation failed.
     #[error("XDP program")]
     Program(#[from] ProgramError),

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use aya::programs::XdpMode;
-use lbx_common::nic::Nic;
+use lbx_common::nic::{CLIENTS, Nic};
 
 use super::topology::Topology;
 use crate::{
@@ -62,14 +62,15 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
 /// # Errors
 /// There are too many NICs.
 pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
-    topology.nics.iter().try_for_each(|(&ifindex, nic)| {
-        dataplane.set_nic(
+    // Clients' NICs first: the program finds them sooner.
+    let (clients, servers): (Vec<_>, Vec<_>) = topology.nics.iter().partition(|(_, nic)| nic.roles & CLIENTS != 0);
+    clients.into_iter().chain(servers).try_for_each(|(&ifindex, nic)| {
+        dataplane.set_nic(Nic {
+            mac: nic.link.mac,
+            roles: nic.roles,
             ifindex,
-            Nic {
-                mac: nic.link.mac,
-                roles: nic.roles,
-            },
-        )
+            pad: 0,
+        })
     })
 }
 

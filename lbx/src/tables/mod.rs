@@ -12,7 +12,7 @@
 //! - [`age`]: what time brings
 //! - [`adopt`]: the tables of a daemon that died
 //! - [`census`]: flows counted from their records
-//! - [`write`], [`event`]: what a plan consists of
+//! - [`mod@write`], [`event`]: what a plan consists of
 
 pub mod adopt;
 pub mod age;
