@@ -17,7 +17,6 @@ use crate::{
     setup::{self, Part},
     steps::Steps,
     tally::Tally,
-    toolchain::{self, Core},
 };
 
 /// What `test` is told.
@@ -81,12 +80,13 @@ fn ebpf_tests() -> Command {
 /// Builds both programs as the caller, then runs the lab's tests as root.
 fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
     let root = Root::find();
-    if let Err(reason) = &root
-        && (Core::find().is_none() || toolchain::linker().is_none())
-    {
-        return report.skip(&format!(
-            "build and lab: the BPF toolchain is missing, and to install it {reason:#}"
-        ));
+    if let Err(error) = setup::ensure(Part::Build) {
+        let why = format!("build and lab: {error:#}");
+        return if root.is_ok() {
+            report.fail(&why)
+        } else {
+            report.skip(&why)
+        };
     }
     let built = match build::all(steps, false) {
         Ok(built) => built,
@@ -100,7 +100,7 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         Err(reason) => return report.skip(&format!("lab: {reason:#}")),
     };
     if let Err(error) = setup::ensure(Part::Lab) {
-        return report.skip(&format!("lab: {error:#}"));
+        return report.fail(&format!("lab: {error:#}"));
     }
     let runners = steps.run("building the lab", || {
         command::executables(command::cargo().args(["test", "--package", "lbx-tests", "--no-run"]))
@@ -115,6 +115,9 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
             report.count(&runner.name(), &mut lab_tests(root, runner, &built, filters));
         }
     });
+    if !filters.is_empty() && report.tally == Tally::default() {
+        report.fail("no test of the lab has a name like that");
+    }
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
