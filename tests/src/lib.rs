@@ -1,1 +1,32 @@
-//! The lab.
+//! The lab: whole clusters on one machine, of real programs and a real network stack.
+//!
+//! - [`lab`]: hosts ([`host`]) in network namespaces ([`netns`]), joined by bridges; what a killed run left is swept
+//!   ([`leftovers`]);
+//! - [`lbx`](mod@lbx): the program under test as director and as a real server's agent, its file ([`cluster`]) and its listing
+//!   ([`listing`]);
+//! - [`nginx`], [`servers`], [`clients`], [`load`], [`payload`]: who serves and who asks;
+//! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
+//! - [`packet`]: frames for fixtures, whole and broken;
+//! - [`process`], [`wait`], [`mac`], [`bpffs`]: what all of these need.
+//!
+//! The library needs root to do anything, but its unit tests do not.
+
+pub mod bpffs;
+pub mod by_hand;
+pub mod clients;
+pub mod cluster;
+pub mod host;
+pub mod lab;
+pub mod lbx;
+pub mod leftovers;
+pub mod listing;
+pub mod load;
+pub mod mac;
+pub mod netns;
+pub mod nginx;
+pub mod packet;
+pub mod payload;
+pub mod process;
+pub mod servers;
+pub mod wait;
+pub mod xdp;

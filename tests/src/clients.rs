@@ -1,0 +1,171 @@
+//! What clients do: connect from a port of their choice, ask for a page, send a datagram, and see who answers.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::host::Host;
+
+/// How long a client waits for anything.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many connections [`who_answers`] has open at a time.
+const AT_A_TIME: usize = 4;
+
+/// A connection to a [`TcpServer`](crate::servers::TcpServer).
+#[derive(Debug)]
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    server: String,
+}
+
+impl Connection {
+    /// Connects from a given port (0: any) and reads who answers. Call it inside the client's namespace.
+    ///
+    /// # Errors
+    /// The port is taken, or nobody answers within five seconds.
+    pub fn open(source_port: u16, target: SocketAddrV4) -> Result<Self> {
+        Self::open_within(PATIENCE, source_port, target)
+    }
+
+    /// Like [`Connection::open`], with another patience.
+    ///
+    /// # Errors
+    /// The port is taken, or nobody answers in time.
+    pub fn open_within(patience: Duration, source_port: u16, target: SocketAddrV4) -> Result<Self> {
+        let connect = || -> std::io::Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, source_port).into())?;
+            socket.connect_timeout(&target.into(), patience)?;
+            socket.set_read_timeout(Some(patience))?;
+            Ok(socket.into())
+        };
+        let stream = connect().with_context(|| format!("no connection from port {source_port} to {target}"))?;
+        let mut stream = BufReader::new(stream);
+        let mut server = String::new();
+        stream
+            .read_line(&mut server)
+            .with_context(|| format!("{target} does not say who it is"))?;
+        ensure!(
+            server.ends_with('\n'),
+            "{target} closed the connection instead of saying who it is"
+        );
+        let server = server.trim_end().to_owned();
+        Ok(Self { stream, server })
+    }
+
+    /// Who answered.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Sends a line and checks that it comes back.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn echo(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stream.get_mut(), "{line}").context("cannot send")?;
+        let mut back = String::new();
+        self.stream.read_line(&mut back).context("nothing comes back")?;
+        ensure!(back.trim_end() == line, "sent {line:?}, got {back:?}");
+        Ok(())
+    }
+
+    /// Closes it by RST, so that its port is free at once.
+    ///
+    /// # Errors
+    /// The socket refuses.
+    pub fn reset(self) -> Result<()> {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        Ok(socket.set_linger(Some(Duration::ZERO))?)
+    }
+}
+
+/// Connects once from each of the ports and says who answered which.
+///
+/// # Errors
+/// A connection fails.
+pub fn who_answers(client: &Host, target: SocketAddrV4, ports: &[u16]) -> Result<BTreeMap<u16, String>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(u16, String)>> {
+        let mut answers = Vec::new();
+        while let Some(port) = ports.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let connection = Connection::open(*port, target)?;
+            answers.push((*port, connection.server().to_owned()));
+            connection.reset()?;
+        }
+        Ok(answers)
+    };
+    let answers = client.enter(|| {
+        // Threads inherit the namespace of the one that starts them.
+        thread::scope(|scope| {
+            let workers = [(); AT_A_TIME].map(|()| scope.spawn(work));
+            workers.map(|worker| worker.join().expect("the worker does not panic"))
+        })
+    })?;
+    let answers: Result<Vec<_>> = answers.into_iter().collect();
+    Ok(answers?.into_iter().flatten().collect())
+}
+
+/// How often each server occurs.
+#[must_use]
+pub fn tally<'a>(servers: impl IntoIterator<Item = &'a String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for server in servers {
+        *counts.entry(server.clone()).or_default() += 1;
+    }
+    counts
+}
+
+/// The body of the page at `/` by one HTTP request on a connection of its own. Call it inside the client's namespace.
+///
+/// # Errors
+/// No whole page with status 200 within five seconds.
+pub fn get(target: SocketAddrV4) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&target.into(), PATIENCE).context("no connection")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        target.ip()
+    )
+    .context("cannot send")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("no answer")?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "answer {answer:?}");
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .with_context(|| format!("answer {answer:?}"))?;
+    ensure!(body.ends_with('\n'), "half a page: {answer:?}");
+    Ok(body.trim_end().to_owned())
+}
+
+/// Sends a datagram from a given port (0: any) and gives the name before the echo. Call it inside the client's namespace.
+///
+/// # Errors
+/// No answer within five seconds, or another than the echo.
+pub fn ask_by_datagram(source_port: u16, target: SocketAddrV4, text: &str) -> Result<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, source_port))?;
+    // Connected: only answers from the target count, so one from a RIP is none.
+    socket.connect(target)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(text.as_bytes())?;
+    let mut buffer = [0; 2048];
+    let length = socket
+        .recv(&mut buffer)
+        .with_context(|| format!("no answer from {target}"))?;
+    let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    let (server, echo) = answer.split_once(' ').with_context(|| format!("answer {answer:?}"))?;
+    ensure!(echo == text, "sent {text:?}, got {answer:?}");
+    Ok(server.to_owned())
+}

@@ -1,0 +1,282 @@
+//! The lab: hosts in network namespaces, joined by bridges.
+//!
+//! ```text
+//! client 192.168.1.10 ─┐
+//! director 192.168.1.2 ┼─ segment 1 (a bridge in a namespace of its own) ─ rs1 192.168.1.185, rs2 192.168.1.190, …
+//! ```
+//!
+//! A host with an address in 192.168.2.0/24 has a NIC on segment 2, and so on. Many labs may run side by side: all names
+//! carry the process id of the run and a number.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::Ipv4Addr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use nix::unistd::Uid;
+
+use crate::{
+    bpffs,
+    host::Host,
+    leftovers,
+    mac::Mac,
+    netns::Namespace,
+    xdp::{self, Mode},
+};
+
+/// What clients connect to.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
+/// The client's address.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 10);
+/// The director's own address.
+pub const DIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+
+/// The address of the n-th real server, from 1: 192.168.1.185, 192.168.1.190, ….
+#[must_use]
+pub const fn rip(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 1, 180 + 5 * number)
+}
+
+/// A lab to be built.
+#[derive(Debug, Default)]
+pub struct Builder {
+    hosts: Vec<(String, Vec<Ipv4Addr>)>,
+}
+
+impl Builder {
+    /// Adds a host with a NIC (eth0, eth1, …) for every address. The third octet says on which segment the NIC is.
+    #[must_use]
+    pub fn host(mut self, name: &str, addresses: &[Ipv4Addr]) -> Self {
+        self.hosts.push((name.to_owned(), addresses.to_owned()));
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    /// We are not root, or iproute2 or ethtool is missing.
+    pub fn build(self) -> Result<Lab> {
+        anyhow::ensure!(
+            Uid::effective().is_root(),
+            "the lab makes network namespaces: run it as root"
+        );
+        leftovers::sweep_once();
+        bpffs::mount_if_missing()?;
+        let mut lab = Lab::empty()?;
+        for (name, addresses) in &self.hosts {
+            lab.add_host(name, addresses)?;
+        }
+        Ok(lab)
+    }
+}
+
+/// Hosts on their segments. Everything is gone when the lab goes, after a panic too.
+#[derive(Debug)]
+pub struct Lab {
+    id: String,
+    hosts: Vec<Host>,
+    /// XDP programs on ports of the bridges; detached when closed.
+    programs: Vec<OwnedFd>,
+    segments: BTreeSet<u8>,
+    bridges: Namespace,
+    directory: Directory,
+}
+
+impl Lab {
+    /// The standard lab: client, director, rs1 and rs2.
+    ///
+    /// # Errors
+    /// See [`Builder::build`].
+    pub fn new() -> Result<Self> {
+        Self::with_real_servers(2)
+    }
+
+    /// The standard lab with this many real servers.
+    ///
+    /// # Errors
+    /// See [`Builder::build`].
+    pub fn with_real_servers(count: u8) -> Result<Self> {
+        let base = Self::builder().host("client", &[CLIENT]).host("director", &[DIP]);
+        let add = |builder: Builder, number| builder.host(&format!("rs{number}"), &[rip(number)]);
+        (1..=count).fold(base, add).build()
+    }
+
+    /// A lab with other hosts. A host whose name begins with `director` can transmit by XDP on all its NICs.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// What all names of this lab begin with; good as the name of a director too.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A directory of the lab's own.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// All hosts in the order they were added.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The host of this name.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn host(&self, name: &str) -> &Host {
+        let host = self.hosts.iter().find(|host| host.name() == name);
+        host.unwrap_or_else(|| panic!("the lab has no host {name}"))
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &Host {
+        self.host("client")
+    }
+
+    /// The director.
+    #[must_use]
+    pub fn director(&self) -> &Host {
+        self.host("director")
+    }
+
+    /// The n-th real server, from 1.
+    #[must_use]
+    pub fn real_server(&self, number: usize) -> &Host {
+        self.host(&format!("rs{number}"))
+    }
+
+    /// All real servers.
+    pub fn real_servers(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.name().starts_with("rs"))
+    }
+
+    fn empty() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let id = leftovers::name_for(std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let directory = Directory::create(&id)?;
+        let bridges = Namespace::create(&format!("{id}-bridge"))?;
+        settle(&bridges)?;
+        Ok(Self {
+            id,
+            hosts: Vec::new(),
+            programs: Vec::new(),
+            segments: BTreeSet::new(),
+            bridges,
+            directory,
+        })
+    }
+
+    /// Adds a host to the running lab.
+    ///
+    /// # Errors
+    /// Its name is taken, or a command fails.
+    pub fn add_host(&mut self, name: &str, addresses: &[Ipv4Addr]) -> Result<()> {
+        let namespace = Namespace::create(&format!("{}-{name}", self.id))?;
+        settle(&namespace)?;
+        let host = Host::new(name, addresses, &self.directory().join(name), namespace)?;
+        host.ip("link set lo up")?;
+        for (number, address) in addresses.iter().enumerate() {
+            self.plug(&host, number, *address)?;
+        }
+        self.hosts.push(host);
+        Ok(())
+    }
+
+    /// Gives a host a NIC on the segment of its address.
+    fn plug(&mut self, host: &Host, number: usize, address: Ipv4Addr) -> Result<()> {
+        let bridge = self.bridge(address.octets()[2])?;
+        let nic = format!("eth{number}");
+        let port = format!("p{number}-{}", host.name());
+        let (mac, namespace) = (Mac::of(address), host.namespace().name());
+        self.bridge_ip(&format!(
+            "link add {port} type veth peer name {nic} address {mac} netns {namespace}"
+        ))?;
+        self.bridge_ip(&format!("link set {port} master {bridge} up"))?;
+        host.ip(&format!("address add {address}/24 dev {nic}"))?;
+        host.ip(&format!("link set {nic} up"))?;
+        if host.name().starts_with("director") {
+            self.let_xdp_transmit(&port)?;
+        }
+        Ok(())
+    }
+
+    /// The bridge of a segment, made on first use.
+    fn bridge(&mut self, segment: u8) -> Result<String> {
+        let bridge = format!("br{segment}");
+        if self.segments.insert(segment) {
+            self.bridge_ip(&format!(
+                "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+            ))?;
+            self.bridge_ip(&format!("link set {bridge} up"))?;
+        }
+        Ok(bridge)
+    }
+
+    /// Makes a port of the bridge the peer that XDP_TX and redirects on the other end of the veth pair need.
+    fn let_xdp_transmit(&mut self, port: &str) -> Result<()> {
+        // Without a program on the peer the kernel counts the frame as sent and throws it away (veth_xdp_flush).
+        let program = xdp::attach(&self.bridges, port, &xdp::pass(), Mode::Native)?;
+        self.programs.push(program);
+        // A partial checksum would go out as it is: nothing completes it for a frame that XDP sends back.
+        let mut ethtool = self.bridges.command("ethtool");
+        crate::process::run(ethtool.args(["-K", port, "tx", "off"]), crate::netns::LIMIT)?.success()?;
+        Ok(())
+    }
+
+    fn bridge_ip(&self, arguments: &str) -> Result<()> {
+        let mut ip = self.bridges.command("ip");
+        crate::process::run(ip.args(arguments.split_whitespace()), crate::netns::LIMIT)?.success()?;
+        Ok(())
+    }
+}
+
+/// Settings of every namespace of the lab: no IPv6 chatter, and no reverse path filter that a distribution turned on.
+fn settle(namespace: &Namespace) -> Result<()> {
+    const SETTINGS: [(&str, &str); 4] = [
+        ("ipv6/conf/all/disable_ipv6", "1"),
+        ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+    ];
+    namespace.enter(|| {
+        for (key, value) in SETTINGS {
+            let path = format!("/proc/sys/net/{key}");
+            // A kernel without IPv6 has nothing to silence.
+            if Path::new(&path).exists() {
+                fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))?;
+            }
+        }
+        Ok(())
+    })?
+}
+
+/// A directory deleted with everything in it.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create(id: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(id);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}

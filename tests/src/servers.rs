@@ -1,0 +1,150 @@
+//! Small servers in Rust: who answers is told by what they say.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::host::Host;
+
+/// How often a waiting thread looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A TCP server that says the name of its host in a line, then sends back what it gets.
+#[derive(Debug)]
+pub struct TcpServer {
+    listener: TcpListener,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TcpServer {
+    /// Listens on all addresses of the host.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn start(host: &Host, port: u16) -> Result<Self> {
+        let listener = host
+            .enter(|| listen(port))?
+            .with_context(|| format!("cannot listen on port {port} of {}", host.name()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let name = host.name().to_owned();
+        let thread = thread::spawn({
+            let (listener, stop) = (listener.try_clone()?, Arc::clone(&stop));
+            move || {
+                for stream in listener.incoming().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    let (Ok(stream), name, stop) = (stream, name.clone(), Arc::clone(&stop)) else {
+                        continue;
+                    };
+                    // It ends with the connection, or soon after the server.
+                    thread::spawn(move || serve(stream, &name, &stop));
+                }
+            }
+        });
+        Ok(Self {
+            listener,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for the next connection.
+        socket2::SockRef::from(&self.listener)
+            .shutdown(std::net::Shutdown::Both)
+            .ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// Greets and echoes until the client is gone or the server stops. What goes wrong is the client's to notice.
+fn serve(mut stream: TcpStream, name: &str, stop: &AtomicBool) {
+    let mut buffer = [0; 4096];
+    if stream.set_read_timeout(Some(LOOK)).is_err() || stream.write_all(format!("{name}\n").as_bytes()).is_err() {
+        return;
+    }
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) if stream.write_all(&buffer[..length]).is_ok() => {}
+            Err(error) if is_time_out(&error) => {}
+            _ => return,
+        }
+    }
+}
+
+/// A UDP server that sends back what it gets, after the name of its host.
+#[derive(Debug)]
+pub struct UdpServer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpServer {
+    /// Listens on one address of the host: replies come from there (from a wildcard socket they would come from the
+    /// real server's own address, not from the VIP).
+    ///
+    /// # Errors
+    /// The address is not the host's, or the port is taken.
+    pub fn start(host: &Host, address: SocketAddrV4) -> Result<Self> {
+        let socket = host
+            .enter(|| UdpSocket::bind(address))?
+            .with_context(|| format!("cannot listen on {address} on {}", host.name()))?;
+        socket.set_read_timeout(Some(LOOK))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let name = host.name().to_owned();
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut buffer = [0; 2048];
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok((length, client)) = socket.recv_from(&mut buffer) else {
+                        continue;
+                    };
+                    let answer = [name.as_bytes(), b" ", &buffer[..length]].concat();
+                    socket.send_to(&answer, client).ok();
+                }
+            }
+        });
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for UdpServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Whether a read ended because nothing came in time.
+pub(crate) fn is_time_out(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

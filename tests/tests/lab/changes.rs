@@ -1,0 +1,129 @@
+//! Changes while traffic flows: the file, and the real servers themselves.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lbx_tests::{
+    clients::{Connection, tally},
+    cluster::{Cluster, Service},
+    lab::Lab,
+    load::Load,
+    mac::Mac,
+    nginx::Nginx,
+    servers::TcpServer,
+    wait,
+};
+
+use crate::setup::{Site, WEB, expect_turns, web};
+
+crate::harness::tests!(Lbx:
+    an_announced_mac_change_is_followed,
+    a_silent_mac_change_is_followed,
+    servers_come_and_go_under_load,
+    a_removed_server_keeps_its_connections,
+    a_drained_server_keeps_its_connections,
+    a_bad_file_changes_nothing,
+);
+
+/// How soon a change must have taken effect.
+const SOON: Duration = Duration::from_secs(2);
+
+fn an_announced_mac_change_is_followed() -> Result<()> {
+    expect_mac_change_followed(true)
+}
+
+fn a_silent_mac_change_is_followed() -> Result<()> {
+    expect_mac_change_followed(false)
+}
+
+fn expect_mac_change_followed(announced: bool) -> Result<()> {
+    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 99]);
+    // A connection that does not come about at once is given up: its retransmissions would hide when the way is free.
+    const AT_ONCE: Duration = Duration::from_millis(100);
+    let site = Site::start(Service::web("rr", 1), |host| TcpServer::start(host, 80))?;
+    let open = || site.client().enter(|| Connection::open_within(AT_ONCE, 0, WEB));
+    open()??;
+    let server = site.lab.real_server(1);
+    server.set_mac("eth0", OTHER)?;
+    let changed = Instant::now();
+    if announced {
+        server.announce()?;
+    }
+    wait::until_true(SOON * 3, "a connection by the new address", || Ok(open()?.is_ok()))?;
+    ensure!(changed.elapsed() <= SOON, "followed only after {:?}", changed.elapsed());
+    Ok(())
+}
+
+fn servers_come_and_go_under_load() -> Result<()> {
+    let three = Service::web("rr", 3);
+    let mut two = three.clone();
+    two.servers.truncate(2);
+    let mut without_second = three.clone();
+    without_second.servers.remove(1);
+    let site = Site::start_in(Lab::with_real_servers(3)?, &two.into(), Nginx::start)?;
+    let load = Load::start(site.client(), WEB, 4);
+    load.run_on(100)?;
+    ensure!(!load.so_far().answers.contains_key("rs3 nginx"), "{}", load.so_far());
+
+    site.director.reload(&Cluster::from(three).to_string())?;
+    load.wait_until("rs3 answers", |report| report.answers.contains_key("rs3 nginx"))?;
+    load.run_on(100)?;
+
+    site.director.reload(&Cluster::from(without_second).to_string())?;
+    let by_second = || load.so_far().answers.get("rs2 nginx").copied();
+    wait::until_true(SOON, "rs2 gets no more requests", || {
+        let before = by_second();
+        load.run_on(30)?;
+        Ok(by_second() == before)
+    })?;
+    load.run_on(100)?;
+    load.finish().expect_no_failure()
+}
+
+/// What a change of the file must not do: break the connections of rs2, which gets no new ones.
+fn expect_drain(reduced: &Service) -> Result<()> {
+    let site = Site::start(Service::web("rr", 2), |host| TcpServer::start(host, 80))?;
+    let open = || site.client().enter(|| Connection::open(0, WEB));
+    let mut held = (0..6).map(|_| open()?).collect::<Result<Vec<_>>>()?;
+    site.director.reload(&Cluster::from(reduced.clone()).to_string())?;
+    wait::until_true(SOON, "rs2 gets no more connections", || {
+        let servers = (0..4).map(|_| Ok(open()??.server().to_owned()));
+        Ok(servers
+            .collect::<Result<Vec<_>>>()?
+            .iter()
+            .all(|server| server == "rs1"))
+    })?;
+    for connection in &mut held {
+        connection.echo("still there")?;
+    }
+    let servers: Vec<_> = held.iter().map(|connection| connection.server().to_owned()).collect();
+    ensure!(tally(&servers).values().eq(&[3, 3]), "{servers:?}");
+    Ok(())
+}
+
+fn a_removed_server_keeps_its_connections() -> Result<()> {
+    expect_drain(&Service::web("rr", 1))
+}
+
+fn a_drained_server_keeps_its_connections() -> Result<()> {
+    expect_drain(&Service::weighted("rr", &[1, 0]))
+}
+
+fn a_bad_file_changes_nothing() -> Result<()> {
+    let mut site = web(Service::web("rr", 2))?;
+    let before = site.director.list_text(&["--json"])?;
+    let bad = Cluster::from(Service::web("rr", 1))
+        .to_string()
+        .replace("port:", "prot:");
+    let said = site.director.log().len();
+    site.director.reload(&bad)?;
+    let what = "the log tells file, line and field";
+    wait::until_true(SOON, what, || {
+        let log = site.director.log().split_off(said);
+        Ok(["yaml:4", "prot"].iter().all(|word| log.contains(word)))
+    })?;
+    ensure!(site.director.ended()?.is_none(), "the director has ended");
+    let after = site.director.list_text(&["--json"])?;
+    ensure!(after == before, "before\n{before}\nafter\n{after}");
+    expect_turns(&site.pages(6)?, 2)
+}

@@ -1,0 +1,76 @@
+//! What makes a function a test: what it needs, and what is shown when it fails.
+
+use std::{path::Path, sync::LazyLock};
+
+use anyhow::Result;
+use lbx_tests::{lbx, nginx, process};
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// What a test needs besides the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: the lab proves itself.
+    Lab,
+    /// The program under test.
+    Lbx,
+}
+
+/// The tests of a file: those functions, by their names.
+macro_rules! tests {
+    ($needs:ident: $($function:ident),+ $(,)?) => {
+        /// The tests of this file.
+        pub fn tests() -> Vec<libtest_mimic::Trial> {
+            use crate::harness::{Needs, test};
+            vec![$(test(module_path!(), stringify!($function), Needs::$needs, $function)),+]
+        }
+    };
+}
+pub(crate) use tests;
+
+/// A test that is ignored, with the reason, where it cannot run.
+pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>) -> Trial {
+    let module = module.split_once("::").map_or(module, |(_, rest)| rest);
+    Trial::ignorable_test(format!("{module}::{function}"), move || {
+        if let Some(reason) = missing(needs) {
+            return Ok(Completion::ignored_with(reason));
+        }
+        drop(process::take_logs());
+        body().map(|()| Completion::Completed).map_err(|error| failure(&error))
+    })
+}
+
+/// Why a test with such needs cannot run here.
+fn missing(needs: Needs) -> Option<&'static str> {
+    static LAB: LazyLock<Option<String>> = LazyLock::new(missing_for_lab);
+    static LBX: LazyLock<Option<String>> = LazyLock::new(|| Some(format!("{:#}", lbx::binary().err()?)));
+    let missing = match needs {
+        Needs::Lab => LAB.as_ref(),
+        Needs::Lbx => LAB.as_ref().or(LBX.as_ref()),
+    };
+    missing.map(String::as_str)
+}
+
+fn missing_for_lab() -> Option<String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Some("needs root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    let programs = ["ip", "ethtool", "arping", "ping", "curl", "setpriv"];
+    let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
+    if !Path::new(nginx::PROGRAM).is_file() {
+        absent.push("nginx");
+    }
+    (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+/// The error with its causes, then the logs of what the test ran.
+fn failure(error: &anyhow::Error) -> Failed {
+    let mut text = format!("{error:#}");
+    for (title, log) in process::take_logs() {
+        if !log.trim().is_empty() {
+            text += &format!("\n--- log of {title}\n{}", log.trim_end());
+        }
+    }
+    text.into()
+}

@@ -1,0 +1,104 @@
+//! What the operator sees agrees with what clients did.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lbx_tests::{
+    clients::Connection,
+    cluster::{Cluster, Service},
+    lab::rip,
+    listing::Server,
+    servers::TcpServer,
+    wait,
+};
+
+use crate::setup::{Site, WEB, web};
+
+crate::harness::tests!(Lbx:
+    the_table_shows_the_file,
+    connections_are_counted_by_server,
+    held_connections_are_active_and_closed_ones_are_not,
+    json_tells_the_same,
+);
+
+fn the_table_shows_the_file() -> Result<()> {
+    let mut cluster = Cluster::from(Service::weighted("wrr", &[3, 1]));
+    cluster.services.push(Service::web("maglev", 2).on("udp", 53));
+    let site = web(cluster.clone())?;
+    let listed = site.director.list()?;
+    ensure!(listed.len() == cluster.services.len(), "{listed:?}");
+    for (expected, listed) in cluster.services.iter().zip(&listed) {
+        ensure!(listed.protocol.eq_ignore_ascii_case(expected.protocol), "{listed:?}");
+        ensure!(
+            (*listed.address.ip(), listed.address.port()) == (expected.vip, expected.port),
+            "{listed:?}"
+        );
+        ensure!(
+            listed
+                .rest
+                .first()
+                .is_some_and(|scheduler| scheduler == expected.scheduler),
+            "{listed:?}"
+        );
+        let servers = listed
+            .servers
+            .iter()
+            .map(|server| Ok((*server.address.ip(), u16::try_from(server.weight()?)?)));
+        ensure!(servers.collect::<Result<Vec<_>>>()? == expected.servers, "{listed:?}");
+        for server in &listed.servers {
+            ensure!(
+                server.address.port() == expected.port && server.forward()? == "Route",
+                "{listed:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn connections_are_counted_by_server() -> Result<()> {
+    let site = web(Service::weighted("wrr", &[3, 1]))?;
+    site.pages(20)?;
+    let statistics = site.director.statistics()?;
+    let service = &statistics[0];
+    ensure!(
+        service.rest.first().is_some_and(|connections| connections == "20"),
+        "{service:?}"
+    );
+    for (server, expected) in service.servers.iter().zip([15, 5]) {
+        ensure!(server.connections()? == expected, "{service:?}");
+    }
+    Ok(())
+}
+
+fn held_connections_are_active_and_closed_ones_are_not() -> Result<()> {
+    const EACH: u64 = 5;
+    let site = Site::start(Service::web("rr", 2), |host| TcpServer::start(host, 80))?;
+    let wait_for = |what, expected: [u64; 2]| {
+        let state = |server: &Server| Ok([server.active()?, server.inactive()?]);
+        wait::until_true(Duration::from_secs(2), what, || {
+            let listed = site.director.list()?;
+            let states = listed[0].servers.iter().map(state).collect::<Result<Vec<_>>>()?;
+            Ok(states == [expected; 2])
+        })
+        .map_err(|error| match site.director.list_text(&[]) {
+            Ok(table) => error.context(table),
+            Err(_) => error,
+        })
+    };
+    let open = |_| site.client().enter(|| Connection::open(0, WEB))?;
+    let held = (0..2 * EACH).map(open).collect::<Result<Vec<_>>>()?;
+    wait_for("every open connection is active", [EACH, 0])?;
+    drop(held);
+    wait_for("every closed connection is inactive", [0, EACH])
+}
+
+fn json_tells_the_same() -> Result<()> {
+    let site = web(Service::web("rr", 2))?;
+    site.pages(2)?;
+    let json: serde_json::Value = serde_json::from_str(&site.director.list_text(&["--json"])?)?;
+    let text = json.to_string();
+    for expected in ["192.168.1.160".to_owned(), rip(1).to_string(), rip(2).to_string()] {
+        ensure!(text.contains(&expected), "no {expected} in {text}");
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Tests against real programs in the lab: a file per subject. They need root; `cargo xtask test` runs them.
+//!
+//! `cargo test -p lbx-tests --test lab -- FILTER` runs those whose names contain FILTER. Each has a lab of its own, so
+//! they run side by side.
+
+mod changes;
+mod harness;
+mod itself;
+mod lifecycle;
+mod listing;
+mod real_server;
+mod refusals;
+mod schedulers;
+mod setup;
+mod traffic;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// Labs at a time: the tests wait more than they compute, but two cores are soon full.
+const THREADS: usize = 3;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let tests = [
+        itself::tests(),
+        schedulers::tests(),
+        traffic::tests(),
+        changes::tests(),
+        lifecycle::tests(),
+        listing::tests(),
+        refusals::tests(),
+        real_server::tests(),
+    ];
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+}

@@ -1,0 +1,169 @@
+//! `lbx realserver`: what makes a host a real server, keeps it one, and undoes it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lbx_tests::{
+    by_hand,
+    cluster::Service,
+    host::Host,
+    lab::{Lab, VIP},
+    lbx::{self, Agent, Director},
+    nginx::Nginx,
+    process::Output,
+    wait,
+};
+use nix::sys::signal::Signal;
+
+use crate::setup::{PAGE, Snapshot};
+
+crate::harness::tests!(Lbx:
+    once_makes_a_real_server,
+    a_second_run_changes_nothing,
+    check_finds_what_is_wrong,
+    an_address_taken_away_comes_back,
+    a_setting_changed_is_changed_back,
+    undo_restores,
+    undo_restores_what_the_operator_had_set,
+    a_cluster_of_lbx_alone,
+);
+
+/// Exit status of a check that found something.
+const CHECK_FAILED: i32 = 7;
+/// How soon the agent must have put right what somebody broke.
+const SOON: Duration = Duration::from_secs(2);
+
+/// A lab of one real server, and `lbx realserver` on it with arguments.
+struct Subject {
+    lab: Lab,
+}
+
+impl Subject {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            lab: Lab::with_real_servers(1)?,
+        })
+    }
+
+    fn host(&self) -> &Host {
+        self.lab.real_server(1)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        lbx::real_server(self.host(), self.lab.id(), VIP, arguments)
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> Result<()> {
+        self.run(arguments)?.success().map(drop)
+    }
+}
+
+fn once_makes_a_real_server() -> Result<()> {
+    let subject = Subject::new()?;
+    let (host, client) = (subject.host(), subject.lab.client());
+    subject.succeed(&["--once"])?;
+    let addresses = host.ip("address show dev lo")?;
+    ensure!(addresses.contains(&format!("{VIP}/32")), "{addresses}");
+    let answers = client.arp_probe(VIP)?;
+    ensure!(answers.is_empty(), "{answers:?} answers ARP for the VIP");
+    let _nginx = Nginx::start(host)?;
+    by_hand::pin_neighbour(client, VIP, host.mac("eth0")?)?;
+    let page = client.curl(PAGE)?;
+    ensure!(page == "rs1 nginx", "{page:?}");
+    // arp_announce: the VIP is no sender address of ARP requests, or the client would learn it.
+    ensure!(
+        host.sysctl("ipv4/conf/all/arp_announce")? == "2",
+        "arp_announce is not 2"
+    );
+    Ok(())
+}
+
+fn a_second_run_changes_nothing() -> Result<()> {
+    let subject = Subject::new()?;
+    subject.succeed(&["--once"])?;
+    let once = Snapshot::of(subject.host())?;
+    subject.succeed(&["--once"])?;
+    once.expect(subject.host())
+}
+
+fn check_finds_what_is_wrong() -> Result<()> {
+    let subject = Subject::new()?;
+    let host = subject.host();
+    let expect_failure = |word: &str| {
+        let output = subject.run(&["check"])?;
+        ensure!(output.code() == Some(CHECK_FAILED), "{output}");
+        ensure!(format!("{output}").contains(word), "no {word}: {output}");
+        anyhow::Ok(())
+    };
+    expect_failure("192.168.1.160")?;
+    subject.succeed(&["--once"])?;
+    subject.succeed(&["check"])?;
+    host.ip(&format!("address del {VIP}/32 dev lo"))?;
+    expect_failure("192.168.1.160")?;
+    subject.succeed(&["--once"])?;
+    host.set_sysctl("ipv4/conf/all/arp_ignore", "0")?;
+    host.set_sysctl("ipv4/conf/eth0/arp_ignore", "0")?;
+    expect_failure("arp_ignore")
+}
+
+/// Breaks something under a running agent and waits until it is as before.
+fn expect_repair(break_it: impl Fn(&Host) -> Result<()>) -> Result<()> {
+    let subject = Subject::new()?;
+    let host = subject.host();
+    let mut agent = Agent::start(host, subject.lab.id(), VIP)?;
+    let whole = Snapshot::of(host)?;
+    for _ in 0..2 {
+        break_it(host)?;
+        let broken = Instant::now();
+        wait::until_true(SOON * 3, "all is as before", || Ok(whole.expect(host).is_ok()))?;
+        ensure!(broken.elapsed() <= SOON, "put right only after {:?}", broken.elapsed());
+    }
+    ensure!(agent.stop(Signal::SIGTERM)?.success(), "the agent does not end well");
+    Ok(())
+}
+
+fn an_address_taken_away_comes_back() -> Result<()> {
+    expect_repair(|host| host.ip(&format!("address del {VIP}/32 dev lo")).map(drop))
+}
+
+fn a_setting_changed_is_changed_back() -> Result<()> {
+    expect_repair(|host| {
+        host.set_sysctl("ipv4/conf/all/arp_ignore", "0")?;
+        host.set_sysctl("ipv4/conf/all/arp_announce", "0")
+    })
+}
+
+fn undo_restores() -> Result<()> {
+    let subject = Subject::new()?;
+    let before = Snapshot::of(subject.host())?;
+    subject.succeed(&["--once"])?;
+    subject.succeed(&["--undo"])?;
+    before.expect(subject.host())?;
+    // Nothing to undo is no failure.
+    subject.succeed(&["--undo"])?;
+    before.expect(subject.host())
+}
+
+fn undo_restores_what_the_operator_had_set() -> Result<()> {
+    let subject = Subject::new()?;
+    subject.host().set_sysctl("ipv4/conf/all/arp_announce", "1")?;
+    subject.host().set_sysctl("ipv4/conf/lo/arp_ignore", "2")?;
+    let before = Snapshot::of(subject.host())?;
+    subject.succeed(&["--once"])?;
+    // The second run must not take what the first has set for what was there before.
+    subject.succeed(&["--once"])?;
+    subject.succeed(&["--undo"])?;
+    before.expect(subject.host())
+}
+
+fn a_cluster_of_lbx_alone() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut running = Vec::new();
+    for host in lab.real_servers() {
+        let agent = Agent::start(host, &format!("{}-{}", lab.id(), host.name()), VIP)?;
+        running.push((agent, Nginx::start(host)?));
+    }
+    let _director = Director::start(&lab, &Service::web("rr", 2).into())?;
+    let pages = (0..6).map(|_| lab.client().curl(PAGE)).collect::<Result<Vec<_>>>()?;
+    crate::setup::expect_turns(&pages, 2)
+}

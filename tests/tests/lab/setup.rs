@@ -1,0 +1,164 @@
+//! What many tests begin with.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+};
+
+use anyhow::{Result, ensure};
+use lbx_tests::{
+    bpffs, by_hand,
+    cluster::Cluster,
+    host::Host,
+    lab::{CLIENT, DIP, Lab, VIP, rip},
+    lbx::{self, Director},
+    nginx::Nginx,
+};
+
+/// The web service of the lab.
+pub const WEB: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
+
+/// Its page.
+pub const PAGE: &str = "http://192.168.1.160/";
+
+/// A director at work and real servers that serve. Fields go in their order: the lab last.
+pub struct Site<Server> {
+    /// The director.
+    pub director: Director,
+    /// What serves on rs1, rs2, ….
+    pub servers: Vec<Server>,
+    /// The hosts.
+    pub lab: Lab,
+}
+
+impl<Server> Site<Server> {
+    /// A director with this configuration, and as many real servers as it needs, on all of which `serve` is called.
+    pub fn start(cluster: impl Into<Cluster>, serve: impl Fn(&Host) -> Result<Server>) -> Result<Self> {
+        let cluster = cluster.into();
+        let needed = cluster.services.iter().map(|service| service.servers.len()).max();
+        let lab = Lab::with_real_servers(u8::try_from(needed.unwrap_or_default())?)?;
+        Self::start_in(lab, &cluster, serve)
+    }
+
+    /// The same in a lab of one's own.
+    pub fn start_in(lab: Lab, cluster: &Cluster, serve: impl Fn(&Host) -> Result<Server>) -> Result<Self> {
+        let mut servers = Vec::new();
+        for host in lab.real_servers() {
+            by_hand::make_real_server(host, VIP)?;
+            servers.push(serve(host)?);
+        }
+        Ok(Self {
+            director: Director::start(&lab, cluster)?,
+            servers,
+            lab,
+        })
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Host {
+        self.lab.client()
+    }
+}
+
+/// A site of nginx servers.
+pub fn web(cluster: impl Into<Cluster>) -> Result<Site<Nginx>> {
+    Site::start(cluster, Nginx::start)
+}
+
+impl Site<Nginx> {
+    /// Who answers that many requests, one after the other: `rs1`, `rs2`, ….
+    pub fn pages(&self, count: usize) -> Result<Vec<String>> {
+        let page = |_| Ok(self.client().curl(PAGE)?.replace(" nginx", ""));
+        (0..count).map(page).collect()
+    }
+}
+
+/// That every window of `of` answers holds each server once: strict turns.
+pub fn expect_turns(answers: &[String], of: usize) -> Result<()> {
+    for window in answers.windows(of) {
+        let different: std::collections::BTreeSet<_> = window.iter().collect();
+        ensure!(different.len() == of, "not in turn: {answers:?}");
+    }
+    ensure!(answers.len() >= of, "too few answers: {answers:?}");
+    Ok(())
+}
+
+/// The address of a host's NIC on segment 2.
+pub const fn on_segment_2(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 2, host)
+}
+
+/// A lab whose rs2 is on a segment of its own, to which director and client have a second NIC. What rs2 answers reaches
+/// the client's first address by that second NIC: nobody forwards.
+pub fn two_segments() -> Result<Lab> {
+    let client = [CLIENT, on_segment_2(10)];
+    let lab = Lab::builder()
+        .host("client", &client)
+        .host("director", &[DIP, on_segment_2(2)])
+        .host("rs1", &[rip(1)])
+        .host("rs2", &[on_segment_2(190)])
+        .build()?;
+    let [address, gateway] = client;
+    lab.real_server(2)
+        .ip(&format!("route add {address}/32 via {gateway}"))?;
+    Ok(lab)
+}
+
+/// Everything about a host that lbx may change, and must change back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<String, String>);
+
+impl Snapshot {
+    /// The state of a host now.
+    pub fn of(host: &Host) -> Result<Self> {
+        let mut state = BTreeMap::new();
+        state.insert("addresses".to_owned(), host.ip("-oneline address show")?);
+        state.insert("routes".to_owned(), host.ip("route show table all")?);
+        for (number, _) in host.addresses().iter().enumerate() {
+            let nic = format!("eth{number}");
+            let features = host.run(["ethtool", "--show-features", &nic])?.success()?;
+            state.insert(format!("features of {nic}"), features);
+            state.insert(
+                format!("XDP program of {nic}"),
+                format!("{:?}", host.xdp_program(&nic)?),
+            );
+            state.insert(
+                format!("qdiscs of {nic}"),
+                host.run(["tc", "qdisc", "show", "dev", &nic])?.success()?,
+            );
+        }
+        for interface in ["all", "lo", "eth0"] {
+            for key in ["arp_ignore", "arp_announce", "rp_filter"] {
+                let key = format!("ipv4/conf/{interface}/{key}");
+                let value = host.sysctl(&key)?;
+                state.insert(key, value);
+            }
+        }
+        Ok(Self(state))
+    }
+
+    /// That the host is as it was, with what differs.
+    pub fn expect(&self, host: &Host) -> Result<()> {
+        let now = Self::of(host)?;
+        for (what, before) in &self.0 {
+            let after = now.0.get(what);
+            ensure!(
+                after == Some(before),
+                "{what} of {} were\n{before}\nand are\n{after:?}",
+                host.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// That a director of this name has left neither pins nor a socket.
+pub fn expect_no_traces(name: &str) -> Result<()> {
+    let absent = |path: &Path| {
+        ensure!(!path.exists(), "{} is left", path.display());
+        Ok(())
+    };
+    absent(&bpffs::pins_of(name))?;
+    absent(&lbx::socket_of(name))
+}
