@@ -103,25 +103,41 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         return report.fail(&format!("lab: {error:#}"));
     }
     let runners = steps.run("building the lab", || {
-        command::executables(command::cargo().args(["test", "--package", "lbx-tests", "--no-run"]))
+        let mut cargo = command::cargo();
+        command::executables(cargo.args(["test", "--package", "lbx-tests", "--no-run"])).map(|mut runners| {
+            runners.retain(|executable| executable.test);
+            runners.sort_by_key(Executable::name);
+            runners
+        })
     });
     let runners = match runners {
         Ok(runners) => runners,
         Err(error) => return report.fail(&format!("lab: {error:#}")),
     };
+    // Not every runner takes more than one filter.
+    let filters = if filters.is_empty() {
+        vec![None]
+    } else {
+        filters.iter().map(Some).collect()
+    };
     steps.run("testing in the lab", || {
-        for runner in runners.iter().filter(|executable| executable.test) {
-            println!("\n     Running {} as root", runner.name());
-            report.count(&runner.name(), &mut lab_tests(root, runner, &built, filters));
+        for filter in filters {
+            let before = report.tally;
+            for runner in &runners {
+                println!("\n     Running {} as root", runner.name());
+                report.count(&runner.name(), &mut lab_tests(root, runner, &built, filter));
+            }
+            if let Some(filter) = filter
+                && report.tally == before
+            {
+                report.fail(&format!("no test of the lab has {filter:?} in its name"));
+            }
         }
     });
-    if !filters.is_empty() && report.tally == Tally::default() {
-        report.fail("no test of the lab has a name like that");
-    }
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
-fn lab_tests(root: Root, runner: &Executable, built: &Built, filters: &[String]) -> Command {
+fn lab_tests(root: Root, runner: &Executable, built: &Built, filter: Option<&String>) -> Command {
     const PASSED_ON: [&str; 4] = ["LBX_LOG", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS"];
     let package = paths::root().join("tests");
     let mut variables: Vec<(&str, OsString)> = vec![
@@ -135,7 +151,7 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, filters: &[String])
             .filter_map(|name| Some((name, env::var_os(name)?))),
     );
     let mut command = root.command(&runner.path, &variables);
-    command.args(filters).current_dir(package);
+    command.args(filter).current_dir(package);
     command
 }
 
