@@ -45,6 +45,10 @@ fn expect_refusal(output: &Output, status: i32, words: &[&str]) -> Result<()> {
     let [message] = messages.as_slice() else {
         anyhow::bail!("{} messages instead of one\n{output}", messages.len())
     };
+    // A cause that its error quotes as well is said twice.
+    let parts: Vec<_> = message.split(": ").collect();
+    let repeated = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
+    ensure!(repeated.is_none(), "says something twice: {message:?}");
     for word in words {
         ensure!(message.contains(word), "no {word} in the message {message:?}");
     }
