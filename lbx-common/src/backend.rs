@@ -13,10 +13,10 @@ pub const DEAD: u8 = 2;
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// MAC address of the real server in bytes 0–5 (as on the wire), state in byte 6, zero in byte 7.
-    pub head: [u8; 8],
+    /// [`Head`] as a word: MAC address of the real server in bytes 0–5 (as on the wire), state in byte 6, zero in byte 7.
+    pub head: u64,
     /// MAC address of the NIC that sends to it in bytes 0–5 (as on the wire), zero in 6–7.
-    pub source: [u8; 8],
+    pub source: u64,
     /// Index of the NIC that sends to it.
     pub ifindex: u32,
     /// Its place in the backend counters.
@@ -34,8 +34,8 @@ const _: () = assert!(size_of::<Backend>() == 64 && align_of::<Backend>() == 64)
 impl Backend {
     /// A free place.
     pub const NONE: Self = Self {
-        head: [0; 8],
-        source: [0; 8],
+        head: 0,
+        source: 0,
         ifindex: 0,
         counter: 0,
         address: [0; 16],
@@ -43,29 +43,82 @@ impl Backend {
         pad: [0; 5],
     };
 
-    /// The first word: MAC address and state together.
+    /// Its words, in the order of memory.
     #[must_use]
-    pub const fn head(mac: [u8; 6], state: u8) -> [u8; 8] {
-        [mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], state, 0]
+    pub const fn words(&self) -> [u64; 8] {
+        // SAFETY: both are 64 bytes of plain data, and Backend has no padding.
+        unsafe { core::mem::transmute(*self) }
     }
 
+    /// The backend of its words.
+    #[must_use]
+    pub const fn from_words(words: [u64; 8]) -> Self {
+        // SAFETY: valid for every bit pattern; transmuting by value needs no alignment.
+        unsafe { core::mem::transmute(words) }
+    }
+}
+
+/// The first word of a backend, read and written whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
     /// MAC address of the real server.
-    #[must_use]
-    pub const fn mac(&self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.head;
-        [a, b, c, d, e, f]
-    }
-
-    /// MAC address of the NIC that sends to it.
-    #[must_use]
-    pub const fn source_mac(&self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.source;
-        [a, b, c, d, e, f]
-    }
-
+    pub mac: [u8; 6],
     /// [`FREE`], [`UP`] or [`DEAD`].
+    pub state: u8,
+}
+
+impl Head {
+    /// The word in the map.
     #[must_use]
-    pub const fn state(&self) -> u8 {
-        self.head[6]
+    pub const fn to_word(self) -> u64 {
+        mac_word(self.mac) | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, self.state, 0])
+    }
+
+    /// The head of a word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self {
+            mac: word_mac(word),
+            state: word.to_ne_bytes()[6],
+        }
+    }
+}
+
+/// A MAC address in bytes 0–5 of a word.
+#[must_use]
+pub const fn mac_word(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// The MAC address in bytes 0–5 of a word.
+#[inline(always)]
+#[must_use]
+pub const fn word_mac(word: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = word.to_ne_bytes();
+    [a, b, c, d, e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_round_trip() {
+        let head = Head {
+            mac: [2, 0, 0, 0, 0xab, 0xcd],
+            state: DEAD,
+        };
+        assert_eq!(Head::from_word(head.to_word()), head);
+        assert_eq!(word_mac(mac_word(head.mac)), head.mac);
+        assert_eq!(
+            Backend::NONE.head,
+            Head {
+                mac: [0; 6],
+                state: FREE
+            }
+            .to_word()
+        );
     }
 }

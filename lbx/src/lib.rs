@@ -15,7 +15,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod dataplane;
 pub mod desired;
+pub mod director;
 pub mod exit;
 pub mod net;
 pub mod realserver;
+pub mod schedule;
+pub mod tables;

@@ -1,13 +1,19 @@
 //! The command line: a file per subcommand.
 
 mod check;
+mod director;
+mod list;
 mod realserver;
+mod trace;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    control::client::ClientError,
+    exit::{Exit, Failure},
+};
 
 /// Layer-4 load balancing by direct server return on XDP.
 ///
@@ -40,6 +46,10 @@ pub struct Global {
 enum Command {
     /// Validates the configuration and touches nothing
     Check(check::Arguments),
+    /// Lists services, real servers and their connections, as `ipvsadm -Ln` does
+    List(list::Arguments),
+    /// Tells the decisions of the running director, packet by packet
+    Trace(trace::Arguments),
     /// Makes this host a real server: VIPs on lo, host routes, ARP kept quiet
     Realserver(realserver::Arguments),
 }
@@ -74,14 +84,22 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         .map_err(anyhow::Error::from)?;
     runtime.block_on(async {
         match command {
-            None => Err(Failure::new(
-                Exit::Failure,
-                anyhow::anyhow!("the director is not built yet"),
-            )),
+            None => director::run(&global).await,
+            Some(Command::List(arguments)) => list::run(&global, arguments).await,
+            Some(Command::Trace(arguments)) => trace::run(&global, arguments).await,
             Some(Command::Check(arguments)) => check::run(&global, arguments),
             Some(Command::Realserver(arguments)) => realserver::run(&global, arguments).await,
         }
     })
+}
+
+/// The exit status of a director that does not answer.
+fn control_failure(error: ClientError) -> Failure {
+    let exit = match &error {
+        ClientError::NotRunning { .. } => Exit::Running,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error)
 }
 
 fn init_log(filter: &str) {

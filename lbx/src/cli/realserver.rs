@@ -1,15 +1,187 @@
 //! `lbx realserver`: makes this host a real server.
 
-use clap::Args;
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{ErrorKind, Write as _},
+    net::Ipv4Addr,
+};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Global;
-use crate::exit::Failure;
+use crate::{
+    config,
+    exit::{Exit, Failure, OrExit},
+    net::Net,
+    realserver::{
+        RealServerError,
+        agent::{self, Agent, Undone},
+        rules::{Finding, Verdict},
+        vips_of,
+    },
+};
 
 /// Arguments of `lbx realserver`.
 #[derive(Debug, Args)]
-pub struct Arguments {}
+#[command(after_help = "\
+Puts each VIP on lo with a host route, after ARP has been made quiet about it (arp_ignore=1, arp_announce=2). Then it \
+stays and mends what another tool takes away. SIGINT and SIGTERM end it and leave everything in place, so that \
+stopping it cuts no connection; --undo restores what it found.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// A VIP this host serves; may be given several times. Without it: those of --config whose services list an address
+    /// of this host
+    #[arg(long = "vip", value_name = "ADDRESS", value_parser = parse_vip, global = true)]
+    vips: Vec<Ipv4Addr>,
+    /// Applies the rules and exits instead of staying to keep them
+    #[arg(long)]
+    once: bool,
+    /// Restores what was found before the first run of this --name, and exits
+    #[arg(long, conflicts_with_all = ["once", "vips"])]
+    undo: bool,
+}
 
-/// Applies the rules and keeps them.
-pub async fn run(_global: &Global, _arguments: Arguments) -> Result<(), Failure> {
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says of each rule whether it holds, and what would mend it; changes nothing and needs no root
+    ///
+    /// The exit status is 7 if a rule fails.
+    Check,
+}
+
+fn parse_vip(text: &str) -> Result<Ipv4Addr, String> {
+    let vip = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
+    match config::reserved(vip) {
+        Some(class) => Err(format!("cannot be a VIP: it is {class}")),
+        None => Ok(vip),
+    }
+}
+
+/// Applies the rules and keeps them, or undoes or checks them.
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let net = Net::new().or_exit(Exit::Failure)?;
+    if arguments.command.is_some() && (arguments.once || arguments.undo) {
+        return Err(Failure::new(
+            Exit::Usage,
+            anyhow!("check takes neither --once nor --undo"),
+        ));
+    }
+    if arguments.undo {
+        return undo(&net, global).await;
+    }
+    let vips = vips(&net, global, arguments.vips).await?;
+    if let Some(Command::Check) = arguments.command {
+        return check(&net, &vips).await;
+    }
+    let mut agent = Agent::new(net, &global.name, vips).map_err(failure)?;
+    if arguments.once {
+        return agent.apply().await.map_err(failure);
+    }
+    let mut interrupt = signal(SignalKind::interrupt()).or_exit(Exit::Failure)?;
+    let mut terminate = signal(SignalKind::terminate()).or_exit(Exit::Failure)?;
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    agent.keep(stop).await.map_err(failure)?;
+    tracing::info!("stopped; the rules stay in place (--undo restores what was before)");
     Ok(())
+}
+
+async fn vips(net: &Net, global: &Global, given: Vec<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, Failure> {
+    let usage = |problem| Failure::new(Exit::Usage, anyhow!("{problem}: --vip ADDRESS, or --config FILE"));
+    match (&global.config, given.is_empty()) {
+        (None, true) => Err(usage("no VIP is named")),
+        (Some(_), false) => Err(usage("name VIPs in one way only")),
+        (None, false) => {
+            let once: BTreeSet<_> = given.into_iter().collect();
+            Ok(once.into_iter().collect())
+        }
+        (Some(file), true) => {
+            let desired = config::load(file).or_exit(Exit::Config)?;
+            let own = net.addresses().await.or_exit(Exit::Failure)?;
+            let vips = vips_of(&desired, &own);
+            if vips.is_empty() {
+                let error = anyhow!(
+                    "{}: no service lists an address of this host as a real server",
+                    file.display()
+                );
+                return Err(Failure::new(Exit::Config, error));
+            }
+            Ok(vips)
+        }
+    }
+}
+
+async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
+    let text = match agent::undo(net, &global.name).await.map_err(failure)? {
+        Some(Undone { vips, sysctls }) => format!("undone: {vips} VIPs removed, {sysctls} sysctls restored\n"),
+        None => format!(
+            "nothing to undo: no real server named {:?} was set up here\n",
+            global.name
+        ),
+    };
+    print(&text)
+}
+
+async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<(), Failure> {
+    let findings = agent::check(net, vips).await.map_err(failure)?;
+    print(&report(&findings))?;
+    let failed = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Fail)
+        .count();
+    match failed {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::CheckFailed, anyhow!("1 rule fails"))),
+        failed => Err(Failure::new(Exit::CheckFailed, anyhow!("{failed} rules fail"))),
+    }
+}
+
+/// A line per rule.
+fn report(findings: &[Finding]) -> String {
+    let width = findings
+        .iter()
+        .map(|finding| finding.rule.len())
+        .max()
+        .unwrap_or_default();
+    let mut text = String::new();
+    for Finding {
+        verdict,
+        rule,
+        seen,
+        mend,
+    } in findings
+    {
+        let verdict = match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Fail => "FAIL",
+        };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{verdict:4}  {rule:width$}  {seen}");
+        if let Some(mend) = mend {
+            let _ = write!(text, "; mend: {mend}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `lbx realserver check | head` is no failure.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
+        _ => Ok(()),
+    }
+}
+
+fn failure(error: RealServerError) -> Failure {
+    Failure::new(error.exit(), error)
 }

@@ -1,1 +1,63 @@
 //! `lb.yaml`: as written, with the place of every value, validated into the desired state.
+//!
+//! - `node`: the file as written, a tree of values with their places;
+//! - `field`: a value with the path that leads to it, and every refusal made from it;
+//! - `value`: single values: ports, weights, times, addresses, names;
+//! - `file`: which fields are where, and what may not be there twice;
+//! - [`ConfigError`]: file, line, column, field, what is wrong and what was expected.
+//!
+//! The first fault ends the reading; nothing is guessed and nothing unknown is passed over.
+
+mod error;
+mod field;
+mod file;
+mod node;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{fs::File, io::Read, path::Path};
+
+pub use error::{ConfigError, Fault, Place};
+pub(crate) use value::reserved;
+
+use crate::desired::Desired;
+
+/// Largest file in bytes, so that a wrong path (a disk, an endless pipe) is refused and not read to its end.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// Reads and validates a configuration file.
+///
+/// # Errors
+/// The file cannot be read, or what it says is wrong.
+pub fn load(path: &Path) -> Result<Desired, ConfigError> {
+    let refuse = |place, message| {
+        let field = String::new();
+        ConfigError::new(path, Fault { place, field, message })
+    };
+    let bytes = read(path).map_err(|error| refuse(None, format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(refuse(None, format!("larger than {} MiB", MAX_SIZE >> 20)));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let place = Place::after(&String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
+        refuse(Some(place), "not UTF-8: save the file as UTF-8".to_owned())
+    })?;
+    parse(text, path)
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Validates the text of a configuration; `file` is what errors name.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn parse(text: &str, file: &Path) -> Result<Desired, ConfigError> {
+    node::parse(text)
+        .and_then(|root| file::desired(&field::Field::root(&root)))
+        .map_err(|fault| ConfigError::new(file, fault))
+}

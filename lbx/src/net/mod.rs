@@ -1,1 +1,168 @@
-//! NICs, routes, neighbours, addresses and ARP over netlink and packet sockets.
+//! The network as the kernel sees it, IPv4: over route netlink, and ARP over a packet socket.
+//!
+//! - [`link`]: NICs by name and index;
+//! - [`address`]: addresses, and VIPs marked as ours;
+//! - [`route`]: where an address leads, and host routes marked as ours;
+//! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
+//! - [`mod@watch`]: what changes, as it changes;
+//! - [`arp`]: ARP requests and announcements as frames;
+//! - [`namespace`]: which network namespace this is.
+//!
+//! Sockets belong to the network namespace of the thread that opens them.
+
+pub mod address;
+pub mod arp;
+pub mod link;
+pub mod namespace;
+pub mod neighbour;
+pub mod route;
+pub mod watch;
+
+use std::{io, time::Duration};
+
+use futures_util::StreamExt;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+
+pub use self::{
+    address::{ADDRESS_PROTOCOL, Added, Address},
+    arp::ArpSocket,
+    link::{Link, Xdp},
+    namespace::namespace_cookie,
+    neighbour::Neighbour,
+    route::{ROUTE_PROTOCOL, Route, TableRoute},
+    watch::{Event, watch},
+};
+
+/// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer
+/// that could not be decoded.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a dump is read anew when the table changed while it was read.
+const DUMP_ATTEMPTS: u32 = 8;
+
+/// What can go wrong with the network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// A socket cannot be had.
+    #[error("cannot open a {kind} socket")]
+    Socket {
+        /// Netlink, packet or UDP; packet sockets need CAP_NET_RAW.
+        kind: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The kernel refused a request.
+    #[error("cannot {action}")]
+    Refused {
+        /// What was asked for, naming its object.
+        action: String,
+        /// The kernel's reason; `EPERM` means that CAP_NET_ADMIN is missing.
+        source: io::Error,
+    },
+}
+
+impl NetError {
+    fn refused(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Refused { action, source }
+    }
+
+    /// The errno behind it, if there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Socket { source, .. } | Self::Refused { source, .. } => source.raw_os_error(),
+        }
+    }
+}
+
+/// A connection to route netlink. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Net {
+    handle: rtnetlink::Handle,
+}
+
+impl Net {
+    /// Connects to route netlink in the calling thread's network namespace and serves the connection on the current
+    /// tokio runtime (without one it panics, as everything of tokio does).
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn new() -> Result<Self, NetError> {
+        // Strict checking makes the kernel honour the filters of a dump instead of ignoring them.
+        let (mut connection, handle, _unsolicited) =
+            rtnetlink::new_connection_with_strict_check().map_err(|source| NetError::Socket {
+                kind: "netlink",
+                source,
+            })?;
+        // The end of a dump says whether the table changed meanwhile.
+        connection.set_forward_done(true);
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Changes something and waits for the kernel's word on it.
+    async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.exchange(message, NLM_F_ACK | flags).await.map(drop)
+    }
+
+    /// Asks for one object.
+    async fn get(&self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
+        Ok(self.exchange(message, 0).await?.messages.pop())
+    }
+
+    /// Reads a table; anew when it changed while it was read.
+    async fn dump(&self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let answer = self.exchange(message.clone(), NLM_F_DUMP).await?;
+            if !answer.interrupted {
+                return Ok(answer.messages);
+            }
+        }
+        Err(io::Error::other("the table keeps changing while it is read"))
+    }
+
+    async fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut handle = self.handle.clone();
+        let mut responses = handle
+            .request(request)
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the netlink connection has ended"))?;
+        let collect = async {
+            let mut answer = Answer::default();
+            while let Some(NetlinkMessage { header, payload, .. }) = responses.next().await {
+                answer.interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => answer.messages.push(message),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(-done.code));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(answer)
+        };
+        tokio::time::timeout(PATIENCE, collect).await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the kernel's answer is not understood",
+            ))
+        })
+    }
+}
+
+/// What the kernel said to one request.
+#[derive(Default)]
+struct Answer {
+    messages: Vec<RouteNetlinkMessage>,
+    /// The table changed while it was dumped: something may be missing or double.
+    interrupted: bool,
+}
+
+/// Whether a request failed for this reason.
+fn is_errno(error: &io::Error, errno: i32) -> bool {
+    error.raw_os_error() == Some(errno)
+}

@@ -1,1 +1,144 @@
-//! The other end: VIP on lo, host route, ARP sysctls.
+//! The real server's side of direct server return: it accepts the VIP, and never answers ARP for it.
+//!
+//! - [`rules`]: what has to hold, judged from what was observed: pure, shared by all that follows;
+//! - [`observe`]: what there is: links, addresses, routes, sysctls;
+//! - [`sysctl`]: the ARP sysctls of NICs;
+//! - [`state`]: what there was before, so that it can be restored;
+//! - [`agent`]: applies the rules, keeps them, undoes them.
+
+pub mod agent;
+pub mod observe;
+pub mod rules;
+pub mod state;
+pub mod sysctl;
+
+use std::{fmt::Write as _, io, net::Ipv4Addr, path::PathBuf};
+
+use crate::{
+    desired::Desired,
+    exit::Exit,
+    net::{Address, NetError},
+};
+
+use self::rules::Finding;
+
+/// What can go wrong on a real server.
+#[derive(Debug, thiserror::Error)]
+pub enum RealServerError {
+    /// A netlink request failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A file could not be read or written: a sysctl, the state, the lock.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// Read, write, ….
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The state file is not one of ours.
+    #[error("{} is damaged: move it away; what it should restore is then up to you", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// Another process looks after the same real server.
+    #[error("another lbx realserver named {name:?} is running: stop it first, or choose another --name")]
+    Running {
+        /// The name both have.
+        name: String,
+    },
+    /// CAP_NET_ADMIN is missing.
+    #[error("changing addresses, routes and sysctls needs root, or at least CAP_NET_ADMIN")]
+    Privilege,
+    /// There is no loopback interface.
+    #[error("this network namespace has no interface named lo to put the VIP on")]
+    NoLoopback,
+    /// The netlink socket that tells of changes has failed.
+    #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
+    Unwatched,
+    /// Something stands in the way that only the operator can decide about.
+    #[error("{}", reasons(.0))]
+    Refused(Vec<Finding>),
+}
+
+impl RealServerError {
+    /// The exit status it ends with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let errno = match self {
+            Self::Net(error) => error.errno(),
+            Self::File { source, .. } => source.raw_os_error(),
+            Self::State { .. } | Self::Unwatched => None,
+            Self::Running { .. } => return Exit::Running,
+            Self::Privilege => return Exit::Privilege,
+            Self::NoLoopback | Self::Refused(_) => return Exit::Network,
+        };
+        match errno {
+            Some(libc::EPERM | libc::EACCES | libc::EROFS) => Exit::Privilege,
+            _ => Exit::Failure,
+        }
+    }
+}
+
+fn reasons(findings: &[Finding]) -> String {
+    let mut text = "nothing was changed, since this is yours to decide".to_owned();
+    for (number, Finding { rule, seen, mend, .. }) in findings.iter().enumerate() {
+        let separator = if number == 0 { ": " } else { "; " };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{separator}{rule} does not hold, {seen}");
+        if let Some(mend) = mend {
+            let _ = write!(text, " ({mend})");
+        }
+    }
+    text
+}
+
+/// The VIPs that the host with these addresses serves: those of the services that list one of them, in the order of the
+/// file.
+#[must_use]
+pub fn vips_of(desired: &Desired, own: &[Address]) -> Vec<Ipv4Addr> {
+    let mut vips = Vec::new();
+    for service in &desired.services {
+        let lists = |own: &Address| service.servers.iter().any(|server| server.address == own.address);
+        let vip = service.virtual_service.vip;
+        if own.iter().any(lists) && !vips.contains(&vip) {
+            vips.push(vip);
+        }
+    }
+    vips
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn takes_the_vips_of_its_own_services() {
+        let text = "
+interface: eth0
+services:
+  - {vip: 192.168.1.160, port: 80, realservers: [192.168.1.185, 192.168.1.190]}
+  - {vip: 192.168.1.160, port: 443, realservers: [192.168.1.190]}
+  - {vip: 192.168.1.161, port: 80, realservers: [192.168.1.185]}
+";
+        let desired = crate::config::parse(text, Path::new("lb.yaml")).unwrap();
+        let own = |address: [u8; 4]| Address {
+            ifindex: 2,
+            address: address.into(),
+            prefix_len: 24,
+            ours: false,
+        };
+        let vips = |address| vips_of(&desired, &[own([127, 0, 0, 1]), own(address)]);
+        let (web, other) = (Ipv4Addr::new(192, 168, 1, 160), Ipv4Addr::new(192, 168, 1, 161));
+        assert_eq!(vips([192, 168, 1, 190]), [web]);
+        assert_eq!(vips([192, 168, 1, 185]), [web, other]);
+        assert!(vips([192, 168, 1, 99]).is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! Step four: the Ethernet header, and nothing else: direct server return leaves the IP packet as the client sent it.
+
+use lbx_common::{backend::word_mac, drops::DropReason};
+
+use crate::{
+    packet::{Frame, mac_words},
+    pick::Choice,
+    verdict::{Exit, Step},
+};
+
+/// Addresses the frame to the backend, from the NIC that will send it.
+#[inline(always)]
+pub fn ethernet(frame: &Frame, choice: &Choice) -> Step<()> {
+    let [a, b, c] = choice.mac;
+    let [d, e, f] = mac_words(word_mac(choice.backend.source));
+    frame
+        .write_start([a, b, c, d, e, f])
+        .ok_or(Exit::Drop(DropReason::Truncated))
+}

@@ -1,0 +1,30 @@
+//! `lbx --config lb.yaml`: the director.
+
+use super::Global;
+use crate::{
+    director::{Director, DirectorError, preflight::PreflightError},
+    exit::{Exit, Failure},
+};
+
+/// Balances until SIGINT or SIGTERM.
+pub async fn run(global: &Global) -> Result<(), Failure> {
+    let Some(config) = global.config.clone() else {
+        let error = anyhow::anyhow!("a director needs a configuration: lbx --config lb.yaml (see lbx --help)");
+        return Err(Failure::new(Exit::Usage, error));
+    };
+    let mut director = Director::start(&global.name, config).await.map_err(failure)?;
+    let result = director.run().await;
+    director.stop().await;
+    result.map_err(failure)
+}
+
+fn failure(error: DirectorError) -> Failure {
+    let exit = match &error {
+        DirectorError::Config(_) => Exit::Config,
+        DirectorError::Preflight(PreflightError::Running { .. }) => Exit::Running,
+        DirectorError::Preflight(_) => Exit::Privilege,
+        DirectorError::Topology(_) | DirectorError::Nic(_) => Exit::Network,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error)
+}

@@ -1,0 +1,41 @@
+//! `lbx trace`: decisions as they are made.
+
+use std::net::Ipv4Addr;
+
+use clap::Args;
+
+use super::{Global, control_failure};
+use crate::{
+    control::{Answer, Request, TraceRequest, client},
+    director::preflight::run_path,
+    exit::Failure,
+};
+
+/// Arguments of `lbx trace`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only packets of this client
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<Ipv4Addr>,
+    /// Only packets for the service of this name
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+}
+
+/// Prints decisions until interrupted or the director goes.
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let path = run_path(&global.name, "sock");
+    let request = Request::Trace(TraceRequest {
+        client: arguments.client,
+        service: arguments.service,
+    });
+    let mut conversation = client::ask(&global.name, &path, &request)
+        .await
+        .map_err(control_failure)?;
+    while let Some(answer) = conversation.next().await.map_err(control_failure)? {
+        if let Answer::Trace(line) = answer {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! A value together with the path that leads to it: what every refusal is made from.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::Hash,
+};
+
+use super::{
+    error::{Fault, Place},
+    node::{Node, Value},
+};
+
+/// Longest key in bytes that a path shows as it is; longer ones are quoted and cut.
+const MAX_PLAIN_KEY: usize = 64;
+
+/// What to do about an empty value that nothing needs.
+const FILL_OR_OMIT: &str = "give it a value or leave it out";
+
+/// A value of the file and its path.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    path: String,
+    node: &'a Node,
+}
+
+impl<'a> Field<'a> {
+    /// The whole document.
+    pub(super) fn root(node: &'a Node) -> Self {
+        Self {
+            path: String::new(),
+            node,
+        }
+    }
+
+    /// The value as written.
+    pub(super) fn value(&self) -> &'a Value {
+        &self.node.value
+    }
+
+    /// A refusal of this value.
+    pub(super) fn fault(&self, message: impl Into<String>) -> Fault {
+        Fault {
+            place: Some(self.node.place),
+            field: self.path.clone(),
+            message: message.into(),
+        }
+    }
+
+    /// A refusal in the usual words: what was found is not what was expected.
+    pub(super) fn is_not(&self, what: impl fmt::Display, expected: impl fmt::Display) -> Fault {
+        self.fault(format!("{} is not {what}: {expected}", self.value()))
+    }
+
+    /// The items of a list, none of them empty; `expected` says of what, beginning with a verb.
+    pub(super) fn items(&self, expected: &str) -> Result<Vec<Self>, Fault> {
+        let Value::List(items) = self.value() else {
+            return Err(self.is_not("a list", expected));
+        };
+        let item = |(index, node)| Field {
+            path: format!("{}[{index}]", self.path),
+            node,
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(item)
+            .map(|item| item.filled(FILL_OR_OMIT))
+            .collect()
+    }
+
+    /// The fields of a mapping that may have the `known` ones.
+    pub(super) fn fields(&self, known: &[&'static str]) -> Result<Fields<'a>, Fault> {
+        let Value::Mapping(entries) = self.value() else {
+            return Err(self.is_not("a mapping", format_args!("use the fields {}", known.join(", "))));
+        };
+        let mut found: Vec<(&'static str, Self)> = Vec::with_capacity(entries.len());
+        for (key, node) in entries {
+            let own = Field {
+                path: self.path_of_key(&key.value),
+                node: key,
+            };
+            let Some(name) = known.iter().find(|name| key.value.is_text(name)) else {
+                let what = match key.value {
+                    Value::Text(_) => "unknown field".to_owned(),
+                    _ => format!("{} is not a field name", key.value),
+                };
+                return Err(own.fault(format!("{what}: known here are {}", known.join(", "))));
+            };
+            if let Some((_, first)) = found.iter().find(|(earlier, _)| earlier == name) {
+                return Err(own.fault(format!("given twice: it is already on line {}", first.node.place.line)));
+            }
+            found.push((name, Field { path: own.path, node }));
+        }
+        Ok(Fields {
+            path: self.path.clone(),
+            place: self.node.place,
+            found,
+        })
+    }
+
+    /// Path and line, for a refusal of another value that is at odds with this one.
+    pub(super) fn whereabouts(&self) -> String {
+        format!("{} (line {})", self.path, self.node.place.line)
+    }
+
+    /// Path of the field that a key names: quoted if it is no plain word, of the mapping if the key is no name at all.
+    fn path_of_key(&self, key: &Value) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        match key {
+            Value::Text(text) if (1..=MAX_PLAIN_KEY).contains(&text.len()) && text.chars().all(plain) => {
+                join(&self.path, text)
+            }
+            Value::Text(_) => join(&self.path, &key.to_string()),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// This field, unless nothing is written where its value belongs.
+    fn filled(self, expected: &str) -> Result<Self, Fault> {
+        match self.value() {
+            Value::Null => Err(self.fault(format!("is empty: {expected}"))),
+            _ => Ok(self),
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+/// The fields of one mapping, every one of them known and there once.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    path: String,
+    place: Place,
+    found: Vec<(&'static str, Field<'a>)>,
+}
+
+impl<'a> Fields<'a> {
+    /// A field that may be left out.
+    pub(super) fn optional(&self, name: &str) -> Result<Option<Field<'a>>, Fault> {
+        self.get(name).map(|field| field.filled(FILL_OR_OMIT)).transpose()
+    }
+
+    /// A field that must be there; `expected` says what for, beginning with a verb.
+    pub(super) fn required(&self, name: &str, expected: &str) -> Result<Field<'a>, Fault> {
+        match self.get(name) {
+            Some(field) => field.filled(expected),
+            None => Err(Fault {
+                place: Some(self.place),
+                field: join(&self.path, name),
+                message: format!("is missing: {expected}"),
+            }),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<Field<'a>> {
+        self.found
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, field)| field.clone())
+    }
+}
+
+/// What must be there once: remembers where the first was.
+#[derive(Debug)]
+pub(super) struct Unique<K>(HashMap<K, String>);
+
+impl<K> Default for Unique<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Unique<K> {
+    /// Takes the key that `field` gives; `shown` is how a message names it.
+    ///
+    /// # Errors
+    /// The key was given before: says where.
+    pub(super) fn insert(&mut self, key: K, shown: impl fmt::Display, field: &Field<'_>) -> Result<(), Fault> {
+        match self.0.entry(key) {
+            Entry::Occupied(first) => Err(field.fault(format!("{shown} is already {}", first.get()))),
+            Entry::Vacant(place) => {
+                place.insert(field.whereabouts());
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is accepted, and what it means.
+
+use std::{net::Ipv4Addr, path::Path};
+
+use super::{SAMPLE, read, sample_with};
+use crate::{
+    config::load,
+    desired::{Desired, Mode, Protocol, RealServer, Scheduler, Service, Timeouts, VirtualService},
+};
+
+fn real_server(last: u8, weight: u16) -> RealServer {
+    let address = Ipv4Addr::new(192, 168, 1, last);
+    RealServer { address, weight }
+}
+
+fn sample() -> Desired {
+    Desired {
+        interfaces: vec!["eth0".to_owned()],
+        mode: Mode::Auto,
+        timeouts: Timeouts::default(),
+        services: vec![Service {
+            name: "web".to_owned(),
+            virtual_service: VirtualService {
+                vip: Ipv4Addr::new(192, 168, 1, 160),
+                port: 80,
+                protocol: Protocol::Tcp,
+            },
+            scheduler: Scheduler::Rr,
+            servers: vec![real_server(185, 1), real_server(190, 1)],
+        }],
+    }
+}
+
+#[test]
+fn every_field_written_out() {
+    assert_eq!(read(SAMPLE), Ok(sample()));
+}
+
+#[test]
+fn only_what_must_be_there() {
+    let text = "
+interface: eth0
+services:
+  - vip: 192.168.1.160
+    port: 80
+    realservers: [192.168.1.185, 192.168.1.190]
+";
+    let mut expected = sample();
+    expected.services[0].name = "192.168.1.160:80/tcp".to_owned();
+    assert_eq!(read(text), Ok(expected));
+}
+
+#[test]
+fn a_list_of_interfaces() {
+    let desired = read(&sample_with("interface: eth0", "interface: [eth0, bond0.100]")).unwrap();
+    assert_eq!(desired.interfaces, ["eth0", "bond0.100"]);
+}
+
+#[test]
+fn every_mode_protocol_and_scheduler() {
+    let with = |piece: &str, by: &str| read(&sample_with(piece, by)).unwrap();
+    assert_eq!(with("mode: auto", "mode: native").mode, Mode::Native);
+    assert_eq!(with("mode: auto", "mode: generic").mode, Mode::Generic);
+    for scheduler in Scheduler::ALL {
+        let by = format!("scheduler: {scheduler}");
+        assert_eq!(with("scheduler: rr", &by).services[0].scheduler, scheduler);
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let by = format!("protocol: {protocol}");
+        assert_eq!(
+            with("protocol: tcp", &by).services[0].virtual_service.protocol,
+            protocol
+        );
+    }
+}
+
+#[test]
+fn times_in_every_unit() {
+    for (written, seconds) in [("1", 1), ("90s", 90), ("2m", 120), ("16h", 57_600), ("57600", 57_600)] {
+        let desired = read(&sample_with("{established: 15m}", &format!("{{udp: {written}}}"))).unwrap();
+        let udp = seconds;
+        assert_eq!(
+            desired.timeouts,
+            Timeouts {
+                udp,
+                ..Timeouts::default()
+            },
+            "{written}"
+        );
+    }
+}
+
+#[test]
+fn the_ends_of_ports_and_weights() {
+    for port in [1, 65_535] {
+        let desired = read(&sample_with("port: 80", &format!("port: {port}"))).unwrap();
+        assert_eq!(desired.services[0].virtual_service.port, port);
+    }
+    for weight in [0, 65_535] {
+        let desired = read(&sample_with("weight: 1", &format!("weight: {weight}"))).unwrap();
+        assert_eq!(desired.services[0].servers[1].weight, weight);
+    }
+}
+
+#[test]
+fn all_may_drain() {
+    let desired = read(&sample_with(
+        "- 192.168.1.185\n      - {address: 192.168.1.190, weight: 1}",
+        "- {address: 192.168.1.185, weight: 0}",
+    ));
+    assert_eq!(desired.unwrap().services[0].servers, [real_server(185, 0)]);
+}
+
+#[test]
+fn one_vip_with_several_ports_and_protocols() {
+    let more = "
+  - {vip: 192.168.1.160, port: 443, realservers: [192.168.1.185]}
+  - {vip: 192.168.1.160, port: 443, protocol: udp, realservers: [192.168.1.185]}
+";
+    assert_eq!(read(&(SAMPLE.to_owned() + more)).unwrap().services.len(), 3);
+}
+
+#[test]
+fn anchors_aliases_and_merge_keys() {
+    let text = "
+interface: eth0
+services:
+  - &web {name: web, vip: 192.168.1.160, port: 80, realservers: &pool [192.168.1.185, {address: 192.168.1.190}]}
+  - {<<: *web, name: tls, port: 443}
+  - {vip: 192.168.1.161, port: 80, realservers: *pool}
+";
+    let desired = read(text).unwrap();
+    let names: Vec<_> = desired.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["web", "tls", "192.168.1.161:80/tcp"]);
+    assert!(
+        desired
+            .services
+            .iter()
+            .all(|service| service.servers == sample().services[0].servers)
+    );
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends() {
+    assert_eq!(read(&format!("\u{feff}{SAMPLE}")), Ok(sample()));
+    assert_eq!(read(&SAMPLE.replace('\n', "\r\n")), Ok(sample()));
+}
+
+#[test]
+fn the_example_loads() {
+    let desired = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/lb.yaml"))).unwrap();
+    let mut expected = sample();
+    expected.services[0].scheduler = Scheduler::Wrr;
+    assert_eq!(desired.services[0], expected.services[0]);
+    assert_eq!(desired.services[1].name, "192.168.1.160:53/udp");
+    // What it calls the defaults are the defaults.
+    assert_eq!((desired.mode, desired.timeouts), (Mode::default(), Timeouts::default()));
+}

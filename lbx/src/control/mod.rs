@@ -1,0 +1,45 @@
+//! The socket between the daemon and the operator's commands: `/run/lbx/NAME.sock`, for root alone.
+//!
+//! A client sends one [`Request`] as a line of JSON. `list` is answered by one [`Report`] line; `trace` by a line of text
+//! for every decision, until the client goes.
+
+pub mod client;
+pub mod report;
+pub mod server;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::report::Report;
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "lowercase")]
+pub enum Request {
+    /// Everything there is to list.
+    List,
+    /// Decisions as they are made.
+    Trace(TraceRequest),
+}
+
+/// Whose decisions are traced; with neither, everybody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceRequest {
+    /// A client.
+    pub client: Option<Ipv4Addr>,
+    /// A service, by name.
+    pub service: Option<String>,
+}
+
+/// How a request is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// The list.
+    Report(Box<Report>),
+    /// A decision.
+    Trace(String),
+    /// It cannot be answered, and why.
+    Error(String),
+}

@@ -1,0 +1,180 @@
+//! The kernel side: the program, its maps, pins and links. The only code that touches BPF.
+//!
+//! - [`object`]: the program as it was built into this binary, loaded with its constants
+//! - [`pins`]: where programs, maps and links outlive the daemon
+//! - [`maps`]: typed handles, opened from the pins, their shapes checked first
+//! - [`mapped`]: maps shared with the kernel as plain words: the only unsafe code of user space
+//! - [`attach`]: links to NICs
+//! - [`apply`]: the writes of a plan
+//! - [`read`]: tables, counters and flows read back
+//! - [`clock`]: the tick it is now
+
+pub mod apply;
+pub mod attach;
+pub mod clock;
+pub mod mapped;
+pub mod maps;
+pub mod object;
+pub mod pins;
+pub mod read;
+
+use std::io;
+
+use aya::{Ebpf, EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
+use lbx_common::maps::Meta;
+
+use self::{maps::Maps, object::Constants, pins::Pins};
+
+/// The data plane of one director.
+pub struct Dataplane {
+    /// The program without tracing; what NICs run unless someone is watching.
+    program: Ebpf,
+    maps: Maps,
+    pins: Pins,
+    constants: Constants,
+    adopted: bool,
+}
+
+/// Why the data plane cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The binary was built without its kernel half.
+    #[error("this lbx was built without the XDP program: build it with `cargo xtask build`")]
+    NoProgram,
+    /// The kernel refused program or maps.
+    #[error("the kernel refused the XDP program")]
+    Load(#[from] EbpfError),
+    /// A map operation failed.
+    #[error("map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// A map could not be shared.
+    #[error("map {map} cannot be mapped into memory")]
+    Mmap {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A pinned map is not what this version expects.
+    #[error(
+        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the folder"
+    )]
+    Shape {
+        /// The pin.
+        path: String,
+        /// Type, key size, value size or number of entries.
+        what: &'static str,
+        /// As found.
+        found: String,
+        /// As needed.
+        expected: String,
+    },
+    /// Pins of another layout are there.
+    #[error("{path} was left by an lbx with another map layout: stop that one first, or remove the folder")]
+    OtherVersion {
+        /// The folder.
+        path: String,
+    },
+    /// A program operation failed.
+    #[error("XDP program")]
+    Program(#[from] ProgramError),
+    /// A pin could not be made.
+    #[error("pin {path}")]
+    Pin {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: PinError,
+    },
+    /// The file system of pins does not work as it should.
+    #[error("{path}")]
+    File {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Dataplane {
+    /// Opens the data plane of a name: adopts the maps a former daemon has left, or makes new ones. No NIC is touched yet.
+    ///
+    /// # Errors
+    /// The kernel refuses the program, or what was left cannot be adopted.
+    pub fn open(name: &str) -> Result<Self, DataplaneError> {
+        let pins = Pins::open(name)?;
+        let adopted = pins.adoptable()?;
+        if !adopted {
+            pins.remove()?;
+        }
+        pins.create()?;
+        match Self::load(&pins, adopted) {
+            Ok(dataplane) => Ok(dataplane),
+            Err(error) => {
+                if !adopted {
+                    pins.remove()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn load(pins: &Pins, adopted: bool) -> Result<Self, DataplaneError> {
+        let constants = if adopted {
+            maps::check_shapes(pins)?;
+            Constants {
+                flow_seed: maps::read_meta(pins)?.flow_seed,
+                flow_buckets: maps::flow_buckets(pins)?,
+            }
+        } else {
+            Constants::random()
+        };
+        let mut program = object::load(pins, &constants, false)?;
+        let mut maps = Maps::open(pins)?;
+        pins.replace_program(object::xdp_mut(&mut program)?)?;
+        if !adopted {
+            maps.write_meta(Meta {
+                flow_seed: constants.flow_seed,
+                ready: 1,
+            })?;
+        }
+        Ok(Self {
+            program,
+            maps,
+            pins: pins.clone(),
+            constants,
+            adopted,
+        })
+    }
+
+    /// Whether the maps were there already.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// The program, for test runs.
+    ///
+    /// # Errors
+    /// The object holds no such program.
+    pub fn program(&self) -> Result<&aya::programs::Xdp, DataplaneError> {
+        object::xdp(&self.program)
+    }
+
+    /// Detaches from every NIC and removes all pins: nothing stays.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn remove(self) -> Result<(), DataplaneError> {
+        self.pins.remove()
+    }
+}

@@ -1,0 +1,88 @@
+//! The program as it was built into this binary, loaded with its constants.
+
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Xdp};
+use lbx_common::maps;
+
+use super::{DataplaneError, pins::Pins};
+
+/// The object file; empty in a binary that was built without the BPF toolchain.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx.bpf.o"));
+
+/// Log level of aya-log that lets the trace through.
+const LOG_INFO: u8 = 3;
+
+/// What the program is loaded with, besides its maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Constants {
+    /// Seed of the bucket hash.
+    pub flow_seed: u64,
+    /// Number of buckets: a power of two.
+    pub flow_buckets: u32,
+}
+
+impl Constants {
+    /// A new seed and the default size.
+    #[must_use]
+    pub fn random() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self {
+            // RandomState is seeded by the operating system; one hash of it is a random word.
+            flow_seed: RandomState::new().hash_one(std::process::id()),
+            flow_buckets: maps::FLOW_BUCKETS,
+        }
+    }
+}
+
+/// Loads the program with the maps of a pin directory (making those that are not there yet).
+///
+/// With `trace` it tells decisions through aya-log; without, the verifier removes all of that.
+///
+/// # Errors
+/// This binary holds no program, or the kernel refuses it.
+pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, DataplaneError> {
+    if OBJECT.is_empty() {
+        return Err(DataplaneError::NoProgram);
+    }
+    let mask = constants.flow_buckets - 1;
+    let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .override_global(maps::FLOW_MASK, &mask, true)
+        .override_global(maps::FLOW_SEED, &constants.flow_seed, true)
+        .override_global(maps::TRACE, &trace, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .map_max_entries(maps::FLOWS, constants.flow_buckets);
+    for map in maps::PINNED {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    let mut program = loader.load(OBJECT)?;
+    let xdp: &mut Xdp = program
+        .program_mut(maps::PROGRAM)
+        .ok_or(DataplaneError::NoProgram)?
+        .try_into()?;
+    xdp.load()?;
+    Ok(program)
+}
+
+/// The XDP program of a loaded object.
+///
+/// # Errors
+/// It holds no such program.
+pub fn xdp(program: &Ebpf) -> Result<&Xdp, DataplaneError> {
+    Ok(program
+        .program(maps::PROGRAM)
+        .ok_or(DataplaneError::NoProgram)?
+        .try_into()?)
+}
+
+/// The XDP program of a loaded object, to attach it.
+///
+/// # Errors
+/// It holds no such program.
+pub fn xdp_mut(program: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
+    Ok(program
+        .program_mut(maps::PROGRAM)
+        .ok_or(DataplaneError::NoProgram)?
+        .try_into()?)
+}

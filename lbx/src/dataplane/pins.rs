@@ -1,0 +1,161 @@
+//! Where program, maps and links outlive the daemon: `/sys/fs/bpf/lbx/NAME/vABI/`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::Xdp;
+use lbx_common::maps::{ABI, META, PINNED};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{DataplaneError, maps};
+
+/// Where bpffs is mounted.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// The pin directory of one director.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    /// Of all layouts.
+    root: PathBuf,
+    /// Of this layout.
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// The pin directory of a name. Mounts bpffs where nobody has yet; creates nothing.
+    ///
+    /// # Errors
+    /// bpffs cannot be mounted, or pins of another layout are there.
+    pub fn open(name: &str) -> Result<Self, DataplaneError> {
+        mount_bpffs().map_err(|source| DataplaneError::File {
+            path: format!("cannot mount bpffs at {BPFFS}"),
+            source,
+        })?;
+        let root = Path::new(BPFFS).join("lbx").join(name);
+        let dir = root.join(format!("v{ABI}"));
+        let pins = Self { root, dir };
+        if let Some(other) = entries(&pins.root)?.into_iter().find(|path| *path != pins.dir) {
+            return Err(DataplaneError::OtherVersion {
+                path: other.display().to_string(),
+            });
+        }
+        Ok(pins)
+    }
+
+    /// Whether a daemon has left whole maps here.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn adoptable(&self) -> Result<bool, DataplaneError> {
+        let pinned = entries(&self.dir)?;
+        let whole = PINNED.iter().all(|map| pinned.contains(&self.map(map)));
+        Ok(whole && self.map(META).exists() && maps::read_meta(self)?.ready == 1)
+    }
+
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(&self) -> Result<(), DataplaneError> {
+        fs::create_dir_all(&self.dir).map_err(|source| file(&self.dir, source))
+    }
+
+    /// The pin of a map.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The pin of the link to a NIC. By index: names may hold dots, which bpffs does not allow.
+    #[must_use]
+    pub fn link(&self, ifindex: u32) -> PathBuf {
+        self.dir.join(format!("link_{ifindex}"))
+    }
+
+    /// The indices of all NICs with a pinned link.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn links(&self) -> Result<Vec<u32>, DataplaneError> {
+        let index = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("link_")?.parse().ok();
+        Ok(entries(&self.dir)?.into_iter().filter_map(index).collect())
+    }
+
+    /// Pins the program, in place of the one before.
+    ///
+    /// # Errors
+    /// The pin cannot be made.
+    pub fn replace_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
+        let path = self.dir.join("program");
+        remove_file(&path)?;
+        xdp.pin(&path).map_err(|source| DataplaneError::Pin {
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
+    /// Removes every pin: links first, so that no program runs without its maps' names.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn remove(&self) -> Result<(), DataplaneError> {
+        for ifindex in self.links()? {
+            remove_file(&self.link(ifindex))?;
+        }
+        for pin in entries(&self.dir)? {
+            remove_file(&pin)?;
+        }
+        for dir in [&self.dir, &self.root] {
+            match fs::remove_dir(dir) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(file(dir, source)),
+                _ => {}
+            }
+        }
+        // The folder of all directors goes with the last of them.
+        if let Some(all) = self.root.parent() {
+            let _still_used = fs::remove_dir(all);
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file(path, source)),
+        _ => Ok(()),
+    }
+}
+
+fn file(path: &Path, source: io::Error) -> DataplaneError {
+    DataplaneError::File {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// The paths in a directory; none if it is not there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()
+            .map_err(|e| file(dir, e)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(file(dir, error)),
+    }
+}
+
+fn mount_bpffs() -> io::Result<()> {
+    if statfs(BPFFS)?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700"))?;
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! The loop: whatever happens comes here, one at a time.
+
+use std::time::Duration;
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Director, DirectorError,
+    listing::Sources,
+    trace::{self, Tracer},
+};
+use crate::{
+    control::{Answer, Request, TraceRequest, server::Call},
+    dataplane::clock,
+    net::Event,
+};
+
+/// Seconds between two looks at all flow records.
+const SWEEP_EVERY: u32 = 2;
+
+/// What woke the loop.
+enum Wake {
+    Second,
+    Reload,
+    Stop,
+    Network(Option<Event>),
+    Call(Option<Call>),
+    Traced(bool),
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(super) async fn run(director: &mut Director) -> Result<(), DirectorError> {
+    let listen = |kind| signal(kind).map_err(DirectorError::Control);
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seconds = 0u32;
+    loop {
+        let wake = tokio::select! {
+            _ = second.tick() => Wake::Second,
+            () = received(&mut hangup) => Wake::Reload,
+            () = received(&mut interrupt) => Wake::Stop,
+            () = received(&mut terminate) => Wake::Stop,
+            event = director.events.recv() => Wake::Network(event),
+            call = director.calls.recv() => Wake::Call(call),
+            told = traced(director.tracer.as_ref()) => Wake::Traced(told),
+        };
+        match wake {
+            Wake::Second => {
+                seconds = seconds.wrapping_add(1);
+                director.second(seconds).await;
+            }
+            Wake::Reload => director.reload_and_tell().await,
+            Wake::Stop => return Ok(()),
+            Wake::Network(Some(event)) => director.hear(event).await,
+            Wake::Network(None) => return Err(DirectorError::Blind),
+            Wake::Call(Some(call)) => director.answer(call).await,
+            Wake::Call(None) => {}
+            Wake::Traced(true) => director.pass_trace_on(),
+            Wake::Traced(false) => director.stop_trace(),
+        }
+    }
+}
+
+async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn traced(tracer: Option<&Tracer>) -> bool {
+    match tracer {
+        Some(tracer) => tracer.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Logs an error and goes on: a running director does not fall over what may be mended.
+fn tell<E: std::error::Error + Send + Sync + 'static>(what: &str, result: Result<(), E>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!("{what}: {:#}", anyhow::Error::from(error));
+            false
+        }
+    }
+}
+
+impl Director {
+    async fn reload_and_tell(&mut self) {
+        match self.reload().await {
+            Ok(()) => tracing::info!(config = %self.config.display(), "reloaded"),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!("reload refused, nothing changed: {error:#}");
+            }
+        }
+    }
+
+    /// What is to be done every second.
+    async fn second(&mut self, seconds: u32) {
+        self.neighbourhood.ask(&self.net, &self.topology).await;
+        let lost = self.neighbourhood.age();
+        if lost || self.unsettled {
+            self.unsettled = false;
+            let done = tell("cannot follow the neighbours", self.replan());
+            self.unsettled |= !done;
+        }
+        self.announce();
+        if seconds.is_multiple_of(SWEEP_EVERY) {
+            let census = self.census();
+            let plan = self.tables.age(&census, clock::now());
+            tell("cannot age the tables", self.carry_out(plan));
+            let window = u32::from(crate::tables::service::ticks(&self.desired.timeouts).closing);
+            let sampled = self
+                .estimator
+                .sample(&self.dataplane, &self.tables, clock::now(), window);
+            tell("cannot read counters", sampled);
+        }
+    }
+
+    /// Takes in an event, and those that wait behind it.
+    async fn hear(&mut self, event: Event) {
+        let mut moved = false;
+        let mut relinked = false;
+        let mut waiting = Some(event);
+        while let Some(event) = waiting {
+            match event {
+                Event::Neighbour(neighbour) => moved |= self.neighbourhood.hear(&neighbour),
+                Event::NeighbourGone { ifindex, address } => {
+                    moved |= self.neighbourhood.hear(&crate::net::Neighbour {
+                        ifindex,
+                        address,
+                        mac: None,
+                    });
+                }
+                Event::Link(link) => relinked |= self.concerns(&link),
+                Event::LinkGone { index, .. } => relinked |= self.topology.nics.contains_key(&index),
+                Event::AddressGone(address) => {
+                    let vip = address.ifindex == self.topology.primary && self.tables.vips().contains(&address.address);
+                    if vip {
+                        tracing::warn!(vip = %address.address, "somebody removed the VIP");
+                    }
+                    relinked |= vip;
+                }
+                Event::Overrun => {
+                    tracing::warn!("events of the network were lost: reading everything anew");
+                    tell(
+                        "cannot read the neighbours",
+                        self.neighbourhood.read(&self.net).await.map(drop),
+                    );
+                    moved = true;
+                    relinked = true;
+                }
+                Event::Address(_) | Event::Route(_) | Event::RouteGone(_) => {}
+            }
+            waiting = self.events.try_recv().ok();
+        }
+        if relinked {
+            let desired = self.desired.clone();
+            let done = self.converge(desired).await;
+            tell(
+                "the network has changed and no longer fits; what was loaded stays",
+                done,
+            );
+        } else if moved {
+            self.unsettled |= !tell("cannot follow the neighbours", self.replan());
+        }
+    }
+
+    /// Whether a link event says something new about a NIC of ours, or brings one back.
+    fn concerns(&self, link: &crate::net::Link) -> bool {
+        match self.topology.nics.get(&link.index) {
+            Some(nic) => nic.link.mac != link.mac || nic.link.up != link.up || nic.link.name != link.name,
+            None => self.desired.interfaces.contains(&link.name),
+        }
+    }
+
+    async fn answer(&mut self, call: Call) {
+        match &call.request {
+            Request::List => {
+                let answer = match self.report().await {
+                    Ok(report) => Answer::Report(Box::new(report)),
+                    Err(error) => Answer::Error(format!("{:#}", anyhow::Error::from(error))),
+                };
+                let _gone = call.answers.try_send(answer);
+            }
+            Request::Trace(request) => {
+                if let Err(error) = self.start_trace(request, &call) {
+                    let _gone = call
+                        .answers
+                        .try_send(Answer::Error(format!("{:#}", anyhow::Error::from(error))));
+                }
+            }
+        }
+    }
+
+    async fn report(&self) -> Result<crate::control::Report, DirectorError> {
+        let links = self.net.links().await?;
+        let census = self.census();
+        let sources = Sources {
+            name: &self.name,
+            desired: &self.desired,
+            tables: &self.tables,
+            dataplane: &self.dataplane,
+            census: &census,
+            estimator: &self.estimator,
+            links: &links,
+        };
+        Ok(sources.report()?)
+    }
+
+    fn start_trace(&mut self, request: &TraceRequest, call: &Call) -> Result<(), trace::TraceError> {
+        self.stop_trace();
+        let number = |name: &str| {
+            let service = self.desired.services.iter().find(|service| service.name == name)?;
+            Some(self.tables.services.get(&service.virtual_service)?.number)
+        };
+        let filter = trace::filter(request, number)?;
+        self.tracer = Some(Tracer::start(&mut self.dataplane, filter, call.answers.clone())?);
+        tracing::info!("tracing decisions: packets cost more until the listener goes");
+        Ok(())
+    }
+
+    fn pass_trace_on(&mut self) {
+        let desired = &self.desired;
+        let tables = &self.tables;
+        let name = |number: u16| {
+            let (id, _) = tables.by_number(number)?;
+            let service = desired.services.iter().find(|service| service.virtual_service == *id)?;
+            Some(service.name.clone())
+        };
+        if let Some(tracer) = &mut self.tracer {
+            tracer.pass_on(tables, name);
+        }
+    }
+
+    fn stop_trace(&mut self) {
+        if let Some(tracer) = self.tracer.take() {
+            tell("cannot stop tracing", tracer.stop(&mut self.dataplane));
+            tracing::info!("tracing ended");
+        }
+    }
+}

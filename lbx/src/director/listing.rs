@@ -1,0 +1,222 @@
+//! The report behind `lbx list`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use lbx_common::{counters, drops::DropReason};
+
+use crate::{
+    control::report::{Interface, Report, Server, Service, State},
+    dataplane::{Dataplane, DataplaneError},
+    desired::{self, Desired},
+    net::Link,
+    tables::{
+        Tables,
+        census::{Census, Flows},
+        event::mac,
+        service::{Life, Loaded, Member},
+    },
+};
+
+/// What a report is made of.
+pub struct Sources<'s> {
+    /// The director's name.
+    pub name: &'s str,
+    /// What the operator wants.
+    pub desired: &'s Desired,
+    /// What is loaded.
+    pub tables: &'s Tables,
+    /// Where counters are read.
+    pub dataplane: &'s Dataplane,
+    /// Flows, counted just now.
+    pub census: &'s Census,
+    /// For flows that have no record.
+    pub estimator: &'s Estimator,
+    /// The NICs of this host, as they are now.
+    pub links: &'s [Link],
+}
+
+impl Sources<'_> {
+    /// Makes the report.
+    ///
+    /// # Errors
+    /// A counter cannot be read.
+    pub fn report(&self) -> Result<Report, DataplaneError> {
+        let drops = DropReason::ALL
+            .iter()
+            .map(|&reason| Ok((reason.name().to_owned(), self.dataplane.drops(reason)?)));
+        let mut services: Vec<_> = self.desired.services.iter().collect();
+        services.sort_by_key(|service| service.virtual_service);
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.name.to_owned(),
+            pid: std::process::id(),
+            interfaces: self.interfaces()?,
+            flow_capacity: self.dataplane.flow_capacity() as u64,
+            flows: self.census.live,
+            services: services
+                .into_iter()
+                .map(|service| self.service(service))
+                .collect::<Result<_, _>>()?,
+            drops: drops.collect::<Result<BTreeMap<_, _>, DataplaneError>>()?,
+        })
+    }
+
+    fn interfaces(&self) -> Result<Vec<Interface>, DataplaneError> {
+        let attached = self.dataplane.attached()?;
+        let links = self.links.iter().filter(|link| attached.contains(&link.index));
+        let interfaces = links.map(|link| Interface {
+            name: link.name.clone(),
+            mode: match link.xdp {
+                Some(xdp) if xdp.native => "native",
+                Some(_) => "generic",
+                None => "none",
+            }
+            .to_owned(),
+        });
+        Ok(interfaces.collect())
+    }
+
+    fn service(&self, service: &desired::Service) -> Result<Service, DataplaneError> {
+        let id = service.virtual_service;
+        let loaded = self.tables.services.get(&id).map(AsRef::as_ref);
+        let traffic = match loaded {
+            Some(loaded) => self.dataplane.service_traffic(loaded.number)?,
+            None => counters::Traffic::default(),
+        };
+        let mut servers = Vec::new();
+        for server in &service.servers {
+            let member = loaded.and_then(|loaded| loaded.up(server.address));
+            servers.push(match (loaded, member) {
+                (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
+                _ => self.unresolved(loaded, server)?,
+            });
+        }
+        for (loaded, (&index, member)) in loaded
+            .iter()
+            .flat_map(|loaded| loaded.members.iter().map(move |m| (loaded, m)))
+        {
+            if !member.wanted && member.life == Life::Up {
+                servers.push(self.server(service, loaded, index, member)?);
+            }
+        }
+        Ok(Service {
+            name: service.name.clone(),
+            vip: id.vip,
+            port: id.port,
+            protocol: id.protocol,
+            scheduler: service.scheduler,
+            estimated: !service.scheduler.records_all(),
+            traffic: traffic.into(),
+            servers,
+        })
+    }
+
+    fn server(
+        &self,
+        service: &desired::Service,
+        loaded: &Loaded,
+        index: u16,
+        member: &Member,
+    ) -> Result<Server, DataplaneError> {
+        let traffic = self.dataplane.backend_traffic(member.counter)?;
+        let flows = if service.scheduler.records_all() {
+            self.census
+                .flows
+                .get(&(loaded.number, index))
+                .copied()
+                .unwrap_or_default()
+        } else {
+            self.estimator.flows(member.counter, &traffic)
+        };
+        let interface = self.links.iter().find(|link| link.index == member.hop.ifindex);
+        Ok(Server {
+            address: member.address,
+            weight: member.weight,
+            state: if member.weight == 0 { State::Draining } else { State::Up },
+            mac: Some(mac(member.hop.mac)),
+            interface: interface.map(|link| link.name.clone()),
+            active: flows.active,
+            inactive: flows.inactive,
+            traffic: traffic.into(),
+        })
+    }
+
+    /// A real server without a MAC address. What it carried before it was lost still counts.
+    fn unresolved(&self, loaded: Option<&Loaded>, server: &desired::RealServer) -> Result<Server, DataplaneError> {
+        let counter = loaded.and_then(|loaded| loaded.former_counter(server.address));
+        let traffic = match counter {
+            Some(counter) => self.dataplane.backend_traffic(counter)?,
+            None => counters::Traffic::default(),
+        };
+        Ok(Server {
+            address: server.address,
+            weight: server.weight,
+            state: State::Unresolved,
+            mac: None,
+            interface: None,
+            active: 0,
+            inactive: 0,
+            traffic: traffic.into(),
+        })
+    }
+}
+
+/// Estimates connections where no flow is recorded: what began and has not ended is active, what ended within the
+/// closing timeout is inactive.
+#[derive(Debug, Default)]
+pub struct Estimator {
+    /// Tick, and FIN and RST packets until then, by backend counter; the oldest first.
+    samples: HashMap<u32, VecDeque<(u32, u64)>>,
+}
+
+/// Ticks between two samples.
+const SAMPLE_EVERY: u32 = 5;
+
+impl Estimator {
+    /// Takes samples of all backends of hashed services. `window` is the closing timeout in ticks.
+    ///
+    /// # Errors
+    /// A counter cannot be read.
+    pub fn sample(
+        &mut self,
+        dataplane: &Dataplane,
+        tables: &Tables,
+        now: u32,
+        window: u32,
+    ) -> Result<(), DataplaneError> {
+        let hashed = tables
+            .services
+            .values()
+            .filter(|service| !service.scheduler.records_all());
+        let counters: Vec<u32> = hashed
+            .flat_map(|service| service.members.values().map(|m| m.counter))
+            .collect();
+        self.samples.retain(|counter, _| counters.contains(counter));
+        for counter in counters {
+            let samples = self.samples.entry(counter).or_default();
+            if samples
+                .back()
+                .is_some_and(|&(at, _)| now.wrapping_sub(at) < SAMPLE_EVERY)
+            {
+                continue;
+            }
+            samples.push_back((now, dataplane.backend_traffic(counter)?.endings));
+            while samples.front().is_some_and(|&(at, _)| now.wrapping_sub(at) > window) {
+                samples.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn flows(&self, counter: u32, traffic: &counters::Traffic) -> Flows {
+        let before = self
+            .samples
+            .get(&counter)
+            .and_then(|samples| samples.front())
+            .map_or(0, |&(_, endings)| endings);
+        Flows {
+            active: traffic.connections.saturating_sub(traffic.endings),
+            inactive: traffic.endings.saturating_sub(before),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The daemon: one loop that owns everything and through which every change goes.
+//!
+//! ```text
+//! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
+//! ```
+//!
+//! - [`preflight`]: what must hold before anything is touched
+//! - [`topology`]: which NIC has which role, and the way to each real server
+//! - [`hops`]: MAC addresses, followed live
+//! - [`nics`]: the program on the NICs
+//! - [`vips`]: the addresses clients connect to
+//! - [`listing`], [`trace`]: what operators see
+
+pub mod hops;
+pub mod listing;
+pub mod nics;
+pub mod preflight;
+pub mod topology;
+pub mod trace;
+pub mod vips;
+
+mod events;
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    hops::Neighbourhood,
+    listing::Estimator,
+    nics::NicError,
+    preflight::{Lock, PreflightError},
+    topology::{Topology, TopologyError},
+    trace::Tracer,
+};
+use crate::{
+    config::{self, ConfigError},
+    control::server::{Call, ControlSocket, listen},
+    dataplane::{Dataplane, DataplaneError, clock},
+    desired::Desired,
+    net::{Event, Net, NetError, watch},
+    tables::{Plan, Tables, adopt::AdoptError, allocate::Full, census::Census},
+};
+
+/// How long a start or reload waits for the MAC addresses of new real servers.
+const RESOLVE_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// A running director.
+pub struct Director {
+    name: String,
+    config: PathBuf,
+    desired: Desired,
+    topology: Topology,
+    neighbourhood: Neighbourhood,
+    tables: Tables,
+    dataplane: Dataplane,
+    estimator: Estimator,
+    tracer: Option<Tracer>,
+    net: Net,
+    events: mpsc::Receiver<Event>,
+    calls: mpsc::Receiver<Call>,
+    /// Something could not be done and is tried again.
+    unsettled: bool,
+    /// Announcements of the VIPs still due.
+    announcements: u32,
+    _socket: ControlSocket,
+    _lock: Lock,
+}
+
+/// Why a director cannot start or take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectorError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Privileges, kernel, or another director.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The network is not as the configuration needs it.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// A NIC cannot be attached to.
+    #[error(transparent)]
+    Nic(#[from] NicError),
+    /// Netlink or ARP.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The kernel side.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// What a former daemon left cannot be read.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError<DataplaneError>),
+    /// A table is full.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The control socket cannot be made.
+    #[error("control socket")]
+    Control(#[source] std::io::Error),
+    /// The kernel tells nothing any more.
+    #[error("the network is no longer watched")]
+    Blind,
+}
+
+impl Director {
+    /// Starts a director: everything is validated before anything is touched, and what was touched is undone if the rest
+    /// fails.
+    ///
+    /// # Errors
+    /// See [`DirectorError`].
+    pub async fn start(name: &str, config: PathBuf) -> Result<Self, DirectorError> {
+        let desired = config::load(&config)?;
+        preflight::check()?;
+        let lock = Lock::take("a director", name)?;
+        let events = watch()?;
+        let net = Net::new()?;
+        let topology = Topology::resolve(&net, &desired, &[]).await?;
+        let dataplane = Dataplane::open(name)?;
+        let (socket, calls) = match listen(preflight::run_path(name, "sock")) {
+            Ok(listening) => listening,
+            Err(error) => {
+                if !dataplane.adopted() {
+                    dataplane.remove()?;
+                }
+                return Err(DirectorError::Control(error));
+            }
+        };
+        let mut director = Self {
+            name: name.to_owned(),
+            config,
+            desired,
+            topology,
+            neighbourhood: Neighbourhood::default(),
+            tables: Tables::default(),
+            dataplane,
+            estimator: Estimator::default(),
+            tracer: None,
+            net,
+            events,
+            calls,
+            unsettled: false,
+            announcements: 0,
+            _socket: socket,
+            _lock: lock,
+        };
+        match director.take_over().await {
+            Ok(()) => Ok(director),
+            Err(error) => {
+                director.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The start proper: from what is there to what is wanted.
+    async fn take_over(&mut self) -> Result<(), DirectorError> {
+        let adopted = self.dataplane.adopted();
+        if adopted {
+            self.tables = self.dataplane.read_tables(clock::now())?;
+            tracing::info!(
+                services = self.tables.services.len(),
+                "adopted what a former daemon left"
+            );
+        }
+        let vips_before = self.tables.vips();
+        let desired = self.desired.clone();
+        self.resolve(&desired).await?;
+        let plan = self
+            .tables
+            .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
+        // On a fresh start the tables come first, so that no packet meets half of them; NICs without a role pass all.
+        if adopted {
+            nics::attach(&mut self.dataplane, &self.topology, self.desired.mode)?;
+            self.carry_out(plan)?;
+        } else {
+            self.carry_out(plan)?;
+            nics::attach(&mut self.dataplane, &self.topology, self.desired.mode)?;
+        }
+        nics::set_roles(&mut self.dataplane, &self.topology)?;
+        nics::leave_others(&mut self.dataplane, &self.topology)?;
+        self.follow_vips(&vips_before).await?;
+        self.tell_start().await
+    }
+
+    /// Says what runs where.
+    async fn tell_start(&self) -> Result<(), DirectorError> {
+        for link in self
+            .net
+            .links()
+            .await?
+            .iter()
+            .filter(|link| self.topology.nics.contains_key(&link.index))
+        {
+            let mode = if link.xdp.is_some_and(|xdp| xdp.native) {
+                "native"
+            } else {
+                "generic"
+            };
+            tracing::info!(interface = link.name, mode, "XDP program attached");
+        }
+        tracing::info!(name = self.name, services = self.tables.services.len(), "ready");
+        Ok(())
+    }
+
+    /// Undoes a start that failed. What a former daemon left keeps working as it did.
+    async fn give_up(self) {
+        if !self.dataplane.adopted() {
+            self.remove_everything().await;
+        }
+    }
+
+    /// Runs until asked to stop.
+    ///
+    /// # Errors
+    /// The kernel no longer tells what happens.
+    pub async fn run(&mut self) -> Result<(), DirectorError> {
+        events::run(self).await
+    }
+
+    /// Stops: nothing of this director stays.
+    pub async fn stop(mut self) {
+        if let Some(tracer) = self.tracer.take() {
+            let _gone_anyway = tracer.stop(&mut self.dataplane);
+        }
+        self.remove_everything().await;
+        tracing::info!("stopped: program, pins and VIPs removed");
+    }
+
+    async fn remove_everything(self) {
+        // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
+        for vip in self.tables.vips() {
+            if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
+                tracing::error!(%vip, error = %anyhow::Error::from(error), "cannot remove the VIP");
+            }
+        }
+        if let Err(error) = self.dataplane.remove() {
+            tracing::error!(error = %anyhow::Error::from(error), "cannot remove the pins");
+        }
+    }
+
+    /// Takes a new configuration: validated whole before the first change, or refused whole.
+    ///
+    /// # Errors
+    /// See [`DirectorError`]; what was loaded stays.
+    pub async fn reload(&mut self) -> Result<(), DirectorError> {
+        let desired = config::load(&self.config)?;
+        self.converge(desired).await
+    }
+
+    /// Leads everything to a desired state: NICs, tables, VIPs.
+    async fn converge(&mut self, desired: Desired) -> Result<(), DirectorError> {
+        let draining: Vec<_> = self.tables.addresses().collect();
+        let topology = Topology::resolve(&self.net, &desired, &draining).await?;
+        let before = std::mem::replace(&mut self.topology, topology);
+        if let Err(error) = self.converge_tables(&desired).await {
+            self.topology = before;
+            self.neighbourhood.follow(&self.topology);
+            // NICs that were attached on the way have no role and pass everything; they go with the next success.
+            return Err(error);
+        }
+        nics::set_roles(&mut self.dataplane, &self.topology)?;
+        nics::leave_others(&mut self.dataplane, &self.topology)?;
+        let vips = vips::of(&self.desired);
+        if before.primary != self.topology.primary {
+            for &vip in &vips {
+                vips::remove(&self.net, before.primary, vip).await?;
+            }
+        }
+        self.desired = desired;
+        self.follow_vips(&vips).await
+    }
+
+    async fn converge_tables(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+        self.resolve(desired).await?;
+        let plan = self
+            .tables
+            .plan(desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
+        nics::attach(&mut self.dataplane, &self.topology, desired.mode)?;
+        self.carry_out(plan)
+    }
+
+    /// Learns the MAC addresses of all real servers; gives those that do not answer a moment.
+    async fn resolve(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+        self.neighbourhood.follow(&self.topology);
+        self.neighbourhood.adopt(&self.tables);
+        self.neighbourhood.read(&self.net).await?;
+        let deadline = Instant::now() + RESOLVE_PATIENCE;
+        while self.neighbourhood.incomplete() && Instant::now() < deadline {
+            self.neighbourhood.ask(&self.net, &self.topology).await;
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.neighbourhood.read(&self.net).await?;
+                if !self.neighbourhood.incomplete() {
+                    break;
+                }
+            }
+        }
+        for service in &desired.services {
+            for server in service
+                .servers
+                .iter()
+                .filter(|server| !self.neighbourhood.knows(server.address))
+            {
+                tracing::warn!(
+                    service = service.name,
+                    server = %server.address,
+                    "the real server does not answer ARP: no connections go there until it does"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans anew with the hops there are now.
+    fn replan(&mut self) -> Result<(), DirectorError> {
+        let plan = self
+            .tables
+            .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
+        self.carry_out(plan)
+    }
+
+    /// Carries out a plan and tells of it. If the kernel refuses half-way, the tables are read back: the next plan starts
+    /// from what is really there.
+    fn carry_out(&mut self, plan: Plan) -> Result<(), DirectorError> {
+        match self.dataplane.apply(&plan.writes) {
+            Ok(()) => self.tables = plan.tables,
+            Err(error) => {
+                self.tables = self.dataplane.read_tables(clock::now())?;
+                self.unsettled = true;
+                return Err(error.into());
+            }
+        }
+        for event in &plan.events {
+            tracing::info!("{event}");
+        }
+        Ok(())
+    }
+
+    /// Counts all flows now.
+    fn census(&self) -> Census {
+        self.dataplane.sweep(&self.tables, clock::now())
+    }
+}

@@ -1,0 +1,153 @@
+//! The program on the NICs: native on all of them, or generic on all.
+//!
+//! A frame redirected from a native program must leave by a NIC that can take it natively, so one NIC that cannot makes
+//! all of them generic.
+
+use std::collections::BTreeSet;
+
+use aya::programs::XdpMode;
+use lbx_common::nic::Nic;
+
+use super::topology::Topology;
+use crate::{
+    dataplane::{
+        Dataplane, DataplaneError,
+        attach::{AttachError, Attached},
+    },
+    desired::Mode,
+};
+
+/// A NIC cannot be attached to.
+#[derive(Debug, thiserror::Error)]
+#[error("interface {interface}{}: {source}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
+pub struct NicError {
+    /// Its name.
+    pub interface: String,
+    /// The foreign program, where that is known.
+    pub program: Option<u32>,
+    /// Why.
+    #[source]
+    pub source: AttachError,
+}
+
+/// Attaches the program to every NIC of the topology. What this call attached is detached again if it fails.
+///
+/// # Errors
+/// A NIC refuses in every mode that the configuration allows.
+pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
+    leave_other_modes(dataplane, topology, mode)?;
+    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology) {
+        XdpMode::Skb
+    } else {
+        XdpMode::Driver
+    };
+    match attach_all(dataplane, topology, first) {
+        Err(NicError {
+            interface,
+            source: AttachError::Unsupported(reason),
+            ..
+        }) if mode == Mode::Auto && matches!(first, XdpMode::Driver) => {
+            tracing::warn!(interface, %reason, "no native XDP: all NICs run the program in generic mode, which is slower");
+            for &ifindex in topology.nics.keys() {
+                detach(dataplane, ifindex, topology)?;
+            }
+            attach_all(dataplane, topology, XdpMode::Skb)
+        }
+        other => other,
+    }
+}
+
+/// Tells the program of every NIC and its role. Before this, the program passes everything.
+///
+/// # Errors
+/// There are too many NICs.
+pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
+    topology.nics.iter().try_for_each(|(&ifindex, nic)| {
+        dataplane.set_nic(
+            ifindex,
+            Nic {
+                mac: nic.link.mac,
+                roles: nic.roles,
+            },
+        )
+    })
+}
+
+/// Leaves NICs that the topology no longer has.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn leave_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
+    for ifindex in dataplane.attached()? {
+        if !topology.nics.contains_key(&ifindex) {
+            dataplane.remove_nic(ifindex)?;
+            dataplane.detach(ifindex)?;
+        }
+    }
+    Ok(())
+}
+
+/// A link left by a former daemon in a mode that the configuration no longer allows is ended.
+fn leave_other_modes(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
+    let pinned: BTreeSet<u32> = pinned(dataplane, topology)?;
+    for (&ifindex, nic) in topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex)) {
+        let native = nic.link.xdp.is_some_and(|xdp| xdp.native);
+        if (mode == Mode::Native && !native) || (mode == Mode::Generic && native) {
+            detach(dataplane, ifindex, topology)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a former daemon had to go generic.
+fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> bool {
+    let pinned = pinned(dataplane, topology).unwrap_or_default();
+    let mut adopted = topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex));
+    adopted.any(|(_, nic)| nic.link.xdp.is_some_and(|xdp| !xdp.native))
+}
+
+fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
+    let mut new = Vec::new();
+    for (&ifindex, nic) in &topology.nics {
+        match dataplane.attach(ifindex, mode) {
+            Ok(Attached::New) => new.push(ifindex),
+            Ok(Attached::Adopted) => {}
+            Err(source) => {
+                for ifindex in new {
+                    detach(dataplane, ifindex, topology)?;
+                }
+                let foreign = matches!(source, AttachError::Foreign);
+                return Err(NicError {
+                    interface: nic.link.name.clone(),
+                    program: nic.link.xdp.filter(|_| foreign).map(|xdp| xdp.program),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pinned(dataplane: &Dataplane, topology: &Topology) -> Result<BTreeSet<u32>, NicError> {
+    let attached = dataplane
+        .attached()
+        .map_err(|error| about(topology, topology.primary, error))?;
+    Ok(attached.into_iter().collect())
+}
+
+fn detach(dataplane: &mut Dataplane, ifindex: u32, topology: &Topology) -> Result<(), NicError> {
+    dataplane
+        .detach(ifindex)
+        .map_err(|error| about(topology, ifindex, error))
+}
+
+fn about(topology: &Topology, ifindex: u32, error: DataplaneError) -> NicError {
+    NicError {
+        interface: topology
+            .nics
+            .get(&ifindex)
+            .map_or_else(String::new, |nic| nic.link.name.clone()),
+        program: None,
+        source: error.into(),
+    }
+}

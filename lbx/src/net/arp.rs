@@ -1,0 +1,120 @@
+//! ARP as frames (RFC 826), sent over a packet socket.
+
+use std::{io, mem, net::Ipv4Addr, os::fd::AsRawFd, os::fd::OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::NetError;
+
+/// Length of an ARP frame for IPv4 over Ethernet in bytes, without padding and checksum.
+pub const FRAME_LEN: usize = 42;
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// A question to the whole segment: who has `target_ip`?
+#[must_use]
+pub fn request(sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_ip: Ipv4Addr) -> [u8; FRAME_LEN] {
+    let mut frame = [0; FRAME_LEN];
+    // Ethernet: destination, source, type ARP.
+    frame[0..6].copy_from_slice(&BROADCAST);
+    frame[6..12].copy_from_slice(&sender_mac);
+    frame[12..14].copy_from_slice(&[0x08, 0x06]);
+    // ARP: hardware Ethernet, protocol IPv4, their lengths, operation request.
+    frame[14..22].copy_from_slice(&[0x00, 0x01, 0x08, 0x00, 6, 4, 0x00, 0x01]);
+    frame[22..28].copy_from_slice(&sender_mac);
+    frame[28..32].copy_from_slice(&sender_ip.octets());
+    // The target's MAC is what is asked for: zero.
+    frame[38..42].copy_from_slice(&target_ip.octets());
+    frame
+}
+
+/// Tells the whole segment that `ip` is at `mac`: an ARP announcement (RFC 5227 §2.3), a request whose sender and
+/// target are the same address. Neighbours that have an entry for it take the new MAC.
+#[must_use]
+pub fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; FRAME_LEN] {
+    request(mac, ip, ip)
+}
+
+/// A packet socket that sends on one NIC and receives nothing.
+#[derive(Debug)]
+pub struct ArpSocket {
+    fd: OwnedFd,
+    to: libc::sockaddr_ll,
+}
+
+impl ArpSocket {
+    /// Opens a socket for one NIC.
+    ///
+    /// # Errors
+    /// CAP_NET_RAW is missing.
+    pub fn open(ifindex: u32) -> Result<Self, NetError> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        // Protocol 0 receives nothing (packet(7)), so that no frame is ever queued here.
+        let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None).map_err(|errno| NetError::Socket {
+            kind: "packet",
+            source: errno.into(),
+        })?;
+        // SAFETY: sockaddr_ll is plain data for which all zeroes is a valid value.
+        let mut to: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
+        to.sll_ifindex = ifindex.cast_signed();
+        Ok(Self { fd, to })
+    }
+
+    /// Sends a frame as it is.
+    ///
+    /// # Errors
+    /// The NIC is gone or down, or its queue is full.
+    pub fn send(&self, frame: &[u8; FRAME_LEN]) -> Result<(), NetError> {
+        // SAFETY: frame and address are borrowed for the call and their true lengths are given.
+        let sent = unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const self.to).cast(),
+                mem::size_of_val(&self.to) as libc::socklen_t,
+            )
+        };
+        if sent < 0 {
+            let action = format!("send ARP on the interface with index {}", self.to.sll_ifindex);
+            return Err(NetError::refused(action)(io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x01];
+
+    #[test]
+    fn request_asks_everybody() {
+        let frame = request(MAC, Ipv4Addr::new(192, 168, 1, 180), Ipv4Addr::new(192, 168, 1, 185));
+        #[rustfmt::skip]
+        let expected = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x00, 0x5e, 0x10, 0x00, 0x01, 0x08, 0x06,
+            0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01,
+            0x02, 0x00, 0x5e, 0x10, 0x00, 0x01, 192, 168, 1, 180,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 192, 168, 1, 185,
+        ];
+        assert_eq!(frame, expected);
+    }
+
+    #[test]
+    fn announcement_names_the_address_twice() {
+        let frame = announcement(MAC, Ipv4Addr::new(192, 168, 1, 160));
+        #[rustfmt::skip]
+        let expected = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x00, 0x5e, 0x10, 0x00, 0x01, 0x08, 0x06,
+            0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01,
+            0x02, 0x00, 0x5e, 0x10, 0x00, 0x01, 192, 168, 1, 160,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 192, 168, 1, 160,
+        ];
+        assert_eq!(frame, expected);
+    }
+}

@@ -1,0 +1,204 @@
+//! NICs.
+
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
+};
+
+use super::{Net, NetError, is_errno};
+
+/// The longest name a NIC can have (IFNAMSIZ less its terminator).
+const NAME_MAX: usize = 15;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index, unique in its network namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address; all zero for `lo` and for what is not Ethernet.
+    pub mac: [u8; 6],
+    /// Administratively up (IFF_UP); says nothing of the carrier.
+    pub up: bool,
+    /// The largest packet in bytes, without the link-layer header.
+    pub mtu: u32,
+    /// The XDP program attached to it.
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Xdp {
+    /// The driver runs it (native); otherwise the kernel does (generic).
+    pub native: bool,
+    /// Its id, as bpftool shows it.
+    pub program: u32,
+}
+
+impl Xdp {
+    /// Reads what a link message says of XDP; `None` where no program is attached.
+    fn from_attributes(attributes: &[LinkXdp]) -> Option<Self> {
+        let mut xdp = Self::default();
+        for attribute in attributes {
+            match attribute {
+                LinkXdp::Attached(attached) => {
+                    xdp.native = matches!(attached, XdpAttached::Driver | XdpAttached::Hardware);
+                }
+                LinkXdp::ProgId(program) => xdp.program = *program,
+                _ => {}
+            }
+        }
+        (xdp.program != 0).then_some(xdp)
+    }
+}
+
+impl Link {
+    /// Reads a link message; `None` if it is about something else than the link itself, such as its part in a bridge.
+    pub(super) fn from_message(message: &LinkMessage) -> Option<Self> {
+        let header = &message.header;
+        if header.interface_family != AddressFamily::Unspec {
+            return None;
+        }
+        let mut link = Self {
+            index: header.index,
+            name: String::new(),
+            mac: [0; 6],
+            up: header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            xdp: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Xdp(attributes) => link.xdp = Xdp::from_attributes(attributes),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}
+
+impl Net {
+    /// All links of this network namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn links(&self) -> Result<Vec<Link>, NetError> {
+        let messages = self
+            .dump(RouteNetlinkMessage::GetLink(request()))
+            .await
+            .map_err(NetError::refused("list the network interfaces"))?;
+        Ok(messages.into_iter().filter_map(link_of).collect())
+    }
+
+    /// The link of a name or an alternative name.
+    ///
+    /// # Errors
+    /// The kernel refuses the request; that there is no such link is no error.
+    pub async fn link_by_name(&self, name: &str) -> Result<Option<Link>, NetError> {
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Ok(None);
+        }
+        let mut message = request();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.link(message, format!("look up the network interface {name}"))
+            .await
+    }
+
+    /// The link of an index.
+    ///
+    /// # Errors
+    /// The kernel refuses the request; that there is no such link is no error.
+    pub async fn link_by_index(&self, index: u32) -> Result<Option<Link>, NetError> {
+        // Index 0 would be a request for nothing in particular.
+        if index == 0 {
+            return Ok(None);
+        }
+        let mut message = request();
+        message.header.index = index;
+        self.link(message, format!("look up the network interface with index {index}"))
+            .await
+    }
+
+    async fn link(&self, message: LinkMessage, action: String) -> Result<Option<Link>, NetError> {
+        match self.get(RouteNetlinkMessage::GetLink(message)).await {
+            Ok(answer) => Ok(answer.and_then(link_of)),
+            Err(error) if is_errno(&error, libc::ENODEV) => Ok(None),
+            Err(error) => Err(NetError::refused(action)(error)),
+        }
+    }
+}
+
+fn request() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Link::from_message(&message),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.flags = LinkFlags::Up;
+        message.attributes = attributes;
+        message
+    }
+
+    #[test]
+    fn reads_an_ethernet_nic() {
+        let read = Link::from_message(&message(vec![
+            LinkAttribute::IfName("eth0".into()),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+            LinkAttribute::Xdp(vec![LinkXdp::Attached(XdpAttached::Driver), LinkXdp::ProgId(9)]),
+        ]));
+        let expected = Link {
+            index: 7,
+            name: "eth0".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            up: true,
+            mtu: 1500,
+            xdp: Some(Xdp {
+                native: true,
+                program: 9,
+            }),
+        };
+        assert_eq!(read, Some(expected));
+    }
+
+    #[test]
+    fn no_program_is_none() {
+        let read = Link::from_message(&message(vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(
+            XdpAttached::None,
+        )])]));
+        assert_eq!(read.and_then(|link| link.xdp), None);
+    }
+
+    #[test]
+    fn a_long_hardware_address_is_none() {
+        let read = Link::from_message(&message(vec![LinkAttribute::Address(vec![1; 20])]));
+        assert_eq!(read.map(|link| link.mac), Some([0; 6]));
+    }
+
+    #[test]
+    fn leaving_a_bridge_is_not_about_the_link() {
+        let mut message = message(vec![]);
+        message.header.interface_family = AddressFamily::Bridge;
+        assert_eq!(Link::from_message(&message), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! What there was before the rules were applied, kept in `/run/lbx` so that it can be restored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{self, Write as _},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    RealServerError,
+    sysctl::{Key, Setting, Values},
+};
+
+/// Where the state of every real server is kept. Empty after a boot, as are the sysctls and lo.
+const DIRECTORY: &str = "/run/lbx";
+
+/// What one real server has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct State {
+    /// The network namespace it is about: see [`crate::net::namespace_cookie`].
+    pub namespace: u64,
+    /// VIPs put on lo, or found there.
+    pub vips: BTreeSet<Ipv4Addr>,
+    /// Values that sysctls had before their first change, by NIC or `all`.
+    pub sysctls: BTreeMap<String, Values>,
+}
+
+impl State {
+    fn original(&self, conf: &str, key: Key) -> Option<i32> {
+        self.sysctls.get(conf)?.get(&key).copied()
+    }
+
+    /// Takes a value down as the original one, unless there is one already. What another real server has taken down
+    /// goes before what is there now, which would be that one's doing.
+    pub fn remember(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
+        let earlier = others.iter().find_map(|other| other.original(conf, key));
+        let values = self.sysctls.entry(conf.to_owned()).or_default();
+        values.entry(key).or_insert(earlier.unwrap_or(now));
+    }
+
+    /// The VIPs that no other real server of this host has.
+    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = Ipv4Addr> + 'a {
+        let elsewhere = |vip: &Ipv4Addr| others.iter().any(|other| other.vips.contains(vip));
+        self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
+    }
+
+    /// All values to restore when the last real server of this host goes: its own, and those that earlier ones left to
+    /// it.
+    #[must_use]
+    pub fn originals(&self, others: &[Self]) -> Vec<Setting> {
+        let mut merged = self.clone();
+        for (conf, values) in others.iter().flat_map(|other| &other.sysctls) {
+            for (&key, &value) in values {
+                merged.remember(conf, key, value, &[]);
+            }
+        }
+        let settings = |(conf, values): (String, Values)| {
+            values.into_iter().map(move |(key, value)| Setting {
+                conf: conf.clone(),
+                key,
+                value,
+            })
+        };
+        merged.sysctls.into_iter().flat_map(settings).collect()
+    }
+}
+
+/// The state file of a name, locked.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    namespace: u64,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// Locks the state of a real server in this network namespace.
+    ///
+    /// # Errors
+    /// Another process has it, or the directory is not writable.
+    pub fn open(name: &str, namespace: u64) -> Result<Self, RealServerError> {
+        Self::open_in(Path::new(DIRECTORY), name, namespace)
+    }
+
+    fn open_in(directory: &Path, name: &str, namespace: u64) -> Result<Self, RealServerError> {
+        fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        let path = directory.join(format!("realserver-{name}.json"));
+        let lock = path.with_extension("lock");
+        // The lock is a file of its own, since the state file is replaced, and it stays: another process may wait for
+        // it.
+        let file = File::create(&lock).map_err(failed("create", &lock))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => RealServerError::Running { name: name.to_owned() },
+            errno => failed("lock", &lock)(errno.into()),
+        })?;
+        Ok(Self {
+            path,
+            namespace,
+            _lock: lock,
+        })
+    }
+
+    /// The state, if there is one of this network namespace.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not one.
+    pub fn load(&self) -> Result<Option<State>, RealServerError> {
+        let Some(state) = read(&self.path)? else {
+            return Ok(None);
+        };
+        if state.namespace != self.namespace {
+            let path = self.path.display();
+            tracing::warn!("{path} is about another network namespace: passed over");
+            return Ok(None);
+        }
+        Ok(Some(state))
+    }
+
+    /// A state with nothing in it yet.
+    #[must_use]
+    pub fn empty(&self) -> State {
+        State {
+            namespace: self.namespace,
+            ..State::default()
+        }
+    }
+
+    /// The states of other names in this network namespace.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or is not one.
+    pub fn others(&self) -> Result<Vec<State>, RealServerError> {
+        Ok(self.other_files()?.into_iter().map(|(_, state)| state).collect())
+    }
+
+    fn other_files(&self) -> Result<Vec<(PathBuf, State)>, RealServerError> {
+        let directory = self.path.parent().unwrap_or(Path::new(DIRECTORY));
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
+            let path = entry.map_err(failed("list", directory))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path != self.path && name.starts_with("realserver-") && name.ends_with(".json") {
+                let here = read(&path)?.filter(|state| state.namespace == self.namespace);
+                files.extend(here.map(|state| (path, state)));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Writes the state, so that a crash leaves either the old one or the new one.
+    ///
+    /// # Errors
+    /// The disk is full or not writable.
+    pub fn save(&self, state: &State) -> Result<(), RealServerError> {
+        let temporary = self.path.with_extension("tmp");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, state)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().map_err(failed("write", &self.path))
+    }
+
+    /// Deletes the state, and what others without VIPs have left.
+    ///
+    /// # Errors
+    /// The directory is not writable.
+    pub fn delete(&self) -> Result<(), RealServerError> {
+        for (path, state) in self.other_files()? {
+            if state.vips.is_empty() {
+                delete(&path)?;
+            }
+        }
+        delete(&self.path)
+    }
+}
+
+fn delete(path: &Path) -> Result<(), RealServerError> {
+    fs::remove_file(path).map_err(failed("delete", path))
+}
+
+fn read(path: &Path) -> Result<Option<State>, RealServerError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| RealServerError::State {
+                path: path.to_owned(),
+                source,
+            }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RealServerError {
+    let path = path.to_owned();
+    move |source| RealServerError::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
+
+    #[test]
+    fn the_first_value_is_the_original() {
+        let mut state = State::default();
+        state.remember("all", Key::ArpIgnore, 0, &[]);
+        state.remember("all", Key::ArpIgnore, 1, &[]);
+        assert_eq!(state.original("all", Key::ArpIgnore), Some(0));
+    }
+
+    #[test]
+    fn the_last_of_two_names_restores() {
+        let (mut first, mut second) = (State::default(), State::default());
+        first.vips.insert(VIP);
+        second.vips.extend([VIP, OTHER]);
+        first.remember("all", Key::ArpIgnore, 0, &[]);
+        // The second finds what the first has set.
+        second.remember("all", Key::ArpIgnore, 1, std::slice::from_ref(&first));
+        first.remember("eth1", Key::ArpIgnore, 3, &[]);
+
+        assert_eq!(first.own_vips(std::slice::from_ref(&second)).count(), 0);
+        first.vips.clear();
+        let others = [first];
+        assert!(second.own_vips(&others).eq([VIP, OTHER]));
+        let setting = |conf: &str, value| Setting {
+            conf: conf.to_owned(),
+            key: Key::ArpIgnore,
+            value,
+        };
+        assert_eq!(second.originals(&others), [setting("all", 0), setting("eth1", 3)]);
+    }
+
+    #[test]
+    fn keeps_the_state_from_one_run_to_the_next() {
+        let directory = std::env::temp_dir().join(format!("lbx-state-{}", std::process::id()));
+        let open = |name, namespace| Store::open_in(&directory, name, namespace);
+        let store = open("a", 7).unwrap();
+        assert!(matches!(open("a", 7), Err(RealServerError::Running { .. })));
+        assert_eq!(store.load().unwrap(), None);
+
+        let mut state = store.empty();
+        state.vips.insert(VIP);
+        state.remember("eth0.100", Key::ArpAnnounce, 0, &[]);
+        store.save(&state).unwrap();
+        assert_eq!(store.load().unwrap().as_ref(), Some(&state));
+
+        assert_eq!(open("b", 7).unwrap().others().unwrap(), [state]);
+        // Another network namespace has nothing to do with it.
+        assert_eq!(open("b", 8).unwrap().others().unwrap(), []);
+        drop(store);
+        assert_eq!(open("a", 8).unwrap().load().unwrap(), None);
+
+        open("a", 7).unwrap().delete().unwrap();
+        assert_eq!(open("a", 7).unwrap().load().unwrap(), None);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,25 @@
+//! Who gets the new connections: pure functions of real servers and weights.
+
+pub mod maglev;
+pub mod ring;
+
+/// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Index within the service.
+    pub index: u16,
+    /// RIP: the same on every director, whatever the indices.
+    pub address: std::net::Ipv4Addr,
+    /// Weight.
+    pub weight: u16,
+}
+
+/// The greatest common divisor of all weights; 1 where there are none.
+fn common_divisor(candidates: &[Candidate]) -> u32 {
+    let gcd = candidates.iter().fold(0, |a, c| gcd(a, u32::from(c.weight)));
+    gcd.max(1)
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,170 @@
+//! The tables of a daemon that died, read back from its maps.
+
+use std::{collections::BTreeMap, net::Ipv6Addr, sync::Arc};
+
+use lbx_common::{
+    backend::{self, Backend, Head, word_mac},
+    service::{Service, ServiceKey},
+    slot::Slot,
+};
+
+use super::{
+    Hop, Tables,
+    allocate::Range,
+    service::{Life, Loaded, Member, virtual_service},
+    window::Slots,
+};
+use crate::desired::Scheduler;
+
+/// The maps, as far as they are read back.
+pub trait Maps {
+    /// Why a map could not be read.
+    type Error;
+
+    /// Every entry of the service map.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    fn services(&self) -> Result<Vec<(ServiceKey, Service)>, Self::Error>;
+    /// The slot at a place; none beyond the table.
+    fn slot(&self, place: u32) -> Option<Slot>;
+    /// The backend index at a place of the ring table.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    fn ring_entry(&self, place: u32) -> Result<u16, Self::Error>;
+    /// The backend at a place; none beyond the table.
+    fn backend(&self, place: u32) -> Option<Backend>;
+}
+
+/// What was found cannot be adopted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError<E> {
+    /// A map could not be read.
+    #[error(transparent)]
+    Read(#[from] E),
+    /// The tables of a service contradict each other or another's.
+    #[error("the tables of service {service:?} are damaged: {what}")]
+    Damaged {
+        /// Its key in the map.
+        service: ServiceKey,
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+impl Tables {
+    /// Reads the tables back. Open windows start again at `now`.
+    ///
+    /// # Errors
+    /// A map cannot be read, or what stands there contradicts itself.
+    pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
+        let mut tables = Self::default();
+        for (key, service) in maps.services()? {
+            let damaged = |what| AdoptError::Damaged { service: key, what };
+            let id = virtual_service(&key).ok_or_else(|| damaged("unknown protocol"))?;
+            let loaded = read_service(maps, &service, now)
+                .map_err(AdoptError::Read)?
+                .map_err(damaged)?;
+            tables.claim(&loaded).map_err(damaged)?;
+            tables.services.insert(id, Arc::new(loaded));
+        }
+        Ok(tables)
+    }
+
+    /// Marks the places of a service as taken.
+    fn claim(&mut self, loaded: &Loaded) -> Result<(), &'static str> {
+        let places = &mut self.places;
+        for (free, what) in [
+            (
+                places.services.reserve(u32::from(loaded.number)),
+                "its number is another's",
+            ),
+            (places.slots.reserve(loaded.slots_range), "its slots are another's"),
+            (places.rings.reserve(loaded.ring_range), "its ring is another's"),
+            (
+                places.backends.reserve(loaded.backends_range),
+                "its backends are another's",
+            ),
+        ] {
+            if !free {
+                return Err(what);
+            }
+        }
+        for member in loaded.members.values() {
+            places.counters.reserve(member.counter);
+        }
+        Ok(())
+    }
+}
+
+/// One service; the inner error says what does not fit.
+fn read_service<M: Maps>(maps: &M, service: &Service, now: u32) -> Result<Result<Loaded, &'static str>, M::Error> {
+    let Some(scheduler) = Scheduler::from_code(service.scheduler) else {
+        return Ok(Err("unknown scheduler"));
+    };
+    let slots: Option<Vec<Slot>> = places(service.slots_base, service.slots_len)
+        .map(|place| maps.slot(place))
+        .collect();
+    let ring: Result<Vec<u16>, _> = places(service.ring_base, service.ring_len)
+        .map(|place| maps.ring_entry(place))
+        .collect();
+    let backends: Option<Vec<Backend>> = places(service.backends_base, service.backends_len)
+        .map(|place| maps.backend(place))
+        .collect();
+    let (Some(slots), Some(backends)) = (slots, backends) else {
+        return Ok(Err("it points beyond a table"));
+    };
+    let members: Option<BTreeMap<u16, Member>> = (0u16..)
+        .zip(&backends)
+        .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
+        .map(|(index, backend)| Some((index, read_member(backend, now)?)))
+        .collect();
+    let Some(members) = members else {
+        return Ok(Err("a backend has no IPv4 address"));
+    };
+    Ok(Ok(Loaded {
+        number: service.number,
+        scheduler,
+        timeouts: service.timeouts,
+        slots_range: Range {
+            base: service.slots_base,
+            len: service.slots_len,
+        },
+        slots: Slots::adopted(slots, now),
+        ring_range: Range {
+            base: service.ring_base,
+            len: service.ring_len,
+        },
+        ring: ring?,
+        backends_range: Range {
+            base: service.backends_base,
+            len: service.backends_len,
+        },
+        members,
+    }))
+}
+
+fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {
+    base..base.saturating_add(len)
+}
+
+fn read_member(backend: &Backend, now: u32) -> Option<Member> {
+    let Head { mac, state } = Head::from_word(backend.head);
+    Some(Member {
+        address: Ipv6Addr::from(backend.address).to_ipv4_mapped()?,
+        weight: backend.weight as u16,
+        hop: Hop {
+            mac,
+            ifindex: backend.ifindex,
+            source: word_mac(backend.source),
+        },
+        counter: backend.counter,
+        life: if state == backend::UP {
+            Life::Up
+        } else {
+            Life::Dead { since: now }
+        },
+        wanted: true,
+    })
+}

@@ -1,0 +1,120 @@
+//! What is loaded, and the one way it changes.
+//!
+//! [`Tables`] mirrors the maps of the kernel program. Start, reload, a neighbour that moves, a drain: everything goes
+//! through [`Tables::plan`], a pure function over the union of what is loaded and what is wanted. It returns the writes
+//! that lead from one to the other, in an order that is safe at every step, and what there is to tell about them.
+//! [`Tables::age`] does what only time brings: it closes windows and frees what nobody uses any more.
+//!
+//! - [`allocate`]: places in the flat tables
+//! - [`service`]: one service as loaded, and its own part of the plan
+//! - [`plan`]: all services
+//! - [`window`]: the slots between a change and their rest
+//! - [`age`]: what time brings
+//! - [`adopt`]: the tables of a daemon that died
+//! - [`census`]: flows counted from their records
+//! - [`write`], [`event`]: what a plan consists of
+
+pub mod adopt;
+pub mod age;
+pub mod allocate;
+pub mod census;
+pub mod event;
+pub mod plan;
+pub mod service;
+pub mod window;
+pub mod write;
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use lbx_common::maps;
+
+use crate::{
+    desired::VirtualService,
+    tables::{
+        allocate::{Numbers, Range, Ranges},
+        service::Loaded,
+    },
+};
+
+pub use self::{event::Event, plan::Plan, write::Write};
+
+/// Where frames for a real server go: resolved from route and neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The real server's MAC address.
+    pub mac: [u8; 6],
+    /// The NIC it is reached by.
+    pub ifindex: u32,
+    /// That NIC's MAC address.
+    pub source: [u8; 6],
+}
+
+/// The hops of all real servers that are resolved.
+pub type Hops = BTreeMap<Ipv4Addr, Hop>;
+
+/// A mirror of the maps. Cloning is cheap: services are shared until one of the copies changes them.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// Every loaded service.
+    pub services: BTreeMap<VirtualService, Arc<Loaded>>,
+    places: Places,
+}
+
+/// Who holds which place in the flat tables.
+#[derive(Clone, Debug)]
+struct Places {
+    slots: Ranges,
+    rings: Ranges,
+    backends: Ranges,
+    services: Numbers,
+    counters: Numbers,
+    /// What packets under way may still use, and since when (tick).
+    leaving: Vec<(u32, Leaving)>,
+}
+
+/// Something to be freed when no packet can be using it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    Slots(Range),
+    Ring(Range),
+    Backends(Range),
+    Counter(u32),
+    /// A service number: freed once no record names it either.
+    Service(u16),
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            places: Places {
+                slots: Ranges::new("slots", maps::MAX_SLOTS),
+                rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
+                backends: Ranges::new("backends", maps::MAX_BACKENDS),
+                services: Numbers::new("services", maps::MAX_SERVICES - 1),
+                counters: Numbers::new("backend counters", maps::MAX_BACKENDS),
+                leaving: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Tables {
+    /// The addresses of all real servers that may still get packets, those that drain included.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.services
+            .values()
+            .flat_map(|service| service.members.values())
+            .filter(|member| member.life == service::Life::Up)
+            .map(|member| member.address)
+    }
+
+    /// The loaded service of a number.
+    #[must_use]
+    pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &Loaded)> {
+        self.services
+            .iter()
+            .find(|(_, service)| service.number == number)
+            .map(|(key, service)| (key, service.as_ref()))
+    }
+}

@@ -1,0 +1,62 @@
+//! `cargo xtask build`: lbx with its XDP program inside.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{build_ebpf, command, steps::Steps};
+
+/// What `build` is told.
+#[derive(Args)]
+pub struct Arguments {
+    /// lbx with debug information and without optimisation; the XDP program is always optimised
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Runs the task.
+///
+/// # Errors
+/// When one of the programs does not build.
+pub fn task(arguments: &Arguments) -> Result<()> {
+    let built = all(&mut Steps::new(STEPS), arguments.debug)?;
+    println!("{}", built.lbx.display());
+    Ok(())
+}
+
+/// How many steps [`all`] takes.
+pub const STEPS: usize = 2;
+
+/// Both programs.
+pub struct Built {
+    /// The XDP program.
+    pub object: PathBuf,
+    /// The lbx binary.
+    pub lbx: PathBuf,
+}
+
+/// Builds both programs.
+///
+/// # Errors
+/// When one of them does not build.
+pub fn all(steps: &mut Steps, debug: bool) -> Result<Built> {
+    let object = steps.run("building the XDP program", build_ebpf::build)?;
+    let lbx = steps.run("building lbx", || binary("lbx", "lbx", debug))?;
+    Ok(Built { object, lbx })
+}
+
+/// Builds one binary of a package and returns where it is.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary(package: &str, name: &str, debug: bool) -> Result<PathBuf> {
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--package", package, "--bin", name]);
+    if !debug {
+        cargo.arg("--release");
+    }
+    let executables = command::executables(&mut cargo)?;
+    let executable = executables.into_iter().next().context("cargo built no executable")?;
+    Ok(executable.path)
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask setup`: what is missing is installed, or named where it cannot be.
+
+mod install;
+mod needs;
+
+use anyhow::{Result, bail};
+use clap::Args;
+pub use needs::Part;
+use needs::{NEEDS, Need, Source};
+
+use crate::{command, toolchain};
+
+/// What `setup` is told.
+#[derive(Args)]
+pub struct Arguments {
+    /// Only say what is there and what is not; fails when something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the task.
+///
+/// # Errors
+/// When something is missing and cannot be installed, or with `--check` at all.
+pub fn task(arguments: &Arguments) -> Result<()> {
+    if arguments.check {
+        return check();
+    }
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    provide(&missing)?;
+    println!("everything lbx needs is there");
+    Ok(())
+}
+
+/// Installs what a task cannot do without; quick and silent when all is there.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub fn ensure(part: Part) -> Result<()> {
+    let missing: Vec<&Need> = NEEDS
+        .iter()
+        .filter(|need| need.part == part && !need.optional && !need.is_met())
+        .collect();
+    provide(&missing)
+}
+
+fn provide(missing: &[&Need]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if command::find("apt-get").is_some() {
+        return install::all(missing);
+    }
+    bail!(
+        "{} missing, and there is no apt here to install it\n{}",
+        names(missing),
+        by_hand()
+    );
+}
+
+fn check() -> Result<()> {
+    let mut missing = Vec::new();
+    for need in NEEDS {
+        let state = if need.is_met() {
+            "there".to_owned()
+        } else {
+            missing.push(need);
+            let optional = if need.optional { "optional, " } else { "" };
+            format!("missing ({optional}{})", origin(need.source))
+        };
+        println!("{:6} {:18} {state}", need.part.name(), need.what);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if command::find("apt-get").is_none() {
+        println!("\n{}", by_hand());
+    }
+    bail!("{} missing: `cargo xtask setup` installs what it can", names(&missing));
+}
+
+fn origin(source: Source) -> String {
+    match source {
+        Source::Apt(package) => format!("Debian package {package}"),
+        Source::Crate(name) => format!("crate {name}"),
+        Source::Rustup(component, package) => format!("rustup component {component} or Debian package {package}"),
+    }
+}
+
+/// The way that works on every distribution, and how much of it is there.
+fn by_hand() -> String {
+    let state = |there: bool| if there { "there" } else { "missing" };
+    let of = |part: Part| -> String {
+        let programs = NEEDS.iter().filter(|need| need.part == part).map(|need| need.what);
+        programs.collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        "To build lbx, install with rustup and cargo:\n  \
+           rustup toolchain install nightly --component rust-src    ({})\n  \
+           cargo install bpf-linker --version {}                ({})\n\
+         To run its lab, install these programs with your distribution's package manager:\n  {}\n\
+         To lint: rustup component add clippy rustfmt; cargo install cargo-deny",
+        state(toolchain::nightly_source()),
+        toolchain::LINKER_VERSION,
+        state(toolchain::linker().is_some()),
+        of(Part::Lab),
+    )
+}
+
+fn names(needs: &[&Need]) -> String {
+    let names: Vec<&str> = needs.iter().map(|need| need.what).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(", "))
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: every test there is, and one line that says how it went.
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    process::{Command, ExitCode},
+};
+
+use clap::Args;
+
+use crate::{
+    build::{self, Built},
+    command::{self, Executable},
+    paths,
+    root::Root,
+    setup::{self, Part},
+    steps::Steps,
+    tally::Tally,
+    toolchain::{self, Core},
+};
+
+/// What `test` is told.
+#[derive(Args)]
+pub struct Arguments {
+    /// Only what needs neither root nor the BPF toolchain
+    #[arg(long, conflicts_with = "filters")]
+    fast: bool,
+    /// Only tests of the lab whose names contain one of these
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+/// What has been seen so far.
+#[derive(Default)]
+struct Report {
+    tally: Tally,
+    /// Why something was skipped or failed outside a test.
+    notes: Vec<String>,
+}
+
+/// Runs the task; its last line is the sum, whatever happened.
+pub fn task(arguments: &Arguments) -> ExitCode {
+    let mut report = Report::default();
+    let host_steps = if arguments.filters.is_empty() { 2 } else { 0 };
+    let lab_steps = if arguments.fast { 0 } else { build::STEPS + 2 };
+    let mut steps = Steps::new(host_steps + lab_steps);
+    if host_steps > 0 {
+        report.runner(&mut steps, "testing without root", host_tests());
+        report.runner(&mut steps, "testing the XDP program's code on the host", ebpf_tests());
+    }
+    if lab_steps > 0 {
+        lab(&mut steps, &mut report, &arguments.filters);
+    }
+    for note in &report.notes {
+        println!("{note}");
+    }
+    println!("{}", report.tally);
+    if report.tally.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// The default members: unit, integration and documentation tests.
+fn host_tests() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--no-fail-fast"]);
+    cargo
+}
+
+fn ebpf_tests() -> Command {
+    let mut cargo = command::cargo_bpf_on_host();
+    cargo
+        .args(["test", "--package", "lbx-ebpf", "--no-fail-fast", "--target-dir"])
+        .arg(paths::bpf_host_target());
+    cargo
+}
+
+/// Builds both programs as the caller, then runs the lab's tests as root.
+fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
+    let root = Root::find();
+    if let Err(reason) = &root
+        && (Core::find().is_none() || toolchain::linker().is_none())
+    {
+        return report.skip(&format!(
+            "build and lab: the BPF toolchain is missing, and to install it {reason:#}"
+        ));
+    }
+    let built = match build::all(steps, false) {
+        Ok(built) => built,
+        Err(error) => {
+            report.fail(&format!("build: {error:#}"));
+            return report.skip("lab: there is no lbx to test");
+        }
+    };
+    let root = match root {
+        Ok(root) => root,
+        Err(reason) => return report.skip(&format!("lab: {reason:#}")),
+    };
+    if let Err(error) = setup::ensure(Part::Lab) {
+        return report.skip(&format!("lab: {error:#}"));
+    }
+    let runners = steps.run("building the lab", || {
+        command::executables(command::cargo().args(["test", "--package", "lbx-tests", "--no-run"]))
+    });
+    let runners = match runners {
+        Ok(runners) => runners,
+        Err(error) => return report.fail(&format!("lab: {error:#}")),
+    };
+    steps.run("testing in the lab", || {
+        for runner in runners.iter().filter(|executable| executable.test) {
+            println!("\n     Running {} as root", runner.name());
+            report.count(&runner.name(), &mut lab_tests(root, runner, &built, filters));
+        }
+    });
+}
+
+/// One runner of the lab, as cargo would run it but with root's rights.
+fn lab_tests(root: Root, runner: &Executable, built: &Built, filters: &[String]) -> Command {
+    const PASSED_ON: [&str; 4] = ["LBX_LOG", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS"];
+    let package = paths::root().join("tests");
+    let mut variables: Vec<(&str, OsString)> = vec![
+        ("CARGO_MANIFEST_DIR", package.clone().into()),
+        ("LBX_BINARY", built.lbx.clone().into()),
+        ("LBX_BPF_OBJECT", built.object.clone().into()),
+    ];
+    variables.extend(
+        PASSED_ON
+            .into_iter()
+            .filter_map(|name| Some((name, env::var_os(name)?))),
+    );
+    let mut command = root.command(&runner.path, &variables);
+    command.args(filters).current_dir(package);
+    command
+}
+
+impl Report {
+    /// Runs a runner as a step of its own.
+    fn runner(&mut self, steps: &mut Steps, what: &str, mut command: Command) {
+        steps.run(what, || self.count(what, &mut command));
+    }
+
+    fn count(&mut self, what: &str, command: &mut Command) {
+        match Tally::of(command, &mut io::stdout()) {
+            Ok(tally) => self.tally += tally,
+            Err(error) => self.fail(&format!("{what}: {error:#}")),
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.tally.failed += 1;
+        self.notes.push(format!("failed: {why}"));
+    }
+
+    fn skip(&mut self, why: &str) {
+        self.tally.skipped += 1;
+        self.notes.push(format!("skipped: {why}"));
+    }
+}
