@@ -14,7 +14,7 @@ pub fn forwarded(packet: &Packet, service: &Service, choice: &Choice) {
         endings: u64::from(matches!(packet.signal, Signal::Finish | Signal::Reset)),
     };
     maps::add_to_service(u32::from(service.number), what);
-    maps::add_to_backend(choice.backend.counter, what);
+    maps::add_to_backend(choice.counter, what);
 }
 
 /// Counts a packet that is dropped.

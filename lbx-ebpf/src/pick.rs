@@ -5,7 +5,7 @@
 //! owner and nothing is read or written but the slot.
 
 use lbx_common::{
-    backend::{self, Backend, Head},
+    backend::{self, Backend, Head, word_mac},
     drops::DropReason,
     flow::{self as record, Entry, FlowKey, Signal},
     hash,
@@ -22,13 +22,17 @@ use crate::{
     verdict::{Exit, Step},
 };
 
-/// Where a packet goes.
+/// Where a packet goes: plain values, read once, since the backend may change under the program's feet.
 pub struct Choice {
     /// To whom.
-    pub backend: &'static Backend,
-    /// Its MAC address, read once: it may change under the program's feet.
     pub mac: Mac,
-    /// Its index within the service.
+    /// From the NIC with this address.
+    pub source: Mac,
+    /// By the NIC with this index.
+    pub ifindex: u32,
+    /// Place in the backend counters.
+    pub counter: u32,
+    /// Backend's index within the service.
     pub index: u16,
     /// Whether a connection (TCP) or a recorded flow (UDP) began with this packet.
     pub new: bool,
@@ -52,7 +56,7 @@ pub enum Why {
 
 /// Picks the backend.
 #[inline(always)]
-pub fn pick(packet: &Packet, service: &'static Service) -> Step<Choice> {
+pub fn pick(packet: &Packet, service: &Service) -> Step<Choice> {
     let tuple = hash::tuple(packet.client, packet.client_port, packet.vip_port);
     let place = service.slots_base.wrapping_add(hash::slot(tuple, service.slots_len));
     let slot = maps::slot(place).ok_or(Exit::Drop(DropReason::TableMismatch))?;
@@ -69,7 +73,7 @@ const NOBODY: Exit = Exit::Drop(DropReason::NoBackend);
 
 /// The way of a service that records every flow, or of a slot that some record may concern.
 #[inline(always)]
-fn recorded(packet: &Packet, service: &'static Service, slot: Slot, tuple: u64) -> Option<Choice> {
+fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Option<Choice> {
     let flow = Flow {
         key: FlowKey {
             client: packet.client,
@@ -100,14 +104,14 @@ fn recorded(packet: &Packet, service: &'static Service, slot: Slot, tuple: u64) 
             if let Some(found) = stale {
                 flow::erase(&found);
             }
-        } else if usable(service, chosen).is_some() && remember(&flow, service, chosen, packet.signal) {
+        } else if usable(service, chosen) && remember(&flow, service, chosen, packet.signal) {
             return choice(service, chosen, true, Why::Scheduled);
         }
         // No room for a record: the owner needs none.
         return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
     }
     if all || slot.current != slot.owner {
-        if usable(service, slot.owner).is_some() {
+        if usable(service, slot.owner) {
             remember(&flow, service, slot.owner, packet.signal);
         }
     }
@@ -141,30 +145,38 @@ fn schedule(service: &Service, slot: Slot) -> u16 {
 
 /// The slot's current backend, for a packet whose owner has failed before the daemon has given the slot a new one.
 #[inline(always)]
-fn fallback(service: &'static Service, slot: Slot, new: bool) -> Option<Choice> {
+fn fallback(service: &Service, slot: Slot, new: bool) -> Option<Choice> {
     choice(service, slot.current, new, Why::Slot)
 }
 
 /// A choice of a backend that is up.
 #[inline(always)]
-fn choice(service: &'static Service, index: u16, new: bool, why: Why) -> Option<Choice> {
-    let (backend, mac) = usable(service, index)?;
-    Some(Choice {
-        backend,
-        mac,
+fn choice(service: &Service, index: u16, new: bool, why: Why) -> Option<Choice> {
+    let backend = place(service, index)?;
+    let head = Head::from_word(atomic::load(&raw const backend.head));
+    (head.state == backend::UP).then(|| Choice {
+        mac: mac_words(head.mac),
+        source: mac_words(word_mac(backend.source)),
+        ifindex: backend.ifindex,
+        counter: backend.counter,
         index,
         new,
         why,
     })
 }
 
-/// The backend of an index and its MAC address, if packets may be sent to it.
+/// Whether packets may be sent to the backend of an index.
 #[inline(always)]
-fn usable(service: &Service, index: u16) -> Option<(&'static Backend, Mac)> {
+fn usable(service: &Service, index: u16) -> bool {
+    place(service, index)
+        .is_some_and(|backend| Head::from_word(atomic::load(&raw const backend.head)).state == backend::UP)
+}
+
+/// What stands at an index.
+#[inline(always)]
+fn place(service: &Service, index: u16) -> Option<&'static Backend> {
     if u32::from(index) >= service.backends_len {
         return None;
     }
-    let backend = maps::backend(service.backends_base.wrapping_add(u32::from(index)))?;
-    let head = Head::from_word(atomic::load(&raw const backend.head));
-    (head.state == backend::UP).then_some((backend, mac_words(head.mac)))
+    maps::backend(service.backends_base.wrapping_add(u32::from(index)))
 }

@@ -1,9 +1,9 @@
 //! Step four: the Ethernet header, and nothing else: direct server return leaves the IP packet as the client sent it.
 
-use lbx_common::{backend::word_mac, drops::DropReason};
+use lbx_common::drops::DropReason;
 
 use crate::{
-    packet::{Frame, mac_words},
+    packet::Frame,
     pick::Choice,
     verdict::{Exit, Step},
 };
@@ -12,7 +12,7 @@ use crate::{
 #[inline(always)]
 pub fn ethernet(frame: &Frame, choice: &Choice) -> Step<()> {
     let [a, b, c] = choice.mac;
-    let [d, e, f] = mac_words(word_mac(choice.backend.source));
+    let [d, e, f] = choice.source;
     frame
         .write_start([a, b, c, d, e, f])
         .ok_or(Exit::Drop(DropReason::Truncated))

@@ -24,10 +24,9 @@ pub fn towards(frame: &Frame, packet: &Packet, choice: &Choice) -> Step<Egress> 
     if same_mac(packet.source, choice.mac) {
         return Err(Exit::Drop(DropReason::Loop));
     }
-    let ifindex = choice.backend.ifindex;
-    if ifindex == frame.ingress() {
+    if choice.ifindex == frame.ingress() {
         Ok(Egress::SameNic)
-    } else if maps::redirect(ifindex) {
+    } else if maps::redirect(choice.ifindex) {
         Ok(Egress::OtherNic)
     } else {
         Err(Exit::Drop(DropReason::NoEgress))

@@ -1,6 +1,6 @@
 //! The program as it was built into this binary, loaded with its constants.
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Xdp};
+use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use lbx_common::maps;
 
 use super::{DataplaneError, pins::Pins};
@@ -47,7 +47,6 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global(maps::FLOW_MASK, &mask, true)
         .override_global(maps::FLOW_SEED, &constants.flow_seed, true)
         .override_global(maps::TRACE, &trace, true)
