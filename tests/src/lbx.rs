@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::{
     bpffs,
@@ -190,6 +191,26 @@ impl Director {
     /// It fails.
     pub fn list_text(&self, arguments: &[&str]) -> Result<String> {
         list(&self.host, &self.name, arguments)?.success()
+    }
+
+    /// What `lbx list --json` prints.
+    ///
+    /// # Errors
+    /// It fails, or prints something else than JSON.
+    pub fn json(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.list_text(&["--json"])?)?)
+    }
+
+    /// That it has dropped no packet, for whatever reason.
+    ///
+    /// # Errors
+    /// It has; with the reasons and numbers.
+    pub fn expect_no_drops(&self) -> Result<()> {
+        let json = self.json()?;
+        let drops = json["drops"].as_object().context("no drops in the listing")?;
+        let dropped = drops.values().any(|packets| packets.as_u64() != Some(0));
+        ensure!(!drops.is_empty() && !dropped, "dropped: {drops:?}");
+        Ok(())
     }
 
     /// Its services as `lbx list` shows them.

@@ -38,6 +38,7 @@ fn killed_and_restarted_under_load_no_request_fails() -> Result<()> {
     }
     load.run_on(200)?;
     load.finish().expect_no_failure()?;
+    site.director.expect_no_drops()?;
     expect_turns(&site.pages(6)?, 2)
 }
 

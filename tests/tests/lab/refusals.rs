@@ -123,10 +123,17 @@ fn another_director_on_the_nic() -> Result<()> {
     let director = site.lab.director();
     let before = Snapshot::of(director)?;
     let name = format!("{}-other", site.lab.id());
+    let addresses = director.watch_addresses()?;
     let output = Director::refused(director, &name, &standard().to_string())?;
     expect_refusal(&output, status::NETWORK, &["eth0", "XDP"])?;
     before.expect(director)?;
     expect_no_traces(&name)?;
+    // The first director would put its VIP back at once: so look at what has happened, not at what there is.
+    ensure!(
+        addresses.log().is_empty(),
+        "addresses came and went:\n{}",
+        addresses.log()
+    );
     expect_turns(&site.pages(4)?, 2)
 }
 
@@ -134,9 +141,15 @@ fn a_second_director_of_the_same_name() -> Result<()> {
     let site = web(standard())?;
     let director = site.lab.director();
     let before = Snapshot::of(director)?;
+    let addresses = director.watch_addresses()?;
     let output = Director::refused(director, site.lab.id(), &standard().to_string())?;
     expect_refusal(&output, status::RUNNING, &[site.lab.id()])?;
     before.expect(director)?;
+    ensure!(
+        addresses.log().is_empty(),
+        "addresses came and went:\n{}",
+        addresses.log()
+    );
     expect_turns(&site.pages(4)?, 2)?;
     ensure!(site.director.list()?.len() == 1, "the first director does not answer");
     Ok(())
