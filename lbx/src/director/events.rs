@@ -60,7 +60,7 @@ pub(super) async fn run(director: &mut Director) -> Result<(), DirectorError> {
             Wake::Network(Some(event)) => director.hear(event).await,
             Wake::Network(None) => return Err(DirectorError::Blind),
             Wake::Call(Some(call)) => director.answer(call).await,
-            Wake::Call(None) => {}
+            Wake::Call(None) => return Err(DirectorError::Blind),
             Wake::Traced(true) => director.pass_trace_on(),
             Wake::Traced(false) => director.stop_trace(),
         }
@@ -111,6 +111,9 @@ impl Director {
             let done = tell("cannot follow the neighbours", self.replan());
             self.unsettled |= !done;
         }
+        if self.misfit.is_some() {
+            self.fit().await;
+        }
         self.announce();
         if seconds.is_multiple_of(SWEEP_EVERY) {
             let census = self.census();
@@ -157,7 +160,12 @@ impl Director {
                     moved = true;
                     relinked = true;
                 }
-                Event::Address(_) | Event::Route(_) | Event::RouteGone(_) => {}
+                Event::Route(route) | Event::RouteGone(route) => {
+                    if self.topology.ways.keys().any(|&server| route.covers(server)) {
+                        self.misfit.get_or_insert_default();
+                    }
+                }
+                Event::Address(_) => {}
             }
             waiting = self.events.try_recv().ok();
         }
@@ -170,6 +178,25 @@ impl Director {
             );
         } else if moved {
             self.unsettled |= !tell("cannot follow the neighbours", self.replan());
+        }
+    }
+
+    /// Leads everything to the desired state again, the network having changed. Where it no longer fits, what was loaded
+    /// stays, and it is tried again every second; told once for every reason.
+    async fn fit(&mut self) {
+        let desired = self.desired.clone();
+        match self.converge(desired).await {
+            Ok(()) if self.misfit.take().is_some_and(|reason| !reason.is_empty()) => {
+                tracing::info!("the network fits again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                if self.misfit.as_ref() != Some(&reason) {
+                    tracing::error!("the network has changed and no longer fits; what was loaded stays: {reason}");
+                    self.misfit = Some(reason);
+                }
+            }
         }
     }
 

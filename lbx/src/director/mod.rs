@@ -61,6 +61,8 @@ pub struct Director {
     calls: mpsc::Receiver<Call>,
     /// Something could not be done and is tried again.
     unsettled: bool,
+    /// Why the network does not fit the desired state, or that it has to be looked at again: see [`events`].
+    misfit: Option<String>,
     /// Announcements of the VIPs still due.
     announcements: u32,
     _socket: ControlSocket,
@@ -139,6 +141,7 @@ impl Director {
             events,
             calls,
             unsettled: false,
+            misfit: None,
             announcements: 0,
             _socket: socket,
             _lock: lock,

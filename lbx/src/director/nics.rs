@@ -109,9 +109,9 @@ fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> bool {
 fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        match dataplane.attach(ifindex, mode) {
+        match dataplane.attach(ifindex, nic.link.xdp.is_some(), mode) {
             Ok(Attached::New) => new.push(ifindex),
-            Ok(Attached::Adopted) => {}
+            Ok(Attached::Already) => {}
             Err(source) => {
                 for ifindex in new {
                     detach(dataplane, ifindex, topology)?;
