@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::{
-    director::{Director, DirectorError, preflight::PreflightError},
+    director::{Director, DirectorError, Signals, preflight::PreflightError},
     exit::{Exit, Failure},
 };
 
@@ -12,8 +12,9 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         let error = anyhow::anyhow!("a director needs a configuration: lbx --config lb.yaml (see lbx --help)");
         return Err(Failure::new(Exit::Usage, error));
     };
+    let mut signals = Signals::listen().map_err(anyhow::Error::from)?;
     let mut director = Director::start(&global.name, config).await.map_err(failure)?;
-    let result = director.run().await;
+    let result = director.run(&mut signals).await;
     director.stop().await;
     result.map_err(failure)
 }

@@ -1,6 +1,6 @@
 //! The loop: whatever happens comes here, one at a time.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -31,21 +31,45 @@ enum Wake {
     Traced(bool),
 }
 
+/// The signals a director listens to. Made before the start, so that one that comes meanwhile is not lost and does not
+/// kill it half-way.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The process has no means to.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
 /// Runs until SIGINT or SIGTERM.
-pub(super) async fn run(director: &mut Director) -> Result<(), DirectorError> {
-    let listen = |kind| signal(kind).map_err(DirectorError::Control);
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Result<(), DirectorError> {
+    let Signals {
+        hangup,
+        interrupt,
+        terminate,
+    } = signals;
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = 0u32;
     loop {
         let wake = tokio::select! {
             _ = second.tick() => Wake::Second,
-            () = received(&mut hangup) => Wake::Reload,
-            () = received(&mut interrupt) => Wake::Stop,
-            () = received(&mut terminate) => Wake::Stop,
+            () = received(hangup) => Wake::Reload,
+            () = received(interrupt) => Wake::Stop,
+            () = received(terminate) => Wake::Stop,
             event = director.events.recv() => Wake::Network(event),
             call = director.calls.recv() => Wake::Call(call),
             told = traced(director.tracer.as_ref()) => Wake::Traced(told),

@@ -21,10 +21,11 @@ pub mod vips;
 
 mod events;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
+pub use self::events::Signals;
 use self::{
     hops::Neighbourhood,
     listing::Estimator,
@@ -65,6 +66,8 @@ pub struct Director {
     misfit: Option<String>,
     /// Announcements of the VIPs still due.
     announcements: u32,
+    /// The VIPs that this daemon added itself.
+    added_vips: BTreeSet<Ipv4Addr>,
     _socket: ControlSocket,
     _lock: Lock,
 }
@@ -143,6 +146,7 @@ impl Director {
             unsettled: false,
             misfit: None,
             announcements: 0,
+            added_vips: BTreeSet::new(),
             _socket: socket,
             _lock: lock,
         };
@@ -208,7 +212,8 @@ impl Director {
     /// Undoes a start that failed. What a former daemon left keeps working as it did.
     async fn give_up(self) {
         if !self.dataplane.adopted() {
-            self.remove_everything().await;
+            let added = self.added_vips.clone();
+            self.remove_everything(added).await;
         }
     }
 
@@ -216,8 +221,8 @@ impl Director {
     ///
     /// # Errors
     /// The kernel no longer tells what happens.
-    pub async fn run(&mut self) -> Result<(), DirectorError> {
-        events::run(self).await
+    pub async fn run(&mut self, signals: &mut Signals) -> Result<(), DirectorError> {
+        events::run(self, signals).await
     }
 
     /// Stops: nothing of this director stays.
@@ -225,13 +230,14 @@ impl Director {
         if let Some(tracer) = self.tracer.take() {
             let _gone_anyway = tracer.stop(&mut self.dataplane);
         }
-        self.remove_everything().await;
+        let vips = self.tables.vips();
+        self.remove_everything(vips).await;
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(self) {
+    async fn remove_everything(self, vips: BTreeSet<Ipv4Addr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
-        for vip in self.tables.vips() {
+        for vip in vips {
             if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
                 tracing::error!(%vip, error = %anyhow::Error::from(error), "cannot remove the VIP");
             }

@@ -19,7 +19,7 @@ use crate::{
 
 /// A NIC cannot be attached to.
 #[derive(Debug, thiserror::Error)]
-#[error("interface {interface}{}: {source}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
+#[error("interface {interface}{}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
 pub struct NicError {
     /// Its name.
     pub interface: String,
