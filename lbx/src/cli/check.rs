@@ -1,14 +1,10 @@
 //! `lbx check`: validates the configuration and touches nothing.
 
-use std::{
-    fmt::Write as _,
-    io::{ErrorKind, Write as _},
-    path::Path,
-};
+use std::{fmt::Write as _, path::Path};
 
 use clap::Args;
 
-use super::Global;
+use super::{Global, print};
 use crate::{
     config,
     desired::{Desired, RealServer, Service, Timeouts},
@@ -26,11 +22,7 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, error));
     };
     let desired = config::load(file).or_exit(Exit::Config)?;
-    match std::io::stdout().write_all(summary(file, &desired).as_bytes()) {
-        // `lbx check | head` is no failure.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
-        _ => Ok(()),
-    }
+    print(&summary(file, &desired))
 }
 
 const HEADER: [&str; 5] = ["SERVICE", "ADDRESS", "SCHEDULER", "REAL SERVER", "WEIGHT"];

@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::{
-    director::{Director, DirectorError, Signals, preflight::PreflightError},
+    director::{Director, DirectorError, Signals},
     exit::{Exit, Failure},
 };
 
@@ -22,8 +22,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
 fn failure(error: DirectorError) -> Failure {
     let exit = match &error {
         DirectorError::Config(_) => Exit::Config,
-        DirectorError::Preflight(PreflightError::Running { .. }) => Exit::Running,
-        DirectorError::Preflight(_) => Exit::Privilege,
+        DirectorError::Preflight(error) => error.exit(),
         DirectorError::Topology(_) | DirectorError::Nic(_) => Exit::Network,
         _ => Exit::Failure,
     };

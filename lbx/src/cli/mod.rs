@@ -6,7 +6,11 @@ mod list;
 mod realserver;
 mod trace;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -91,6 +95,14 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Some(Command::Realserver(arguments)) => realserver::run(&global, arguments).await,
         }
     })
+}
+
+/// Writes to standard output. That nobody reads it to its end (`lbx check | head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
+        _ => Ok(()),
+    }
 }
 
 /// The exit status of a director that does not answer.

@@ -4,7 +4,6 @@
 //! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! - [`preflight`]: what must hold before anything is touched
 //! - [`topology`]: which NIC has which role, and the way to each real server
 //! - [`hops`]: MAC addresses, followed live
 //! - [`nics`]: the program on the NICs
@@ -14,7 +13,6 @@
 pub mod hops;
 pub mod listing;
 pub mod nics;
-pub mod preflight;
 pub mod topology;
 pub mod trace;
 pub mod vips;
@@ -30,7 +28,6 @@ use self::{
     hops::Neighbourhood,
     listing::Estimator,
     nics::NicError,
-    preflight::{Lock, PreflightError},
     topology::{Topology, TopologyError},
     trace::Tracer,
 };
@@ -40,6 +37,7 @@ use crate::{
     dataplane::{Dataplane, DataplaneError, clock},
     desired::Desired,
     net::{Event, Net, NetError, watch},
+    preflight::{self, Lock, PreflightError, run_path},
     tables::{Plan, Tables, adopt::AdoptError, allocate::Full, census::Census},
 };
 
@@ -115,13 +113,19 @@ impl Director {
     /// See [`DirectorError`].
     pub async fn start(name: &str, config: PathBuf) -> Result<Self, DirectorError> {
         let desired = config::load(&config)?;
-        preflight::check()?;
-        let lock = Lock::take("a director", name)?;
+        preflight::require_capabilities(&[
+            preflight::NET_ADMIN,
+            preflight::NET_RAW,
+            preflight::PERFMON,
+            preflight::BPF,
+        ])?;
+        preflight::require_kernel()?;
+        let lock = Lock::take(&run_path(name, "lock"), "director", name)?;
         let events = watch()?;
         let net = Net::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
         let dataplane = Dataplane::open(name)?;
-        let (socket, calls) = match listen(preflight::run_path(name, "sock")) {
+        let (socket, calls) = match listen(run_path(name, "sock")) {
             Ok(listening) => listening,
             Err(error) => {
                 if !dataplane.adopted() {
