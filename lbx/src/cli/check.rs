@@ -22,7 +22,8 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, error));
     };
     let desired = config::load(file).or_exit(Exit::Config)?;
-    print(&summary(file, &desired))
+    print(&summary(file, &desired))?;
+    Ok(())
 }
 
 const HEADER: [&str; 5] = ["SERVICE", "ADDRESS", "SCHEDULER", "REAL SERVER", "WEIGHT"];

@@ -32,12 +32,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     };
     if arguments.json {
         let json = serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?;
-        return print(&format!("{json}\n"));
+        print(&format!("{json}\n"))?;
+        return Ok(());
     }
     let columns = if arguments.stats {
         Columns::Stats
     } else {
         Columns::Connections
     };
-    print(&report.table(columns))
+    print(&report.table(columns))?;
+    Ok(())
 }

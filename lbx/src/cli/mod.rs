@@ -7,7 +7,7 @@ mod realserver;
 mod trace;
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
@@ -97,11 +97,12 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     })
 }
 
-/// Writes to standard output. That nobody reads it to its end (`lbx check | head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes to standard output; whether anybody still reads it. That nobody does (`lbx check | head`) is no failure.
+fn print(text: &str) -> Result<bool, Failure> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Failure, error)),
     }
 }
 
@@ -109,6 +110,7 @@ fn print(text: &str) -> Result<(), Failure> {
 fn control_failure(error: ClientError) -> Failure {
     let exit = match &error {
         ClientError::NotRunning { .. } => Exit::Running,
+        ClientError::NotPermitted { .. } => Exit::Privilege,
         _ => Exit::Failure,
     };
     Failure::new(exit, error)
@@ -118,7 +120,8 @@ fn init_log(filter: &str) {
     use tracing_subscriber::EnvFilter;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

@@ -122,7 +122,8 @@ async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
             global.name
         ),
     };
-    print(&text)
+    print(&text)?;
+    Ok(())
 }
 
 async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<(), Failure> {

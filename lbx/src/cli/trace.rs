@@ -33,8 +33,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
         .await
         .map_err(control_failure)?;
     while let Some(answer) = conversation.next().await.map_err(control_failure)? {
-        if let Answer::Trace(line) = answer {
-            print(&format!("{line}\n"))?;
+        if let Answer::Trace(line) = answer
+            && !print(&format!("{line}\n"))?
+        {
+            break;
         }
     }
     Ok(())

@@ -166,7 +166,10 @@ impl Director {
                         mac: None,
                     });
                 }
-                Event::Link(link) => relinked |= self.concerns(&link),
+                Event::Link(link) => {
+                    self.neighbourhood.hear_carrier(link.index, link.up && link.carrier);
+                    relinked |= self.concerns(&link);
+                }
                 Event::LinkGone { index, .. } => relinked |= self.topology.nics.contains_key(&index),
                 Event::AddressGone(address) => {
                     let vip = address.ifindex == self.topology.primary && self.tables.vips().contains(&address.address);
