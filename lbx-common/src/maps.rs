@@ -64,12 +64,14 @@ pub const TRACE: &str = "TRACE";
 
 /// Services at most (service numbers are 16 bits, the last is never given).
 pub const MAX_SERVICES: u32 = 16_384;
-/// Slots of all services together.
-pub const MAX_SLOTS: u32 = 1 << 22;
+/// Slots of all services together: 64 MiB, room for 10,000 services of up to eight units of weight.
+pub const MAX_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
-/// Backends of all services together.
-pub const MAX_BACKENDS: u32 = 1 << 16;
+/// Places for backends of all services together, spare ones included: 16 MiB.
+pub const MAX_BACKENDS: u32 = 1 << 18;
+/// Real servers of all services together: each has its counters, per CPU.
+pub const MAX_SERVERS: u32 = 1 << 16;
 /// Buckets of four flow records each: a million records, 16 MiB.
 pub const FLOW_BUCKETS: u32 = 1 << 18;
 /// NICs the program may be attached to.

@@ -13,7 +13,7 @@ use lbx_common::{
     counters::Traffic,
     drops::DropReason,
     flow::Bucket,
-    maps::{FLOW_BUCKETS, MAX_BACKENDS, MAX_NICS, MAX_RING_ENTRIES, MAX_SERVICES, MAX_SLOTS, Meta},
+    maps::{FLOW_BUCKETS, MAX_BACKENDS, MAX_NICS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta},
     nic::Nic,
     service::{Service, ServiceKey},
     slot::Slot,
@@ -43,7 +43,7 @@ static FLOWS: Array<Bucket, { FLOW_BUCKETS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SERVICE_STATS: PerCpuArray<Traffic, { MAX_SERVICES as usize }> = PerCpuArray::new();
 #[btf_map]
-static BACKEND_STATS: PerCpuArray<Traffic, { MAX_BACKENDS as usize }> = PerCpuArray::new();
+static BACKEND_STATS: PerCpuArray<Traffic, { MAX_SERVERS as usize }> = PerCpuArray::new();
 #[btf_map]
 static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
 #[btf_map]

@@ -9,6 +9,7 @@ use crate::{
     config,
     desired::{Desired, RealServer, Service, Timeouts},
     exit::{Exit, Failure, OrExit},
+    tables::{Hop, Tables, allocate::Full},
 };
 
 /// Arguments of `lbx check`.
@@ -22,8 +23,21 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, error));
     };
     let desired = config::load(file).or_exit(Exit::Config)?;
+    fits(&desired).or_exit(Exit::Config)?;
     print(&summary(file, &desired))?;
     Ok(())
+}
+
+/// Whether the tables have room for all of it once every real server has answered.
+fn fits(desired: &Desired) -> Result<(), Full> {
+    let hop = Hop {
+        mac: [0; 6],
+        ifindex: 0,
+        source: [0; 6],
+    };
+    let servers = desired.services.iter().flat_map(|service| &service.servers);
+    let hops = servers.map(|server| (server.address, hop)).collect();
+    Tables::default().plan(desired, &hops, 0).map(drop)
 }
 
 const HEADER: [&str; 5] = ["SERVICE", "ADDRESS", "SCHEDULER", "REAL SERVER", "WEIGHT"];

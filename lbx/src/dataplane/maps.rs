@@ -110,7 +110,7 @@ const SHAPES: [Shape; maps::PINNED.len()] = {
             entries: None,
         },
         shape(maps::SERVICE_STATS, PerCpuArray, 4, TRAFFIC, maps::MAX_SERVICES),
-        shape(maps::BACKEND_STATS, PerCpuArray, 4, TRAFFIC, maps::MAX_BACKENDS),
+        shape(maps::BACKEND_STATS, PerCpuArray, 4, TRAFFIC, maps::MAX_SERVERS),
         shape(maps::DROPS, PerCpuArray, 4, 8, DropReason::COUNT as u32),
         shape(maps::NICS, Array, 4, size_of::<Nic>() * maps::MAX_NICS as usize, 1),
         shape(maps::EGRESS, DevMapHash, 4, 8, maps::MAX_NICS),
