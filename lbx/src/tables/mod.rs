@@ -92,7 +92,7 @@ impl Default for Tables {
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
                 services: Numbers::new("services", maps::MAX_SERVICES - 1),
-                counters: Numbers::new("backend counters", maps::MAX_BACKENDS),
+                counters: Numbers::new("backend counters", maps::MAX_SERVERS),
                 leaving: Vec::new(),
             },
         }
