@@ -10,7 +10,7 @@ use lbx_common::{
     flow::{self as record, Entry, FlowKey, Signal},
     hash,
     service::{RECORD_ALL, Service},
-    slot::Slot,
+    slot::{self, Slot},
 };
 
 use crate::{
@@ -101,6 +101,10 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
     // UDP has no first packet: where every flow is recorded, the one without a record is new.
     if opens || (all && matches!(packet.signal, Signal::Datagram)) {
         let chosen = schedule(service, slot);
+        // Everyone drains: an owner keeps what it has, and gets nothing new.
+        if chosen == slot::NONE {
+            return None;
+        }
         if chosen == slot.owner && !all {
             if let Some(found) = stale {
                 flow::erase(&found);

@@ -1,61 +1,54 @@
-//! IPv4 packets laid out: lengths and checksums.
+//! A frame laid out as on the wire: lengths and checksums are right unless the frame says otherwise.
 
-use std::net::Ipv4Addr;
-
-use super::ACK;
+use super::{ACK, Content, Frame, IPV4, Ip, Transport};
+use crate::mac::Mac;
 
 const TCP_CHECKSUM_AT: usize = 16;
 const UDP_CHECKSUM_AT: usize = 6;
 const ICMP_CHECKSUM_AT: usize = 2;
 const IP_CHECKSUM_AT: usize = 10;
 
-/// The IPv4 packet in a frame. What is `None` is computed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ip {
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
-    pub(super) protocol: u8,
-    pub(super) ttl: u8,
-    pub(super) identification: u16,
-    /// Offset in units of eight bytes; don't-fragment and more-fragments bits.
-    pub(super) fragment: u16,
-    pub(super) options: Vec<u8>,
-    pub(super) version: u8,
-    pub(super) header_words: Option<u8>,
-    pub(super) total_length: Option<u16>,
-    pub(super) transport: Transport,
-    pub(super) payload: Vec<u8>,
-}
+impl Frame {
+    /// The frame as on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = [self.destination.0, self.source.0].concat();
+        for (ether_type, vlan) in &self.tags {
+            bytes.extend(ether_type.to_be_bytes());
+            bytes.extend(vlan.to_be_bytes());
+        }
+        match &self.content {
+            Content::Ip(ip) => {
+                bytes.extend(IPV4.to_be_bytes());
+                bytes.extend(ip.bytes());
+            }
+            Content::Raw(ether_type, content) => {
+                bytes.extend(ether_type.to_be_bytes());
+                bytes.extend(content);
+            }
+        }
+        bytes.resize(bytes.len().max(self.shortest), 0);
+        if let Some(length) = self.cut {
+            assert!(length < bytes.len(), "the frame has only {} bytes", bytes.len());
+            bytes.truncate(length);
+        }
+        bytes
+    }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Tcp {
-        ports: (u16, u16),
-        flags: u8,
-        options: Vec<u8>,
-        data_offset: Option<u8>,
-    },
-    Udp {
-        ports: (u16, u16),
-        length: Option<u16>,
-    },
-    Icmp {
-        kind: u8,
-        code: u8,
-        rest: [u8; 4],
-    },
-    /// The payload is all there is, as in a fragment that is not the first.
-    Nothing,
+    /// What the director makes of it: the same frame from its MAC address to a real server's.
+    #[must_use]
+    pub fn rewritten(&self, director: Mac, server: Mac) -> Vec<u8> {
+        self.clone().sent_by(director).sent_to(server).bytes()
+    }
 }
 
 impl Ip {
-    /// The packet as on the wire.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self) -> Vec<u8> {
         let segment = self.segment();
         let header_length = 20 + self.options.len();
         let words = self.header_words.unwrap_or((header_length / 4) as u8);
         let length = u16::try_from(header_length + segment.len()).expect("an IPv4 packet has 64 KiB at most");
-        let mut header = vec![self.version << 4 | words & 0xf, 0];
+        let mut header = vec![self.version << 4 | words & 0xf, self.tos];
         header.extend(self.total_length.unwrap_or(length).to_be_bytes());
         header.extend(self.identification.to_be_bytes());
         header.extend(self.fragment.to_be_bytes());
@@ -63,7 +56,7 @@ impl Ip {
         header.extend(self.source.octets());
         header.extend(self.destination.octets());
         header.extend(&self.options);
-        let sum = checksum(&[&header]);
+        let sum = self.checksum.unwrap_or_else(|| checksum(&[&header]));
         header[IP_CHECKSUM_AT..][..2].copy_from_slice(&sum.to_be_bytes());
         header.extend(segment);
         header
@@ -92,6 +85,7 @@ impl Ip {
             Transport::Icmp { .. } => (ICMP_CHECKSUM_AT, checksum(&[&segment])),
             Transport::Nothing => return segment,
         };
+        let sum = self.transport_checksum.unwrap_or(sum);
         segment[at..][..2].copy_from_slice(&sum.to_be_bytes());
         segment
     }

@@ -3,12 +3,11 @@
 //! A [`Frame`] describes a frame; [`Frame::bytes`] lays it out with right lengths and checksums. Every lie (a length, an
 //! offset, a cut) is told by a method of its own, so that a fixture shows what is wrong with its frame and nothing else is.
 
-mod layout;
-
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use self::layout::{Ip, Transport};
 use crate::mac::Mac;
+
+mod layout;
 
 /// Ethernet type of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -43,6 +42,8 @@ pub struct Frame {
     source: Mac,
     tags: Vec<(u16, u16)>,
     content: Content,
+    /// Its length at least: zeros fill what is missing.
+    shortest: usize,
     /// How many bytes are left of it, if it was cut.
     cut: Option<usize>,
 }
@@ -53,7 +54,53 @@ enum Content {
     Raw(u16, Vec<u8>),
 }
 
+/// The IPv4 packet in it. What is `None` is computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ip {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    tos: u8,
+    ttl: u8,
+    identification: u16,
+    /// Offset in units of eight bytes; don't-fragment and more-fragments bits.
+    fragment: u16,
+    options: Vec<u8>,
+    version: u8,
+    header_words: Option<u8>,
+    total_length: Option<u16>,
+    checksum: Option<u16>,
+    transport: Transport,
+    transport_checksum: Option<u16>,
+    payload: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Transport {
+    Tcp {
+        ports: (u16, u16),
+        flags: u8,
+        options: Vec<u8>,
+        data_offset: Option<u8>,
+    },
+    Udp {
+        ports: (u16, u16),
+        length: Option<u16>,
+    },
+    Icmp {
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+    },
+    /// The payload is all there is, as in a fragment that is not the first.
+    Nothing,
+}
+
 const MORE_FRAGMENTS: u16 = 1 << 13;
+const DONT_FRAGMENT: u16 = 1 << 14;
+
+/// The shortest frame Ethernet has, without its check sequence.
+const SHORTEST: usize = 60;
 
 impl Frame {
     fn ip(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, transport: Transport) -> Self {
@@ -65,6 +112,7 @@ impl Frame {
                 source,
                 destination,
                 protocol,
+                tos: 0,
                 ttl: 64,
                 identification: 0x4c42,
                 fragment: 0,
@@ -72,9 +120,12 @@ impl Frame {
                 version: 4,
                 header_words: None,
                 total_length: None,
+                checksum: None,
                 transport,
+                transport_checksum: None,
                 payload: Vec::new(),
             }),
+            shortest: 0,
             cut: None,
         }
     }
@@ -121,6 +172,7 @@ impl Frame {
             source: from,
             tags: Vec::new(),
             content: Content::Raw(ether_type, content.to_vec()),
+            shortest: SHORTEST,
             cut: None,
         }
     }
@@ -128,12 +180,22 @@ impl Frame {
     /// A question by ARP who has an address.
     #[must_use]
     pub fn arp_request(from: Ipv4Addr, sought: Ipv4Addr) -> Self {
-        let mut content = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        Self::arp(1, from, Mac([0; 6]), sought).sent_to(Mac::BROADCAST)
+    }
+
+    /// An answer by ARP: who asked for `from` learns its MAC address.
+    #[must_use]
+    pub fn arp_reply(from: Ipv4Addr, asker: Ipv4Addr) -> Self {
+        Self::arp(2, from, Mac::of(asker), asker)
+    }
+
+    fn arp(operation: u8, from: Ipv4Addr, target: Mac, target_address: Ipv4Addr) -> Self {
+        let mut content = vec![0, 1, 8, 0, 6, 4, 0, operation];
         content.extend(Mac::of(from).0);
         content.extend(from.octets());
-        content.extend([0; 6]);
-        content.extend(sought.octets());
-        Self::raw(ARP, Mac::of(from), Mac([0xff; 6]), &content)
+        content.extend(target.0);
+        content.extend(target_address.octets());
+        Self::raw(ARP, Mac::of(from), target, &content)
     }
 
     /// The same, to another MAC address.
@@ -154,6 +216,13 @@ impl Frame {
     #[must_use]
     pub fn tagged(mut self, ether_type: u16, vlan: u16) -> Self {
         self.tags.push((ether_type, vlan));
+        self
+    }
+
+    /// The same, filled up with zeros to the shortest frame Ethernet has.
+    #[must_use]
+    pub fn padded(mut self) -> Self {
+        self.shortest = SHORTEST;
         self
     }
 
@@ -192,6 +261,18 @@ impl Frame {
         self.with_ip(|ip| ip.ttl = ttl)
     }
 
+    /// The same with a type of service.
+    #[must_use]
+    pub fn tos(self, tos: u8) -> Self {
+        self.with_ip(|ip| ip.tos = tos)
+    }
+
+    /// The same, not to be fragmented.
+    #[must_use]
+    pub fn dont_fragment(self) -> Self {
+        self.with_ip(|ip| ip.fragment |= DONT_FRAGMENT)
+    }
+
     /// The same as a fragment: at an offset in units of eight bytes, the last one or not.
     #[must_use]
     pub fn fragment(self, offset: u16, more: bool) -> Self {
@@ -215,6 +296,18 @@ impl Frame {
     #[must_use]
     pub fn lying_total_length(self, length: u16) -> Self {
         self.with_ip(|ip| ip.total_length = Some(length))
+    }
+
+    /// A lie: another checksum of the IP header.
+    #[must_use]
+    pub fn lying_ip_checksum(self, checksum: u16) -> Self {
+        self.with_ip(|ip| ip.checksum = Some(checksum))
+    }
+
+    /// Another checksum behind the IP header: a lie, unless it is 0 (none) in UDP.
+    #[must_use]
+    pub fn with_checksum(self, checksum: u16) -> Self {
+        self.with_ip(|ip| ip.transport_checksum = Some(checksum))
     }
 
     /// A lie: another length of the TCP header, in words.
@@ -252,38 +345,5 @@ impl Frame {
 
     fn with_transport(self, change: impl FnOnce(&mut Transport)) -> Self {
         self.with_ip(|ip| change(&mut ip.transport))
-    }
-
-    /// The frame as on the wire.
-    #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [self.destination.0, self.source.0].concat();
-        for (ether_type, vlan) in &self.tags {
-            bytes.extend(ether_type.to_be_bytes());
-            bytes.extend(vlan.to_be_bytes());
-        }
-        match &self.content {
-            Content::Ip(ip) => {
-                bytes.extend(IPV4.to_be_bytes());
-                bytes.extend(ip.bytes());
-            }
-            Content::Raw(ether_type, content) => {
-                bytes.extend(ether_type.to_be_bytes());
-                bytes.extend(content);
-                let shortest = 60;
-                bytes.resize(bytes.len().max(shortest), 0);
-            }
-        }
-        if let Some(length) = self.cut {
-            assert!(length < bytes.len(), "the frame has only {} bytes", bytes.len());
-            bytes.truncate(length);
-        }
-        bytes
-    }
-
-    /// What the director makes of it: the same frame from its MAC address to a real server's.
-    #[must_use]
-    pub fn rewritten(&self, director: Mac, server: Mac) -> Vec<u8> {
-        self.clone().sent_by(director).sent_to(server).bytes()
     }
 }
