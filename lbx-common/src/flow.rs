@@ -124,10 +124,17 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub const fn expired(self, now: u32, timeouts: &crate::service::Timeouts) -> bool {
-        let idle = now.wrapping_sub(self.seen) & TICK_MASK;
+        let idle = elapsed(self.seen, now);
         // A CPU whose clock lags a tick behind the writer's sees the future: not idle at all.
         idle > timeout(self.state, timeouts) as u32 && idle < TICK_MASK / 2
     }
+}
+
+/// Ticks from one to a later one.
+#[inline(always)]
+#[must_use]
+pub const fn elapsed(since: u32, now: u32) -> u32 {
+    now.wrapping_sub(since) & TICK_MASK
 }
 
 /// Idle timeout of a state in ticks. An adopted flow may be an established one, so it keeps that timeout.

@@ -124,7 +124,7 @@ fn preference(old: Entry, own: bool, now: u32, timeouts: &Timeouts) -> u32 {
         EXPIRED
     } else if record::displaceable(old.state) {
         // The longest unproven first.
-        1 + (now.wrapping_sub(old.seen) & record::TICK_MASK)
+        1 + record::elapsed(old.seen, now)
     } else {
         0
     }
