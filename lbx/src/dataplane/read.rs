@@ -39,13 +39,21 @@ impl Dataplane {
         let mut taker = Taker::new(tables, now);
         for record in self.maps.flows.chunks_exact(2) {
             let [a, b] = record else { continue };
-            let entry = b.load(Ordering::Acquire);
+            let mut entry = b.load(Ordering::Acquire);
             if entry == 0 {
                 continue;
             }
-            let key = a.load(Ordering::Relaxed);
-            // A record that changed between the two reads is of another flow by now: the next sweep sees it whole.
-            if b.load(Ordering::Acquire) == entry && taker.visit(key, entry) == Verdict::Erase {
+            // Both words of one moment. A record in use changes about once a tick: to leave it out then would let its slot
+            // come to rest against it.
+            let key = loop {
+                let key = a.load(Ordering::Acquire);
+                let again = b.load(Ordering::Acquire);
+                if again == entry {
+                    break key;
+                }
+                entry = again;
+            };
+            if taker.visit(key, entry) == Verdict::Erase {
                 let _changed_meanwhile = b.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
