@@ -1,6 +1,10 @@
 //! Tables, counters and flows read back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use lbx_common::{
     backend::Backend,
@@ -30,7 +34,9 @@ impl Dataplane {
     /// # Errors
     /// A map cannot be read, or contradicts another.
     pub fn read_tables(&self, now: u32) -> Result<Tables, AdoptError<DataplaneError>> {
-        Tables::adopt(self, now)
+        let mut tables = Tables::adopt(self, now)?;
+        tables.quarantine(&self.sweep(&tables, now));
+        Ok(tables)
     }
 
     /// Counts all flows at tick `now` and erases the records nobody needs any more.
@@ -100,6 +106,11 @@ impl adopt::Maps for Dataplane {
             .iter()
             .collect::<Result<_, _>>()
             .map_err(failed(maps::SERVICES))
+    }
+
+    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, DataplaneError> {
+        let vips = self.maps.vips.keys().map(|vip| vip.map(Ipv4Addr::from));
+        vips.collect::<Result<_, _>>().map_err(failed(maps::VIPS))
     }
 
     fn slot(&self, place: u32) -> Option<Slot> {
