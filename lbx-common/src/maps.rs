@@ -26,7 +26,7 @@ pub const SERVICE_STATS: &str = "SERVICE_STATS";
 pub const BACKEND_STATS: &str = "BACKEND_STATS";
 /// Packets by [`DropReason`](crate::drops::DropReason) (u64), per-CPU array.
 pub const DROPS: &str = "DROPS";
-/// Interface index → [`Nic`](crate::nic::Nic), hash.
+/// [`Nic`](crate::nic::Nic), array, mmapable.
 pub const NICS: &str = "NICS";
 /// Interface index → interface, device map for redirects.
 pub const EGRESS: &str = "EGRESS";
@@ -64,16 +64,18 @@ pub const TRACE: &str = "TRACE";
 
 /// Services at most (service numbers are 16 bits, the last is never given).
 pub const MAX_SERVICES: u32 = 16_384;
-/// Slots of all services together.
-pub const MAX_SLOTS: u32 = 1 << 22;
+/// Slots of all services together: 64 MiB, room for 10,000 services of up to eight units of weight.
+pub const MAX_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
-/// Backends of all services together.
-pub const MAX_BACKENDS: u32 = 1 << 16;
+/// Places for backends of all services together, spare ones included: 16 MiB.
+pub const MAX_BACKENDS: u32 = 1 << 18;
+/// Real servers of all services together: each has its counters, per CPU.
+pub const MAX_SERVERS: u32 = 1 << 16;
 /// Buckets of four flow records each: a million records, 16 MiB.
 pub const FLOW_BUCKETS: u32 = 1 << 18;
 /// NICs the program may be attached to.
-pub const MAX_NICS: u32 = 64;
+pub const MAX_NICS: u32 = 32;
 
 /// What a daemon must know to adopt the maps.
 #[repr(C)]

@@ -5,14 +5,29 @@ pub const CLIENTS: u16 = 1 << 0;
 /// Real servers are reached through it.
 pub const SERVERS: u16 = 1 << 1;
 
-/// Value of the NIC map; its key is the interface index.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A NIC, and its entry in the NIC map.
+///
+/// The map is a short array that the program scans: on the packet path a hash look-up costs more than all that follows it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nic {
     /// Its own MAC address, as on the wire: frames to another are not ours (a NIC in promiscuous mode sees them).
     pub mac: [u8; 6],
     /// [`CLIENTS`], [`SERVERS`].
     pub roles: u16,
+    /// Its index; 0: no NIC. Written last.
+    pub ifindex: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<Nic>() == 8);
+const _: () = assert!(size_of::<Nic>() == 16 && align_of::<Nic>() == 8);
+
+impl Nic {
+    /// Its words, in the order of memory.
+    #[must_use]
+    pub const fn words(&self) -> [u64; 2] {
+        // SAFETY: both are 16 bytes of plain data, and Nic has no padding.
+        unsafe { core::mem::transmute(*self) }
+    }
+}

@@ -13,7 +13,7 @@ use lbx_common::{
     counters::Traffic,
     drops::DropReason,
     flow::Bucket,
-    maps::{FLOW_BUCKETS, MAX_BACKENDS, MAX_NICS, MAX_RING_ENTRIES, MAX_SERVICES, MAX_SLOTS, Meta},
+    maps::{FLOW_BUCKETS, MAX_BACKENDS, MAX_NICS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta},
     nic::Nic,
     service::{Service, ServiceKey},
     slot::Slot,
@@ -43,11 +43,11 @@ static FLOWS: Array<Bucket, { FLOW_BUCKETS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SERVICE_STATS: PerCpuArray<Traffic, { MAX_SERVICES as usize }> = PerCpuArray::new();
 #[btf_map]
-static BACKEND_STATS: PerCpuArray<Traffic, { MAX_BACKENDS as usize }> = PerCpuArray::new();
+static BACKEND_STATS: PerCpuArray<Traffic, { MAX_SERVERS as usize }> = PerCpuArray::new();
 #[btf_map]
 static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
 #[btf_map]
-static NICS: HashMap<u32, Nic, { MAX_NICS as usize }> = HashMap::new();
+static NICS: Array<[Nic; MAX_NICS as usize], 1, MMAPABLE> = Array::new();
 #[btf_map]
 static EGRESS: DevMapHash<{ MAX_NICS as usize }> = DevMapHash::new();
 #[btf_map]
@@ -147,12 +147,10 @@ pub fn add_drop(reason: u32) {
     }
 }
 
-/// The NIC of an interface index.
+/// The NIC of an interface index. Those of clients come first.
 #[inline(always)]
 pub fn nic(ifindex: u32) -> Option<&'static Nic> {
-    // SAFETY: the daemon replaces the element when a NIC changes; a reader of that instant sees one MAC or the other,
-    // or a mixture that matches no frame.
-    unsafe { NICS.get(ifindex) }
+    NICS.get(0)?.iter().find(|nic| nic.ifindex == ifindex)
 }
 
 /// Tells the kernel to send the frame by another NIC; false if it cannot.

@@ -10,7 +10,7 @@ use lbx_common::{
     flow::{self as record, Entry, FlowKey, Signal},
     hash,
     service::{RECORD_ALL, Service},
-    slot::{NONE, Slot},
+    slot::{self, Slot},
 };
 
 use crate::{
@@ -88,11 +88,12 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
     let mut stale = None;
     if let Some(found) = flow::find(&flow) {
         let over = opens && record::ending(found.entry.state);
-        if !over && !found.entry.expired(flow.now, &service.timeouts) {
-            if let Some(choice) = choice(service, found.entry.backend, false, Why::Record) {
-                flow::touch(&found, packet.signal, flow.now);
-                return Some(choice);
-            }
+        if !over
+            && !found.entry.expired(flow.now, &service.timeouts)
+            && let Some(choice) = choice(service, found.entry.backend, false, Why::Record)
+        {
+            flow::touch(&found, packet.signal, flow.now);
+            return Some(choice);
         }
         stale = Some(found);
     }
@@ -102,7 +103,8 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
     let turns = service.ring_len != 0;
     if opens || (all && turns && matches!(packet.signal, Signal::Datagram)) {
         let chosen = schedule(service, slot);
-        if chosen == NONE {
+        // Everyone drains: an owner keeps what it has, and gets nothing new.
+        if chosen == slot::NONE {
             return None;
         }
         if (all || chosen != slot.owner) && usable(service, chosen) && remember(&flow, service, chosen, packet.signal) {
@@ -114,10 +116,8 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
         }
         return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
     }
-    if all || slot.current != slot.owner {
-        if usable(service, slot.owner) {
-            remember(&flow, service, slot.owner, packet.signal);
-        }
+    if (all || slot.current != slot.owner) && usable(service, slot.owner) {
+        remember(&flow, service, slot.owner, packet.signal);
     }
     choice(service, slot.owner, false, Why::Owner).or_else(|| fallback(service, slot, false))
 }

@@ -11,6 +11,7 @@
 //! - [`director`]: the daemon: one loop that feeds all of the above;
 //! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
 //! - [`realserver`]: the other end: VIP on lo, host route, ARP sysctls;
+//! - [`preflight`]: privileges, kernel, and one process per name;
 //! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
 
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod desired;
 pub mod director;
 pub mod exit;
 pub mod net;
+pub mod preflight;
 pub mod realserver;
 pub mod schedule;
 pub mod tables;

@@ -35,7 +35,7 @@ pub fn mount_if_missing() -> Result<()> {
         .with_context(|| format!("cannot look at {MOUNT}"))?
         .filesystem_type();
     if kind != MAGIC {
-        mount(Some("bpf"), MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>)
+        mount(Some("bpf"), MOUNT, Some("bpf"), MsFlags::empty(), Some("mode=700"))
             .with_context(|| format!("cannot mount bpffs at {MOUNT}"))?;
     }
     Ok(())

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -41,7 +41,7 @@ impl Connection {
     /// # Errors
     /// The port is taken, or nobody answers in time.
     pub fn open_within(patience: Duration, source_port: u16, target: SocketAddrV4) -> Result<Self> {
-        let connect = || -> std::io::Result<TcpStream> {
+        let connect = || -> io::Result<TcpStream> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, source_port).into())?;
@@ -49,7 +49,8 @@ impl Connection {
             socket.set_read_timeout(Some(patience))?;
             Ok(socket.into())
         };
-        let stream = connect().with_context(|| format!("no connection from port {source_port} to {target}"))?;
+        let stream =
+            once_free(connect).with_context(|| format!("no connection from port {source_port} to {target}"))?;
         let mut stream = BufReader::new(stream);
         let mut server = String::new();
         stream
@@ -88,6 +89,23 @@ impl Connection {
     pub fn reset(self) -> Result<()> {
         let socket = socket2::SockRef::from(self.stream.get_ref());
         Ok(socket.set_linger(Some(Duration::ZERO))?)
+    }
+}
+
+/// Tries until the port is free. One that was closed before may still be taken for a moment: a program that another thread
+/// has just forked off holds all our sockets until it is executed.
+fn once_free<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match attempt() {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 
@@ -155,7 +173,7 @@ pub fn get(target: SocketAddrV4) -> Result<String> {
 /// # Errors
 /// No answer within five seconds, or another than the echo.
 pub fn ask_by_datagram(source_port: u16, target: SocketAddrV4, text: &str) -> Result<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, source_port))?;
+    let socket = once_free(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, source_port)))?;
     // Connected: only answers from the target count, so one from a RIP is none.
     socket.connect(target)?;
     socket.set_read_timeout(Some(PATIENCE))?;

@@ -16,6 +16,7 @@ use crate::{
     mac::Mac,
     netns::{LIMIT, Namespace},
     process::{self, Output, Process},
+    wait,
     xdp::Mode,
 };
 
@@ -142,6 +143,25 @@ impl Host {
     pub fn has_address(&self, address: Ipv4Addr) -> Result<bool> {
         let list = self.ip_json(&format!("address show to {address}/32"))?;
         Ok(list.iter().any(|entry| entry["ifname"].is_string()))
+    }
+
+    /// Watches addresses come and go from now on; the log of the watcher tells them.
+    ///
+    /// # Errors
+    /// `ip` cannot be run.
+    pub fn watch_addresses(&self) -> Result<Process> {
+        let watcher = self.spawn("addresses", ["ip", "-oneline", "monitor", "address"])?;
+        let pid = watcher.pid().to_string();
+        let sockets = format!("/proc/{pid}/net/netlink");
+        // Columns: address, protocol, port (the process), groups, ….
+        let listens = |line: &str| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns.get(2) == Some(&pid.as_str()) && columns.get(3).is_some_and(|groups| *groups != "00000000")
+        };
+        wait::until_true(LIMIT, "`ip monitor` listens", || {
+            Ok(fs::read_to_string(&sockets)?.lines().any(listens))
+        })?;
+        Ok(watcher)
     }
 
     /// The page at a URL, with everything `curl` has to say if it fails.

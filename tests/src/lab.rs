@@ -263,7 +263,7 @@ fn settle(namespace: &Namespace) -> Result<()> {
     })?
 }
 
-/// A directory deleted with everything in it.
+/// The directory of a lab; deleted with everything in it, and with what else bears the lab's name.
 #[derive(Debug)]
 struct Directory(PathBuf);
 
@@ -277,6 +277,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
+        let id = self.0.file_name().unwrap_or_default();
+        leftovers::remove_files_of(&id.to_string_lossy());
     }
 }

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::{
     bpffs,
@@ -87,15 +88,23 @@ impl Director {
     /// # Errors
     /// It ends or does not answer within ten seconds; with its log.
     pub fn start_named(host: &Host, name: &str, yaml: &str) -> Result<Self> {
+        let mut director = Self::begin(host, name, yaml)?;
+        director.wait_ready()?;
+        Ok(director)
+    }
+
+    /// Starts a director and does not wait for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(host: &Host, name: &str, yaml: &str) -> Result<Self> {
         let file = write_file(host, name, yaml)?;
-        let mut director = Self {
+        Ok(Self {
             process: Self::launch(host, name, &file)?,
             host: host.clone(),
             name: name.to_owned(),
             file,
-        };
-        director.wait_ready()?;
-        Ok(director)
+        })
     }
 
     /// Runs a director that is expected to refuse and end by itself.
@@ -184,6 +193,26 @@ impl Director {
         list(&self.host, &self.name, arguments)?.success()
     }
 
+    /// What `lbx list --json` prints.
+    ///
+    /// # Errors
+    /// It fails, or prints something else than JSON.
+    pub fn json(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.list_text(&["--json"])?)?)
+    }
+
+    /// That it has dropped no packet, for whatever reason.
+    ///
+    /// # Errors
+    /// It has; with the reasons and numbers.
+    pub fn expect_no_drops(&self) -> Result<()> {
+        let json = self.json()?;
+        let drops = json["drops"].as_object().context("no drops in the listing")?;
+        let dropped = drops.values().any(|packets| packets.as_u64() != Some(0));
+        ensure!(!drops.is_empty() && !dropped, "dropped: {drops:?}");
+        Ok(())
+    }
+
     /// Its services as `lbx list` shows them.
     ///
     /// # Errors
@@ -234,19 +263,18 @@ pub fn socket_of(name: &str) -> PathBuf {
     Path::new(RUN).join(format!("{name}.sock"))
 }
 
-/// Runs `lbx realserver` for a VIP on a host to its end.
+/// Runs `lbx realserver` on a host to its end.
 ///
 /// # Errors
 /// It cannot be started or does not end.
-pub fn real_server(host: &Host, name: &str, vip: Ipv4Addr, arguments: &[&str]) -> Result<Output> {
-    let words = real_server_words(name, vip)?;
-    host.run(words.iter().map(String::as_str).chain(arguments.iter().copied()))
+pub fn real_server(host: &Host, name: &str, arguments: &[&str]) -> Result<Output> {
+    host.run(real_server_words(name, arguments)?)
 }
 
-fn real_server_words(name: &str, vip: Ipv4Addr) -> Result<Vec<String>> {
+fn real_server_words(name: &str, arguments: &[&str]) -> Result<Vec<String>> {
     let program = binary()?.display().to_string();
-    let words = [&program, "realserver", "--vip", &vip.to_string(), "--name", name].map(str::to_owned);
-    Ok(words.to_vec())
+    let words = [&program, "realserver", "--name", name];
+    Ok(words.iter().chain(arguments).map(|&word| word.to_owned()).collect())
 }
 
 /// `lbx realserver` in the foreground: keeps its host a real server until the handle goes.
@@ -261,8 +289,13 @@ impl Agent {
     /// # Errors
     /// It ends or is not ready within ten seconds; with its log.
     pub fn start(host: &Host, name: &str, vip: Ipv4Addr) -> Result<Self> {
-        let mut process = host.spawn(&format!("realserver-{name}"), real_server_words(name, vip)?)?;
-        process.wait_ready(START, || Ok(real_server(host, name, vip, &["check"])?.status.success()))?;
+        let vip = vip.to_string();
+        let mut process = host.spawn(
+            &format!("realserver-{name}"),
+            real_server_words(name, &["--vip", &vip])?,
+        )?;
+        let ready = ["--vip", &vip, "check"];
+        process.wait_ready(START, || Ok(real_server(host, name, &ready)?.status.success()))?;
         Ok(Self { process })
     }
 

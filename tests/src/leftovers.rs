@@ -1,6 +1,6 @@
 //! What a run that was killed has left behind: namespaces, programs in them, directories, pins.
 //!
-//! Everything a lab makes has a name that begins with `lbxlab-PID-NUMBER`. It is a leftover if no process has that id.
+//! Everything a lab makes has `lbxlab-PID-NUMBER` in its name. It is a leftover if no process has that id.
 
 use std::{
     fs,
@@ -20,7 +20,8 @@ pub fn name_for(pid: u32, number: u32) -> String {
 
 /// The process a name belongs to, if it is one of a lab.
 fn owner(name: &str) -> Option<u32> {
-    let (pid, _) = name.strip_prefix(PREFIX)?.strip_prefix('-')?.split_once('-')?;
+    let (_, name) = name.split_once(PREFIX)?;
+    let (pid, _) = name.strip_prefix('-')?.split_once('-')?;
     pid.parse().ok()
 }
 
@@ -32,31 +33,36 @@ fn is_leftover(name: &str) -> bool {
 pub fn sweep_once() {
     static SWEEP: Once = Once::new();
     SWEEP.call_once(|| {
-        for name in leftovers_in(Path::new(netns::DIRECTORY)) {
+        for name in names_in(Path::new(netns::DIRECTORY)).filter(|name| is_leftover(name)) {
             netns::delete(&name);
         }
-        let directories = [
-            std::env::temp_dir(),
-            Path::new(bpffs::MOUNT).join("lbx"),
-            PathBuf::from(lbx::RUN),
-        ];
-        for directory in directories {
-            for name in leftovers_in(&directory) {
-                let path = directory.join(name);
-                if path.is_dir() {
-                    fs::remove_dir_all(path).ok();
-                } else {
-                    fs::remove_file(path).ok();
-                }
-            }
-        }
+        remove_files(is_leftover);
     });
 }
 
-fn leftovers_in(directory: &Path) -> Vec<String> {
+/// Removes the files of one lab: its own and those that lbx keeps under names it was given there, such as locks.
+pub fn remove_files_of(id: &str) {
+    let numbered = |rest: &str| rest.starts_with(|next: char| next.is_ascii_digit());
+    remove_files(|name| name.split_once(id).is_some_and(|(_, rest)| !numbered(rest)));
+}
+
+fn remove_files(which: impl Fn(&str) -> bool) {
+    let pins = Path::new(bpffs::MOUNT).join("lbx");
+    for directory in [std::env::temp_dir(), pins, PathBuf::from(lbx::RUN)] {
+        for name in names_in(&directory).filter(|name| which(name)) {
+            let path = directory.join(name);
+            if path.is_dir() {
+                fs::remove_dir_all(path).ok();
+            } else {
+                fs::remove_file(path).ok();
+            }
+        }
+    }
+}
+
+fn names_in(directory: &Path) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| is_leftover(name)).collect()
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 #[cfg(test)]
@@ -68,6 +74,7 @@ mod tests {
         assert_eq!(owner(&name_for(4711, 2)), Some(4711));
         assert_eq!(owner("lbxlab-4711-2-client"), Some(4711));
         assert_eq!(owner("lbxlab-4711-2.sock"), Some(4711));
+        assert_eq!(owner("realserver-lbxlab-4711-2.lock"), Some(4711));
         for foreign in ["lbxlab", "lbxlab-x-1", "lbx", "other-4711-2", "lbxlab-bpffs.lock"] {
             assert_eq!(owner(foreign), None, "{foreign}");
         }

@@ -1,4 +1,5 @@
-//! What `lbx list` prints, read back: the format of `ipvsadm -Ln` and `ipvsadm -Ln --stats`.
+//! What `lbx list` prints, read back: the format of `ipvsadm -Ln` and `ipvsadm -Ln --stats`, with notes on lines of their
+//! own that begin with `#`.
 
 use std::net::SocketAddrV4;
 
@@ -86,7 +87,7 @@ pub fn parse(text: &str) -> Result<Vec<Service>> {
         let address = |text: &str| text.parse().with_context(|| format!("address in {line:?}"));
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         match words.as_slice() {
-            [] | ["IP", "Virtual", ..] | ["Prot", ..] | ["->", "RemoteAddress:Port", ..] => {}
+            [] | ["#", ..] | [_, "Virtual", "Server", ..] | ["Prot", ..] | ["->", "RemoteAddress:Port", ..] => {}
             ["->", rip, columns @ ..] => {
                 let service = services
                     .last_mut()
@@ -119,6 +120,7 @@ Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
 TCP  10.9.0.100:80 rr
   -> 10.9.0.12:80                 Route   1      0          3         
+# a note of lbx
 ";
     const STATISTICS: &str = "\
 Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes

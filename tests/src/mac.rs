@@ -9,6 +9,9 @@ use anyhow::{Context as _, Error};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// Everyone.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
     /// A locally administered address that shows whose it is: `02:00`, then the IPv4 address.
     #[must_use]
     pub const fn of(address: Ipv4Addr) -> Self {

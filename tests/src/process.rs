@@ -20,7 +20,7 @@ use nix::{
 use crate::wait;
 
 /// How long a program that was asked to stop may take before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a program left behind.
 #[derive(Clone, Debug)]
@@ -224,7 +224,7 @@ impl Process {
     /// Asks it to stop with `signal` and waits for its end.
     ///
     /// # Errors
-    /// It has not ended within three seconds; it goes on running then.
+    /// It has not ended within ten seconds; it goes on running then.
     pub fn stop(&mut self, signal: Signal) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);

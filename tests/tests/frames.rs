@@ -90,9 +90,21 @@ fn a_lie_changes_what_it_names_and_its_checksum() {
     assert_eq!(differing(whole.clone().lying_header_words(4)), [14, 24]);
     assert_eq!(differing(whole.clone().lying_total_length(46)), [17, 25]);
     assert_eq!(differing(whole.clone().lying_data_offset(4)), [46, 50]);
+    assert_eq!(differing(whole.clone().lying_ip_checksum(0xdead)), [24, 25]);
+    assert_eq!(differing(whole.clone().with_checksum(0xdead)), [50, 51]);
     assert_eq!(whole.clone().cut_to(33).bytes(), whole.bytes()[..33]);
     let datagram = Frame::udp(FROM, TO).lying_udp_length(7).bytes();
     assert_eq!(datagram[38..40], [0, 7]);
+}
+
+#[test]
+fn what_no_header_depends_on_is_set_alone() {
+    let whole = Frame::udp(FROM, TO);
+    assert_eq!(whole.clone().tos(0xbb).bytes()[15], 0xbb);
+    assert_eq!(whole.clone().dont_fragment().bytes()[20..22], [0x40, 0]);
+    assert_eq!(whole.clone().with_checksum(0).bytes()[40..42], [0, 0]);
+    let padded = whole.clone().padded().bytes();
+    assert_eq!((&padded[..42], &padded[42..]), (&whole.bytes()[..], &[0; 18][..]));
 }
 
 #[test]
@@ -125,6 +137,12 @@ fn other_frames_are_what_they_say() {
         panic!("no ARP")
     };
     assert_eq!(arp.target_protocol_addr(), VIP.octets());
+    assert_eq!(request[..6], Mac::BROADCAST.0);
+    let reply = Frame::arp_reply(CLIENT, DIP).bytes();
+    let Some(NetSlice::Arp(arp)) = SlicedPacket::from_ethernet(&reply).unwrap().net else {
+        panic!("no ARP")
+    };
+    assert_eq!((arp.operation().0, arp.target_hw_addr()), (2, &Mac::of(DIP).0[..]));
     let frame = Frame::raw(IPV6, Mac::of(CLIENT), Mac::of(DIP), &[0x60]).bytes();
     assert_eq!((frame.len(), frame[12..14].to_vec()), (60, vec![0x86, 0xdd]));
 }

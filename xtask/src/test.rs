@@ -17,7 +17,6 @@ use crate::{
     setup::{self, Part},
     steps::Steps,
     tally::Tally,
-    toolchain::{self, Core},
 };
 
 /// What `test` is told.
@@ -81,12 +80,13 @@ fn ebpf_tests() -> Command {
 /// Builds both programs as the caller, then runs the lab's tests as root.
 fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
     let root = Root::find();
-    if let Err(reason) = &root
-        && (Core::find().is_none() || toolchain::linker().is_none())
-    {
-        return report.skip(&format!(
-            "build and lab: the BPF toolchain is missing, and to install it {reason:#}"
-        ));
+    if let Err(error) = setup::ensure(Part::Build) {
+        let why = format!("build and lab: {error:#}");
+        return if root.is_ok() {
+            report.fail(&why)
+        } else {
+            report.skip(&why)
+        };
     }
     let built = match build::all(steps, false) {
         Ok(built) => built,
@@ -100,25 +100,44 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         Err(reason) => return report.skip(&format!("lab: {reason:#}")),
     };
     if let Err(error) = setup::ensure(Part::Lab) {
-        return report.skip(&format!("lab: {error:#}"));
+        return report.fail(&format!("lab: {error:#}"));
     }
     let runners = steps.run("building the lab", || {
-        command::executables(command::cargo().args(["test", "--package", "lbx-tests", "--no-run"]))
+        let mut cargo = command::cargo();
+        command::executables(cargo.args(["test", "--package", "lbx-tests", "--no-run"])).map(|mut runners| {
+            runners.retain(|executable| executable.test);
+            runners.sort_by_key(Executable::name);
+            runners
+        })
     });
     let runners = match runners {
         Ok(runners) => runners,
         Err(error) => return report.fail(&format!("lab: {error:#}")),
     };
+    // Not every runner takes more than one filter.
+    let filters = if filters.is_empty() {
+        vec![None]
+    } else {
+        filters.iter().map(Some).collect()
+    };
     steps.run("testing in the lab", || {
-        for runner in runners.iter().filter(|executable| executable.test) {
-            println!("\n     Running {} as root", runner.name());
-            report.count(&runner.name(), &mut lab_tests(root, runner, &built, filters));
+        for filter in filters {
+            let before = report.tally;
+            for runner in &runners {
+                println!("\n     Running {} as root", runner.name());
+                report.count(&runner.name(), &mut lab_tests(root, runner, &built, filter));
+            }
+            if let Some(filter) = filter
+                && report.tally == before
+            {
+                report.fail(&format!("no test of the lab has {filter:?} in its name"));
+            }
         }
     });
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
-fn lab_tests(root: Root, runner: &Executable, built: &Built, filters: &[String]) -> Command {
+fn lab_tests(root: Root, runner: &Executable, built: &Built, filter: Option<&String>) -> Command {
     const PASSED_ON: [&str; 4] = ["LBX_LOG", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS"];
     let package = paths::root().join("tests");
     let mut variables: Vec<(&str, OsString)> = vec![
@@ -132,7 +151,7 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, filters: &[String])
             .filter_map(|name| Some((name, env::var_os(name)?))),
     );
     let mut command = root.command(&runner.path, &variables);
-    command.args(filters).current_dir(package);
+    command.args(filter).current_dir(package);
     command
 }
 

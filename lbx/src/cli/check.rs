@@ -1,18 +1,15 @@
 //! `lbx check`: validates the configuration and touches nothing.
 
-use std::{
-    fmt::Write as _,
-    io::{ErrorKind, Write as _},
-    path::Path,
-};
+use std::{fmt::Write as _, path::Path};
 
 use clap::Args;
 
-use super::Global;
+use super::{Global, print};
 use crate::{
     config,
     desired::{Desired, RealServer, Service, Timeouts},
     exit::{Exit, Failure, OrExit},
+    tables::{Hop, Tables, allocate::Full},
 };
 
 /// Arguments of `lbx check`.
@@ -26,11 +23,21 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, error));
     };
     let desired = config::load(file).or_exit(Exit::Config)?;
-    match std::io::stdout().write_all(summary(file, &desired).as_bytes()) {
-        // `lbx check | head` is no failure.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
-        _ => Ok(()),
-    }
+    fits(&desired).or_exit(Exit::Config)?;
+    print(&summary(file, &desired))?;
+    Ok(())
+}
+
+/// Whether the tables have room for all of it once every real server has answered.
+fn fits(desired: &Desired) -> Result<(), Full> {
+    let hop = Hop {
+        mac: [0; 6],
+        ifindex: 0,
+        source: [0; 6],
+    };
+    let servers = desired.services.iter().flat_map(|service| &service.servers);
+    let hops = servers.map(|server| (server.address, hop)).collect();
+    Tables::default().plan(desired, &hops, 0).map(drop)
 }
 
 const HEADER: [&str; 5] = ["SERVICE", "ADDRESS", "SCHEDULER", "REAL SERVER", "WEIGHT"];

@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::{
-    director::{Director, DirectorError, preflight::PreflightError},
+    director::{Director, DirectorError, Signals},
     exit::{Exit, Failure},
 };
 
@@ -12,8 +12,9 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         let error = anyhow::anyhow!("a director needs a configuration: lbx --config lb.yaml (see lbx --help)");
         return Err(Failure::new(Exit::Usage, error));
     };
+    let mut signals = Signals::listen().map_err(anyhow::Error::from)?;
     let mut director = Director::start(&global.name, config).await.map_err(failure)?;
-    let result = director.run().await;
+    let result = director.run(&mut signals).await;
     director.stop().await;
     result.map_err(failure)
 }
@@ -21,8 +22,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
 fn failure(error: DirectorError) -> Failure {
     let exit = match &error {
         DirectorError::Config(_) => Exit::Config,
-        DirectorError::Preflight(PreflightError::Running { .. }) => Exit::Running,
-        DirectorError::Preflight(_) => Exit::Privilege,
+        DirectorError::Preflight(error) => error.exit(),
         DirectorError::Topology(_) | DirectorError::Nic(_) => Exit::Network,
         _ => Exit::Failure,
     };

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::{Global, control_failure};
+use super::{Global, control_failure, print};
 use crate::{
     control::{Answer, Request, client, report::Columns},
-    director::preflight::run_path,
     exit::Failure,
+    preflight::run_path,
 };
 
 /// Arguments of `lbx list`.
@@ -31,14 +31,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
         return Err(anyhow::anyhow!("the director gave no list").into());
     };
     if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?
-        );
-    } else if arguments.stats {
-        print!("{}", report.table(Columns::Stats));
-    } else {
-        print!("{}", report.table(Columns::Connections));
+        let json = serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?;
+        print(&format!("{json}\n"))?;
+        return Ok(());
     }
+    let columns = if arguments.stats {
+        Columns::Stats
+    } else {
+        Columns::Connections
+    };
+    print(&report.table(columns))?;
     Ok(())
 }

@@ -6,7 +6,11 @@ mod list;
 mod realserver;
 mod trace;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -93,10 +97,20 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     })
 }
 
+/// Writes to standard output; whether anybody still reads it. That nobody does (`lbx check | head`) is no failure.
+fn print(text: &str) -> Result<bool, Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Failure, error)),
+    }
+}
+
 /// The exit status of a director that does not answer.
 fn control_failure(error: ClientError) -> Failure {
     let exit = match &error {
         ClientError::NotRunning { .. } => Exit::Running,
+        ClientError::NotPermitted { .. } => Exit::Privilege,
         _ => Exit::Failure,
     };
     Failure::new(exit, error)
@@ -106,7 +120,8 @@ fn init_log(filter: &str) {
     use tracing_subscriber::EnvFilter;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

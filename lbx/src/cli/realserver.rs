@@ -1,17 +1,12 @@
 //! `lbx realserver`: makes this host a real server.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    io::{ErrorKind, Write as _},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Global;
+use super::{Global, print};
 use crate::{
     config,
     exit::{Exit, Failure, OrExit},
@@ -127,7 +122,8 @@ async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
             global.name
         ),
     };
-    print(&text)
+    print(&text)?;
+    Ok(())
 }
 
 async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<(), Failure> {
@@ -172,14 +168,6 @@ fn report(findings: &[Finding]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `lbx realserver check | head` is no failure.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failure, error)),
-        _ => Ok(()),
-    }
 }
 
 fn failure(error: RealServerError) -> Failure {

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use clap::Args;
 
-use super::{Global, control_failure};
+use super::{Global, control_failure, print};
 use crate::{
     control::{Answer, Request, TraceRequest, client},
-    director::preflight::run_path,
     exit::Failure,
+    preflight::run_path,
 };
 
 /// Arguments of `lbx trace`.
@@ -33,8 +33,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
         .await
         .map_err(control_failure)?;
     while let Some(answer) = conversation.next().await.map_err(control_failure)? {
-        if let Answer::Trace(line) = answer {
-            println!("{line}");
+        if let Answer::Trace(line) = answer
+            && !print(&format!("{line}\n"))?
+        {
+            break;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use lbx_common::maps::{MAX_BACKENDS, MAX_NICS, MAX_SERVICES};
+use lbx_common::maps::{MAX_NICS, MAX_SERVERS, MAX_SERVICES};
 use serde::Deserialize;
 
 use super::{
@@ -108,7 +108,7 @@ fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
         return Err(field.fault("no services: give at least one, so that a file cut short never takes all down"));
     }
     let (mut names, mut virtual_services) = (Unique::default(), Unique::default());
-    let mut room = MAX_BACKENDS as usize;
+    let mut room = MAX_SERVERS as usize;
     let mut all = Vec::with_capacity(items.len());
     for item in &items {
         let written = service(item)?;
@@ -123,7 +123,7 @@ fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
         )?;
         room = room.checked_sub(written.servers.len()).ok_or_else(|| {
             item.fault(format!(
-                "too many real servers: lbx holds {MAX_BACKENDS} at most in all services together"
+                "too many real servers: lbx holds {MAX_SERVERS} at most in all services together"
             ))
         })?;
         all.push(written);

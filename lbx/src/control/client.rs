@@ -16,7 +16,7 @@ use super::{Answer, Request};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no director named {name} is running ({path}: {source})")]
+    #[error("no director named {name} is running ({path})")]
     NotRunning {
         /// The name asked for.
         name: String,
@@ -24,6 +24,12 @@ pub enum ClientError {
         path: String,
         /// Why.
         source: io::Error,
+    },
+    /// The socket is root's.
+    #[error("not permitted: asking the director needs root ({path})")]
+    NotPermitted {
+        /// Its socket.
+        path: String,
     },
     /// The connection broke.
     #[error("the director broke off")]

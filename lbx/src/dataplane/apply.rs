@@ -1,6 +1,6 @@
 //! The writes of a plan, carried out in order.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapError;
 use lbx_common::{
@@ -87,8 +87,15 @@ impl Dataplane {
     ///
     /// # Errors
     /// There are more NICs than the map holds, or the NIC is gone.
-    pub fn set_nic(&mut self, ifindex: u32, nic: Nic) -> Result<(), DataplaneError> {
-        self.maps.nics.insert(ifindex, nic, 0).map_err(failed(maps::NICS))?;
+    pub fn set_nic(&mut self, nic: Nic) -> Result<(), DataplaneError> {
+        let ifindex = nic.ifindex;
+        let entry = self
+            .nic_entry(ifindex)
+            .or_else(|| self.nic_entry(0))
+            .ok_or(DataplaneError::TooManyNics)?;
+        let [address, index] = nic.words();
+        entry[0].store(address, Ordering::Release);
+        entry[1].store(index, Ordering::Release);
         if nic.roles & SERVERS == 0 {
             return Ok(());
         }
@@ -106,8 +113,18 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses.
     pub fn remove_nic(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        absent_is_fine(self.maps.nics.remove(&ifindex)).map_err(failed(maps::NICS))?;
+        if let Some(entry) = self.nic_entry(ifindex) {
+            entry[1].store(0, Ordering::Release);
+        }
         absent_is_fine(self.maps.egress.remove(ifindex)).map_err(failed(maps::EGRESS))
+    }
+
+    /// The words of a NIC's entry; of the first free one for index 0.
+    fn nic_entry(&self, ifindex: u32) -> Option<&[AtomicU64; 2]> {
+        let (entries, _) = self.maps.nics.as_chunks();
+        entries
+            .iter()
+            .find(|entry: &&[AtomicU64; 2]| entry[1].load(Ordering::Acquire) as u32 == ifindex)
     }
 
     /// Says what is traced.

@@ -21,8 +21,8 @@ use super::{
 pub enum Attached {
     /// A new link.
     New,
-    /// A former daemon's link, with this daemon's program.
-    Adopted,
+    /// A link that was there, a former daemon's or this one's; it runs this daemon's program.
+    Already,
 }
 
 /// Why a NIC cannot be attached to.
@@ -43,17 +43,22 @@ pub enum AttachError {
 }
 
 impl Dataplane {
-    /// Attaches to a NIC; a link that a former daemon has left is adopted, with this program in it at once.
+    /// Attaches to a NIC. A link that a former daemon has left is adopted, with this program in it at once; one of this
+    /// daemon stays as it is. `running` says whether the NIC runs an XDP program at all: if not, a pinned link is of
+    /// another NIC that had its index.
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<Attached, AttachError> {
+    pub fn attach(&mut self, ifindex: u32, running: bool, mode: XdpMode) -> Result<Attached, AttachError> {
         if self.pins.link(ifindex).exists() {
-            match swap(&mut self.program, &self.pins, ifindex) {
-                Ok(()) => return Ok(Attached::Adopted),
-                // The NIC this link belonged to is gone; a new one may have its index.
-                Err(error) if error_code(&error) == Some(libc::ENOLINK) => {}
-                Err(error) => return Err(AttachError::Refused(error.to_string())),
+            if running && self.links.contains(&ifindex) {
+                return Ok(Attached::Already);
+            }
+            if running {
+                swap(&mut self.program, &self.pins, ifindex)
+                    .map_err(|error| AttachError::Refused(error_chain(&error)))?;
+                self.links.insert(ifindex);
+                return Ok(Attached::Already);
             }
             self.detach(ifindex)?;
         }
@@ -67,6 +72,7 @@ impl Dataplane {
             path: path.display().to_string(),
             source,
         })?;
+        self.links.insert(ifindex);
         Ok(Attached::New)
     }
 
@@ -75,6 +81,7 @@ impl Dataplane {
     /// # Errors
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        self.links.remove(&ifindex);
         remove_file(&self.pins.link(ifindex))
     }
 

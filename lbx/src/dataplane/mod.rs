@@ -18,7 +18,7 @@ pub mod object;
 pub mod pins;
 pub mod read;
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use aya::{Ebpf, EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use lbx_common::maps::Meta;
@@ -33,6 +33,8 @@ pub struct Dataplane {
     pins: Pins,
     constants: Constants,
     adopted: bool,
+    /// The NICs whose links this daemon made or adopted.
+    links: BTreeSet<u32>,
 }
 
 /// Why the data plane cannot do what it was asked.
@@ -82,6 +84,9 @@ pub enum DataplaneError {
         /// The folder.
         path: String,
     },
+    /// More NICs than the map has entries.
+    #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
+    TooManyNics,
     /// A program operation failed.
     #[error("XDP program")]
     Program(#[from] ProgramError),
@@ -153,6 +158,7 @@ impl Dataplane {
             pins: pins.clone(),
             constants,
             adopted,
+            links: BTreeSet::new(),
         })
     }
 

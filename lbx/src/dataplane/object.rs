@@ -2,6 +2,7 @@
 
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use lbx_common::maps;
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{DataplaneError, pins::Pins};
 
@@ -56,12 +57,19 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
         loader.map_pin_path(map, pins.map(map));
     }
     let mut program = loader.load(OBJECT)?;
-    let xdp: &mut Xdp = program
-        .program_mut(maps::PROGRAM)
-        .ok_or(DataplaneError::NoProgram)?
-        .try_into()?;
-    xdp.load()?;
+    undisturbed(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
     Ok(program)
+}
+
+/// Does something with all signals held back: the verifier gives up (EAGAIN) where one is pending, and is then asked again
+/// with its whole log, which takes seconds.
+fn undisturbed<T>(what: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let result = what();
+    if let Ok(before) = before {
+        let _cannot_fail = before.thread_set_mask();
+    }
+    result
 }
 
 /// The XDP program of a loaded object.

@@ -62,7 +62,15 @@ impl Pins {
     /// # Errors
     /// It cannot be made.
     pub fn create(&self) -> Result<(), DataplaneError> {
-        fs::create_dir_all(&self.dir).map_err(|source| file(&self.dir, source))
+        let mut made = fs::create_dir_all(&self.dir);
+        // Another director that stops may take the common folder away just now.
+        for _ in 0..10 {
+            match &made {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => made = fs::create_dir_all(&self.dir),
+                _ => break,
+            }
+        }
+        made.map_err(|source| file(&self.dir, source))
     }
 
     /// The pin of a map.

@@ -1,6 +1,6 @@
 //! The loop: whatever happens comes here, one at a time.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -31,21 +31,45 @@ enum Wake {
     Traced(bool),
 }
 
+/// The signals a director listens to. Made before the start, so that one that comes meanwhile is not lost and does not
+/// kill it half-way.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The process has no means to.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
 /// Runs until SIGINT or SIGTERM.
-pub(super) async fn run(director: &mut Director) -> Result<(), DirectorError> {
-    let listen = |kind| signal(kind).map_err(DirectorError::Control);
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Result<(), DirectorError> {
+    let Signals {
+        hangup,
+        interrupt,
+        terminate,
+    } = signals;
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = 0u32;
     loop {
         let wake = tokio::select! {
             _ = second.tick() => Wake::Second,
-            () = received(&mut hangup) => Wake::Reload,
-            () = received(&mut interrupt) => Wake::Stop,
-            () = received(&mut terminate) => Wake::Stop,
+            () = received(hangup) => Wake::Reload,
+            () = received(interrupt) => Wake::Stop,
+            () = received(terminate) => Wake::Stop,
             event = director.events.recv() => Wake::Network(event),
             call = director.calls.recv() => Wake::Call(call),
             told = traced(director.tracer.as_ref()) => Wake::Traced(told),
@@ -60,7 +84,7 @@ pub(super) async fn run(director: &mut Director) -> Result<(), DirectorError> {
             Wake::Network(Some(event)) => director.hear(event).await,
             Wake::Network(None) => return Err(DirectorError::Blind),
             Wake::Call(Some(call)) => director.answer(call).await,
-            Wake::Call(None) => {}
+            Wake::Call(None) => return Err(DirectorError::Blind),
             Wake::Traced(true) => director.pass_trace_on(),
             Wake::Traced(false) => director.stop_trace(),
         }
@@ -111,6 +135,9 @@ impl Director {
             let done = tell("cannot follow the neighbours", self.replan());
             self.unsettled |= !done;
         }
+        if self.misfit.is_some() {
+            self.fit().await;
+        }
         self.announce();
         if seconds.is_multiple_of(SWEEP_EVERY) {
             let census = self.census();
@@ -139,7 +166,10 @@ impl Director {
                         mac: None,
                     });
                 }
-                Event::Link(link) => relinked |= self.concerns(&link),
+                Event::Link(link) => {
+                    self.neighbourhood.hear_carrier(link.index, link.up && link.carrier);
+                    relinked |= self.concerns(&link);
+                }
                 Event::LinkGone { index, .. } => relinked |= self.topology.nics.contains_key(&index),
                 Event::AddressGone(address) => {
                     let vip = address.ifindex == self.topology.primary && self.tables.vips().contains(&address.address);
@@ -157,7 +187,12 @@ impl Director {
                     moved = true;
                     relinked = true;
                 }
-                Event::Address(_) | Event::Route(_) | Event::RouteGone(_) => {}
+                Event::Route(route) | Event::RouteGone(route) => {
+                    if self.topology.ways.keys().any(|&server| route.covers(server)) {
+                        self.misfit.get_or_insert_default();
+                    }
+                }
+                Event::Address(_) => {}
             }
             waiting = self.events.try_recv().ok();
         }
@@ -170,6 +205,25 @@ impl Director {
             );
         } else if moved {
             self.unsettled |= !tell("cannot follow the neighbours", self.replan());
+        }
+    }
+
+    /// Leads everything to the desired state again, the network having changed. Where it no longer fits, what was loaded
+    /// stays, and it is tried again every second; told once for every reason.
+    async fn fit(&mut self) {
+        let desired = self.desired.clone();
+        match self.converge(desired).await {
+            Ok(()) if self.misfit.take().is_some_and(|reason| !reason.is_empty()) => {
+                tracing::info!("the network fits again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                if self.misfit.as_ref() != Some(&reason) {
+                    tracing::error!("the network has changed and no longer fits; what was loaded stays: {reason}");
+                    self.misfit = Some(reason);
+                }
+            }
         }
     }
 

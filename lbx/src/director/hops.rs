@@ -3,9 +3,13 @@
 //! A MAC address that changes silently outlives the kernel's own probing by minutes, so every real server is asked by
 //! broadcast about once a second; whoever answers with another address updates the kernel's table, and its event
 //! comes here. A real server without an answer keeps its last address for a few seconds before it counts as lost: an
-//! entry that expires and is asked for anew has none for a moment.
+//! entry that expires and is asked for anew has none for a moment. Behind a NIC without a carrier nobody can answer: its
+//! real servers keep theirs until it is back.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::topology::{Topology, Way};
 use crate::{
@@ -21,6 +25,8 @@ const PATIENCE: u32 = 3;
 pub struct Neighbourhood {
     servers: BTreeMap<Ipv4Addr, Known>,
     sockets: BTreeMap<u32, ArpSocket>,
+    /// NICs without a carrier.
+    cut_off: BTreeSet<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,9 @@ impl Neighbourhood {
         }
         self.servers = servers;
         self.sockets.retain(|ifindex, _| topology.nics.contains_key(ifindex));
+        for (&ifindex, nic) in &topology.nics {
+            self.hear_carrier(ifindex, nic.link.up && nic.link.carrier);
+        }
     }
 
     /// Takes MAC addresses over from adopted tables: better old ones than none until the kernel has spoken.
@@ -113,10 +122,27 @@ impl Neighbourhood {
             .try_for_each(|vip| socket.send(&arp::announcement(mac, vip)))
     }
 
+    /// Takes in whether a NIC has a carrier.
+    pub fn hear_carrier(&mut self, ifindex: u32, carrier: bool) {
+        if !carrier {
+            self.cut_off.insert(ifindex);
+        } else if self.cut_off.remove(&ifindex) {
+            let behind = self.servers.values_mut().filter(|known| known.way.ifindex == ifindex);
+            for known in behind.filter(|known| known.silent <= PATIENCE) {
+                known.silent = known.silent.min(1);
+            }
+        }
+    }
+
     /// A second has passed; whether that loses a hop.
     pub fn age(&mut self) -> bool {
         let mut lost = false;
-        for known in self.servers.values_mut() {
+        let cut_off = &self.cut_off;
+        for known in self
+            .servers
+            .values_mut()
+            .filter(|known| !cut_off.contains(&known.way.ifindex))
+        {
             let before = known.hop_mac();
             known.silent = known.silent.saturating_add(u32::from(known.silent > 0));
             lost |= known.hop_mac() != before;
@@ -212,6 +238,11 @@ mod tests {
         assert!(!neighbourhood.age(), "nothing ages while there is an answer");
         assert!(!hear(&mut neighbourhood, None), "no answer yet");
         assert!(!neighbourhood.age());
+        assert!(!neighbourhood.age());
+        neighbourhood.hear_carrier(2, false);
+        assert!(!neighbourhood.age(), "nobody can answer");
+        neighbourhood.hear_carrier(2, true);
+        assert!(!neighbourhood.age(), "patience begins anew");
         assert!(!neighbourhood.age());
         assert!(neighbourhood.age(), "lost after three seconds");
         assert!(!neighbourhood.age());

@@ -4,7 +4,6 @@
 //! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! - [`preflight`]: what must hold before anything is touched
 //! - [`topology`]: which NIC has which role, and the way to each real server
 //! - [`hops`]: MAC addresses, followed live
 //! - [`nics`]: the program on the NICs
@@ -14,22 +13,21 @@
 pub mod hops;
 pub mod listing;
 pub mod nics;
-pub mod preflight;
 pub mod topology;
 pub mod trace;
 pub mod vips;
 
 mod events;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
+pub use self::events::Signals;
 use self::{
     hops::Neighbourhood,
     listing::Estimator,
     nics::NicError,
-    preflight::{Lock, PreflightError},
     topology::{Topology, TopologyError},
     trace::Tracer,
 };
@@ -39,6 +37,7 @@ use crate::{
     dataplane::{Dataplane, DataplaneError, clock},
     desired::Desired,
     net::{Event, Net, NetError, watch},
+    preflight::{self, Lock, PreflightError, run_path},
     tables::{Plan, Tables, adopt::AdoptError, allocate::Full, census::Census},
 };
 
@@ -61,8 +60,12 @@ pub struct Director {
     calls: mpsc::Receiver<Call>,
     /// Something could not be done and is tried again.
     unsettled: bool,
+    /// Why the network does not fit the desired state, or that it has to be looked at again: see [`events`].
+    misfit: Option<String>,
     /// Announcements of the VIPs still due.
     announcements: u32,
+    /// The VIPs that this daemon added itself.
+    added_vips: BTreeSet<Ipv4Addr>,
     _socket: ControlSocket,
     _lock: Lock,
 }
@@ -110,13 +113,19 @@ impl Director {
     /// See [`DirectorError`].
     pub async fn start(name: &str, config: PathBuf) -> Result<Self, DirectorError> {
         let desired = config::load(&config)?;
-        preflight::check()?;
-        let lock = Lock::take("a director", name)?;
+        preflight::require_capabilities(&[
+            preflight::NET_ADMIN,
+            preflight::NET_RAW,
+            preflight::PERFMON,
+            preflight::BPF,
+        ])?;
+        preflight::require_kernel()?;
+        let lock = Lock::take(&run_path(name, "lock"), "director", name)?;
         let events = watch()?;
         let net = Net::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
         let dataplane = Dataplane::open(name)?;
-        let (socket, calls) = match listen(preflight::run_path(name, "sock")) {
+        let (socket, calls) = match listen(run_path(name, "sock")) {
             Ok(listening) => listening,
             Err(error) => {
                 if !dataplane.adopted() {
@@ -139,7 +148,9 @@ impl Director {
             events,
             calls,
             unsettled: false,
+            misfit: None,
             announcements: 0,
+            added_vips: BTreeSet::new(),
             _socket: socket,
             _lock: lock,
         };
@@ -205,7 +216,8 @@ impl Director {
     /// Undoes a start that failed. What a former daemon left keeps working as it did.
     async fn give_up(self) {
         if !self.dataplane.adopted() {
-            self.remove_everything().await;
+            let added = self.added_vips.clone();
+            self.remove_everything(added).await;
         }
     }
 
@@ -213,8 +225,8 @@ impl Director {
     ///
     /// # Errors
     /// The kernel no longer tells what happens.
-    pub async fn run(&mut self) -> Result<(), DirectorError> {
-        events::run(self).await
+    pub async fn run(&mut self, signals: &mut Signals) -> Result<(), DirectorError> {
+        events::run(self, signals).await
     }
 
     /// Stops: nothing of this director stays.
@@ -222,13 +234,14 @@ impl Director {
         if let Some(tracer) = self.tracer.take() {
             let _gone_anyway = tracer.stop(&mut self.dataplane);
         }
-        self.remove_everything().await;
+        let vips = self.tables.vips();
+        self.remove_everything(vips).await;
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(self) {
+    async fn remove_everything(self, vips: BTreeSet<Ipv4Addr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
-        for vip in self.tables.vips() {
+        for vip in vips {
             if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
                 tracing::error!(%vip, error = %anyhow::Error::from(error), "cannot remove the VIP");
             }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use aya::programs::XdpMode;
-use lbx_common::nic::Nic;
+use lbx_common::nic::{CLIENTS, Nic};
 
 use super::topology::Topology;
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// A NIC cannot be attached to.
 #[derive(Debug, thiserror::Error)]
-#[error("interface {interface}{}: {source}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
+#[error("interface {interface}{}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
 pub struct NicError {
     /// Its name.
     pub interface: String,
@@ -62,14 +62,15 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
 /// # Errors
 /// There are too many NICs.
 pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
-    topology.nics.iter().try_for_each(|(&ifindex, nic)| {
-        dataplane.set_nic(
+    // Clients' NICs first: the program finds them sooner.
+    let (clients, servers): (Vec<_>, Vec<_>) = topology.nics.iter().partition(|(_, nic)| nic.roles & CLIENTS != 0);
+    clients.into_iter().chain(servers).try_for_each(|(&ifindex, nic)| {
+        dataplane.set_nic(Nic {
+            mac: nic.link.mac,
+            roles: nic.roles,
             ifindex,
-            Nic {
-                mac: nic.link.mac,
-                roles: nic.roles,
-            },
-        )
+            pad: 0,
+        })
     })
 }
 
@@ -109,9 +110,9 @@ fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> bool {
 fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        match dataplane.attach(ifindex, mode) {
+        match dataplane.attach(ifindex, nic.link.xdp.is_some(), mode) {
             Ok(Attached::New) => new.push(ifindex),
-            Ok(Attached::Adopted) => {}
+            Ok(Attached::Already) => {}
             Err(source) => {
                 for ifindex in new {
                     detach(dataplane, ifindex, topology)?;

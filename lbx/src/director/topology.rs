@@ -206,6 +206,7 @@ mod tests {
             name: name.into(),
             mac: [2, 0, 0, 0, 0, index as u8],
             up,
+            carrier: up,
             mtu: 1_500,
             xdp: None,
         }

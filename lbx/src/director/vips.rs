@@ -42,7 +42,10 @@ impl Director {
         }
         for &vip in &wanted {
             match self.net.add_vip(primary, vip).await? {
-                Added::New => tracing::info!(%vip, interface = self.interface(primary), "VIP added"),
+                Added::New => {
+                    self.added_vips.insert(vip);
+                    tracing::info!(%vip, interface = self.interface(primary), "VIP added");
+                }
                 Added::AlreadyOurs => {}
                 Added::AlreadyTheirs => {
                     tracing::info!(%vip, "the VIP is on the interface already and will stay there when lbx stops");

@@ -21,6 +21,8 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Administratively up (IFF_UP); says nothing of the carrier.
     pub up: bool,
+    /// It has a carrier (IFF_LOWER_UP); without one the kernel forgets the neighbours behind it.
+    pub carrier: bool,
     /// The largest packet in bytes, without the link-layer header.
     pub mtu: u32,
     /// The XDP program attached to it.
@@ -65,6 +67,7 @@ impl Link {
             name: String::new(),
             mac: [0; 6],
             up: header.flags.contains(LinkFlags::Up),
+            carrier: header.flags.contains(LinkFlags::LowerUp),
             mtu: 0,
             xdp: None,
         };
@@ -172,6 +175,7 @@ mod tests {
             name: "eth0".into(),
             mac: [2, 0, 0, 0, 0, 1],
             up: true,
+            carrier: false,
             mtu: 1500,
             xdp: Some(Xdp {
                 native: true,

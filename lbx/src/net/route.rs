@@ -76,6 +76,13 @@ impl TableRoute {
         Some(route)
     }
 
+    /// Whether it is for an address, among others.
+    #[must_use]
+    pub fn covers(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
+        (self.destination.to_bits() ^ address.to_bits()) & mask == 0
+    }
+
     /// Whether it is the route to this one address by this NIC.
     #[must_use]
     pub fn is_host_route(&self, ifindex: u32, address: Ipv4Addr) -> bool {
@@ -236,6 +243,20 @@ mod tests {
         message.header.kind = kind;
         message.attributes = attributes;
         message
+    }
+
+    #[test]
+    fn a_route_covers_its_prefix() {
+        let route = |destination, prefix_len| TableRoute {
+            destination,
+            prefix_len,
+            ifindex: None,
+            ours: false,
+        };
+        assert!(route(Ipv4Addr::new(10, 0, 0, 0), 24).covers(HOST));
+        assert!(!route(Ipv4Addr::new(10, 0, 1, 0), 24).covers(HOST));
+        assert!(route(HOST, 32).covers(HOST));
+        assert!(route(Ipv4Addr::UNSPECIFIED, 0).covers(HOST));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Applies the rules, keeps them, undoes them.
 
-use std::{fs, net::Ipv4Addr, pin::pin, time::Duration};
+use std::{net::Ipv4Addr, pin::pin, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -11,16 +11,16 @@ use super::{
     state::{State, Store},
     sysctl::{self, Setting},
 };
-use crate::net::{Added, Event, Net, namespace_cookie, watch};
+use crate::{
+    net::{Added, Event, Net, namespace_cookie, watch},
+    preflight::{NET_ADMIN, require_capabilities},
+};
 
 /// How often the sysctls are read: the kernel tells nobody when they change.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The least time between two looks, so that a fight with another tool costs no CPU.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// CAP_NET_ADMIN's bit in a capability set (include/uapi/linux/capability.h).
-const CAP_NET_ADMIN: u32 = 12;
 
 /// Makes this host a real server and keeps it one.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Agent {
     /// # Errors
     /// CAP_NET_ADMIN is missing, or another process has this name.
     pub fn new(net: Net, name: &str, vips: Vec<Ipv4Addr>) -> Result<Self, RealServerError> {
-        require_privilege()?;
+        require_capabilities(&[NET_ADMIN])?;
         let store = Store::open(name, namespace_cookie()?)?;
         let state = store.load()?.unwrap_or_else(|| store.empty());
         Ok(Self {
@@ -210,7 +210,7 @@ pub struct Undone {
 /// # Errors
 /// CAP_NET_ADMIN is missing, another process has this name, or a change failed; the state is kept then.
 pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerError> {
-    require_privilege()?;
+    require_capabilities(&[NET_ADMIN])?;
     let store = Store::open(name, namespace_cookie()?)?;
     let Some(mut state) = store.load()? else {
         return Ok(None);
@@ -267,41 +267,5 @@ fn concerns(event: &Event, vips: &[Ipv4Addr]) -> bool {
         Event::Address(address) | Event::AddressGone(address) => vips.contains(&address.address),
         Event::Route(route) | Event::RouteGone(route) => vips.contains(&route.destination),
         Event::Neighbour(_) | Event::NeighbourGone { .. } => false,
-    }
-}
-
-/// A clear word before the first change, where the kernel would only say EPERM in the middle.
-fn require_privilege() -> Result<(), RealServerError> {
-    let path = "/proc/self/status";
-    let status = fs::read_to_string(path).map_err(|source| RealServerError::File {
-        action: "read",
-        path: path.into(),
-        source,
-    })?;
-    if may_administer(&status) {
-        Ok(())
-    } else {
-        Err(RealServerError::Privilege)
-    }
-}
-
-fn may_administer(status: &str) -> bool {
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    bits.is_some_and(|bits| bits & (1 << CAP_NET_ADMIN) != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_effective_capabilities() {
-        assert!(may_administer("Name:\tlbx\nCapEff:\t000001ffffffffff\n"));
-        assert!(may_administer("CapEff:\t0000000000001000\n"));
-        assert!(!may_administer(
-            "CapPrm:\t0000000000001000\nCapEff:\t0000000000000400\n"
-        ));
-        assert!(!may_administer(""));
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     desired::Desired,
     exit::Exit,
     net::{Address, NetError},
+    preflight::PreflightError,
 };
 
 use self::rules::Finding;
@@ -46,15 +47,9 @@ pub enum RealServerError {
         /// Where it is wrong.
         source: serde_json::Error,
     },
-    /// Another process looks after the same real server.
-    #[error("another lbx realserver named {name:?} is running: stop it first, or choose another --name")]
-    Running {
-        /// The name both have.
-        name: String,
-    },
-    /// CAP_NET_ADMIN is missing.
-    #[error("changing addresses, routes and sysctls needs root, or at least CAP_NET_ADMIN")]
-    Privilege,
+    /// A privilege is missing, or another process looks after the same real server.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// There is no loopback interface.
     #[error("this network namespace has no interface named lo to put the VIP on")]
     NoLoopback,
@@ -74,8 +69,7 @@ impl RealServerError {
             Self::Net(error) => error.errno(),
             Self::File { source, .. } => source.raw_os_error(),
             Self::State { .. } | Self::Unwatched => None,
-            Self::Running { .. } => return Exit::Running,
-            Self::Privilege => return Exit::Privilege,
+            Self::Preflight(error) => return error.exit(),
             Self::NoLoopback | Self::Refused(_) => return Exit::Network,
         };
         match errno {

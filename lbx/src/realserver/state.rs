@@ -8,19 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
 use serde::{Deserialize, Serialize};
+
+use crate::preflight::{Lock, RUN};
 
 use super::{
     RealServerError,
     sysctl::{Key, Setting, Values},
 };
-
-/// Where the state of every real server is kept. Empty after a boot, as are the sysctls and lo.
-const DIRECTORY: &str = "/run/lbx";
 
 /// What one real server has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -78,29 +73,23 @@ impl State {
 pub struct Store {
     path: PathBuf,
     namespace: u64,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Store {
-    /// Locks the state of a real server in this network namespace.
+    /// Locks the state of a real server in this network namespace. It is kept where a boot empties it, as it does the
+    /// sysctls and lo.
     ///
     /// # Errors
     /// Another process has it, or the directory is not writable.
     pub fn open(name: &str, namespace: u64) -> Result<Self, RealServerError> {
-        Self::open_in(Path::new(DIRECTORY), name, namespace)
+        Self::open_in(Path::new(RUN), name, namespace)
     }
 
     fn open_in(directory: &Path, name: &str, namespace: u64) -> Result<Self, RealServerError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let path = directory.join(format!("realserver-{name}.json"));
-        let lock = path.with_extension("lock");
-        // The lock is a file of its own, since the state file is replaced, and it stays: another process may wait for
-        // it.
-        let file = File::create(&lock).map_err(failed("create", &lock))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => RealServerError::Running { name: name.to_owned() },
-            errno => failed("lock", &lock)(errno.into()),
-        })?;
+        // The lock is a file of its own, since the state file is replaced.
+        let lock = Lock::take(&path.with_extension("lock"), "real server", name)?;
         Ok(Self {
             path,
             namespace,
@@ -142,7 +131,7 @@ impl Store {
     }
 
     fn other_files(&self) -> Result<Vec<(PathBuf, State)>, RealServerError> {
-        let directory = self.path.parent().unwrap_or(Path::new(DIRECTORY));
+        let directory = self.path.parent().unwrap_or(Path::new(RUN));
         let mut files = Vec::new();
         for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
             let path = entry.map_err(failed("list", directory))?.path();
@@ -210,6 +199,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RealSe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preflight::PreflightError;
 
     const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
     const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
@@ -249,7 +239,10 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("lbx-state-{}", std::process::id()));
         let open = |name, namespace| Store::open_in(&directory, name, namespace);
         let store = open("a", 7).unwrap();
-        assert!(matches!(open("a", 7), Err(RealServerError::Running { .. })));
+        assert!(matches!(
+            open("a", 7),
+            Err(RealServerError::Preflight(PreflightError::Running { .. }))
+        ));
         assert_eq!(store.load().unwrap(), None);
 
         let mut state = store.empty();

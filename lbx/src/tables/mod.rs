@@ -12,7 +12,7 @@
 //! - [`age`]: what time brings
 //! - [`adopt`]: the tables of a daemon that died
 //! - [`census`]: flows counted from their records
-//! - [`write`], [`event`]: what a plan consists of
+//! - [`mod@write`], [`event`]: what a plan consists of
 
 pub mod adopt;
 pub mod age;
@@ -102,7 +102,7 @@ impl Default for Tables {
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
                 services: Ranges::new("services", maps::MAX_SERVICES - 1),
-                counters: Ranges::new("backend counters", maps::MAX_BACKENDS),
+                counters: Ranges::new("backend counters", maps::MAX_SERVERS),
                 leaving: Vec::new(),
             },
         }

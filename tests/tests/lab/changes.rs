@@ -77,7 +77,8 @@ fn servers_come_and_go_under_load() -> Result<()> {
         Ok(by_second() == before)
     })?;
     load.run_on(100)?;
-    load.finish().expect_no_failure()
+    load.finish().expect_no_failure()?;
+    site.director.expect_no_drops()
 }
 
 /// What a change of the file must not do: break the connections of rs2, which gets no new ones.
@@ -111,7 +112,7 @@ fn a_drained_server_keeps_its_connections() -> Result<()> {
 
 fn a_bad_file_changes_nothing() -> Result<()> {
     let mut site = web(Service::web("rr", 2))?;
-    let before = site.director.list_text(&["--json"])?;
+    let before = site.director.json()?;
     let bad = Cluster::from(Service::web("rr", 1))
         .to_string()
         .replace("port:", "prot:");
@@ -123,7 +124,7 @@ fn a_bad_file_changes_nothing() -> Result<()> {
         Ok(["yaml:4", "prot"].iter().all(|word| log.contains(word)))
     })?;
     ensure!(site.director.ended()?.is_none(), "the director has ended");
-    let after = site.director.list_text(&["--json"])?;
+    let after = site.director.json()?;
     ensure!(after == before, "before\n{before}\nafter\n{after}");
     expect_turns(&site.pages(6)?, 2)
 }

@@ -64,12 +64,13 @@ fn missing_for_lab() -> Option<String> {
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
 }
 
-/// The error with its causes, then the logs of what the test ran.
+/// The error with its causes, then the logs of what the test ran, unless the error tells them.
 fn failure(error: &anyhow::Error) -> Failed {
     let mut text = format!("{error:#}");
     for (title, log) in process::take_logs() {
-        if !log.trim().is_empty() {
-            text += &format!("\n--- log of {title}\n{}", log.trim_end());
+        let log = log.trim();
+        if !text.contains(log) {
+            text += &format!("\n--- log of {title}\n{log}");
         }
     }
     text.into()

@@ -1,9 +1,11 @@
 //! The director's life: killed, restarted, stopped; traffic goes on or nothing is left.
 
-use anyhow::{Result, ensure};
+use std::{net::Ipv4Addr, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     clients::Connection,
-    cluster::Service,
+    cluster::{Cluster, Service},
     lab::{Lab, VIP},
     lbx::{self, Director},
     load::Load,
@@ -20,6 +22,7 @@ crate::harness::tests!(Lbx:
     counts_outlive_the_daemon,
     sigterm_leaves_nothing,
     sigint_leaves_nothing,
+    stopped_while_starting_it_leaves_nothing,
     a_stopped_director_starts_again,
     two_directors_share_a_machine,
 );
@@ -35,6 +38,7 @@ fn killed_and_restarted_under_load_no_request_fails() -> Result<()> {
     }
     load.run_on(200)?;
     load.finish().expect_no_failure()?;
+    site.director.expect_no_drops()?;
     expect_turns(&site.pages(6)?, 2)
 }
 
@@ -90,6 +94,25 @@ fn expect_clean_stop(signal: Signal) -> Result<()> {
     expect_no_traces(&name)
 }
 
+/// A real server that does not answer ARP holds up the start: time for a signal in the middle of it.
+fn stopped_while_starting_it_leaves_nothing() -> Result<()> {
+    let mut service = Service::web("rr", 2);
+    service.servers.push((Ipv4Addr::new(192, 168, 1, 250), 1));
+    let yaml = Cluster::from(service).to_string();
+    for after in [50, 200, 400, 800].map(Duration::from_millis) {
+        let lab = Lab::new()?;
+        let before = Snapshot::of(lab.director())?;
+        let mut director = Director::begin(lab.director(), lab.id(), &yaml)?;
+        thread::sleep(after);
+        director.stop(Signal::SIGTERM)?;
+        before
+            .expect(lab.director())
+            .with_context(|| format!("stopped after {after:?}"))?;
+        expect_no_traces(lab.id()).with_context(|| format!("stopped after {after:?}"))?;
+    }
+    Ok(())
+}
+
 fn a_stopped_director_starts_again() -> Result<()> {
     let mut site = web(Service::web("rr", 2))?;
     for _ in 0..2 {
@@ -109,7 +132,7 @@ fn two_directors_share_a_machine() -> Result<()> {
     let mut third = Director::start_named(
         third.director(),
         &name,
-        &lbx_tests::cluster::Cluster::from(Service::web("rr", 2)).to_string(),
+        &Cluster::from(Service::web("rr", 2)).to_string(),
     )?;
     third.stop(Signal::SIGTERM)?;
     for site in [&first, &second] {

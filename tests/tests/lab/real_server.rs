@@ -33,7 +33,7 @@ const CHECK_FAILED: i32 = 7;
 /// How soon the agent must have put right what somebody broke.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A lab of one real server, and `lbx realserver` on it with arguments.
+/// A lab of one real server, and `lbx realserver` on it.
 struct Subject {
     lab: Lab,
 }
@@ -50,18 +50,26 @@ impl Subject {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output> {
-        lbx::real_server(self.host(), self.lab.id(), VIP, arguments)
+        lbx::real_server(self.host(), self.lab.id(), arguments)
     }
 
-    fn succeed(&self, arguments: &[&str]) -> Result<()> {
-        self.run(arguments)?.success().map(drop)
+    fn once(&self) -> Result<()> {
+        self.run(&["--vip", &VIP.to_string(), "--once"])?.success().map(drop)
+    }
+
+    fn check(&self) -> Result<Output> {
+        self.run(&["--vip", &VIP.to_string(), "check"])
+    }
+
+    fn undo(&self) -> Result<()> {
+        self.run(&["--undo"])?.success().map(drop)
     }
 }
 
 fn once_makes_a_real_server() -> Result<()> {
     let subject = Subject::new()?;
     let (host, client) = (subject.host(), subject.lab.client());
-    subject.succeed(&["--once"])?;
+    subject.once()?;
     let addresses = host.ip("address show dev lo")?;
     ensure!(addresses.contains(&format!("{VIP}/32")), "{addresses}");
     let answers = client.arp_probe(VIP)?;
@@ -80,9 +88,9 @@ fn once_makes_a_real_server() -> Result<()> {
 
 fn a_second_run_changes_nothing() -> Result<()> {
     let subject = Subject::new()?;
-    subject.succeed(&["--once"])?;
+    subject.once()?;
     let once = Snapshot::of(subject.host())?;
-    subject.succeed(&["--once"])?;
+    subject.once()?;
     once.expect(subject.host())
 }
 
@@ -90,17 +98,17 @@ fn check_finds_what_is_wrong() -> Result<()> {
     let subject = Subject::new()?;
     let host = subject.host();
     let expect_failure = |word: &str| {
-        let output = subject.run(&["check"])?;
+        let output = subject.check()?;
         ensure!(output.code() == Some(CHECK_FAILED), "{output}");
         ensure!(format!("{output}").contains(word), "no {word}: {output}");
         anyhow::Ok(())
     };
     expect_failure("192.168.1.160")?;
-    subject.succeed(&["--once"])?;
-    subject.succeed(&["check"])?;
+    subject.once()?;
+    subject.check()?.success()?;
     host.ip(&format!("address del {VIP}/32 dev lo"))?;
     expect_failure("192.168.1.160")?;
-    subject.succeed(&["--once"])?;
+    subject.once()?;
     host.set_sysctl("ipv4/conf/all/arp_ignore", "0")?;
     host.set_sysctl("ipv4/conf/eth0/arp_ignore", "0")?;
     expect_failure("arp_ignore")
@@ -136,11 +144,11 @@ fn a_setting_changed_is_changed_back() -> Result<()> {
 fn undo_restores() -> Result<()> {
     let subject = Subject::new()?;
     let before = Snapshot::of(subject.host())?;
-    subject.succeed(&["--once"])?;
-    subject.succeed(&["--undo"])?;
+    subject.once()?;
+    subject.undo()?;
     before.expect(subject.host())?;
     // Nothing to undo is no failure.
-    subject.succeed(&["--undo"])?;
+    subject.undo()?;
     before.expect(subject.host())
 }
 
@@ -149,10 +157,10 @@ fn undo_restores_what_the_operator_had_set() -> Result<()> {
     subject.host().set_sysctl("ipv4/conf/all/arp_announce", "1")?;
     subject.host().set_sysctl("ipv4/conf/lo/arp_ignore", "2")?;
     let before = Snapshot::of(subject.host())?;
-    subject.succeed(&["--once"])?;
+    subject.once()?;
     // The second run must not take what the first has set for what was there before.
-    subject.succeed(&["--once"])?;
-    subject.succeed(&["--undo"])?;
+    subject.once()?;
+    subject.undo()?;
     before.expect(subject.host())
 }
 

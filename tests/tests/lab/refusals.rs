@@ -5,7 +5,7 @@ use lbx_tests::{
     cluster::{Cluster, Service},
     lab::{DIP, Lab},
     lbx::{self, Director},
-    process::Output,
+    process::{Output, Process},
     xdp::{self, Mode},
 };
 
@@ -45,6 +45,10 @@ fn expect_refusal(output: &Output, status: i32, words: &[&str]) -> Result<()> {
     let [message] = messages.as_slice() else {
         anyhow::bail!("{} messages instead of one\n{output}", messages.len())
     };
+    // A cause that its error quotes as well is said twice.
+    let parts: Vec<_> = message.split(": ").collect();
+    let repeated = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
+    ensure!(repeated.is_none(), "says something twice: {message:?}");
     for word in words {
         ensure!(message.contains(word), "no {word} in the message {message:?}");
     }
@@ -114,15 +118,25 @@ fn expect_foreign_program_respected(mode: Mode) -> Result<()> {
     expect_refused(&lab, &standard().to_string(), status::NETWORK, &["eth0", "XDP"])
 }
 
+/// That no address has come or gone while this watched. The director at work would put its VIP back at once, so what there
+/// is afterwards tells nothing.
+fn expect_no_change(addresses: &Process) -> Result<()> {
+    let log = addresses.log();
+    ensure!(!log.contains(" inet "), "addresses came and went:\n{log}");
+    Ok(())
+}
+
 fn another_director_on_the_nic() -> Result<()> {
     let site = web(standard())?;
     let director = site.lab.director();
     let before = Snapshot::of(director)?;
     let name = format!("{}-other", site.lab.id());
+    let addresses = director.watch_addresses()?;
     let output = Director::refused(director, &name, &standard().to_string())?;
-    expect_refusal(&output, status::NETWORK, &["eth0", "XDP"])?;
+    expect_no_change(&addresses)?;
     before.expect(director)?;
     expect_no_traces(&name)?;
+    expect_refusal(&output, status::NETWORK, &["eth0", "XDP"])?;
     expect_turns(&site.pages(4)?, 2)
 }
 
@@ -130,9 +144,11 @@ fn a_second_director_of_the_same_name() -> Result<()> {
     let site = web(standard())?;
     let director = site.lab.director();
     let before = Snapshot::of(director)?;
+    let addresses = director.watch_addresses()?;
     let output = Director::refused(director, site.lab.id(), &standard().to_string())?;
     expect_refusal(&output, status::RUNNING, &[site.lab.id()])?;
     before.expect(director)?;
+    expect_no_change(&addresses)?;
     expect_turns(&site.pages(4)?, 2)?;
     ensure!(site.director.list()?.len() == 1, "the first director does not answer");
     Ok(())

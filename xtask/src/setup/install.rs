@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     by_hand,
@@ -33,12 +33,7 @@ pub fn all(missing: &[&Need]) -> Result<()> {
         let list = plan.packages.join(" ");
         steps
             .run(&format!("installing {list}"), || packages(&plan.packages))
-            .with_context(|| {
-                format!(
-                    "cannot install the packages {list}; there is another way\n{}",
-                    by_hand()
-                )
-            })?;
+            .map_err(|error| anyhow!("cannot install {list}: {error:#}\nThere is another way.\n{}", by_hand()))?;
     }
     if !plan.components.is_empty() {
         let list = plan.components.join(" ");

@@ -127,6 +127,7 @@ pub const NEEDS: &[Need] = &[
     Need::program(Part::Lab, "bpftool", "bpftool"),
     Need::program(Part::Lab, "ping", "iputils-ping"),
     Need::program(Part::Lab, "arping", "iputils-arping"),
+    Need::program(Part::Lab, "setpriv", "util-linux"),
     Need::program(Part::Lab, "tcpdump", "tcpdump"),
     Need::ask(
         Part::Lint,

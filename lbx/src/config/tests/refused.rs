@@ -274,8 +274,8 @@ fn too_few_or_too_many() {
             "lb.yaml:65587:5: services[16]: too many real servers: lbx holds 65536 at most in all services together",
         ),
         (
-            format!("interface: [{}]", list(65, &|i| format!("eth{i},"))),
-            "lb.yaml:1:12: interface: 65 interfaces: lbx holds 64 at most",
+            format!("interface: [{}]", list(33, &|i| format!("eth{i},"))),
+            "lb.yaml:1:12: interface: 33 interfaces: lbx holds 32 at most",
         ),
     ]);
 }

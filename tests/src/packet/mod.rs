@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::mac::Mac;
 
+mod layout;
+
 /// Ethernet type of IPv4.
 pub const IPV4: u16 = 0x0800;
 /// Ethernet type of ARP.
@@ -33,11 +35,6 @@ const ICMP_PROTOCOL: u8 = 1;
 const TCP_PROTOCOL: u8 = 6;
 const UDP_PROTOCOL: u8 = 17;
 
-const TCP_CHECKSUM_AT: usize = 16;
-const UDP_CHECKSUM_AT: usize = 6;
-const ICMP_CHECKSUM_AT: usize = 2;
-const IP_CHECKSUM_AT: usize = 10;
-
 /// An Ethernet frame to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -45,6 +42,8 @@ pub struct Frame {
     source: Mac,
     tags: Vec<(u16, u16)>,
     content: Content,
+    /// Its length at least: zeros fill what is missing.
+    shortest: usize,
     /// How many bytes are left of it, if it was cut.
     cut: Option<usize>,
 }
@@ -61,6 +60,7 @@ struct Ip {
     source: Ipv4Addr,
     destination: Ipv4Addr,
     protocol: u8,
+    tos: u8,
     ttl: u8,
     identification: u16,
     /// Offset in units of eight bytes; don't-fragment and more-fragments bits.
@@ -69,7 +69,9 @@ struct Ip {
     version: u8,
     header_words: Option<u8>,
     total_length: Option<u16>,
+    checksum: Option<u16>,
     transport: Transport,
+    transport_checksum: Option<u16>,
     payload: Vec<u8>,
 }
 
@@ -95,6 +97,10 @@ enum Transport {
 }
 
 const MORE_FRAGMENTS: u16 = 1 << 13;
+const DONT_FRAGMENT: u16 = 1 << 14;
+
+/// The shortest frame Ethernet has, without its check sequence.
+const SHORTEST: usize = 60;
 
 impl Frame {
     fn ip(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, transport: Transport) -> Self {
@@ -106,6 +112,7 @@ impl Frame {
                 source,
                 destination,
                 protocol,
+                tos: 0,
                 ttl: 64,
                 identification: 0x4c42,
                 fragment: 0,
@@ -113,9 +120,12 @@ impl Frame {
                 version: 4,
                 header_words: None,
                 total_length: None,
+                checksum: None,
                 transport,
+                transport_checksum: None,
                 payload: Vec::new(),
             }),
+            shortest: 0,
             cut: None,
         }
     }
@@ -162,6 +172,7 @@ impl Frame {
             source: from,
             tags: Vec::new(),
             content: Content::Raw(ether_type, content.to_vec()),
+            shortest: SHORTEST,
             cut: None,
         }
     }
@@ -169,12 +180,22 @@ impl Frame {
     /// A question by ARP who has an address.
     #[must_use]
     pub fn arp_request(from: Ipv4Addr, sought: Ipv4Addr) -> Self {
-        let mut content = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        Self::arp(1, from, Mac([0; 6]), sought).sent_to(Mac::BROADCAST)
+    }
+
+    /// An answer by ARP: who asked for `from` learns its MAC address.
+    #[must_use]
+    pub fn arp_reply(from: Ipv4Addr, asker: Ipv4Addr) -> Self {
+        Self::arp(2, from, Mac::of(asker), asker)
+    }
+
+    fn arp(operation: u8, from: Ipv4Addr, target: Mac, target_address: Ipv4Addr) -> Self {
+        let mut content = vec![0, 1, 8, 0, 6, 4, 0, operation];
         content.extend(Mac::of(from).0);
         content.extend(from.octets());
-        content.extend([0; 6]);
-        content.extend(sought.octets());
-        Self::raw(ARP, Mac::of(from), Mac([0xff; 6]), &content)
+        content.extend(target.0);
+        content.extend(target_address.octets());
+        Self::raw(ARP, Mac::of(from), target, &content)
     }
 
     /// The same, to another MAC address.
@@ -195,6 +216,13 @@ impl Frame {
     #[must_use]
     pub fn tagged(mut self, ether_type: u16, vlan: u16) -> Self {
         self.tags.push((ether_type, vlan));
+        self
+    }
+
+    /// The same, filled up with zeros to the shortest frame Ethernet has.
+    #[must_use]
+    pub fn padded(mut self) -> Self {
+        self.shortest = SHORTEST;
         self
     }
 
@@ -233,6 +261,18 @@ impl Frame {
         self.with_ip(|ip| ip.ttl = ttl)
     }
 
+    /// The same with a type of service.
+    #[must_use]
+    pub fn tos(self, tos: u8) -> Self {
+        self.with_ip(|ip| ip.tos = tos)
+    }
+
+    /// The same, not to be fragmented.
+    #[must_use]
+    pub fn dont_fragment(self) -> Self {
+        self.with_ip(|ip| ip.fragment |= DONT_FRAGMENT)
+    }
+
     /// The same as a fragment: at an offset in units of eight bytes, the last one or not.
     #[must_use]
     pub fn fragment(self, offset: u16, more: bool) -> Self {
@@ -256,6 +296,18 @@ impl Frame {
     #[must_use]
     pub fn lying_total_length(self, length: u16) -> Self {
         self.with_ip(|ip| ip.total_length = Some(length))
+    }
+
+    /// A lie: another checksum of the IP header.
+    #[must_use]
+    pub fn lying_ip_checksum(self, checksum: u16) -> Self {
+        self.with_ip(|ip| ip.checksum = Some(checksum))
+    }
+
+    /// Another checksum behind the IP header: a lie, unless it is 0 (none) in UDP.
+    #[must_use]
+    pub fn with_checksum(self, checksum: u16) -> Self {
+        self.with_ip(|ip| ip.transport_checksum = Some(checksum))
     }
 
     /// A lie: another length of the TCP header, in words.
@@ -294,127 +346,4 @@ impl Frame {
     fn with_transport(self, change: impl FnOnce(&mut Transport)) -> Self {
         self.with_ip(|ip| change(&mut ip.transport))
     }
-
-    /// The frame as on the wire.
-    #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [self.destination.0, self.source.0].concat();
-        for (ether_type, vlan) in &self.tags {
-            bytes.extend(ether_type.to_be_bytes());
-            bytes.extend(vlan.to_be_bytes());
-        }
-        match &self.content {
-            Content::Ip(ip) => {
-                bytes.extend(IPV4.to_be_bytes());
-                bytes.extend(ip.bytes());
-            }
-            Content::Raw(ether_type, content) => {
-                bytes.extend(ether_type.to_be_bytes());
-                bytes.extend(content);
-                let shortest = 60;
-                bytes.resize(bytes.len().max(shortest), 0);
-            }
-        }
-        if let Some(length) = self.cut {
-            assert!(length < bytes.len(), "the frame has only {} bytes", bytes.len());
-            bytes.truncate(length);
-        }
-        bytes
-    }
-
-    /// What the director makes of it: the same frame from its MAC address to a real server's.
-    #[must_use]
-    pub fn rewritten(&self, director: Mac, server: Mac) -> Vec<u8> {
-        self.clone().sent_by(director).sent_to(server).bytes()
-    }
-}
-
-impl Ip {
-    fn bytes(&self) -> Vec<u8> {
-        let segment = self.segment();
-        let header_length = 20 + self.options.len();
-        let words = self.header_words.unwrap_or((header_length / 4) as u8);
-        let length = u16::try_from(header_length + segment.len()).expect("an IPv4 packet has 64 KiB at most");
-        let mut header = vec![self.version << 4 | words & 0xf, 0];
-        header.extend(self.total_length.unwrap_or(length).to_be_bytes());
-        header.extend(self.identification.to_be_bytes());
-        header.extend(self.fragment.to_be_bytes());
-        header.extend([self.ttl, self.protocol, 0, 0]);
-        header.extend(self.source.octets());
-        header.extend(self.destination.octets());
-        header.extend(&self.options);
-        let sum = checksum(&[&header]);
-        header[IP_CHECKSUM_AT..][..2].copy_from_slice(&sum.to_be_bytes());
-        header.extend(segment);
-        header
-    }
-
-    /// What is behind the IP header. A first fragment carries the checksum of what it holds itself: nobody puts it
-    /// together again.
-    fn segment(&self) -> Vec<u8> {
-        let mut segment = self.transport.header(self.payload.len());
-        segment.extend(&self.payload);
-        let length = (segment.len() as u32).to_be_bytes();
-        let pseudo = [
-            self.source.octets(),
-            self.destination.octets(),
-            [0, 0, 0, self.protocol],
-            length,
-        ]
-        .concat();
-        let (at, sum) = match self.transport {
-            Transport::Tcp { .. } => (TCP_CHECKSUM_AT, checksum(&[&pseudo, &segment])),
-            Transport::Udp { .. } => match checksum(&[&pseudo, &segment]) {
-                // 0 means that there is none.
-                0 => (UDP_CHECKSUM_AT, 0xffff),
-                sum => (UDP_CHECKSUM_AT, sum),
-            },
-            Transport::Icmp { .. } => (ICMP_CHECKSUM_AT, checksum(&[&segment])),
-            Transport::Nothing => return segment,
-        };
-        segment[at..][..2].copy_from_slice(&sum.to_be_bytes());
-        segment
-    }
-}
-
-impl Transport {
-    /// The header with a checksum of zero.
-    fn header(&self, payload: usize) -> Vec<u8> {
-        let ports = |(source, destination): (u16, u16)| [source.to_be_bytes(), destination.to_be_bytes()].concat();
-        match self {
-            Self::Tcp {
-                ports: both,
-                flags,
-                options,
-                data_offset,
-            } => {
-                let words = data_offset.unwrap_or((5 + options.len() / 4) as u8);
-                let mut header = ports(*both);
-                header.extend([0, 0, 0, 1, 0, 0, 0, if flags & ACK == 0 { 0 } else { 1 }]);
-                header.extend([words << 4, *flags, 0xff, 0xff, 0, 0, 0, 0]);
-                header.extend(options);
-                header
-            }
-            Self::Udp { ports: both, length } => {
-                let length = length.unwrap_or((8 + payload) as u16);
-                [ports(*both), length.to_be_bytes().to_vec(), vec![0, 0]].concat()
-            }
-            Self::Icmp { kind, code, rest } => [&[*kind, *code, 0, 0], rest.as_slice()].concat(),
-            Self::Nothing => Vec::new(),
-        }
-    }
-}
-
-/// The Internet checksum (RFC 1071) over the parts, all of even length but the last.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0_u32;
-    for part in parts {
-        for pair in part.chunks(2) {
-            sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        }
-    }
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

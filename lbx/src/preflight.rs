@@ -1,0 +1,202 @@
+//! What must hold before anything is touched: privileges, kernel, and no other lbx of the same name.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::exit::Exit;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::utsname::uname,
+};
+
+/// Where locks and sockets live.
+pub const RUN: &str = "/run/lbx";
+
+/// Oldest kernel lbx is made for: managed neighbours (5.16), multi-buffer XDP and address origins (5.18) are in it, and
+/// it is the oldest long-term kernel distributions still ship.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// A capability: its number and name (include/uapi/linux/capability.h).
+pub type Capability = (u32, &'static str);
+/// Addresses, routes, sysctls, attaching to NICs.
+pub const NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
+/// Packet sockets: ARP.
+pub const NET_RAW: Capability = (13, "CAP_NET_RAW");
+/// Programs that look at pointers.
+pub const PERFMON: Capability = (38, "CAP_PERFMON");
+/// Programs and maps.
+pub const BPF: Capability = (39, "CAP_BPF");
+
+/// Why lbx cannot run here.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// A capability is missing.
+    #[error("not permitted: {missing} missing; run it as root")]
+    Privilege {
+        /// Their names.
+        missing: String,
+    },
+    /// The kernel is too old.
+    #[error("kernel {found} is too old: lbx needs {}.{} or newer", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    Kernel {
+        /// Its release.
+        found: String,
+    },
+    /// Another one runs.
+    #[error("a {what} named {name} is already running (pid {pid}): stop it, or give this one another --name")]
+    Running {
+        /// Director or real server.
+        what: &'static str,
+        /// The name of both.
+        name: String,
+        /// Its process.
+        pid: String,
+    },
+    /// A file cannot be used.
+    #[error("{path}")]
+    File {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PreflightError {
+    /// The exit status it ends with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Running { .. } => Exit::Running,
+            Self::Privilege { .. } | Self::Kernel { .. } => Exit::Privilege,
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Privilege,
+                _ => Exit::Failure,
+            },
+        }
+    }
+}
+
+/// Refuses to go on without these capabilities: the kernel would only say EPERM in the middle.
+///
+/// # Errors
+/// Some are missing.
+pub fn require_capabilities(needed: &[Capability]) -> Result<(), PreflightError> {
+    let path = "/proc/self/status";
+    let status = fs::read_to_string(path).map_err(failed(Path::new(path)))?;
+    let missing = missing_capabilities(&status, needed);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(PreflightError::Privilege {
+        missing: missing.join(", "),
+    })
+}
+
+/// Refuses to go on with a kernel that cannot do what a director needs.
+///
+/// # Errors
+/// It is too old.
+pub fn require_kernel() -> Result<(), PreflightError> {
+    let release = uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
+        return Err(PreflightError::Kernel { found: release });
+    }
+    Ok(())
+}
+
+/// The needed capabilities that a /proc/PID/status does not list as effective.
+fn missing_capabilities(status: &str, needed: &[Capability]) -> Vec<&'static str> {
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    let missing = needed.iter().filter(|(number, _)| effective & (1 << number) == 0);
+    missing.map(|&(_, name)| name).collect()
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The path of a file in [`RUN`].
+#[must_use]
+pub fn run_path(name: &str, suffix: &str) -> PathBuf {
+    Path::new(RUN).join(format!("{name}.{suffix}"))
+}
+
+/// Held while an lbx of a name runs. Its file stays: another process may be waiting for it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock `path` of `what` (director, real server) and `name`.
+    ///
+    /// # Errors
+    /// Another process holds it, or the file cannot be made.
+    pub fn take(path: &Path, what: &'static str, name: &str) -> Result<Self, PreflightError> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed(directory))?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        let mut file = file.map_err(failed(path))?;
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(failed(path))?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => PreflightError::Running {
+                what,
+                name: name.to_owned(),
+                pid: pid.trim().to_owned(),
+            },
+            other => failed(path)(other.into()),
+        })?;
+        file.set_len(0).map_err(failed(path))?;
+        file.rewind().map_err(failed(path))?;
+        writeln!(file, "{}", std::process::id()).map_err(failed(path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> PreflightError {
+    move |source| PreflightError::File {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_from_the_status() {
+        let missing = |status| missing_capabilities(status, &[NET_ADMIN, NET_RAW, PERFMON, BPF]);
+        assert!(missing("Name:\tlbx\nCapEff:\t000001ffffffffff\n").is_empty());
+        let some = "CapPrm:\t000001ffffffffff\nCapEff:\t0000000000003000\n";
+        assert_eq!(missing(some), ["CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing("").len(), 4);
+    }
+
+    #[test]
+    fn kernel_releases_are_read() {
+        assert_eq!(kernel_version("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18.44"), Some((6, 18)));
+        assert_eq!(kernel_version("5.10-rc1"), Some((5, 10)));
+        assert_eq!(kernel_version(""), None);
+    }
+}

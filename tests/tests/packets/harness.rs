@@ -1,0 +1,68 @@
+//! What makes a fixture a test.
+
+use anyhow::Result;
+use lbx::dataplane::DataplaneError;
+use lbx_common::drops::DropReason;
+use lbx_tests::packet::Frame;
+use libtest_mimic::{Completion, Trial};
+use nix::unistd::Uid;
+
+use crate::{
+    cluster::{Flow, LO},
+    director::{Director, To},
+    outcome::{Counts, Expected},
+};
+
+/// A sentence about the program, and what shows whether it is true.
+pub struct Fixture {
+    says: &'static str,
+    plays: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+/// A frame that passes as it is.
+pub fn passes(says: &'static str, frame: Frame) -> Fixture {
+    story(says, move |director| director.expect(LO, &frame, Expected::Passed))
+}
+
+/// A frame that is dropped.
+pub fn drops(says: &'static str, reason: DropReason, frame: Frame) -> Fixture {
+    story(says, move |director| {
+        director.expect(LO, &frame, Expected::Dropped(reason))
+    })
+}
+
+/// A frame of a flow that is sent on.
+pub fn sends(says: &'static str, flow: Flow, frame: Frame, to: To, counts: Counts) -> Fixture {
+    story(says, move |director| director.sends(flow, &frame, to, counts))
+}
+
+/// What happens to a director of its own.
+pub fn story(says: &'static str, plays: impl FnOnce(&mut Director) -> Result<()> + Send + 'static) -> Fixture {
+    free_story(says, move || plays(&mut Director::new()?))
+}
+
+/// What happens to a director that the story makes itself.
+pub fn free_story(says: &'static str, plays: impl FnOnce() -> Result<()> + Send + 'static) -> Fixture {
+    Fixture {
+        says,
+        plays: Box::new(plays),
+    }
+}
+
+impl Fixture {
+    /// A test that is ignored, with the reason, where it cannot run.
+    pub fn trial(self, subject: &str) -> Trial {
+        Trial::ignorable_test(format!("{subject}: {}", self.says), move || {
+            if !Uid::effective().is_root() {
+                return Ok(Completion::ignored_with("needs root"));
+            }
+            match (self.plays)() {
+                Ok(()) => Ok(Completion::Completed),
+                Err(error) => match error.downcast_ref() {
+                    Some(absent @ DataplaneError::NoProgram) => Ok(Completion::ignored_with(absent.to_string())),
+                    _ => Err(format!("{error:#}").into()),
+                },
+            }
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! Packet fixtures: the real program, run by the kernel on one frame after the other (BPF_PROG_TEST_RUN), on tables the
+//! real planner has made. A file per subject; every fixture is a sentence, and compares the action, the whole frame and
+//! all counters. They need root; `cargo xtask test` runs them.
+//!
+//! `cargo test -p lbx-tests --test packets -- FILTER` runs those whose sentences contain FILTER. Each has a director of
+//! its own, so they run side by side.
+
+mod changes;
+mod cluster;
+mod counters;
+mod director;
+mod drops;
+mod forward;
+mod harness;
+mod nics;
+mod outcome;
+mod pass;
+mod pool;
+mod records;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let subjects = [
+        ("pass", pass::fixtures()),
+        ("drop", drops::fixtures()),
+        ("forward", forward::fixtures()),
+        ("record", records::fixtures()),
+        ("change", changes::fixtures()),
+        ("nic", nics::fixtures()),
+        ("count", counters::fixtures()),
+    ];
+    let trials = subjects
+        .into_iter()
+        .flat_map(|(subject, fixtures)| fixtures.into_iter().map(|fixture| fixture.trial(subject)))
+        .collect();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    pool::clear();
+    conclusion.exit_code()
+}
