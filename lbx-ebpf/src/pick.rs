@@ -98,21 +98,22 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
         stale = Some(found);
     }
     let all = service.flags & RECORD_ALL != 0;
-    // UDP has no first packet: where every flow is recorded, the one without a record is new.
-    if opens || (all && matches!(packet.signal, Signal::Datagram)) {
+    // UDP has no first packet: where every flow is recorded, the one without a record is new. Without a ring it may be
+    // one of before the service recorded, or there is nobody to choose: both are the owner's.
+    let turns = service.ring_len != 0;
+    if opens || (all && turns && matches!(packet.signal, Signal::Datagram)) {
         let chosen = schedule(service, slot);
         // Everyone drains: an owner keeps what it has, and gets nothing new.
         if chosen == slot::NONE {
             return None;
         }
-        if chosen == slot.owner && !all {
-            if let Some(found) = stale {
-                flow::erase(&found);
-            }
-        } else if usable(service, chosen) && remember(&flow, service, chosen, packet.signal) {
+        if (all || chosen != slot.owner) && usable(service, chosen) && remember(&flow, service, chosen, packet.signal) {
             return choice(service, chosen, true, Why::Scheduled);
         }
-        // No room for a record: the owner needs none.
+        // It is the owner's, who needs no record; also where there is no room for one.
+        if let Some(found) = stale {
+            flow::erase(&found);
+        }
         return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
     }
     if (all || slot.current != slot.owner) && usable(service, slot.owner) {

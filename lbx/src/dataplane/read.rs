@@ -1,6 +1,10 @@
 //! Tables, counters and flows read back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use lbx_common::{
     backend::Backend,
@@ -30,7 +34,9 @@ impl Dataplane {
     /// # Errors
     /// A map cannot be read, or contradicts another.
     pub fn read_tables(&self, now: u32) -> Result<Tables, AdoptError<DataplaneError>> {
-        Tables::adopt(self, now)
+        let mut tables = Tables::adopt(self, now)?;
+        tables.quarantine(&self.sweep(&tables, now));
+        Ok(tables)
     }
 
     /// Counts all flows at tick `now` and erases the records nobody needs any more.
@@ -39,13 +45,21 @@ impl Dataplane {
         let mut taker = Taker::new(tables, now);
         for record in self.maps.flows.chunks_exact(2) {
             let [a, b] = record else { continue };
-            let entry = b.load(Ordering::Acquire);
+            let mut entry = b.load(Ordering::Acquire);
             if entry == 0 {
                 continue;
             }
-            let key = a.load(Ordering::Relaxed);
-            // A record that changed between the two reads is of another flow by now: the next sweep sees it whole.
-            if b.load(Ordering::Acquire) == entry && taker.visit(key, entry) == Verdict::Erase {
+            // Both words of one moment. A record in use changes about once a tick: to leave it out then would let its slot
+            // come to rest against it.
+            let key = loop {
+                let key = a.load(Ordering::Acquire);
+                let again = b.load(Ordering::Acquire);
+                if again == entry {
+                    break key;
+                }
+                entry = again;
+            };
+            if taker.visit(key, entry) == Verdict::Erase {
                 let _changed_meanwhile = b.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
@@ -92,6 +106,11 @@ impl adopt::Maps for Dataplane {
             .iter()
             .collect::<Result<_, _>>()
             .map_err(failed(maps::SERVICES))
+    }
+
+    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, DataplaneError> {
+        let vips = self.maps.vips.keys().map(|vip| vip.map(Ipv4Addr::from));
+        vips.collect::<Result<_, _>>().map_err(failed(maps::VIPS))
     }
 
     fn slot(&self, place: u32) -> Option<Slot> {

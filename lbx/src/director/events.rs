@@ -141,7 +141,7 @@ impl Director {
         self.announce();
         if seconds.is_multiple_of(SWEEP_EVERY) {
             let census = self.census();
-            let plan = self.tables.age(&census, clock::now());
+            let plan = self.tables.age(&census);
             tell("cannot age the tables", self.carry_out(plan));
             let window = u32::from(crate::tables::service::ticks(&self.desired.timeouts).closing);
             let sampled = self

@@ -1,11 +1,15 @@
 //! The tables of a daemon that died, read back from its maps.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use lbx_common::{
     backend::{self, Backend, Head, word_mac},
     service::{Service, ServiceKey},
-    slot::Slot,
+    slot::{self, Slot},
 };
 
 use super::{
@@ -14,7 +18,7 @@ use super::{
     service::{Life, Loaded, Member, virtual_service},
     window::Slots,
 };
-use crate::desired::Scheduler;
+use crate::desired::{Protocol, Scheduler, VirtualService};
 
 /// The maps, as far as they are read back.
 pub trait Maps {
@@ -26,6 +30,11 @@ pub trait Maps {
     /// # Errors
     /// The map cannot be read.
     fn services(&self) -> Result<Vec<(ServiceKey, Service)>, Self::Error>;
+    /// Every address in the map of VIPs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, Self::Error>;
     /// The slot at a place; none beyond the table.
     fn slot(&self, place: u32) -> Option<Slot>;
     /// The backend index at a place of the ring table.
@@ -59,13 +68,14 @@ impl Tables {
     /// # Errors
     /// A map cannot be read, or what stands there contradicts itself.
     pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
-        let mut tables = Self::default();
+        let mut tables = Self {
+            vips: maps.vips()?,
+            ..Self::default()
+        };
         for (key, service) in maps.services()? {
             let damaged = |what| AdoptError::Damaged { service: key, what };
             let id = virtual_service(&key).ok_or_else(|| damaged("unknown protocol"))?;
-            let loaded = read_service(maps, &service, now)
-                .map_err(AdoptError::Read)?
-                .map_err(damaged)?;
+            let loaded = read_service(maps, id, &service, damaged, now)?;
             tables.claim(&loaded).map_err(damaged)?;
             tables.services.insert(id, Arc::new(loaded));
         }
@@ -75,11 +85,9 @@ impl Tables {
     /// Marks the places of a service as taken.
     fn claim(&mut self, loaded: &Loaded) -> Result<(), &'static str> {
         let places = &mut self.places;
+        let number = Range::one(u32::from(loaded.number));
         for (free, what) in [
-            (
-                places.services.reserve(u32::from(loaded.number)),
-                "its number is another's",
-            ),
+            (places.services.reserve(number), "its number is another's"),
             (places.slots.reserve(loaded.slots_range), "its slots are another's"),
             (places.rings.reserve(loaded.ring_range), "its ring is another's"),
             (
@@ -91,39 +99,43 @@ impl Tables {
                 return Err(what);
             }
         }
-        for member in loaded.members.values() {
-            places.counters.reserve(member.counter);
+        for counter in loaded.counters() {
+            if !places.counters.reserve(Range::one(counter)) {
+                return Err("a counter is another's");
+            }
         }
         Ok(())
     }
 }
 
-/// One service; the inner error says what does not fit.
-fn read_service<M: Maps>(maps: &M, service: &Service, now: u32) -> Result<Result<Loaded, &'static str>, M::Error> {
-    let Some(scheduler) = Scheduler::from_code(service.scheduler) else {
-        return Ok(Err("unknown scheduler"));
-    };
-    let slots: Option<Vec<Slot>> = places(service.slots_base, service.slots_len)
+fn read_service<M: Maps>(
+    maps: &M,
+    id: VirtualService,
+    service: &Service,
+    damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
+    now: u32,
+) -> Result<Loaded, AdoptError<M::Error>> {
+    let scheduler = Scheduler::from_code(service.scheduler).ok_or_else(|| damaged("unknown scheduler"))?;
+    let slots: Vec<Slot> = places(service.slots_base, service.slots_len)
         .map(|place| maps.slot(place))
-        .collect();
-    let ring: Result<Vec<u16>, _> = places(service.ring_base, service.ring_len)
-        .map(|place| maps.ring_entry(place))
-        .collect();
-    let backends: Option<Vec<Backend>> = places(service.backends_base, service.backends_len)
+        .collect::<Option<_>>()
+        .ok_or_else(|| damaged("its slots lie beyond the table"))?;
+    let backends: Vec<Backend> = places(service.backends_base, service.backends_len)
         .map(|place| maps.backend(place))
-        .collect();
-    let (Some(slots), Some(backends)) = (slots, backends) else {
-        return Ok(Err("it points beyond a table"));
-    };
-    let members: Option<BTreeMap<u16, Member>> = (0u16..)
+        .collect::<Option<_>>()
+        .ok_or_else(|| damaged("its backends lie beyond the table"))?;
+    let ring: Vec<u16> = places(service.ring_base, service.ring_len)
+        .map(|place| maps.ring_entry(place))
+        .collect::<Result<_, _>>()?;
+    let members = (0..slot::NONE)
         .zip(&backends)
         .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
         .map(|(index, backend)| Some((index, read_member(backend, now)?)))
-        .collect();
-    let Some(members) = members else {
-        return Ok(Err("a backend has no IPv4 address"));
-    };
-    Ok(Ok(Loaded {
+        .collect::<Option<BTreeMap<u16, Member>>>()
+        .ok_or_else(|| damaged("a backend has no IPv4 address"))?;
+    // A UDP service without a ring may be one that hashed before and waits.
+    let waits = id.protocol == Protocol::Udp && scheduler.records_all() && ring.is_empty();
+    Ok(Loaded {
         number: service.number,
         scheduler,
         timeouts: service.timeouts,
@@ -136,13 +148,15 @@ fn read_service<M: Maps>(maps: &M, service: &Service, now: u32) -> Result<Result
             base: service.ring_base,
             len: service.ring_len,
         },
-        ring: ring?,
+        ring,
         backends_range: Range {
             base: service.backends_base,
             len: service.backends_len,
         },
         members,
-    }))
+        candidates: Vec::new(),
+        hashing_since: waits.then_some(now),
+    })
 }
 
 fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {

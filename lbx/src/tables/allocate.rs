@@ -1,6 +1,6 @@
-//! Places in the flat tables: ranges and single numbers, lowest first.
+//! Places in the flat tables, lowest first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A run of places in a flat table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +9,14 @@ pub struct Range {
     pub base: u32,
     /// Number of places.
     pub len: u32,
+}
+
+impl Range {
+    /// A single place.
+    #[must_use]
+    pub const fn one(base: u32) -> Self {
+        Self { base, len: 1 }
+    }
 }
 
 /// A table has no room left.
@@ -24,22 +32,22 @@ pub struct Full {
 }
 
 /// First-fit allocation of ranges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranges {
     table: &'static str,
     capacity: u32,
-    /// Base to length of what is taken; never overlapping.
-    taken: BTreeMap<u32, u32>,
+    /// Base to length of every gap; no two touch. There are few: what is taken lies close together.
+    gaps: BTreeMap<u32, u32>,
 }
 
 impl Ranges {
     /// An empty table.
     #[must_use]
-    pub const fn new(table: &'static str, capacity: u32) -> Self {
+    pub fn new(table: &'static str, capacity: u32) -> Self {
         Self {
             table,
             capacity,
-            taken: BTreeMap::new(),
+            gaps: BTreeMap::from([(0, capacity)]),
         }
     }
 
@@ -51,96 +59,69 @@ impl Ranges {
         if len == 0 {
             return Ok(Range::default());
         }
-        let mut base = 0;
-        for (&start, &length) in &self.taken {
-            if start - base >= len {
-                break;
-            }
-            base = start + length;
-        }
-        if self.capacity - base < len {
-            return Err(Full {
-                table: self.table,
-                capacity: self.capacity,
-                wanted: len,
-            });
-        }
-        self.taken.insert(base, len);
-        Ok(Range { base, len })
+        let full = Full {
+            table: self.table,
+            capacity: self.capacity,
+            wanted: len,
+        };
+        let (&base, _) = self.gaps.iter().find(|&(_, &gap)| gap >= len).ok_or(full)?;
+        let range = Range { base, len };
+        self.reserve(range);
+        Ok(range)
+    }
+
+    /// Takes a single place.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn take_one(&mut self) -> Result<u32, Full> {
+        self.take(1).map(|range| range.base)
     }
 
     /// Marks a range as taken; false if that contradicts what is taken already.
     pub fn reserve(&mut self, range: Range) -> bool {
-        let end = range.base.saturating_add(range.len);
-        let before = self.taken.range(..end).next_back();
-        let free = before.is_none_or(|(start, length)| start + length <= range.base);
         if range.len == 0 {
             return true;
         }
-        if !free || end > self.capacity {
+        let Some(end) = range.base.checked_add(range.len) else {
+            return false;
+        };
+        let gap = self.gaps.range(..=range.base).next_back();
+        let Some((start, length)) = gap.map(|(&start, &length)| (start, length)) else {
+            return false;
+        };
+        let gap_end = start + length;
+        if end > gap_end {
             return false;
         }
-        self.taken.insert(range.base, range.len);
+        self.gaps.remove(&start);
+        for (start, end) in [(start, range.base), (end, gap_end)] {
+            if start < end {
+                self.gaps.insert(start, end - start);
+            }
+        }
         true
     }
 
-    /// Gives a range back.
+    /// Gives back a range that was taken.
     pub fn free(&mut self, range: Range) {
-        if range.len > 0 {
-            self.taken.remove(&range.base);
+        if range.len == 0 {
+            return;
         }
-    }
-}
-
-/// Single numbers, lowest first.
-#[derive(Clone, Debug)]
-pub struct Numbers {
-    table: &'static str,
-    capacity: u32,
-    taken: BTreeSet<u32>,
-    /// No number below it is free.
-    lowest: u32,
-}
-
-impl Numbers {
-    /// An empty table.
-    #[must_use]
-    pub const fn new(table: &'static str, capacity: u32) -> Self {
-        Self {
-            table,
-            capacity,
-            taken: BTreeSet::new(),
-            lowest: 0,
+        let mut gap = range;
+        if let Some((&base, &len)) = self.gaps.range(..range.base).next_back()
+            && base + len == range.base
+        {
+            self.gaps.remove(&base);
+            gap = Range {
+                base,
+                len: len + range.len,
+            };
         }
-    }
-
-    /// Takes the lowest free number.
-    ///
-    /// # Errors
-    /// All are taken.
-    pub fn take(&mut self) -> Result<u32, Full> {
-        let number = (self.lowest..self.capacity)
-            .find(|number| !self.taken.contains(number))
-            .ok_or(Full {
-                table: self.table,
-                capacity: self.capacity,
-                wanted: 1,
-            })?;
-        self.taken.insert(number);
-        self.lowest = number + 1;
-        Ok(number)
-    }
-
-    /// Marks a number as taken (again).
-    pub fn reserve(&mut self, number: u32) -> bool {
-        self.taken.insert(number);
-        number < self.capacity
-    }
-
-    /// Gives a number back.
-    pub fn free(&mut self, number: u32) {
-        self.taken.remove(&number);
-        self.lowest = self.lowest.min(number);
+        if let Some(len) = self.gaps.remove(&(range.base + range.len)) {
+            gap.len += len;
+        }
+        self.gaps.insert(gap.base, gap.len);
     }
 }
 
@@ -176,10 +157,11 @@ mod tests {
 
     #[test]
     fn the_lowest_number_is_taken() {
-        let mut numbers = Numbers::new("services", 3);
-        assert_eq!([numbers.take(), numbers.take(), numbers.take()], [Ok(0), Ok(1), Ok(2)]);
-        assert!(numbers.take().is_err());
-        numbers.free(1);
-        assert_eq!(numbers.take(), Ok(1));
+        let mut numbers = Ranges::new("services", 3);
+        let mut take = || numbers.take_one();
+        assert_eq!([take(), take(), take()], [Ok(0), Ok(1), Ok(2)]);
+        assert!(take().is_err());
+        numbers.free(Range::one(1));
+        assert_eq!(numbers.take_one(), Ok(1));
     }
 }

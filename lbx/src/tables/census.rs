@@ -12,6 +12,8 @@ use super::{Tables, service::Loaded};
 /// What a look at all records has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
+    /// The tick at which it began.
+    pub taken: u32,
     /// Live flows by service number and backend index.
     pub flows: HashMap<(u16, u16), Flows>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
@@ -45,7 +47,6 @@ pub enum Verdict {
 /// Takes the census of a set of tables at one moment.
 pub struct Taker<'t> {
     services: Vec<Option<&'t Loaded>>,
-    now: u32,
     census: Census,
 }
 
@@ -63,8 +64,10 @@ impl<'t> Taker<'t> {
         }
         Self {
             services,
-            now,
-            census: Census::default(),
+            census: Census {
+                taken: now,
+                ..Census::default()
+            },
         }
     }
 
@@ -81,7 +84,7 @@ impl<'t> Taker<'t> {
         let Some(service) = self.services.get(usize::from(key.service)).copied().flatten() else {
             return Verdict::Erase;
         };
-        if entry.expired(self.now, &service.timeouts) || !service.usable(entry.backend) {
+        if entry.expired(self.census.taken, &service.timeouts) || !service.usable(entry.backend) {
             return Verdict::Erase;
         }
         let flows = self.census.flows.entry(named).or_default();
@@ -91,16 +94,10 @@ impl<'t> Taker<'t> {
             flows.inactive += 1;
         }
         self.census.live += 1;
-        let slot = hash::slot(
-            hash::tuple(key.client, key.client_port, entry.vip_port),
-            service.slots.len(),
-        );
-        if service
-            .slots
-            .as_slice()
-            .get(slot as usize)
-            .is_some_and(|slot| slot.owner != entry.backend)
-        {
+        let slots = service.slots.as_slice();
+        let tuple = hash::tuple(key.client, key.client_port, entry.vip_port);
+        let slot = hash::slot(tuple, slots.len() as u32);
+        if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
             self.census.disagreeing.insert((key.service, slot));
         }
         Verdict::Keep

@@ -24,14 +24,18 @@ pub mod service;
 pub mod window;
 pub mod write;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use lbx_common::maps;
 
 use crate::{
     desired::VirtualService,
     tables::{
-        allocate::{Numbers, Range, Ranges},
+        allocate::{Range, Ranges},
         service::Loaded,
     },
 };
@@ -49,6 +53,10 @@ pub struct Hop {
     pub source: [u8; 6],
 }
 
+/// Ticks after which no packet can still be using what it found before: programs run for microseconds, and the writes of
+/// a plan are done soon after it was made.
+const GRACE: u32 = 2;
+
 /// The hops of all real servers that are resolved.
 pub type Hops = BTreeMap<Ipv4Addr, Hop>;
 
@@ -57,17 +65,18 @@ pub type Hops = BTreeMap<Ipv4Addr, Hop>;
 pub struct Tables {
     /// Every loaded service.
     pub services: BTreeMap<VirtualService, Arc<Loaded>>,
+    vips: BTreeSet<Ipv4Addr>,
     places: Places,
 }
 
 /// Who holds which place in the flat tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Places {
     slots: Ranges,
     rings: Ranges,
     backends: Ranges,
-    services: Numbers,
-    counters: Numbers,
+    services: Ranges,
+    counters: Ranges,
     /// What packets under way may still use, and since when (tick).
     leaving: Vec<(u32, Leaving)>,
 }
@@ -87,12 +96,13 @@ impl Default for Tables {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
+            vips: BTreeSet::new(),
             places: Places {
                 slots: Ranges::new("slots", maps::MAX_SLOTS),
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
-                services: Numbers::new("services", maps::MAX_SERVICES - 1),
-                counters: Numbers::new("backend counters", maps::MAX_SERVERS),
+                services: Ranges::new("services", maps::MAX_SERVICES - 1),
+                counters: Ranges::new("backend counters", maps::MAX_SERVERS),
                 leaving: Vec::new(),
             },
         }
@@ -100,6 +110,12 @@ impl Default for Tables {
 }
 
 impl Tables {
+    /// The VIPs of all loaded services.
+    #[must_use]
+    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
+        self.vips.clone()
+    }
+
     /// The addresses of all real servers that may still get packets, those that drain included.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.services

@@ -6,16 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use lbx_common::{backend::Backend, slot};
+use lbx_common::backend::Backend;
 
 use super::{
-    Event, Hops, Leaving, Places, Tables, Write,
+    Event, Hop, Hops, Leaving, Places, Tables, Write,
     allocate::{Full, Range},
     event::What,
     service::{self, Life, Loaded, Member, key},
-    window::Slots,
+    window::{Changes, Slots},
 };
-use crate::desired::{Desired, RealServer, Service, VirtualService};
+use crate::desired::{Desired, Protocol, RealServer, Service, VirtualService};
 
 /// The way from what is loaded to what is wanted.
 #[derive(Clone, Debug)]
@@ -28,8 +28,10 @@ pub struct Plan {
     pub events: Vec<Event>,
 }
 
-/// Room for backends a service gets beyond those it starts with.
-const SPARE_BACKENDS: u32 = 8;
+/// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other place.
+const fn room(backends: u32) -> u32 {
+    backends + backends / 4 + 1
+}
 
 impl Tables {
     /// Plans the way to the desired state with the hops there are, at tick `now`. `self` is left as it is.
@@ -50,32 +52,15 @@ impl Tables {
             .collect();
         let timeouts = service::ticks(&desired.timeouts);
         planner.remove_unwanted(&wanted);
-        let before = self.vips();
-        let after: BTreeSet<Ipv4Addr> = wanted.keys().map(|service| service.vip).collect();
         for (&id, service) in &wanted {
-            let loaded = match planner.tables.services.get(&id) {
-                Some(loaded) => loaded.as_ref().clone(),
-                None => planner.create(id, service)?,
-            };
-            planner.update(id, loaded, service, timeouts, hops)?;
+            planner.update(id, service, timeouts, hops)?;
         }
-        planner
-            .writes
-            .extend(after.difference(&before).map(|&vip| Write::Vip(vip)));
-        planner
-            .writes
-            .extend(before.difference(&after).map(|&vip| Write::RemoveVip(vip)));
+        planner.follow_vips(wanted.keys().map(|service| service.vip).collect());
         Ok(Plan {
             tables: planner.tables,
             writes: planner.writes,
             events: planner.events,
         })
-    }
-
-    /// The VIPs of all loaded services.
-    #[must_use]
-    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
-        self.services.keys().map(|service| service.vip).collect()
     }
 }
 
@@ -100,6 +85,14 @@ impl Planner {
         self.places().leaving.push((now, leaving));
     }
 
+    fn follow_vips(&mut self, wanted: BTreeSet<Ipv4Addr>) {
+        let before = std::mem::replace(&mut self.tables.vips, wanted);
+        let after = &self.tables.vips;
+        self.writes.extend(after.difference(&before).copied().map(Write::Vip));
+        self.writes
+            .extend(before.difference(after).copied().map(Write::RemoveVip));
+    }
+
     fn remove_unwanted(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
         let unwanted: Vec<_> = self
             .tables
@@ -116,8 +109,7 @@ impl Planner {
             self.leave(Leaving::Slots(loaded.slots_range));
             self.leave(Leaving::Ring(loaded.ring_range));
             self.leave(Leaving::Backends(loaded.backends_range));
-            let counters: BTreeSet<u32> = loaded.members.values().map(|member| member.counter).collect();
-            for counter in counters {
+            for counter in loaded.counters() {
                 self.leave(Leaving::Counter(counter));
             }
             self.leave(Leaving::Service(loaded.number));
@@ -125,73 +117,73 @@ impl Planner {
         }
     }
 
-    /// A service with places and nothing in them: everybody's owner is nobody.
+    /// A service with places and nothing in them. It becomes one only when its entry in the service map is written.
     fn create(&mut self, id: VirtualService, service: &Service) -> Result<Loaded, Full> {
-        let number = self.places().services.take()? as u16;
+        let number = self.places().services.take_one()? as u16;
         let slots_range = self.places().slots.take(service::slot_count(service))?;
-        let servers = service.servers.len() as u32;
-        let backends_range = self.places().backends.take(2 * servers + SPARE_BACKENDS)?;
-        let slots = Slots::resting(&vec![slot::NONE; slots_range.len as usize], self.now);
+        let backends_range = self.places().backends.take(room(service.servers.len() as u32))?;
         self.writes.push(Write::ResetService(number));
-        self.writes.push(Write::Slots {
-            base: slots_range.base,
-            slots: (0..).zip(slots.as_slice().iter().copied()).collect(),
-        });
-        // Whoever was there before must not be taken for a backend of this service.
-        self.writes.extend((0..backends_range.len).map(|index| Write::Backend {
-            place: backends_range.base + index,
-            value: Backend::NONE,
-        }));
         self.tell(id, What::ServiceAdded(service.scheduler));
-        Ok(Loaded {
+        let loaded = Loaded {
             number,
             scheduler: service.scheduler,
             timeouts: service::ticks(&crate::desired::Timeouts::default()),
             slots_range,
-            slots,
+            slots: Slots::resting(&[], self.now),
             ring_range: Range::default(),
             ring: Vec::new(),
             backends_range,
             members: BTreeMap::new(),
-        })
+            candidates: Vec::new(),
+            hashing_since: None,
+        };
+        self.write_backends(&loaded);
+        Ok(loaded)
     }
 
     /// Brings one service to what is wanted.
     fn update(
         &mut self,
         id: VirtualService,
-        mut loaded: Loaded,
         service: &Service,
         timeouts: lbx_common::service::Timeouts,
         hops: &Hops,
     ) -> Result<(), Full> {
-        let new = !self.tables.services.contains_key(&id);
+        let standing = self.tables.services.get(&id).cloned();
+        if standing
+            .as_ref()
+            .is_some_and(|loaded| loaded.fits(service, timeouts, hops))
+        {
+            return Ok(());
+        }
+        let new = standing.is_none();
+        let mut loaded = match standing {
+            Some(loaded) => loaded.as_ref().clone(),
+            None => self.create(id, service)?,
+        };
+        let missing = loaded.missing(&service.servers, hops);
+        self.make_room(id, &mut loaded, missing.len())?;
         let before = loaded.to_service();
-        loaded.timeouts = timeouts;
         let (changed, told) = loaded.settle_members(&service.servers, hops, self.now);
         for what in told {
             self.tell(id, what);
         }
-        let dead = |loaded: &Loaded, index: &u16| !loaded.usable(*index);
-        for &index in changed.iter().filter(|index| !dead(&loaded, index)) {
-            self.write_member(&loaded, index);
-        }
-        self.add_members(id, &mut loaded, &service.servers, hops)?;
+        let (living, dead): (Vec<u16>, Vec<u16>) = changed.iter().partition(|&&index| loaded.usable(index));
+        self.write_members(&loaded, &living);
+        self.add_members(id, &mut loaded, missing)?;
+        loaded.timeouts = timeouts;
         self.reschedule(id, &mut loaded, service);
-        let candidates = loaded.candidates(&service.servers);
-        self.turn_ring(&mut loaded, service::ring(service.scheduler, &candidates))?;
-        let slots = loaded.follow(&candidates, self.now);
+        loaded.candidates = loaded.candidates(&service.servers);
+        let now = self.now;
+        let ring = self.places().turn_ring(&mut loaded, now)?;
+        self.writes.extend(ring);
+        let slots = if new { loaded.begin(now) } else { loaded.follow(now) };
         self.write_slots(&loaded, slots);
         if new || loaded.to_service() != before {
-            self.writes.push(Write::Service {
-                key: key(&id),
-                value: loaded.to_service(),
-            });
+            self.write_service(id, &loaded);
         }
         // The dead come last: until here slots and ring may have led to them.
-        for &index in changed.iter().filter(|index| dead(&loaded, index)) {
-            self.write_member(&loaded, index);
-        }
+        self.write_members(&loaded, &dead);
         self.tables.services.insert(id, Arc::new(loaded));
         Ok(())
     }
@@ -201,43 +193,33 @@ impl Planner {
         &mut self,
         id: VirtualService,
         loaded: &mut Loaded,
-        wanted: &[RealServer],
-        hops: &Hops,
+        missing: Vec<(RealServer, Hop)>,
     ) -> Result<(), Full> {
-        for server in wanted {
-            let Some(&hop) = hops.get(&server.address) else {
-                continue;
-            };
-            if loaded.up(server.address).is_some() {
-                continue;
-            }
-            let counter = match loaded.former_counter(server.address) {
+        for (RealServer { address, weight }, hop) in missing {
+            let counter = match loaded.former_counter(address) {
                 Some(counter) => counter,
                 None => {
-                    let counter = self.places().counters.take()?;
+                    let counter = self.places().counters.take_one()?;
                     self.writes.push(Write::ResetBackend(counter));
                     counter
                 }
             };
             let index = loaded.free_index();
-            if u32::from(index) >= loaded.backends_range.len {
-                self.enlarge(loaded)?;
-            }
             let member = Member {
-                address: server.address,
-                weight: server.weight,
+                address,
+                weight,
                 hop,
                 counter,
                 life: Life::Up,
                 wanted: true,
             };
             loaded.members.insert(index, member);
-            self.write_member(loaded, index);
+            self.write_members(loaded, &[index]);
             self.tell(
                 id,
                 What::ServerUp {
-                    server: server.address,
-                    weight: server.weight,
+                    server: address,
+                    weight,
                     mac: hop.mac,
                 },
             );
@@ -245,69 +227,96 @@ impl Planner {
         Ok(())
     }
 
-    /// Moves the backends of a service to a place with twice the room. Indices stay.
-    fn enlarge(&mut self, loaded: &mut Loaded) -> Result<(), Full> {
-        let len = loaded.backends_range.len * 2 + SPARE_BACKENDS;
-        let range = self.places().backends.take(len)?;
+    /// Moves the backends of a service to where there is room for more. Indices stay. Packets follow at once: what comes
+    /// later in the plan may name an index the old place has no room for.
+    fn make_room(&mut self, id: VirtualService, loaded: &mut Loaded, more: usize) -> Result<(), Full> {
+        let needed = (loaded.members.len() + more) as u32;
+        if needed <= loaded.backends_range.len {
+            return Ok(());
+        }
+        let range = self.places().backends.take(room(needed))?;
         self.leave(Leaving::Backends(loaded.backends_range));
         loaded.backends_range = range;
-        for index in 0..range.len {
-            let member = u16::try_from(index).ok().and_then(|index| loaded.members.get(&index));
-            self.writes.push(Write::Backend {
-                place: range.base + index,
-                value: member.map_or(Backend::NONE, Member::to_backend),
-            });
-        }
+        self.write_backends(loaded);
+        self.write_service(id, loaded);
         Ok(())
     }
 
     /// Changes the scheduler. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed ones,
-    /// records may disagree with any slot.
+    /// records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners: those of
+    /// TCP show by their packets that they are not new, those of UDP get one idle timeout.
     fn reschedule(&mut self, id: VirtualService, loaded: &mut Loaded, service: &Service) {
         if loaded.scheduler == service.scheduler {
             return;
         }
-        if loaded.scheduler.records_all() && !service.scheduler.records_all() {
-            let slots = loaded.slots.track_all(self.now);
-            self.write_slots(loaded, slots);
+        match (loaded.scheduler.records_all(), service.scheduler.records_all()) {
+            (true, false) => {
+                loaded.hashing_since = None;
+                let slots = loaded.slots.track_all(self.now);
+                self.write_slots(loaded, slots);
+            }
+            (false, true) if id.protocol == Protocol::Udp => loaded.hashing_since = Some(self.now),
+            _ => {}
         }
         loaded.scheduler = service.scheduler;
         self.tell(id, What::Rescheduled(service.scheduler));
     }
 
-    /// Gives the service another ring, in places no packet looks at until the service itself is written.
-    fn turn_ring(&mut self, loaded: &mut Loaded, ring: Vec<u16>) -> Result<(), Full> {
-        if ring == loaded.ring {
-            return Ok(());
-        }
-        let range = self.places().rings.take(ring.len() as u32)?;
-        self.leave(Leaving::Ring(loaded.ring_range));
-        loaded.ring_range = range;
-        loaded.ring.clone_from(&ring);
-        if !ring.is_empty() {
-            self.writes.push(Write::Ring {
-                base: range.base,
-                entries: ring,
-            });
-        }
-        Ok(())
+    fn write_service(&mut self, id: VirtualService, loaded: &Loaded) {
+        self.writes.push(Write::Service {
+            key: key(&id),
+            value: loaded.to_service(),
+        });
     }
 
-    fn write_member(&mut self, loaded: &Loaded, index: u16) {
-        if let Some(member) = loaded.members.get(&index) {
-            self.writes.push(Write::Backend {
-                place: loaded.backends_range.base + u32::from(index),
-                value: member.to_backend(),
-            });
+    /// All places of a service's backends: whoever was there before must not be taken for one of them.
+    fn write_backends(&mut self, loaded: &Loaded) {
+        let range = loaded.backends_range;
+        self.writes.extend((0..range.len).map(|index| {
+            let member = u16::try_from(index).ok().and_then(|index| loaded.members.get(&index));
+            Write::Backend {
+                place: range.base + index,
+                value: member.map_or(Backend::NONE, Member::to_backend),
+            }
+        }));
+    }
+
+    fn write_members(&mut self, loaded: &Loaded, indices: &[u16]) {
+        for index in indices {
+            if let Some(member) = loaded.members.get(index) {
+                self.writes.push(Write::Backend {
+                    place: loaded.backends_range.base + u32::from(*index),
+                    value: member.to_backend(),
+                });
+            }
         }
     }
 
-    fn write_slots(&mut self, loaded: &Loaded, slots: super::window::Changes) {
+    fn write_slots(&mut self, loaded: &Loaded, slots: Changes) {
         if !slots.is_empty() {
             self.writes.push(Write::Slots {
                 base: loaded.slots_range.base,
                 slots,
             });
         }
+    }
+}
+
+impl Places {
+    /// Gives a service the ring that is due, in places no packet looks at until the service itself is written.
+    pub(super) fn turn_ring(&mut self, loaded: &mut Loaded, now: u32) -> Result<Option<Write>, Full> {
+        let ring = loaded.due_ring();
+        if ring == loaded.ring {
+            return Ok(None);
+        }
+        let range = self.rings.take(ring.len() as u32)?;
+        self.leaving.push((now, Leaving::Ring(loaded.ring_range)));
+        loaded.ring_range = range;
+        loaded.ring.clone_from(&ring);
+        loaded.slots.stir(now);
+        Ok((!ring.is_empty()).then_some(Write::Ring {
+            base: range.base,
+            entries: ring,
+        }))
     }
 }

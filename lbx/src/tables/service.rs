@@ -1,12 +1,14 @@
 //! One service as loaded, and its own part of a plan.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use lbx_common::{
     backend::{self, Backend, Head, mac_word},
     flow::TICK_SHIFT,
     service::{self as abi, ServiceKey},
-    slot,
 };
 
 use super::{
@@ -41,6 +43,11 @@ pub struct Loaded {
     pub backends_range: Range,
     /// Its backends by index.
     pub members: BTreeMap<u16, Member>,
+    /// Those that get new connections, in the order of the file, as the last plan saw them.
+    pub candidates: Vec<Candidate>,
+    /// A UDP service that records every flow and hashed before: since when. Until its active flows have records it has no
+    /// ring, and whoever comes without a record goes to the slot's owner.
+    pub hashing_since: Option<u32>,
 }
 
 /// A backend as it stands in the maps.
@@ -157,14 +164,41 @@ impl Loaded {
         })
     }
 
+    /// Whether time will bring it nothing: only the dead whose real server may come back stay as they are.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        let mut addresses = BTreeSet::new();
+        self.slots.at_rest()
+            && self.hashing_since.is_none()
+            && self
+                .members
+                .values()
+                .all(|member| member.wanted && addresses.insert(member.address))
+    }
+
+    /// The counters of its backends: one goes on counting where another of the same real server has died.
+    #[must_use]
+    pub fn counters(&self) -> BTreeSet<u32> {
+        self.members.values().map(|member| member.counter).collect()
+    }
+
     /// The backend of an address that gets packets.
     #[must_use]
     pub fn up(&self, address: Ipv4Addr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
-            .find(|(_, m)| m.address == address && m.life == Life::Up)?;
+            .find(|(_, member)| member.address == address && member.life == Life::Up)?;
         Some((index, member))
+    }
+
+    /// The indices of all backends that get packets.
+    fn indices(&self) -> BTreeMap<Ipv4Addr, u16> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.life == Life::Up)
+            .map(|(&index, member)| (member.address, index))
+            .collect()
     }
 
     /// Whether packets may go to an index.
@@ -176,9 +210,8 @@ impl Loaded {
     /// The lowest index no backend has, the dead included.
     #[must_use]
     pub fn free_index(&self) -> u16 {
-        (0..slot::NONE)
-            .find(|index| !self.members.contains_key(index))
-            .unwrap_or(slot::NONE)
+        let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
+        together.count() as u16
     }
 
     /// The counter that a dead backend of this address had: whoever comes back goes on counting.
@@ -190,18 +223,42 @@ impl Loaded {
             .map(|member| member.counter)
     }
 
-    /// Brings the backends that exist already to what is wanted; whoever has lost its hop dies. Returns the indices that
-    /// changed, and what there is to tell.
+    /// Whether a plan would change nothing. With thousands of services that is so for nearly all of them.
+    #[must_use]
+    pub fn fits(&self, service: &desired::Service, timeouts: abi::Timeouts, hops: &Hops) -> bool {
+        let weights = weights(&service.servers);
+        let settled = |member: &Member| {
+            let mut after = *member;
+            after.settle(&weights, hops, 0, &mut Vec::new());
+            after == *member
+        };
+        self.scheduler == service.scheduler
+            && self.timeouts == timeouts
+            && self.members.values().all(settled)
+            && self.missing(&service.servers, hops).is_empty()
+            && self.candidates == self.candidates(&service.servers)
+    }
+
+    /// The wanted real servers that have a hop and no backend that gets packets.
+    #[must_use]
+    pub fn missing(&self, wanted: &[RealServer], hops: &Hops) -> Vec<(RealServer, Hop)> {
+        let up = self.indices();
+        wanted
+            .iter()
+            .filter(|server| !up.contains_key(&server.address))
+            .filter_map(|server| Some((*server, *hops.get(&server.address)?)))
+            .collect()
+    }
+
+    /// Brings the backends there are to what is wanted; tells which indices have changed in the map.
     pub fn settle_members(&mut self, wanted: &[RealServer], hops: &Hops, now: u32) -> (Vec<u16>, Vec<What>) {
+        let weights = weights(wanted);
         let mut changed = Vec::new();
         let mut told = Vec::new();
         for (&index, member) in &mut self.members {
-            let before = *member;
-            match member.life {
-                Life::Up => member.settle(wanted, hops, now, &mut told),
-                Life::Dead { .. } => member.wanted = wanted.iter().any(|server| server.address == member.address),
-            }
-            if member.to_backend() != before.to_backend() {
+            let before = member.to_backend();
+            member.settle(&weights, hops, now, &mut told);
+            if member.to_backend() != before {
                 changed.push(index);
             }
         }
@@ -211,48 +268,72 @@ impl Loaded {
     /// Those that get new connections, in the order of the file.
     #[must_use]
     pub fn candidates(&self, wanted: &[RealServer]) -> Vec<Candidate> {
+        let up = self.indices();
         wanted
             .iter()
-            .filter_map(|server| self.up(server.address))
-            .filter(|(_, member)| member.weight > 0)
-            .map(|(index, member)| Candidate {
-                index,
-                address: member.address,
-                weight: member.weight,
+            .filter(|server| server.weight > 0)
+            .filter_map(|server| {
+                Some(Candidate {
+                    index: *up.get(&server.address)?,
+                    address: server.address,
+                    weight: server.weight,
+                })
             })
             .collect()
     }
 
+    /// Lets the slots of a service no packet knows yet begin with the candidates.
+    pub fn begin(&mut self, now: u32) -> Changes {
+        self.slots = Slots::resting(&maglev::table(&self.candidates, self.slots_range.len), now);
+        self.slots.all()
+    }
+
     /// Lets the slots follow the candidates.
-    pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
-        let table = maglev::table(candidates, self.slots_range.len);
+    pub fn follow(&mut self, now: u32) -> Changes {
+        let table = maglev::table(&self.candidates, self.slots_range.len);
         let members = &self.members;
         let usable = |index: u16| members.get(&index).is_some_and(|member| member.life == Life::Up);
         self.slots.follow(&table, usable, now)
     }
+
+    /// The ring the candidates are to be walked by; empty where the slots schedule.
+    #[must_use]
+    pub fn due_ring(&self) -> Vec<u16> {
+        match self.scheduler {
+            _ if self.hashing_since.is_some() => Vec::new(),
+            Scheduler::Rr => ring::equal(&self.candidates),
+            Scheduler::Wrr => ring::weighted(&self.candidates),
+            Scheduler::Maglev => Vec::new(),
+        }
+    }
+}
+
+/// The weights of real servers by address.
+type Weights = BTreeMap<Ipv4Addr, u16>;
+
+fn weights(servers: &[RealServer]) -> Weights {
+    servers.iter().map(|server| (server.address, server.weight)).collect()
 }
 
 impl Member {
     /// Takes over weight and hop, drains what the file no longer names, dies where no hop is left.
-    fn settle(&mut self, wanted: &[RealServer], hops: &Hops, now: u32, told: &mut Vec<What>) {
+    fn settle(&mut self, weights: &Weights, hops: &Hops, now: u32, told: &mut Vec<What>) {
         let server = self.address;
-        let weight = wanted
-            .iter()
-            .find(|other| other.address == server)
-            .map(|other| other.weight);
-        if weight.is_none() && self.wanted {
-            told.push(What::Draining(server));
+        let weight = weights.get(&server).copied();
+        let wanted_before = std::mem::replace(&mut self.wanted, weight.is_some());
+        if self.life != Life::Up {
+            return;
         }
-        self.wanted = weight.is_some();
-        let weight = weight.unwrap_or(0);
-        if self.wanted && weight != self.weight {
-            told.push(What::Weight {
+        match weight {
+            None if wanted_before => told.push(What::Draining(server)),
+            Some(weight) if weight != self.weight => told.push(What::Weight {
                 server,
                 from: self.weight,
                 to: weight,
-            });
+            }),
+            _ => {}
         }
-        self.weight = weight;
+        self.weight = weight.unwrap_or(0);
         match hops.get(&server) {
             Some(&hop) => {
                 if hop.mac != self.hop.mac {
@@ -269,16 +350,6 @@ impl Member {
                 self.life = Life::Dead { since: now };
             }
         }
-    }
-}
-
-/// The ring of a scheduler; empty where the slots schedule.
-#[must_use]
-pub fn ring(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<u16> {
-    match scheduler {
-        Scheduler::Rr => ring::equal(candidates),
-        Scheduler::Wrr => ring::weighted(candidates),
-        Scheduler::Maglev => Vec::new(),
     }
 }
 

@@ -5,7 +5,14 @@
 //! packet and has a record, so `owner` may follow. It closes at once when the two meet again. A failed owner is
 //! replaced at once: there is nothing left to keep.
 
-use lbx_common::slot::{NONE, Slot};
+use std::collections::HashSet;
+
+use lbx_common::{
+    flow::elapsed,
+    slot::{NONE, Slot},
+};
+
+use super::GRACE;
 
 /// The slots of one service, and since when each has two masters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,22 +62,10 @@ impl Slots {
         &self.slots
     }
 
-    /// Number of slots.
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
     /// Whether no window is open and nothing is tracked: time will bring nothing.
     #[must_use]
     pub fn at_rest(&self) -> bool {
         self.at_rest
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     /// Lets `current` follow a new table. `usable` says which backends still get packets.
@@ -91,42 +86,60 @@ impl Slots {
         })
     }
 
-    /// Marks every slot as tracked: flows may have records that the slots do not know of.
+    /// All of them, for a table no packet knows yet.
+    #[must_use]
+    pub fn all(&self) -> Changes {
+        (0..).zip(self.slots.iter().copied()).collect()
+    }
+
+    /// Marks every slot as tracked: flows may have records that the slots do not know of, and packets under way may
+    /// write more.
     pub fn track_all(&mut self, now: u32) -> Changes {
+        self.stir(now);
         self.update(now, |slot, _, _| slot.tracked = true)
     }
 
-    /// Lets `owner` follow where a window of `timeout` ticks has passed.
+    /// Notes that something else has changed that leads packets to backends.
+    pub fn stir(&mut self, now: u32) {
+        self.changed = now;
+    }
+
+    /// Whether every packet under way has seen the last change.
+    #[must_use]
+    pub fn quiet(&self, now: u32) -> bool {
+        elapsed(self.changed, now) >= GRACE
+    }
+
+    /// Lets `owner` follow where a window of `timeout` ticks has passed, counted from when packets saw it open.
     pub fn close_windows(&mut self, now: u32, timeout: u32) -> Changes {
         self.update(now, |slot, opened, _| {
-            if opened.is_some_and(|since| now.wrapping_sub(since) > timeout) {
+            if opened.is_some_and(|since| elapsed(since, now) > timeout + GRACE) {
                 slot.owner = slot.current;
                 *opened = None;
             }
         })
     }
 
-    /// Ends the tracking of slots without a record that disagrees with the owner. Nothing is done within two ticks of a
-    /// change: a packet that was under way may have written a record since they were counted.
+    /// Ends the tracking of slots without a record that disagrees with the owner, once all is quiet: before, a packet that
+    /// was under way may have written a record since they were counted.
     pub fn come_to_rest(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
-        if self.at_rest || now.wrapping_sub(self.changed) < 2 {
+        if self.at_rest || !self.quiet(now) {
             return Vec::new();
         }
-        let changed = self.changed;
+        let last = self.changed;
         let changes = self.update(now, |slot, opened, place| {
             slot.tracked &= opened.is_some() || disagrees(place as u32);
         });
-        self.changed = changed;
+        // Where a packet goes has not changed.
+        self.changed = last;
         self.at_rest = !self.slots.iter().any(|slot| slot.tracked);
         changes
     }
 
-    /// Whether some slot names a backend.
+    /// The backends that slots name.
     #[must_use]
-    pub fn names(&self, backend: u16) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| slot.current == backend || slot.owner == backend)
+    pub fn named(&self) -> HashSet<u16> {
+        self.slots.iter().flat_map(|slot| [slot.current, slot.owner]).collect()
     }
 
     fn update(&mut self, now: u32, mut change: impl FnMut(&mut Slot, &mut Option<u32>, usize)) -> Changes {
@@ -148,9 +161,13 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use lbx_common::flow::TICK_MASK;
+
     use super::*;
 
     const TIMEOUT: u32 = 900;
+    /// Ticks after its opening at which a window is still open.
+    const OPEN: u32 = TIMEOUT + GRACE;
 
     fn slot(slots: &Slots) -> (u16, u16, bool) {
         let slot = slots.as_slice()[0];
@@ -162,16 +179,16 @@ mod tests {
         let mut slots = Slots::resting(&[0], 0);
         assert_eq!(slots.follow(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
-        assert!(slots.close_windows(10 + TIMEOUT, TIMEOUT).is_empty());
-        slots.close_windows(11 + TIMEOUT, TIMEOUT);
+        assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
+        slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 1, true));
         assert!(
-            slots.come_to_rest(12 + TIMEOUT, |_| false).is_empty(),
+            slots.come_to_rest(12 + OPEN, |_| false).is_empty(),
             "too soon after the change"
         );
-        slots.come_to_rest(13 + TIMEOUT, |_| true);
+        slots.come_to_rest(13 + OPEN, |_| true);
         assert_eq!(slot(&slots), (1, 1, true), "a record disagrees");
-        slots.come_to_rest(14 + TIMEOUT, |_| false);
+        slots.come_to_rest(14 + OPEN, |_| false);
         assert_eq!(slot(&slots), (1, 1, false));
     }
 
@@ -180,8 +197,18 @@ mod tests {
         let mut slots = Slots::resting(&[0], 0);
         slots.follow(&[1], |_| true, 10);
         slots.follow(&[2], |_| true, 500);
-        slots.close_windows(11 + TIMEOUT, TIMEOUT);
+        slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (2, 2, true));
+    }
+
+    #[test]
+    fn the_clock_wraps_within_a_window() {
+        let mut slots = Slots::resting(&[0], TICK_MASK - 20);
+        slots.follow(&[1], |_| true, TICK_MASK - 10);
+        assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
+        assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
+        assert!(slots.come_to_rest(OPEN - 9, |_| false).is_empty());
+        assert_eq!(slots.come_to_rest(OPEN - 8, |_| false).len(), 1);
     }
 
     #[test]
@@ -191,7 +218,7 @@ mod tests {
         slots.follow(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
         slots.follow(&[1], |_| true, 800);
-        slots.close_windows(11 + TIMEOUT, TIMEOUT);
+        slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 0, true), "the owner took connections until 800");
     }
 
@@ -210,7 +237,7 @@ mod tests {
             tracked: true,
         };
         let mut slots = Slots::adopted(vec![open], 5_000);
-        assert!(slots.close_windows(5_000 + TIMEOUT, TIMEOUT).is_empty());
-        assert_eq!(slots.close_windows(5_001 + TIMEOUT, TIMEOUT).len(), 1);
+        assert!(slots.close_windows(5_000 + OPEN, TIMEOUT).is_empty());
+        assert_eq!(slots.close_windows(5_001 + OPEN, TIMEOUT).len(), 1);
     }
 }

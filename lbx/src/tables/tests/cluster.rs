@@ -1,0 +1,155 @@
+//! What the operator wants and the network gives, small enough to be changed at random.
+
+use std::net::Ipv4Addr;
+
+use lbx_common::service::ServiceKey;
+
+use super::super::{Hop, Hops, service::key};
+use crate::desired::{Desired, Mode, Protocol, RealServer, Scheduler, Service, Timeouts, VirtualService};
+
+/// Services of a [`Cluster`]; the last is UDP.
+pub const SERVICES: usize = 3;
+/// Real servers there are.
+pub const SERVERS: u8 = 5;
+/// Two sets of idle timeouts, short enough to pass often.
+pub const TIMEOUTS: [Timeouts; 2] = [
+    Timeouts {
+        half_open: 5,
+        established: 12,
+        closing: 4,
+        closed: 2,
+        udp: 8,
+    },
+    Timeouts {
+        half_open: 3,
+        established: 20,
+        closing: 6,
+        closed: 3,
+        udp: 5,
+    },
+];
+
+/// A configuration and a network.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub services: [Wish; SERVICES],
+    pub hops: Hops,
+    pub timeouts: Timeouts,
+}
+
+/// A service that may be in the file.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub on: bool,
+    pub service: Service,
+}
+
+/// One thing that becomes different.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    /// A real server is in the file, with this weight.
+    Weight(usize, u8, u16),
+    /// A real server is not in the file.
+    Remove(usize, u8),
+    /// Another scheduler, or the same.
+    Scheduler(usize, Scheduler),
+    /// A service goes, or comes back.
+    Toggle(usize),
+    /// The file lists the real servers of a service in reverse.
+    Reverse(usize),
+    /// A real server answers no longer.
+    Lose(u8),
+    /// A real server answers from this NIC.
+    Answer(u8, u8),
+    /// One of the two sets of timeouts.
+    Timeouts(usize),
+}
+
+impl Cluster {
+    /// Every service with the first three real servers, all of which answer.
+    pub fn new(schedulers: [Scheduler; SERVICES]) -> Self {
+        let wish = |number: usize| Wish {
+            on: true,
+            service: Service {
+                name: format!("service-{number}"),
+                virtual_service: VirtualService {
+                    vip: Ipv4Addr::new(192, 0, 2, 1 + number as u8 / 2),
+                    port: [80, 443, 53][number],
+                    protocol: [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number],
+                },
+                scheduler: schedulers[number],
+                servers: (0..3).map(|n| real_server(n, 1)).collect(),
+            },
+        };
+        Self {
+            services: [wish(0), wish(1), wish(2)],
+            hops: (0..SERVERS).map(|n| (address(n), hop(n, 0))).collect(),
+            timeouts: TIMEOUTS[0],
+        }
+    }
+
+    pub fn change(&mut self, change: Change) {
+        match change {
+            Change::Weight(service, server, weight) => {
+                let servers = &mut self.services[service].service.servers;
+                match servers.iter_mut().find(|other| other.address == address(server)) {
+                    Some(server) => server.weight = weight,
+                    None => servers.push(real_server(server, weight)),
+                }
+            }
+            Change::Remove(service, server) => self.services[service]
+                .service
+                .servers
+                .retain(|other| other.address != address(server)),
+            Change::Scheduler(service, scheduler) => self.services[service].service.scheduler = scheduler,
+            Change::Toggle(service) => self.services[service].on ^= true,
+            Change::Reverse(service) => self.services[service].service.servers.reverse(),
+            Change::Lose(server) => drop(self.hops.remove(&address(server))),
+            Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
+            Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
+        }
+    }
+
+    pub fn desired(&self) -> Desired {
+        Desired {
+            interfaces: vec!["eth0".into()],
+            mode: Mode::Auto,
+            timeouts: self.timeouts,
+            services: self
+                .services
+                .iter()
+                .filter(|wish| wish.on)
+                .map(|wish| wish.service.clone())
+                .collect(),
+        }
+    }
+
+    pub fn key(&self, service: usize) -> ServiceKey {
+        key(&self.services[service].service.virtual_service)
+    }
+
+    pub fn id(&self, service: usize) -> VirtualService {
+        self.services[service].service.virtual_service
+    }
+}
+
+/// RIP of a real server by number.
+pub fn address(server: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 1 + server)
+}
+
+pub fn real_server(server: u8, weight: u16) -> RealServer {
+    RealServer {
+        address: address(server),
+        weight,
+    }
+}
+
+/// The way to a real server's NIC.
+pub fn hop(server: u8, nic: u8) -> Hop {
+    Hop {
+        mac: [2, 0, 0, 0, nic, server],
+        ifindex: 2,
+        source: [2, 0, 0, 0, 0xff, 0xff],
+    }
+}

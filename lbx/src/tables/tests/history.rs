@@ -1,0 +1,89 @@
+//! Random histories.
+
+use lbx_common::flow::Signal;
+use proptest::prelude::*;
+
+use super::{
+    cluster::{Change, SERVERS, SERVICES},
+    world::{During, Packet, Step},
+};
+use crate::desired::Scheduler;
+
+/// Clients of each service.
+const CLIENTS: u8 = 3;
+
+/// So many cases, unless the environment (PROPTEST_CASES) asks for another number.
+pub fn cases(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    config
+}
+
+pub fn schedulers() -> impl Strategy<Value = [Scheduler; SERVICES]> {
+    [scheduler(), scheduler(), scheduler()]
+}
+
+pub fn history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..100)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => packet().prop_map(Step::Packet),
+        3 => (prop::collection::vec(change(), 0..3), during())
+            .prop_map(|(changes, during)| Step::Plan { changes, during }),
+        3 => (prop_oneof![4 => Just(0), 1 => Just(1)], during()).prop_map(|(late, during)| Step::Age { late, during }),
+        4 => prop_oneof![3 => 1..4u32, 2 => 4..16u32, 1 => 16..40u32].prop_map(Step::Wait),
+    ]
+}
+
+fn during() -> impl Strategy<Value = During> {
+    let rarely = || prop_oneof![9 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    (prop::collection::vec((any::<u8>(), packet()), 0..4), rarely(), rarely())
+        .prop_map(|(packets, slow, killed)| During { packets, slow, killed })
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let signal = prop_oneof![
+        5 => Just(Signal::Open),
+        9 => Just(Signal::Data),
+        3 => Just(Signal::Finish),
+        1 => Just(Signal::Reset),
+        1 => Just(Signal::Odd),
+    ];
+    (0..SERVICES, 0..CLIENTS, signal, 0..4u8).prop_map(|(service, client, signal, held)| Packet {
+        service,
+        client,
+        signal,
+        held,
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let service = || 0..SERVICES;
+    let server = || 0..SERVERS;
+    prop_oneof![
+        6 => (service(), server(), 0..4u16).prop_map(|(service, server, weight)| Change::Weight(service, server, weight)),
+        3 => (service(), server()).prop_map(|(service, server)| Change::Remove(service, server)),
+        3 => (service(), scheduler()).prop_map(|(service, scheduler)| Change::Scheduler(service, scheduler)),
+        1 => service().prop_map(Change::Toggle),
+        1 => service().prop_map(Change::Reverse),
+        3 => server().prop_map(Change::Lose),
+        4 => (server(), 0..2u8).prop_map(|(server, nic)| Change::Answer(server, nic)),
+        1 => (0..2usize).prop_map(Change::Timeouts),
+    ]
+}
+
+fn scheduler() -> impl Strategy<Value = Scheduler> {
+    prop_oneof![
+        1 => Just(Scheduler::Rr),
+        1 => Just(Scheduler::Wrr),
+        2 => Just(Scheduler::Maglev),
+    ]
+}

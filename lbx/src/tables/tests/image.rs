@@ -1,0 +1,223 @@
+//! The maps in plain memory: takes the writes of a plan one by one and says what would be wrong with them at each step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    convert::Infallible,
+    net::Ipv4Addr,
+};
+
+use lbx_common::{
+    backend::{self, Backend, Head},
+    maps,
+    service::{Service, ServiceKey},
+    slot::{NONE, Slot},
+};
+
+use super::super::{Write, adopt};
+
+/// What stands in the maps; places never written are as the kernel makes them, all zero.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub services: HashMap<ServiceKey, Service>,
+    pub vips: BTreeSet<Ipv4Addr>,
+    slots: Vec<Slot>,
+    rings: Vec<u16>,
+    backends: Vec<Backend>,
+    pub cursors: HashMap<u16, u64>,
+    /// Counters that were set to zero, in order.
+    pub resets: Vec<u32>,
+}
+
+impl Image {
+    /// Carries out one write.
+    pub fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Backend { place, value } => {
+                assert!(*place < maps::MAX_BACKENDS);
+                put(&mut self.backends, *place, *value, Backend::NONE);
+            }
+            Write::Ring { base, entries } => {
+                assert!(base + entries.len() as u32 <= maps::MAX_RING_ENTRIES);
+                for (place, entry) in (*base..).zip(entries) {
+                    put(&mut self.rings, place, *entry, 0);
+                }
+            }
+            Write::Slots { base, slots } => {
+                for (slot, value) in slots {
+                    assert!(base + slot < maps::MAX_SLOTS);
+                    put(&mut self.slots, base + slot, *value, Slot::from_word(0));
+                }
+            }
+            Write::Service { key, value } => {
+                self.services.insert(*key, *value);
+            }
+            Write::RemoveService(key) => {
+                self.services.remove(key).expect("a service that was there");
+            }
+            Write::Vip(vip) => {
+                self.vips.insert(*vip);
+            }
+            Write::RemoveVip(vip) => {
+                self.vips.remove(vip);
+            }
+            Write::ResetService(number) => {
+                assert!(
+                    self.services.values().all(|service| service.number != *number),
+                    "the number of a service that packets know begins anew"
+                );
+                self.cursors.insert(*number, 0);
+            }
+            Write::ResetBackend(counter) => self.resets.push(*counter),
+        }
+    }
+
+    /// Carries out all writes and looks at the whole after each.
+    pub fn apply_all(&mut self, writes: &[Write]) {
+        for write in writes {
+            self.apply(write);
+            if let Err(wrong) = self.check() {
+                panic!("{wrong}\nafter {write:?}\nof {writes:#?}");
+            }
+        }
+    }
+
+    /// Everything packets can reach must stand: slots and ring entries name nobody or a backend that is up, an untracked
+    /// slot has one master, and no two services share a place.
+    pub fn check(&self) -> Result<(), String> {
+        let mut taken = Taken::default();
+        for (key, service) in &self.services {
+            let wrong = |what: String| Err(format!("{key:?}: {what}"));
+            if !taken.add(service) {
+                return wrong(format!("shares a place or number, or lies beyond a table: {service:?}"));
+            }
+            for place in 0..service.slots_len {
+                let slot = self.slot_of(service, place);
+                if !self.good(service, slot.current) || !self.good(service, slot.owner) {
+                    return wrong(format!("slot {place} leads nowhere: {slot:?}"));
+                }
+                if slot.current != slot.owner && !slot.tracked {
+                    return wrong(format!("slot {place} has two masters and is not tracked: {slot:?}"));
+                }
+            }
+            for turn in 0..service.ring_len {
+                let index = self.turn_of(service, turn);
+                if index == NONE || !self.good(service, index) {
+                    return wrong(format!("turn {turn} leads nowhere: {index}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn good(&self, service: &Service, index: u16) -> bool {
+        index == NONE
+            || self
+                .backend_of(service, index)
+                .is_some_and(|backend| Head::from_word(backend.head).state == backend::UP)
+    }
+
+    /// A slot of a service.
+    pub fn slot_of(&self, service: &Service, slot: u32) -> Slot {
+        self.slots[(service.slots_base + slot) as usize]
+    }
+
+    /// The backend index whose turn it is in the ring of a service.
+    pub fn turn_of(&self, service: &Service, turn: u32) -> u16 {
+        self.rings[(service.ring_base + turn) as usize]
+    }
+
+    /// What stands at a backend index of a service.
+    pub fn backend_of(&self, service: &Service, index: u16) -> Option<Backend> {
+        (u32::from(index) < service.backends_len)
+            .then(|| {
+                self.backends
+                    .get(service.backends_base as usize + usize::from(index))
+                    .copied()
+            })
+            .flatten()
+    }
+
+    /// The slots of a service by RIP.
+    pub fn slot_addresses(&self, key: &ServiceKey) -> Vec<Option<[u8; 16]>> {
+        let service = self.services[key];
+        (0..service.slots_len)
+            .map(|place| self.slot_of(&service, place).current)
+            .map(|index| Some(self.backend_of(&service, index)?.address))
+            .collect()
+    }
+}
+
+/// Writes at a place of a table that grows as far as it is written.
+fn put<T: Clone>(table: &mut Vec<T>, place: u32, value: T, empty: T) {
+    let place = place as usize;
+    if table.len() <= place {
+        table.resize(place + 1, empty);
+    }
+    table[place] = value;
+}
+
+/// Places that services hold.
+#[derive(Default)]
+struct Taken {
+    numbers: BTreeSet<u16>,
+    slots: BTreeMap<u32, u32>,
+    rings: BTreeMap<u32, u32>,
+    backends: BTreeMap<u32, u32>,
+}
+
+impl Taken {
+    fn add(&mut self, service: &Service) -> bool {
+        self.numbers.insert(service.number)
+            && disjoint(&mut self.slots, service.slots_base, service.slots_len, maps::MAX_SLOTS)
+            && disjoint(
+                &mut self.rings,
+                service.ring_base,
+                service.ring_len,
+                maps::MAX_RING_ENTRIES,
+            )
+            && disjoint(
+                &mut self.backends,
+                service.backends_base,
+                service.backends_len,
+                maps::MAX_BACKENDS,
+            )
+    }
+}
+
+/// Adds a range to ranges by their bases; false where it meets another or the end.
+fn disjoint(ranges: &mut BTreeMap<u32, u32>, base: u32, len: u32, capacity: u32) -> bool {
+    if len == 0 {
+        return true;
+    }
+    let end = base + len;
+    let meets = ranges
+        .range(..end)
+        .next_back()
+        .is_some_and(|(start, length)| start + length > base);
+    ranges.insert(base, len);
+    !meets && end <= capacity
+}
+
+impl adopt::Maps for Image {
+    type Error = Infallible;
+
+    fn services(&self) -> Result<Vec<(ServiceKey, Service)>, Infallible> {
+        Ok(self.services.iter().map(|(key, service)| (*key, *service)).collect())
+    }
+
+    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, Infallible> {
+        Ok(self.vips.clone())
+    }
+
+    fn slot(&self, place: u32) -> Option<Slot> {
+        (place < maps::MAX_SLOTS).then(|| self.slots.get(place as usize).copied().unwrap_or(Slot::from_word(0)))
+    }
+
+    fn ring_entry(&self, place: u32) -> Result<u16, Infallible> {
+        Ok(self.rings.get(place as usize).copied().unwrap_or(0))
+    }
+
+    fn backend(&self, place: u32) -> Option<Backend> {
+        (place < maps::MAX_BACKENDS).then(|| self.backends.get(place as usize).copied().unwrap_or(Backend::NONE))
+    }
+}

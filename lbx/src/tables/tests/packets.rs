@@ -1,0 +1,202 @@
+//! The packet rules in plain Rust: what lbx-ebpf/src/pick.rs does, over an [`Image`] and records without a limit.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use lbx_common::{
+    backend::{self, Backend, Head},
+    flow::{self, Entry, FlowKey, Signal},
+    hash,
+    service::{RECORD_ALL, Service, ServiceKey},
+    slot::{NONE, Slot},
+};
+
+use super::{
+    super::{
+        Tables,
+        census::{Census, Taker, Verdict},
+    },
+    image::Image,
+};
+
+/// A client's end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client {
+    pub address: [u8; 4],
+    pub port: [u8; 2],
+}
+
+/// Maps and records.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    pub image: Image,
+    pub records: HashMap<(FlowKey, [u8; 2]), Entry>,
+}
+
+/// A packet under way: service and slot are read, the rest is to come.
+#[derive(Clone, Copy, Debug)]
+pub struct UnderWay {
+    client: Client,
+    vip_port: [u8; 2],
+    signal: Signal,
+    service: Service,
+    slot: Slot,
+    now: u32,
+}
+
+impl UnderWay {
+    fn key(&self) -> (FlowKey, [u8; 2]) {
+        let key = FlowKey {
+            client: self.client.address,
+            client_port: self.client.port,
+            service: self.service.number,
+        };
+        (key, self.vip_port)
+    }
+
+    fn records_all(&self) -> bool {
+        self.service.flags & RECORD_ALL != 0
+    }
+}
+
+impl Kernel {
+    /// A packet arrives; none if it is for nobody.
+    pub fn begin(&self, key: &ServiceKey, client: Client, signal: Signal, now: u32) -> Option<UnderWay> {
+        let service = *self.image.services.get(key)?;
+        let tuple = hash::tuple(client.address, client.port, key.port);
+        let slot = hash::slot(tuple, service.slots_len);
+        Some(UnderWay {
+            client,
+            vip_port: key.port,
+            signal,
+            service,
+            slot: self.image.slot_of(&service, slot),
+            now,
+        })
+    }
+
+    /// Where it goes; none if it is dropped.
+    pub fn finish(&mut self, packet: &UnderWay) -> Option<Ipv4Addr> {
+        let slot = packet.slot;
+        if !packet.records_all() && !slot.tracked {
+            return self.up(packet, slot.current);
+        }
+        let mut stale = false;
+        let opens = packet.signal == Signal::Open;
+        if let Some(entry) = self.records.get_mut(&packet.key()) {
+            let over = opens && flow::ending(entry.state);
+            if !over && !entry.expired(packet.now, &packet.service.timeouts) {
+                let next = Entry {
+                    state: flow::next_state(entry.state, packet.signal, entry.seen != packet.now),
+                    seen: packet.now,
+                    ..*entry
+                };
+                let index = entry.backend;
+                if let Some(address) = self.up(packet, index) {
+                    self.records.insert(packet.key(), next);
+                    return Some(address);
+                }
+            }
+            stale = true;
+        }
+        let turns = packet.service.ring_len != 0;
+        if opens || (packet.records_all() && turns && packet.signal == Signal::Datagram) {
+            let chosen = self.schedule(packet);
+            if chosen == NONE {
+                return None;
+            }
+            if packet.records_all() || chosen != slot.owner {
+                if let Some(address) = self.up(packet, chosen) {
+                    self.remember(packet, chosen);
+                    return Some(address);
+                }
+            }
+            if stale {
+                self.records.remove(&packet.key());
+            }
+        } else if (packet.records_all() || slot.current != slot.owner) && self.up(packet, slot.owner).is_some() {
+            self.remember(packet, slot.owner);
+        }
+        self.up(packet, slot.owner).or_else(|| self.up(packet, slot.current))
+    }
+
+    /// Whether the service a packet was for is still the one of its key.
+    pub fn stands(&self, key: &ServiceKey, packet: &UnderWay) -> bool {
+        self.image
+            .services
+            .get(key)
+            .is_some_and(|service| service.number == packet.service.number)
+    }
+
+    /// Whether a flow has what it needs to stay where its last packet went: a record, or a service that hashes.
+    pub fn holds(&self, packet: &UnderWay) -> bool {
+        !packet.records_all() || self.records.contains_key(&packet.key())
+    }
+
+    fn schedule(&mut self, packet: &UnderWay) -> u16 {
+        let service = &packet.service;
+        if service.ring_len == 0 {
+            return packet.slot.current;
+        }
+        let cursor = self.image.cursors.entry(service.number).or_default();
+        let turn = *cursor % u64::from(service.ring_len);
+        *cursor += 1;
+        self.image.turn_of(service, turn as u32)
+    }
+
+    fn remember(&mut self, packet: &UnderWay, backend: u16) {
+        let Some(state) = flow::first_state(packet.signal) else {
+            return;
+        };
+        let entry = Entry {
+            vip_port: packet.vip_port,
+            backend,
+            state,
+            seen: packet.now,
+        };
+        self.records.insert(packet.key(), entry);
+    }
+
+    /// The address at an index, if packets may go there.
+    fn up(&self, packet: &UnderWay, index: u16) -> Option<Ipv4Addr> {
+        let backend = self.image.backend_of(&packet.service, index)?;
+        (Head::from_word(backend.head).state == backend::UP).then(|| address(&backend))
+    }
+
+    /// The look at all records that the data plane takes for the daemon.
+    pub fn sweep(&mut self, tables: &Tables, now: u32) -> Census {
+        let mut taker = Taker::new(tables, now);
+        self.records
+            .retain(|(key, _), entry| taker.visit(key.to_word(), entry.to_word()) == Verdict::Keep);
+        taker.finish()
+    }
+
+    /// Live records that disagree with their slot although nobody looks for them: whoever tracks the slot next revives them.
+    pub fn unseen_records(&self, now: u32) -> Vec<(FlowKey, Entry, Slot)> {
+        let by_number: HashMap<u16, Service> = self.image.services.values().map(|s| (s.number, *s)).collect();
+        self.records
+            .iter()
+            .filter_map(|((key, vip_port), entry)| {
+                let service = by_number.get(&key.service)?;
+                let tuple = hash::tuple(key.client, key.client_port, *vip_port);
+                let slot = self.image.slot_of(service, hash::slot(tuple, service.slots_len));
+                let backend = self.image.backend_of(service, entry.backend)?;
+                let astray = service.flags & RECORD_ALL == 0
+                    && !slot.tracked
+                    && entry.backend != slot.owner
+                    && Head::from_word(backend.head).state == backend::UP
+                    && !entry.expired(now, &service.timeouts);
+                astray.then_some((*key, *entry, slot))
+            })
+            .collect()
+    }
+}
+
+/// RIP of a backend.
+pub fn address(backend: &Backend) -> Ipv4Addr {
+    Ipv6Addr::from(backend.address)
+        .to_ipv4_mapped()
+        .expect("an IPv4 address")
+}
