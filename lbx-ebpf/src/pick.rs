@@ -85,7 +85,7 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
         now: clock::now(),
     };
     let opens = matches!(packet.signal, Signal::Open);
-    let mut stale = None;
+    let mut stale = false;
     if let Some(found) = flow::find(&flow) {
         let over = opens && record::ending(found.entry.state);
         if !over
@@ -95,7 +95,7 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
             flow::touch(&found, packet.signal, flow.now);
             return Some(choice);
         }
-        stale = Some(found);
+        stale = true;
     }
     let all = service.flags & RECORD_ALL != 0;
     // UDP has no first packet: where every flow is recorded, the one without a record is new. Without a ring it may be
@@ -111,8 +111,8 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
             return choice(service, chosen, true, Why::Scheduled);
         }
         // It is the owner's, who needs no record; also where there is no room for one.
-        if let Some(found) = stale {
-            flow::erase(&found);
+        if stale {
+            flow::erase(&flow);
         }
         return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
     }
@@ -160,7 +160,7 @@ fn choice(service: &Service, index: u16, new: bool, why: Why) -> Option<Choice> 
     let head = Head::from_word(atomic::load(&raw const backend.head));
     (head.state == backend::UP).then(|| Choice {
         mac: mac_words(head.mac),
-        source: mac_words(word_mac(backend.source)),
+        source: mac_words(word_mac(atomic::load(&raw const backend.source))),
         ifindex: backend.ifindex,
         counter: backend.counter,
         index,

@@ -42,8 +42,8 @@ pub fn refuse(frame: &Frame, mac: Mac, address: [u8; 4], reason: DropReason) -> 
 /// Whether the NIC takes clients' traffic and the frame was sent to it: one in promiscuous mode sees frames of others.
 #[inline(always)]
 fn accepts(ingress: u32, mac: Mac) -> bool {
-    let Some(nic) = maps::nic(ingress) else {
+    let Some((own, roles)) = maps::nic(ingress) else {
         return false;
     };
-    nic.roles & CLIENTS != 0 && same_mac(mac_words(nic.mac), mac)
+    roles & CLIENTS != 0 && same_mac(mac_words(own), mac)
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -148,11 +149,13 @@ impl Lock {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
         }
+        // For its owner alone: whoever may open it may hold it.
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path);
         let mut file = file.map_err(failed(path))?;
         let mut pid = String::new();

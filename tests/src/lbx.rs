@@ -145,7 +145,7 @@ impl Director {
     /// # Errors
     /// It is gone.
     pub fn reload(&self, yaml: &str) -> Result<()> {
-        fs::write(&self.file, yaml)?;
+        self.reconfigure(yaml)?;
         self.process.signal(Signal::SIGHUP)
     }
 
@@ -155,6 +155,14 @@ impl Director {
     /// It is gone already.
     pub fn kill(&mut self) -> Result<()> {
         self.process.stop(Signal::SIGKILL).map(drop)
+    }
+
+    /// Replaces its configuration while it does not run.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn reconfigure(&self, yaml: &str) -> Result<()> {
+        Ok(fs::write(&self.file, yaml)?)
     }
 
     /// Starts it again after its end.

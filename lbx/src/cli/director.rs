@@ -14,9 +14,10 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     };
     let mut signals = Signals::listen().map_err(anyhow::Error::from)?;
     let mut director = Director::start(&global.name, config).await.map_err(failure)?;
-    let result = director.run(&mut signals).await;
+    // A director that can no longer follow the network leaves what it has loaded: packets flow until the next one adopts.
+    director.run(&mut signals).await.map_err(failure)?;
     director.stop().await;
-    result.map_err(failure)
+    Ok(())
 }
 
 fn failure(error: DirectorError) -> Failure {

@@ -133,7 +133,8 @@ fn refusal(error: ProgramError) -> AttachError {
     match error_code(&error) {
         // Native over native: EBUSY; where the other is generic, or both are: EEXIST (net/core/dev.c, dev_xdp_attach).
         Some(libc::EBUSY | libc::EEXIST) => AttachError::Foreign,
-        Some(code @ (libc::EOPNOTSUPP | libc::ERANGE | libc::EINVAL)) => {
+        // Drivers say no in many ways: EOPNOTSUPP, ERANGE, EINVAL, ENOSPC, ENOMEM, …
+        Some(code) if code != libc::EPERM && code != libc::ENODEV => {
             AttachError::Unsupported(io::Error::from_raw_os_error(code))
         }
         _ => AttachError::Refused(error_chain(&error)),

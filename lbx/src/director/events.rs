@@ -197,12 +197,7 @@ impl Director {
             waiting = self.events.try_recv().ok();
         }
         if relinked {
-            let desired = self.desired.clone();
-            let done = self.converge(desired).await;
-            tell(
-                "the network has changed and no longer fits; what was loaded stays",
-                done,
-            );
+            self.fit().await;
         } else if moved {
             self.unsettled |= !tell("cannot follow the neighbours", self.replan());
         }
@@ -212,7 +207,7 @@ impl Director {
     /// stays, and it is tried again every second; told once for every reason.
     async fn fit(&mut self) {
         let desired = self.desired.clone();
-        match self.converge(desired).await {
+        match self.converge(desired, Duration::ZERO).await {
             Ok(()) if self.misfit.take().is_some_and(|reason| !reason.is_empty()) => {
                 tracing::info!("the network fits again");
             }
@@ -270,12 +265,12 @@ impl Director {
     }
 
     fn start_trace(&mut self, request: &TraceRequest, call: &Call) -> Result<(), trace::TraceError> {
-        self.stop_trace();
         let number = |name: &str| {
             let service = self.desired.services.iter().find(|service| service.name == name)?;
             Some(self.tables.services.get(&service.virtual_service)?.number)
         };
         let filter = trace::filter(request, number)?;
+        self.stop_trace();
         self.tracer = Some(Tracer::start(&mut self.dataplane, filter, call.answers.clone())?);
         tracing::info!("tracing decisions: packets cost more until the listener goes");
         Ok(())

@@ -29,6 +29,10 @@ pub struct Neighbourhood {
     cut_off: BTreeSet<u32>,
 }
 
+/// What was known of every real server at one moment.
+#[derive(Debug)]
+pub struct Memory(BTreeMap<Ipv4Addr, Known>);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     way: Way,
@@ -39,6 +43,17 @@ struct Known {
 }
 
 impl Neighbourhood {
+    /// What is known, to be restored.
+    #[must_use]
+    pub fn known(&self) -> Memory {
+        Memory(self.servers.clone())
+    }
+
+    /// Goes back to what was known.
+    pub fn restore(&mut self, memory: Memory) {
+        self.servers = memory.0;
+    }
+
     /// Takes over a topology: new real servers are unknown, those that are reached otherwise become so.
     pub fn follow(&mut self, topology: &Topology) {
         let mut servers = BTreeMap::new();

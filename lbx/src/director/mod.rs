@@ -172,10 +172,15 @@ impl Director {
                 services = self.tables.services.len(),
                 "adopted what a former daemon left"
             );
+            // Real servers that the file no longer names drain as they do on a reload.
+            let draining: Vec<_> = self.tables.addresses().collect();
+            self.topology = Topology::resolve(&self.net, &self.desired, &draining).await?;
+            self.neighbourhood.follow(&self.topology);
+            self.neighbourhood.adopt(&self.tables);
         }
         let vips_before = self.tables.vips();
         let desired = self.desired.clone();
-        self.resolve(&desired).await?;
+        self.resolve(&desired, RESOLVE_PATIENCE).await?;
         let plan = self
             .tables
             .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
@@ -187,9 +192,7 @@ impl Director {
             self.carry_out(plan)?;
             nics::attach(&mut self.dataplane, &self.topology, self.desired.mode)?;
         }
-        nics::set_roles(&mut self.dataplane, &self.topology)?;
-        nics::leave_others(&mut self.dataplane, &self.topology)?;
-        self.follow_vips(&vips_before).await?;
+        self.converge_surroundings(&vips_before).await?;
         self.tell_start().await
     }
 
@@ -257,34 +260,43 @@ impl Director {
     /// See [`DirectorError`]; what was loaded stays.
     pub async fn reload(&mut self) -> Result<(), DirectorError> {
         let desired = config::load(&self.config)?;
-        self.converge(desired).await
+        self.converge(desired, RESOLVE_PATIENCE).await
     }
 
-    /// Leads everything to a desired state: NICs, tables, VIPs.
-    async fn converge(&mut self, desired: Desired) -> Result<(), DirectorError> {
+    /// Leads everything to a desired state: NICs, tables, VIPs. Waits so long for the MAC addresses of new real servers.
+    async fn converge(&mut self, desired: Desired, patience: Duration) -> Result<(), DirectorError> {
         let draining: Vec<_> = self.tables.addresses().collect();
         let topology = Topology::resolve(&self.net, &desired, &draining).await?;
         let before = std::mem::replace(&mut self.topology, topology);
-        if let Err(error) = self.converge_tables(&desired).await {
-            self.topology = before;
-            self.neighbourhood.follow(&self.topology);
+        let known = self.neighbourhood.known();
+        if let Err(error) = self.converge_tables(&desired, patience).await {
             // NICs that were attached on the way have no role and pass everything; they go with the next success.
+            self.topology = before;
+            self.neighbourhood.restore(known);
+            // What was heard on the way is news to the tables.
+            self.neighbourhood.read(&self.net).await?;
+            self.unsettled = true;
             return Err(error);
         }
-        nics::set_roles(&mut self.dataplane, &self.topology)?;
-        nics::leave_others(&mut self.dataplane, &self.topology)?;
         let vips = vips::of(&self.desired);
-        if before.primary != self.topology.primary {
-            for &vip in &vips {
-                vips::remove(&self.net, before.primary, vip).await?;
-            }
-        }
         self.desired = desired;
-        self.follow_vips(&vips).await
+        let done = self.converge_surroundings(&vips).await;
+        if done.is_err() {
+            // The tables are the new ones: the rest is tried again until it follows.
+            self.misfit.get_or_insert_default();
+        }
+        done
     }
 
-    async fn converge_tables(&mut self, desired: &Desired) -> Result<(), DirectorError> {
-        self.resolve(desired).await?;
+    /// What follows the tables: roles of NICs, and VIPs.
+    async fn converge_surroundings(&mut self, vips: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
+        nics::set_roles(&mut self.dataplane, &self.topology)?;
+        nics::leave_others(&mut self.dataplane, &self.topology)?;
+        self.follow_vips(vips).await
+    }
+
+    async fn converge_tables(&mut self, desired: &Desired, patience: Duration) -> Result<(), DirectorError> {
+        self.resolve(desired, patience).await?;
         let plan = self
             .tables
             .plan(desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
@@ -293,11 +305,13 @@ impl Director {
     }
 
     /// Learns the MAC addresses of all real servers; gives those that do not answer a moment.
-    async fn resolve(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+    async fn resolve(&mut self, desired: &Desired, patience: Duration) -> Result<(), DirectorError> {
         self.neighbourhood.follow(&self.topology);
-        self.neighbourhood.adopt(&self.tables);
         self.neighbourhood.read(&self.net).await?;
-        let deadline = Instant::now() + RESOLVE_PATIENCE;
+        if patience.is_zero() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + patience;
         while self.neighbourhood.incomplete() && Instant::now() < deadline {
             self.neighbourhood.ask(&self.net, &self.topology).await;
             for _ in 0..10 {

@@ -35,7 +35,7 @@ pub struct NicError {
 /// # Errors
 /// A NIC refuses in every mode that the configuration allows.
 pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
-    leave_other_modes(dataplane, topology, mode)?;
+    let left = leave_other_modes(dataplane, topology, mode)?;
     let first = if mode == Mode::Generic || adopted_generic(dataplane, topology) {
         XdpMode::Skb
     } else {
@@ -53,7 +53,16 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
             }
             attach_all(dataplane, topology, XdpMode::Skb)
         }
-        other => other,
+        Err(error) => {
+            // Back to how it was: a mode that cannot be had must not cost the one there is.
+            for (ifindex, mode) in left {
+                if let Err(error) = dataplane.attach(ifindex, false, mode) {
+                    tracing::error!(ifindex, "cannot attach again: {:#}", anyhow::Error::from(error));
+                }
+            }
+            Err(error)
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -88,16 +97,22 @@ pub fn leave_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<()
     Ok(())
 }
 
-/// A link left by a former daemon in a mode that the configuration no longer allows is ended.
-fn leave_other_modes(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
+/// Ends links in a mode that the configuration no longer allows; which, and in what mode they were.
+fn leave_other_modes(
+    dataplane: &mut Dataplane,
+    topology: &Topology,
+    mode: Mode,
+) -> Result<Vec<(u32, XdpMode)>, NicError> {
+    let mut left = Vec::new();
     let pinned: BTreeSet<u32> = pinned(dataplane, topology)?;
     for (&ifindex, nic) in topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex)) {
         let native = nic.link.xdp.is_some_and(|xdp| xdp.native);
         if (mode == Mode::Native && !native) || (mode == Mode::Generic && native) {
             detach(dataplane, ifindex, topology)?;
+            left.push((ifindex, if native { XdpMode::Driver } else { XdpMode::Skb }));
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Whether a former daemon had to go generic.

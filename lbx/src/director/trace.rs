@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use lbx_common::trace::TraceFilter;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     control::{Answer, TraceRequest},
@@ -23,6 +23,8 @@ pub struct Tracer {
     logger: EbpfLogger<Lines>,
     lines: std::sync::mpsc::Receiver<String>,
     listener: mpsc::Sender<Answer>,
+    /// When the program's buffer is looked at next.
+    next_look: Instant,
 }
 
 /// Why nothing can be traced.
@@ -91,6 +93,7 @@ impl Tracer {
             logger,
             lines,
             listener,
+            next_look: Instant::now(),
         })
     }
 
@@ -107,13 +110,14 @@ impl Tracer {
     /// Waits until it is time to look at what the program has told, or nobody listens any more; whether somebody does.
     pub async fn wait(&self) -> bool {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => true,
+            () = tokio::time::sleep_until(self.next_look) => true,
             () = self.listener.closed() => false,
         }
     }
 
     /// Passes on what the program has told. A listener that cannot keep up loses lines.
     pub fn pass_on(&mut self, tables: &Tables, names: impl Fn(u16) -> Option<String>) {
+        self.next_look = Instant::now() + LOOK_EVERY;
         self.logger.flush();
         for line in self.lines.try_iter() {
             let _full = self.listener.try_send(Answer::Trace(describe(&line, tables, &names)));

@@ -37,10 +37,21 @@ impl Director {
     pub(super) async fn follow_vips(&mut self, before: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
         let primary = self.topology.primary;
         let wanted = of(&self.desired);
-        for &vip in before.difference(&wanted) {
-            remove(&self.net, primary, vip).await?;
+        let present = self.net.addresses().await?;
+        // VIPs no longer wanted, and those a former primary NIC still has.
+        let stale = present.iter().filter(|address| {
+            let at_home = address.ifindex == primary && wanted.contains(&address.address);
+            address.ours && !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
+        });
+        for address in stale {
+            remove(&self.net, address.ifindex, address.address).await?;
         }
-        for &vip in &wanted {
+        let there = |vip| {
+            present
+                .iter()
+                .any(|a| a.ours && a.ifindex == primary && a.address == vip)
+        };
+        for &vip in wanted.iter().filter(|&&vip| !there(vip)) {
             match self.net.add_vip(primary, vip).await? {
                 Added::New => {
                     self.added_vips.insert(vip);

@@ -7,6 +7,7 @@ use lbx_tests::{
     clients::{Connection, tally},
     cluster::{Cluster, Service},
     lab::Lab,
+    lbx::Director,
     load::Load,
     mac::Mac,
     nginx::Nginx,
@@ -22,6 +23,8 @@ crate::harness::tests!(Lbx:
     servers_come_and_go_under_load,
     a_removed_server_keeps_its_connections,
     a_drained_server_keeps_its_connections,
+    a_server_removed_before_the_daemon_died_keeps_its_connections,
+    a_server_removed_while_the_daemon_is_dead_keeps_its_connections,
     a_bad_file_changes_nothing,
 );
 
@@ -82,11 +85,12 @@ fn servers_come_and_go_under_load() -> Result<()> {
 }
 
 /// What a change of the file must not do: break the connections of rs2, which gets no new ones.
-fn expect_drain(reduced: &Service) -> Result<()> {
-    let site = Site::start(Service::web("rr", 2), |host| TcpServer::start(host, 80))?;
+fn expect_drain(reduced: &Service, change: impl FnOnce(&mut Director, &str) -> Result<()>) -> Result<()> {
+    let mut site = Site::start(Service::web("rr", 2), |host| TcpServer::start(host, 80))?;
     let open = || site.client().enter(|| Connection::open(0, WEB));
     let mut held = (0..6).map(|_| open()?).collect::<Result<Vec<_>>>()?;
-    site.director.reload(&Cluster::from(reduced.clone()).to_string())?;
+    change(&mut site.director, &Cluster::from(reduced.clone()).to_string())?;
+    let open = || site.client().enter(|| Connection::open(0, WEB));
     wait::until_true(SOON, "rs2 gets no more connections", || {
         let servers = (0..4).map(|_| Ok(open()??.server().to_owned()));
         Ok(servers
@@ -103,11 +107,35 @@ fn expect_drain(reduced: &Service) -> Result<()> {
 }
 
 fn a_removed_server_keeps_its_connections() -> Result<()> {
-    expect_drain(&Service::web("rr", 1))
+    expect_drain(&Service::web("rr", 1), |director, yaml| director.reload(yaml))
 }
 
 fn a_drained_server_keeps_its_connections() -> Result<()> {
-    expect_drain(&Service::weighted("rr", &[1, 0]))
+    expect_drain(&Service::weighted("rr", &[1, 0]), |director, yaml| {
+        director.reload(yaml)
+    })
+}
+
+fn a_server_removed_before_the_daemon_died_keeps_its_connections() -> Result<()> {
+    expect_drain(&Service::web("rr", 1), |director, yaml| {
+        director.reload(yaml)?;
+        wait::until_true(SOON, "rs2 is drained", || {
+            Ok(director.list()?[0]
+                .servers
+                .iter()
+                .any(|server| server.weight().is_ok_and(|weight| weight == 0)))
+        })?;
+        director.kill()?;
+        director.restart()
+    })
+}
+
+fn a_server_removed_while_the_daemon_is_dead_keeps_its_connections() -> Result<()> {
+    expect_drain(&Service::web("rr", 1), |director, yaml| {
+        director.kill()?;
+        director.reconfigure(yaml)?;
+        director.restart()
+    })
 }
 
 fn a_bad_file_changes_nothing() -> Result<()> {

@@ -45,7 +45,7 @@ pub fn fixtures() -> Vec<Fixture> {
             maglev_agrees,
         ),
         free_story(
-            "maglev sends flows to the same real servers before its slots have come to rest",
+            "maglev sends flows to the same real servers from the first packet on",
             maglev_at_start,
         ),
         story("maglev over UDP records no flow", maglev_udp),
@@ -199,7 +199,10 @@ fn maglev_agrees(director: &mut Director) -> Result<()> {
 fn maglev_at_start() -> Result<()> {
     let director = Director::starting()?;
     let slots = director.tables.services[&MAGLEV].slots.as_slice();
-    ensure!(slots.iter().all(|slot| slot.tracked), "on the way to rest");
+    ensure!(
+        slots.iter().all(|slot| !slot.tracked),
+        "at rest from the first packet on"
+    );
     many_flows(&director)
 }
 

@@ -88,11 +88,7 @@ impl Kernel {
         if let Some(entry) = self.records.get_mut(&packet.key()) {
             let over = opens && flow::ending(entry.state);
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
-                let next = Entry {
-                    state: flow::next_state(entry.state, packet.signal, entry.seen != packet.now),
-                    seen: packet.now,
-                    ..*entry
-                };
+                let next = entry.after(packet.signal, packet.now);
                 let index = entry.backend;
                 if let Some(address) = self.up(packet, index) {
                     self.records.insert(packet.key(), next);
