@@ -24,6 +24,9 @@ pub mod service;
 pub mod window;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,

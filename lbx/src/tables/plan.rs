@@ -29,7 +29,7 @@ pub struct Plan {
 }
 
 /// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other place.
-const fn room(backends: u32) -> u32 {
+pub(super) const fn room(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
 

@@ -155,7 +155,11 @@ impl Director {
 
     /// Does to the tables what the time until a tick brings; the program's clock stands where it is.
     pub fn age(&mut self, census: &Census, until: u32) -> Result<()> {
-        let plan = self.tables.age(census, until);
+        let census = Census {
+            taken: until,
+            ..census.clone()
+        };
+        let plan = self.tables.age(&census);
         self.dataplane_mut().apply(&plan.writes)?;
         self.tables = plan.tables;
         Ok(())
@@ -243,7 +247,7 @@ impl Director {
             flow.client.port().to_be_bytes(),
             flow.service.port.to_be_bytes(),
         );
-        hash::slot(tuple, self.tables.services[&flow.service].slots.len())
+        hash::slot(tuple, self.tables.services[&flow.service].slots_range.len)
     }
 
     /// The slot a flow belongs to, as it was planned.

@@ -56,6 +56,11 @@ impl UnderWay {
         (key, self.vip_port)
     }
 
+    /// The client's port.
+    pub fn port(&self) -> u16 {
+        u16::from_be_bytes(self.client.port)
+    }
+
     fn records_all(&self) -> bool {
         self.service.flags & RECORD_ALL != 0
     }
@@ -107,11 +112,11 @@ impl Kernel {
             if chosen == NONE {
                 return None;
             }
-            if packet.records_all() || chosen != slot.owner {
-                if let Some(address) = self.up(packet, chosen) {
-                    self.remember(packet, chosen);
-                    return Some(address);
-                }
+            if (packet.records_all() || chosen != slot.owner)
+                && let Some(address) = self.up(packet, chosen)
+            {
+                self.remember(packet, chosen);
+                return Some(address);
             }
             if stale {
                 self.records.remove(&packet.key());
