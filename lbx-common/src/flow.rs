@@ -220,26 +220,31 @@ pub const fn first_state(signal: Signal) -> Option<u8> {
     }
 }
 
-/// The state after a packet, seen from the client's side alone (direct server return hides the other).
-///
-/// A forged FIN or RST kills nothing: an ACK after an RST, or one in a later tick than the FIN, shows that the flow lives.
-#[inline(always)]
-#[must_use]
-pub const fn next_state(state: u8, signal: Signal, later_tick: bool) -> u8 {
-    match signal {
-        Signal::Reset => CLOSED,
-        Signal::Finish => CLOSING,
-        Signal::Open | Signal::Odd => state,
-        Signal::Data => match state {
-            CLOSING | ADOPTED if !later_tick => state,
-            _ => ESTABLISHED,
-        },
-        Signal::Datagram => {
-            if later_tick {
-                UDP_STREAM
-            } else {
-                state
-            }
+impl Entry {
+    /// The entry after a packet at tick `now`, seen from the client's side alone (direct server return hides the other);
+    /// the same where there is nothing to note.
+    ///
+    /// A forged FIN or RST kills nothing: an ACK after an RST, or one well after a FIN, shows that the flow lives. The last
+    /// ACK of an orderly close comes right after the FIN, in the same tick or the next.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after(self, signal: Signal, now: u32) -> Self {
+        let idle = elapsed(self.seen, now);
+        let state = match signal {
+            Signal::Reset => CLOSED,
+            Signal::Finish => CLOSING,
+            Signal::Open | Signal::Odd => self.state,
+            // The time of the FIN stays, or a busy flow would never be seen to live on.
+            Signal::Data if self.state == CLOSING && idle < 2 => return self,
+            Signal::Data if self.state == ADOPTED && idle == 0 => ADOPTED,
+            Signal::Data => ESTABLISHED,
+            Signal::Datagram if idle == 0 => self.state,
+            Signal::Datagram => UDP_STREAM,
+        };
+        Self {
+            state,
+            seen: now,
+            ..self
         }
     }
 }
@@ -293,15 +298,37 @@ mod tests {
 
     #[test]
     fn a_forged_end_kills_nothing() {
-        let reset = next_state(ESTABLISHED, Signal::Reset, false);
-        assert_eq!(next_state(reset, Signal::Data, false), ESTABLISHED);
-        let finished = next_state(ESTABLISHED, Signal::Finish, false);
-        assert_eq!(next_state(finished, Signal::Data, true), ESTABLISHED);
+        let at = |state, seen| Entry {
+            vip_port: [0, 80],
+            backend: 0,
+            state,
+            seen,
+        };
+        let reset = at(ESTABLISHED, 5).after(Signal::Reset, 5);
+        assert_eq!(reset.after(Signal::Data, 5), at(ESTABLISHED, 5));
+        let finished = at(ESTABLISHED, 5).after(Signal::Finish, 6);
+        assert_eq!(finished, at(CLOSING, 6));
         assert_eq!(
-            next_state(finished, Signal::Data, false),
-            CLOSING,
-            "the last ACK of an orderly close comes right after the FIN"
+            finished.after(Signal::Data, 7),
+            finished,
+            "the last ACK of an orderly close"
         );
+        assert_eq!(finished.after(Signal::Data, 8), at(ESTABLISHED, 8));
+    }
+
+    #[test]
+    fn a_flow_is_proved_by_a_later_packet() {
+        let at = |state, seen| Entry {
+            vip_port: [0, 80],
+            backend: 0,
+            state,
+            seen,
+        };
+        assert_eq!(at(HALF_OPEN, 5).after(Signal::Data, 5), at(ESTABLISHED, 5));
+        assert_eq!(at(ADOPTED, 5).after(Signal::Data, 5), at(ADOPTED, 5));
+        assert_eq!(at(ADOPTED, 5).after(Signal::Data, 6), at(ESTABLISHED, 6));
+        assert_eq!(at(UDP_NEW, TICK_MASK).after(Signal::Datagram, 0), at(UDP_STREAM, 0));
+        assert_eq!(at(UDP_NEW, 5).after(Signal::Datagram, 5), at(UDP_NEW, 5));
     }
 
     #[test]

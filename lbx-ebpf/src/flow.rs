@@ -52,14 +52,8 @@ pub fn find(flow: &Flow) -> Option<Found> {
 /// Notes a packet of a recorded flow. At most one write a tick: whoever loses the race lost it to the same news.
 #[inline(always)]
 pub fn touch(found: &Found, signal: Signal, now: u32) {
-    let later = found.entry.seen != now;
-    let state = record::next_state(found.entry.state, signal, later);
-    if later || state != found.entry.state {
-        let entry = Entry {
-            state,
-            seen: now,
-            ..found.entry
-        };
+    let entry = found.entry.after(signal, now);
+    if entry != found.entry {
         exchange(found.record, found.entry.to_word(), entry.to_word());
     }
 }
