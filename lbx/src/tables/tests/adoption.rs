@@ -101,7 +101,7 @@ fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
 }
 
 #[test]
-fn a_udp_service_without_a_ring_keeps_waiting_for_its_flows() {
+fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
     daemon.change(&[Change::Scheduler(2, Rr)]);
     daemon.pass(5);
@@ -115,7 +115,8 @@ fn a_udp_service_without_a_ring_keeps_waiting_for_its_flows() {
         "whoever comes meanwhile is recorded with the owner"
     );
     daemon.pass(20);
-    assert_eq!(daemon.ring(2).len(), 3);
+    assert_eq!(daemon.kinds(), BTreeMap::from([("service", 1)]));
+    assert!(daemon.loaded(2).hashed_until.is_none());
     daemon.plan();
     assert!(daemon.writes.is_empty());
 }

@@ -40,7 +40,7 @@ proptest! {
         let tables = world.tables.as_ref().expect("a daemon");
         prop_assert!(world.kernel.records.is_empty());
         for loaded in tables.services.values() {
-            prop_assert!(loaded.at_rest() && loaded.hashing_since.is_none());
+            prop_assert!(loaded.at_rest());
             let table = maglev::table(&loaded.candidates, loaded.slots_range.len);
             for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
                 prop_assert!(!slot.tracked && slot.current == wanted && slot.owner == wanted, "{slot:?} for {wanted}");

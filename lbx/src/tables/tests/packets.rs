@@ -9,7 +9,7 @@ use lbx_common::{
     backend::{self, Backend, Head},
     flow::{self, Entry, FlowKey, Signal},
     hash,
-    service::{RECORD_ALL, Service, ServiceKey},
+    service::{HASHED, RECORD_ALL, Service, ServiceKey},
     slot::{NONE, Slot},
 };
 
@@ -93,11 +93,7 @@ impl Kernel {
         if let Some(entry) = self.records.get_mut(&packet.key()) {
             let over = opens && flow::ending(entry.state);
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
-                let next = Entry {
-                    state: flow::next_state(entry.state, packet.signal, entry.seen != packet.now),
-                    seen: packet.now,
-                    ..*entry
-                };
+                let next = entry.after(packet.signal, packet.now);
                 let index = entry.backend;
                 if let Some(address) = self.up(packet, index) {
                     self.records.insert(packet.key(), next);
@@ -106,8 +102,8 @@ impl Kernel {
             }
             stale = true;
         }
-        let turns = packet.service.ring_len != 0;
-        if opens || (packet.records_all() && turns && packet.signal == Signal::Datagram) {
+        let all_known = packet.records_all() && packet.service.flags & HASHED == 0;
+        if opens || (all_known && packet.signal == Signal::Datagram) {
             let chosen = self.schedule(packet);
             if chosen == NONE {
                 return None;

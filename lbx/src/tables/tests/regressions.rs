@@ -114,7 +114,6 @@ fn udp_flows_stay_when_their_service_begins_to_record() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
     let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
     daemon.change(&[Change::Scheduler(2, Rr), Change::Weight(2, 3, 1)]);
-    assert!(daemon.ring(2).is_empty());
     let timeout = u32::from(daemon.timeouts().udp);
     for tick in [timeout, GRACE + 1, timeout] {
         for (port, server) in PORTS.zip(&servers) {
@@ -122,7 +121,6 @@ fn udp_flows_stay_when_their_service_begins_to_record() {
         }
         daemon.pass(tick);
     }
-    assert_eq!(daemon.ring(2), [0, 1, 2, 3]);
     let turns: Vec<_> = (100..104)
         .map(|port| daemon.packet(2, port, Signal::Datagram))
         .collect();
