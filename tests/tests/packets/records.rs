@@ -197,9 +197,11 @@ fn maglev_agrees(director: &mut Director) -> Result<()> {
 }
 
 fn maglev_at_start() -> Result<()> {
-    let director = Director::starting()?;
+    let mut director = Director::starting()?;
+    director.weigh(MAGLEV, rip(3), 0)?;
+    director.weigh(MAGLEV, rip(3), 1)?;
     let slots = director.tables.services[&MAGLEV].slots.as_slice();
-    ensure!(slots.iter().all(|slot| slot.tracked), "on the way to rest");
+    ensure!(slots.iter().any(|slot| slot.tracked), "on the way to rest");
     many_flows(&director)
 }
 
