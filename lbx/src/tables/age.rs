@@ -14,7 +14,7 @@ use super::{
 use crate::desired::VirtualService;
 
 impl Tables {
-    /// Plans what time has brought until a census was taken.
+    /// Plans what time has brought until a census of these very tables was taken.
     #[must_use]
     pub fn age(&self, census: &Census) -> Plan {
         let now = census.taken;
