@@ -38,6 +38,9 @@ impl ServiceKey {
 
 /// Every flow of the service gets a record (rr, wrr: what shows exact counts).
 pub const RECORD_ALL: u8 = 1 << 0;
+/// The service hashed until a short while ago: a datagram without a record may be of a flow from then, so it is the slot
+/// owner's and not scheduled.
+pub const HASHED: u8 = 1 << 1;
 
 /// Idle timeouts of a flow, in [ticks](crate::flow::TICK_SHIFT), by what was last seen of it.
 ///
@@ -67,7 +70,7 @@ pub struct Service {
     pub number: u16,
     /// Scheduler code, for a daemon that reads the map back; the program looks at `flags` and `ring_len` only.
     pub scheduler: u8,
-    /// [`RECORD_ALL`].
+    /// [`RECORD_ALL`], [`HASHED`].
     pub flags: u8,
     /// First slot.
     pub slots_base: u32,

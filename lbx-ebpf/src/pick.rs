@@ -9,7 +9,7 @@ use lbx_common::{
     drops::DropReason,
     flow::{self as record, Entry, FlowKey, Signal},
     hash,
-    service::{RECORD_ALL, Service},
+    service::{HASHED, RECORD_ALL, Service},
     slot::{self, Slot},
 };
 
@@ -98,10 +98,9 @@ fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Optio
         stale = true;
     }
     let all = service.flags & RECORD_ALL != 0;
-    // UDP has no first packet: where every flow is recorded, the one without a record is new. Without a ring it may be
-    // one of before the service recorded, or there is nobody to choose: both are the owner's.
-    let turns = service.ring_len != 0;
-    if opens || (all && turns && matches!(packet.signal, Signal::Datagram)) {
+    // UDP has no first packet: where every flow is recorded, the one without a record is new.
+    let all_known = all && service.flags & HASHED == 0;
+    if opens || (all_known && matches!(packet.signal, Signal::Datagram)) {
         let chosen = schedule(service, slot);
         // Everyone drains: an owner keeps what it has, and gets nothing new.
         if chosen == slot::NONE {

@@ -104,7 +104,25 @@ impl Iterator for Walker {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nobody_gets_more_or_less_than_a_few_slots_from_its_share(weights in prop::collection::vec(1..60u16, 1..25)) {
+            let size = size(weights.iter().copied());
+            let table = table(&candidates(&weights), size);
+            let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
+            for (index, &weight) in (0u16..).zip(&weights) {
+                let slots = table.iter().filter(|&&slot| slot == index).count() as f64;
+                let want = f64::from(size) * f64::from(weight) / f64::from(total);
+                prop_assert!((slots - want).abs() <= 2.0, "{slots} slots for {want}");
+            }
+        }
+    }
 
     fn candidates(weights: &[u16]) -> Vec<Candidate> {
         (0u16..)

@@ -8,7 +8,7 @@ use std::{
 
 use lbx_common::{
     backend::{self, Backend, Head, word_mac},
-    service::{Service, ServiceKey},
+    service::{HASHED, Service, ServiceKey},
     slot::{self, Slot},
 };
 
@@ -18,7 +18,7 @@ use super::{
     service::{Life, Loaded, Member, virtual_service},
     window::Slots,
 };
-use crate::desired::{Protocol, Scheduler, VirtualService};
+use crate::desired::Scheduler;
 
 /// The maps, as far as they are read back.
 pub trait Maps {
@@ -75,7 +75,7 @@ impl Tables {
         for (key, service) in maps.services()? {
             let damaged = |what| AdoptError::Damaged { service: key, what };
             let id = virtual_service(&key).ok_or_else(|| damaged("unknown protocol"))?;
-            let loaded = read_service(maps, id, &service, damaged, now)?;
+            let loaded = read_service(maps, &service, damaged, now)?;
             tables.claim(&loaded).map_err(damaged)?;
             tables.services.insert(id, Arc::new(loaded));
         }
@@ -110,7 +110,6 @@ impl Tables {
 
 fn read_service<M: Maps>(
     maps: &M,
-    id: VirtualService,
     service: &Service,
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
     now: u32,
@@ -133,8 +132,6 @@ fn read_service<M: Maps>(
         .map(|(index, backend)| Some((index, read_member(backend, now)?)))
         .collect::<Option<BTreeMap<u16, Member>>>()
         .ok_or_else(|| damaged("a backend has no IPv4 address"))?;
-    // A UDP service without a ring may be one that hashed before and waits.
-    let waits = id.protocol == Protocol::Udp && scheduler.records_all() && ring.is_empty();
     Ok(Loaded {
         number: service.number,
         scheduler,
@@ -155,7 +152,7 @@ fn read_service<M: Maps>(
         },
         members,
         candidates: Vec::new(),
-        hashing_since: waits.then_some(now),
+        hashed_until: (service.flags & HASHED != 0).then_some(now),
     })
 }
 

@@ -5,7 +5,7 @@ use std::{cell::LazyCell, sync::Arc};
 use lbx_common::{backend::Backend, flow::elapsed};
 
 use super::{
-    Event, GRACE, Leaving, Places, Plan, Tables, Write,
+    Event, GRACE, Leaving, Plan, Tables, Write,
     allocate::Range,
     census::Census,
     event::What,
@@ -14,7 +14,7 @@ use super::{
 use crate::desired::VirtualService;
 
 impl Tables {
-    /// Plans what time has brought until a census was taken.
+    /// Plans what time has brought until a census of these very tables was taken.
     #[must_use]
     pub fn age(&self, census: &Census) -> Plan {
         let now = census.taken;
@@ -29,7 +29,7 @@ impl Tables {
             }
             let mut loaded = loaded.as_ref().clone();
             rest(id, &mut loaded, census, now, &mut plan.writes);
-            begin_turns(id, &mut loaded, now, &mut plan.tables.places, &mut plan.writes);
+            forget_hashing(id, &mut loaded, now, &mut plan.writes);
             bury(id, &mut loaded, census, now, &mut plan);
             plan.tables.services.insert(*id, Arc::new(loaded));
         }
@@ -83,23 +83,15 @@ fn rest(id: &VirtualService, loaded: &mut Loaded, census: &Census, now: u32, wri
     }
 }
 
-/// Gives a service its ring once every active flow of before has a record.
-fn begin_turns(id: &VirtualService, loaded: &mut Loaded, now: u32, places: &mut Places, writes: &mut Vec<Write>) {
+/// Ends the time in which a service that hashed before does not yet know all its flows.
+fn forget_hashing(id: &VirtualService, loaded: &mut Loaded, now: u32, writes: &mut Vec<Write>) {
     let timeout = loaded.window(id.protocol);
     let over = |since: &mut u32| elapsed(*since, now) > timeout + GRACE;
-    let Some(since) = loaded.hashing_since.take_if(over) else {
-        return;
-    };
-    match places.turn_ring(loaded, now) {
-        Ok(ring) => {
-            writes.extend(ring);
-            writes.push(Write::Service {
-                key: key(id),
-                value: loaded.to_service(),
-            });
-        }
-        // The slots schedule on until there is room.
-        Err(_full) => loaded.hashing_since = Some(since),
+    if loaded.hashed_until.take_if(over).is_some() {
+        writes.push(Write::Service {
+            key: key(id),
+            value: loaded.to_service(),
+        });
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Plan {
 }
 
 /// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other place.
-const fn room(backends: u32) -> u32 {
+pub(super) const fn room(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
 
@@ -135,7 +135,7 @@ impl Planner {
             backends_range,
             members: BTreeMap::new(),
             candidates: Vec::new(),
-            hashing_since: None,
+            hashed_until: None,
         };
         self.write_backends(&loaded);
         Ok(loaded)
@@ -174,10 +174,12 @@ impl Planner {
         loaded.timeouts = timeouts;
         self.reschedule(id, &mut loaded, service);
         loaded.candidates = loaded.candidates(&service.servers);
-        let now = self.now;
-        let ring = self.places().turn_ring(&mut loaded, now)?;
-        self.writes.extend(ring);
-        let slots = if new { loaded.begin(now) } else { loaded.follow(now) };
+        self.turn_ring(&mut loaded)?;
+        let slots = if new {
+            loaded.begin(self.now)
+        } else {
+            loaded.follow(self.now)
+        };
         self.write_slots(&loaded, slots);
         if new || loaded.to_service() != before {
             self.write_service(id, &loaded);
@@ -242,6 +244,26 @@ impl Planner {
         Ok(())
     }
 
+    /// Gives the service another ring, in places no packet looks at until the service itself is written.
+    fn turn_ring(&mut self, loaded: &mut Loaded) -> Result<(), Full> {
+        let ring = loaded.due_ring();
+        if ring == loaded.ring {
+            return Ok(());
+        }
+        let range = self.places().rings.take(ring.len() as u32)?;
+        self.leave(Leaving::Ring(loaded.ring_range));
+        loaded.ring_range = range;
+        loaded.ring.clone_from(&ring);
+        loaded.slots.stir(self.now);
+        if !ring.is_empty() {
+            self.writes.push(Write::Ring {
+                base: range.base,
+                entries: ring,
+            });
+        }
+        Ok(())
+    }
+
     /// Changes the scheduler. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed ones,
     /// records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners: those of
     /// TCP show by their packets that they are not new, those of UDP get one idle timeout.
@@ -251,11 +273,11 @@ impl Planner {
         }
         match (loaded.scheduler.records_all(), service.scheduler.records_all()) {
             (true, false) => {
-                loaded.hashing_since = None;
+                loaded.hashed_until = None;
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);
             }
-            (false, true) if id.protocol == Protocol::Udp => loaded.hashing_since = Some(self.now),
+            (false, true) if id.protocol == Protocol::Udp => loaded.hashed_until = Some(self.now),
             _ => {}
         }
         loaded.scheduler = service.scheduler;
@@ -299,24 +321,5 @@ impl Planner {
                 slots,
             });
         }
-    }
-}
-
-impl Places {
-    /// Gives a service the ring that is due, in places no packet looks at until the service itself is written.
-    pub(super) fn turn_ring(&mut self, loaded: &mut Loaded, now: u32) -> Result<Option<Write>, Full> {
-        let ring = loaded.due_ring();
-        if ring == loaded.ring {
-            return Ok(None);
-        }
-        let range = self.rings.take(ring.len() as u32)?;
-        self.leaving.push((now, Leaving::Ring(loaded.ring_range)));
-        loaded.ring_range = range;
-        loaded.ring.clone_from(&ring);
-        loaded.slots.stir(now);
-        Ok((!ring.is_empty()).then_some(Write::Ring {
-            base: range.base,
-            entries: ring,
-        }))
     }
 }

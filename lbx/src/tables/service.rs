@@ -45,9 +45,8 @@ pub struct Loaded {
     pub members: BTreeMap<u16, Member>,
     /// Those that get new connections, in the order of the file, as the last plan saw them.
     pub candidates: Vec<Candidate>,
-    /// A UDP service that records every flow and hashed before: since when. Until its active flows have records it has no
-    /// ring, and whoever comes without a record goes to the slot's owner.
-    pub hashing_since: Option<u32>,
+    /// A UDP service that records every flow and hashed until this tick: some of its flows have no record yet.
+    pub hashed_until: Option<u32>,
 }
 
 /// A backend as it stands in the maps.
@@ -140,11 +139,7 @@ impl Loaded {
         abi::Service {
             number: self.number,
             scheduler: self.scheduler as u8,
-            flags: if self.scheduler.records_all() {
-                abi::RECORD_ALL
-            } else {
-                0
-            },
+            flags: self.flags(),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
             ring_base: self.ring_range.base,
@@ -152,6 +147,14 @@ impl Loaded {
             backends_base: self.backends_range.base,
             backends_len: self.backends_range.len,
             timeouts: self.timeouts,
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        match (self.scheduler.records_all(), self.hashed_until) {
+            (false, _) => 0,
+            (true, None) => abi::RECORD_ALL,
+            (true, Some(_)) => abi::RECORD_ALL | abi::HASHED,
         }
     }
 
@@ -169,7 +172,7 @@ impl Loaded {
     pub fn at_rest(&self) -> bool {
         let mut addresses = BTreeSet::new();
         self.slots.at_rest()
-            && self.hashing_since.is_none()
+            && self.hashed_until.is_none()
             && self
                 .members
                 .values()
@@ -300,7 +303,6 @@ impl Loaded {
     #[must_use]
     pub fn due_ring(&self) -> Vec<u16> {
         match self.scheduler {
-            _ if self.hashing_since.is_some() => Vec::new(),
             Scheduler::Rr => ring::equal(&self.candidates),
             Scheduler::Wrr => ring::weighted(&self.candidates),
             Scheduler::Maglev => Vec::new(),

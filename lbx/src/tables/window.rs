@@ -92,10 +92,8 @@ impl Slots {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
-    /// Marks every slot as tracked: flows may have records that the slots do not know of, and packets under way may
-    /// write more.
+    /// Marks every slot as tracked: flows may have records that the slots do not know of.
     pub fn track_all(&mut self, now: u32) -> Changes {
-        self.stir(now);
         self.update(now, |slot, _, _| slot.tracked = true)
     }
 

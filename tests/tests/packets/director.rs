@@ -247,7 +247,7 @@ impl Director {
             flow.client.port().to_be_bytes(),
             flow.service.port.to_be_bytes(),
         );
-        hash::slot(tuple, self.tables.services[&flow.service].slots.as_slice().len() as u32)
+        hash::slot(tuple, self.tables.services[&flow.service].slots_range.len)
     }
 
     /// The slot a flow belongs to, as it was planned.

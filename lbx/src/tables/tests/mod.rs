@@ -1,8 +1,19 @@
 //! Tests of the tables as a whole: no kernel, no network, no clock but one that is told what time it is.
+//!
+//! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
+//! - [`cluster`], [`daemon`]: a small configuration and who plans for it; [`plans`], [`aging`]: examples
+//! - [`world`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
+//!   [`regressions`]: those in which it once did not
 
+mod adoption;
+mod aging;
 mod cluster;
+mod daemon;
 mod history;
 mod image;
+mod invariants;
 mod packets;
+mod plans;
 mod promise;
+mod regressions;
 mod world;

@@ -9,7 +9,7 @@ use lbx_common::{
     backend::{self, Backend, Head},
     flow::{self, Entry, FlowKey, Signal},
     hash,
-    service::{RECORD_ALL, Service, ServiceKey},
+    service::{HASHED, RECORD_ALL, Service, ServiceKey},
     slot::{NONE, Slot},
 };
 
@@ -56,6 +56,11 @@ impl UnderWay {
         (key, self.vip_port)
     }
 
+    /// The client's port.
+    pub fn port(&self) -> u16 {
+        u16::from_be_bytes(self.client.port)
+    }
+
     fn records_all(&self) -> bool {
         self.service.flags & RECORD_ALL != 0
     }
@@ -97,17 +102,17 @@ impl Kernel {
             }
             stale = true;
         }
-        let turns = packet.service.ring_len != 0;
-        if opens || (packet.records_all() && turns && packet.signal == Signal::Datagram) {
+        let all_known = packet.records_all() && packet.service.flags & HASHED == 0;
+        if opens || (all_known && packet.signal == Signal::Datagram) {
             let chosen = self.schedule(packet);
             if chosen == NONE {
                 return None;
             }
-            if packet.records_all() || chosen != slot.owner {
-                if let Some(address) = self.up(packet, chosen) {
-                    self.remember(packet, chosen);
-                    return Some(address);
-                }
+            if (packet.records_all() || chosen != slot.owner)
+                && let Some(address) = self.up(packet, chosen)
+            {
+                self.remember(packet, chosen);
+                return Some(address);
             }
             if stale {
                 self.records.remove(&packet.key());

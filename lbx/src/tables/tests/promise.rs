@@ -10,7 +10,7 @@ use super::{
 };
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn established_connections_stay_where_they_are(schedulers in schedulers(), history in history()) {

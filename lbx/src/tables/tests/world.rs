@@ -61,7 +61,7 @@ pub struct World {
     flows: BTreeMap<(usize, u8), Expected>,
     /// What the last plans were made for: two sets of timeouts while it is not known which holds.
     in_force: Vec<Timeouts>,
-    planned: Cluster,
+    pub planned: Cluster,
     /// Packets that a promise was kept for.
     pub kept: u64,
 }

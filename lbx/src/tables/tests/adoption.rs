@@ -1,0 +1,168 @@
+//! What a new daemon makes of the maps of one that died.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use lbx_common::{
+    flow::{ESTABLISHED, Entry, Signal},
+    service::Service,
+    slot::Slot,
+};
+use proptest::prelude::*;
+
+use super::{
+    super::{Hop, Tables, Write, adopt::AdoptError, service::Life},
+    cluster::{Change, SERVICES},
+    daemon::Daemon,
+    history::{cases, history, schedulers},
+    world::World,
+};
+use crate::desired::{
+    Scheduler::{Maglev, Rr, Wrr},
+    VirtualService,
+};
+
+/// Of a backend: RIP, weight, hop, counter and whether it is up.
+type Seen = (Ipv4Addr, u16, Hop, u32, bool);
+
+/// Of a service: its entry, slots, ring and backends.
+type Whole = (Service, Vec<Slot>, Vec<u16>, BTreeMap<u16, Seen>);
+
+/// What tables have in common with those of the next daemon: all that is in the maps.
+fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
+    let services = tables.services.iter().map(|(id, loaded)| {
+        let members = loaded.members.iter().map(|(&index, member)| {
+            let up = member.life == Life::Up;
+            (index, (member.address, member.weight, member.hop, member.counter, up))
+        });
+        let slots = loaded.slots.as_slice().to_vec();
+        (
+            *id,
+            (loaded.to_service(), slots, loaded.ring.clone(), members.collect()),
+        )
+    });
+    services.collect()
+}
+
+proptest! {
+    #![proptest_config(cases(80))]
+
+    #[test]
+    fn adopted_tables_are_those_of_before_and_lead_nowhere_else(schedulers in schedulers(), history in history()) {
+        let mut world = World::new(schedulers);
+        for step in &history {
+            world.step(step);
+            let Some(tables) = &world.tables else { continue };
+            let adopted = Tables::adopt(&world.kernel.image, world.now).expect("tables that can be adopted");
+            prop_assert_eq!(in_maps(&adopted), in_maps(tables));
+            prop_assert_eq!(adopted.vips(), tables.vips());
+            let plan = adopted.plan(&world.planned.desired(), &world.planned.hops, world.now).expect("room");
+            prop_assert_eq!(plan.writes, vec![]);
+        }
+    }
+}
+
+#[test]
+fn a_number_that_records_name_is_not_given_by_the_next_daemon_either() {
+    let mut daemon = Daemon::of([Rr, Rr, Rr]);
+    let number = daemon.loaded(0).number;
+    let entry = Entry {
+        vip_port: daemon.cluster.key(0).port,
+        backend: 1,
+        state: ESTABLISHED,
+        seen: daemon.now,
+    };
+    daemon.change(&[Change::Toggle(0)]);
+    for port in 0..100 {
+        daemon.leave_record(number, port, entry);
+    }
+    daemon.restart();
+    daemon.change(&[Change::Toggle(0), Change::Scheduler(0, Maglev)]);
+    assert_ne!(daemon.loaded(0).number, number);
+    let servers: Vec<_> = (0..100).map(|port| daemon.packet(0, port, Signal::Open)).collect();
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    for (port, server) in (0..).zip(servers) {
+        assert_eq!(
+            daemon.packet(0, port, Signal::Data),
+            server,
+            "a record of the former service leads nobody"
+        );
+    }
+}
+
+#[test]
+fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
+    let mut daemon = Daemon::of([Wrr; SERVICES]);
+    let vip = daemon.cluster.id(2).vip;
+    assert_eq!(daemon.writes.last(), Some(&Write::Vip(vip)));
+    daemon.kernel.image.vips.remove(&vip);
+    daemon.restart();
+    daemon.plan();
+    assert_eq!(daemon.writes, [Write::Vip(vip)]);
+}
+
+#[test]
+fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
+    let mut daemon = Daemon::of([Maglev; SERVICES]);
+    daemon.change(&[Change::Scheduler(2, Rr)]);
+    daemon.pass(5);
+    daemon.restart();
+    daemon.plan();
+    assert!(daemon.writes.is_empty());
+    daemon.packet(2, 1, Signal::Datagram);
+    assert_eq!(
+        daemon.kernel.records.len(),
+        1,
+        "whoever comes meanwhile is recorded with the owner"
+    );
+    daemon.pass(20);
+    assert_eq!(daemon.kinds(), BTreeMap::from([("service", 1)]));
+    assert!(daemon.loaded(2).hashed_until.is_none());
+    daemon.plan();
+    assert!(daemon.writes.is_empty());
+}
+
+#[test]
+fn damage_is_found() {
+    let whole = Daemon::of([Rr; SERVICES]);
+    let damage = |damage: &dyn Fn(&mut Service)| {
+        let mut image = whole.kernel.image.clone();
+        damage(image.services.get_mut(&whole.cluster.key(0)).expect("a service"));
+        match Tables::adopt(&image, 0) {
+            Err(AdoptError::Damaged { what, .. }) => what,
+            Err(AdoptError::Read(never)) => match never {},
+            Ok(_) => "nothing",
+        }
+    };
+    let other = *whole
+        .kernel
+        .image
+        .services
+        .get(&whole.cluster.key(1))
+        .expect("a service");
+    assert_eq!(damage(&|service| service.scheduler = 99), "unknown scheduler");
+    assert_eq!(
+        damage(&|service| service.number = other.number),
+        "its number is another's"
+    );
+    assert_eq!(
+        damage(&|service| service.slots_base = other.slots_base + 1),
+        "its slots are another's"
+    );
+    assert_eq!(
+        damage(&|service| service.slots_base = u32::MAX - 5),
+        "its slots lie beyond the table"
+    );
+    assert_eq!(
+        damage(&|service| service.backends_base = u32::MAX - 1),
+        "its backends lie beyond the table"
+    );
+    assert_eq!(
+        damage(&|service| service.ring_base = other.ring_base),
+        "its ring is another's"
+    );
+    assert_eq!(
+        damage(&|service| service.backends_base = other.backends_base),
+        "its backends are another's"
+    );
+    assert_eq!(damage(&|_| ()), "nothing");
+}

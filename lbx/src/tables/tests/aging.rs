@@ -1,0 +1,151 @@
+//! What time brings, by example.
+
+use lbx_common::{
+    flow::{Signal, TICK_MASK},
+    slot::Slot,
+};
+
+use super::{
+    super::{GRACE, census::Census, event::What},
+    cluster::{Change, SERVICES, address},
+    daemon::Daemon,
+};
+use crate::desired::Scheduler::{Maglev, Rr};
+
+fn open(slot: &Slot) -> bool {
+    slot.current != slot.owner
+}
+
+#[test]
+fn a_window_closes_after_one_timeout_and_the_slots_come_to_rest() {
+    let mut daemon = Daemon::new();
+    let timeout = u32::from(daemon.timeouts().established);
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    let moved = daemon.slots(open);
+    daemon.pass(timeout + GRACE);
+    assert_eq!(
+        daemon.slots(open),
+        moved,
+        "the writes were done a moment after the plan was made"
+    );
+    daemon.pass(1);
+    assert_eq!((daemon.slots(open), daemon.slots(|slot| slot.tracked)), (0, moved));
+    daemon.pass(GRACE);
+    assert_eq!(daemon.slots(|slot| slot.tracked), 0);
+    daemon.pass(1);
+    assert!(daemon.writes.is_empty(), "a service at rest is left alone");
+}
+
+#[test]
+fn a_slot_stays_tracked_for_a_record_that_disagrees() {
+    let mut daemon = Daemon::of([Rr, Rr, Rr]);
+    for port in 0..30 {
+        daemon.packet(0, port, Signal::Open);
+    }
+    daemon.change(&[Change::Scheduler(0, Maglev)]);
+    daemon.pass(GRACE);
+    let tracked = daemon.slots(|slot| slot.tracked);
+    assert!(
+        (5..30).contains(&tracked),
+        "two of three connections are not where the hash says: {tracked}"
+    );
+    for port in 0..30 {
+        daemon.packet(0, port, Signal::Reset);
+    }
+    daemon.pass(u32::from(daemon.timeouts().closed) + 1);
+    assert_eq!(daemon.slots(|slot| slot.tracked), 0);
+}
+
+#[test]
+fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
+    let mut daemon = Daemon::new();
+    let timeout = u32::from(daemon.timeouts().established);
+    daemon.change(&[Change::Remove(0, 1)]);
+    daemon.pass(timeout + GRACE + 1);
+    assert!(
+        daemon.members()[1].3,
+        "its windows have closed just now: a packet under way may still write a record"
+    );
+    daemon.pass(GRACE);
+    assert_eq!(daemon.told(), [What::Drained(address(1))]);
+    assert!(!daemon.members()[1].3);
+    daemon.pass(GRACE);
+    assert_eq!(daemon.members(), [(0, 0, 1, true), (2, 2, 1, true)]);
+}
+
+#[test]
+fn a_drained_server_lives_for_its_last_connection() {
+    let mut daemon = Daemon::of([Rr, Maglev, Maglev]);
+    let port = (0..3)
+        .find(|&port| daemon.packet(0, port, Signal::Open) == Some(1))
+        .expect("its turn");
+    daemon.packet(0, port, Signal::Data);
+    daemon.change(&[Change::Remove(0, 1)]);
+    for _ in 0..5 {
+        daemon.pass(10);
+        assert_eq!(daemon.packet(0, port, Signal::Data), Some(1));
+    }
+    daemon.packet(0, port, Signal::Finish);
+    for _ in 0..5 {
+        daemon.pass(10);
+    }
+    assert_eq!(daemon.members().len(), 2);
+}
+
+#[test]
+fn the_dead_of_a_wanted_server_stay_until_it_is_back() {
+    let mut daemon = Daemon::new();
+    daemon.change(&[Change::Lose(1)]);
+    daemon.pass(100);
+    daemon.pass(100);
+    assert_eq!(daemon.members()[1], (1, 1, 1, false), "for its counters");
+    daemon.change(&[Change::Answer(1, 0)]);
+    daemon.pass(100);
+    assert_eq!(daemon.members(), [(0, 0, 1, true), (2, 2, 1, true), (3, 1, 1, true)]);
+    daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
+    daemon.pass(100);
+    assert_eq!(
+        daemon.members().len(),
+        2,
+        "nobody waits for a server the file no longer names"
+    );
+}
+
+#[test]
+fn the_dead_stay_while_a_record_names_them() {
+    let mut daemon = Daemon::new();
+    daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
+    daemon.now += 100;
+    let census = Census {
+        taken: daemon.now,
+        named: [(daemon.loaded(0).number, 1)].into(),
+        ..Census::default()
+    };
+    daemon.age(&census);
+    assert_eq!(daemon.members().len(), 3, "whoever got the index would get the flow");
+    daemon.pass(0);
+    assert_eq!(daemon.members().len(), 2);
+}
+
+#[test]
+fn the_clock_may_wrap_while_windows_are_open() {
+    let mut daemon = Daemon::new();
+    daemon.now = TICK_MASK - 3;
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    let moved = daemon.slots(open);
+    daemon.now = 0;
+    daemon.pass(1);
+    assert_eq!(daemon.slots(open), moved);
+    daemon.pass(20);
+    assert_eq!(daemon.slots(open), 0);
+}
+
+#[test]
+fn after_everything_is_removed_everything_is_free() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.packet(0, 1, Signal::Open);
+    daemon.change(&[0, 1, 2].map(Change::Toggle));
+    daemon.pass(GRACE);
+    daemon.pass(GRACE);
+    assert_eq!(daemon.tables.places, super::super::Tables::default().places);
+}

@@ -1,0 +1,194 @@
+//! A daemon without a kernel: plans and ages, and carries out every write in an [`Image`] that is checked after each.
+
+use std::collections::BTreeMap;
+
+use lbx_common::{
+    backend::Head,
+    flow::{Entry, FlowKey, Signal},
+    service,
+    slot::Slot,
+};
+
+use super::{
+    super::{
+        Event, Plan, Tables, Write,
+        census::Census,
+        event::What,
+        service::{Life, Loaded, Member, ticks},
+    },
+    cluster::{Change, Cluster, SERVICES, address},
+    packets::{Client, Kernel},
+};
+use crate::desired::Scheduler::{self, Maglev};
+
+/// Tables, maps and what led there.
+pub struct Daemon {
+    pub cluster: Cluster,
+    pub tables: Tables,
+    pub kernel: Kernel,
+    pub now: u32,
+    /// Of the last plan.
+    pub writes: Vec<Write>,
+    pub events: Vec<Event>,
+}
+
+impl Daemon {
+    /// One maglev service with three real servers, all slots at rest.
+    pub fn new() -> Self {
+        let mut daemon = Self::of([Maglev; SERVICES]);
+        daemon.change(&[Change::Toggle(1), Change::Toggle(2)]);
+        daemon.pass(5);
+        daemon
+    }
+
+    /// Three services by these schedulers, just begun.
+    pub fn of(schedulers: [Scheduler; SERVICES]) -> Self {
+        let mut daemon = Self {
+            cluster: Cluster::new(schedulers),
+            tables: Tables::default(),
+            kernel: Kernel::default(),
+            now: 1_000,
+            writes: Vec::new(),
+            events: Vec::new(),
+        };
+        daemon.plan();
+        daemon
+    }
+
+    /// Makes changes and plans.
+    pub fn change(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.cluster.change(*change);
+        }
+        self.plan();
+    }
+
+    pub fn plan(&mut self) {
+        let plan = self.planned();
+        self.carry_out(plan);
+    }
+
+    pub fn planned(&self) -> Plan {
+        let plan = self.tables.plan(&self.cluster.desired(), &self.cluster.hops, self.now);
+        plan.expect("room for everything")
+    }
+
+    /// Ticks pass, and then what they have brought.
+    pub fn pass(&mut self, ticks: u32) {
+        self.now += ticks;
+        let census = self.kernel.sweep(&self.tables, self.now);
+        self.age(&census);
+    }
+
+    pub fn age(&mut self, census: &Census) {
+        self.carry_out(self.tables.age(census));
+    }
+
+    pub fn carry_out(&mut self, plan: Plan) {
+        self.kernel.image.apply_all(&plan.writes);
+        self.tables = plan.tables;
+        self.writes = plan.writes;
+        self.events = plan.events;
+    }
+
+    /// The daemon dies and another one takes over.
+    pub fn restart(&mut self) {
+        self.tables = Tables::adopt(&self.kernel.image, self.now).expect("tables that can be adopted");
+        let census = self.kernel.sweep(&self.tables, self.now);
+        self.tables.quarantine(&census);
+    }
+
+    /// A packet, and the number of the real server it goes to.
+    pub fn packet(&mut self, service: usize, port: u16, signal: Signal) -> Option<u8> {
+        let client = Client {
+            address: [198, 51, 100, 1],
+            port: port.to_be_bytes(),
+        };
+        let under_way = self
+            .kernel
+            .begin(&self.cluster.key(service), client, signal, self.now)?;
+        Some(self.kernel.finish(&under_way)?.octets()[3] - 1)
+    }
+
+    /// A record that a packet of another time has left.
+    pub fn leave_record(&mut self, service: u16, port: u16, entry: Entry) {
+        let key = FlowKey {
+            client: [198, 51, 100, 1],
+            client_port: port.to_be_bytes(),
+            service,
+        };
+        self.kernel.records.insert((key, entry.vip_port), entry);
+    }
+
+    pub fn loaded(&self, service: usize) -> &Loaded {
+        &self.tables.services[&self.cluster.id(service)]
+    }
+
+    pub fn timeouts(&self) -> service::Timeouts {
+        ticks(&self.cluster.timeouts)
+    }
+
+    /// The backends of the first service: index, real server, weight, whether up.
+    pub fn members(&self) -> Vec<(u16, u8, u16, bool)> {
+        let state = |(&index, member): (&u16, &Member)| {
+            let server = member.address.octets()[3] - 1;
+            (index, server, member.weight, member.life == Life::Up)
+        };
+        self.loaded(0).members.iter().map(state).collect()
+    }
+
+    /// How many slots of the first service are like this.
+    pub fn slots(&self, like: impl Fn(&Slot) -> bool) -> usize {
+        self.loaded(0).slots.as_slice().iter().filter(|slot| like(slot)).count()
+    }
+
+    /// The ring of a service as packets see it, by numbers of real servers.
+    pub fn ring(&self, service: usize) -> Vec<u8> {
+        let image = &self.kernel.image;
+        let service = image.services[&self.cluster.key(service)];
+        (0..service.ring_len)
+            .map(|turn| image.turn_of(&service, turn))
+            .map(|index| image.backend_of(&service, index).expect("a backend").address[15] - 1)
+            .collect()
+    }
+
+    /// What was told of the first service.
+    pub fn told(&self) -> Vec<What> {
+        self.events.iter().map(|event| event.what.clone()).collect()
+    }
+
+    /// The MAC address of a backend of the first service as packets see it.
+    pub fn mac(&self, index: u16) -> [u8; 6] {
+        let service = self.kernel.image.services[&self.cluster.key(0)];
+        let backend = self.kernel.image.backend_of(&service, index).expect("a backend");
+        Head::from_word(backend.head).mac
+    }
+
+    /// Writes of the last plan by kind.
+    pub fn kinds(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for write in &self.writes {
+            *kinds.entry(kind(write)).or_default() += 1;
+        }
+        kinds
+    }
+}
+
+pub fn kind(write: &Write) -> &'static str {
+    match write {
+        Write::Backend { .. } => "backend",
+        Write::Ring { .. } => "ring",
+        Write::Slots { .. } => "slots",
+        Write::Service { .. } => "service",
+        Write::RemoveService(_) => "remove service",
+        Write::Vip(_) => "vip",
+        Write::RemoveVip(_) => "remove vip",
+        Write::ResetService(_) => "reset service",
+        Write::ResetBackend(_) => "reset backend",
+    }
+}
+
+/// The event of a real server that is lost.
+pub fn lost(server: u8) -> What {
+    What::ServerLost(address(server))
+}

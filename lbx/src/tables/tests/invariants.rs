@@ -1,0 +1,134 @@
+//! What holds at the end of every history.
+
+use lbx_common::slot::NONE;
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        Tables,
+        allocate::{Range, Ranges},
+        service::Life,
+    },
+    cluster::{Change, Cluster, SERVICES},
+    history::{cases, history, schedulers},
+    world::{During, Step, World},
+};
+use crate::schedule::maglev;
+
+/// Longer than any timeout.
+const LONG: u32 = 50;
+
+/// Long silence: everything that time can bring comes.
+fn silence(world: &mut World) {
+    for _ in 0..4 {
+        world.wait(LONG);
+        world.age(0, &During::default());
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn after_a_long_silence_everything_rests(schedulers in schedulers(), history in history()) {
+        let mut world = World::new(schedulers);
+        for step in &history {
+            world.step(step);
+        }
+        world.step(&Step::Plan { changes: vec![], during: During::default() });
+        silence(&mut world);
+        let tables = world.tables.as_ref().expect("a daemon");
+        prop_assert!(world.kernel.records.is_empty());
+        for loaded in tables.services.values() {
+            prop_assert!(loaded.at_rest());
+            let table = maglev::table(&loaded.candidates, loaded.slots_range.len);
+            for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
+                prop_assert!(!slot.tracked && slot.current == wanted && slot.owner == wanted, "{slot:?} for {wanted}");
+            }
+            let hops = &world.cluster.hops;
+            let settled = loaded
+                .members
+                .values()
+                .all(|member| member.wanted && (member.life == Life::Up) == hops.contains_key(&member.address));
+            prop_assert!(settled, "backends that should be gone, or dead");
+            prop_assert_eq!(loaded.ring.is_empty(), loaded.candidates.is_empty() || !loaded.scheduler.records_all());
+        }
+        shares_follow_weights(tables);
+        let leave: Vec<Change> = (0..SERVICES)
+            .filter(|service| world.cluster.services[*service].on)
+            .map(Change::Toggle)
+            .collect();
+        world.step(&Step::Plan { changes: leave, during: During::default() });
+        silence(&mut world);
+        let tables = world.tables.as_ref().expect("a daemon");
+        prop_assert_eq!(&tables.places, &Tables::default().places);
+        prop_assert!(world.kernel.image.vips.is_empty() && world.kernel.image.services.is_empty());
+    }
+
+    #[test]
+    fn two_directors_with_the_same_file_agree_at_rest(schedulers in schedulers(), history in history()) {
+        let mut first = World::new(schedulers);
+        for step in &history {
+            first.step(step);
+        }
+        first.step(&Step::Plan { changes: vec![], during: During::default() });
+        // The other one starts with the file the first has come to, in another order, on slots of the same size.
+        let mut second = World::new(schedulers);
+        let sizes = |world: &World| -> Vec<_> { world.tables.iter().flat_map(|t| t.services.values()).map(|l| l.slots_range.len).collect() };
+        second.cluster = Cluster { timeouts: second.cluster.timeouts, ..first.cluster.clone() };
+        let reverse = (0..SERVICES).map(Change::Reverse).collect();
+        second.step(&Step::Plan { changes: reverse, during: During::default() });
+        prop_assume!(sizes(&first) == sizes(&second));
+        silence(&mut first);
+        silence(&mut second);
+        for service in (0..SERVICES).filter(|service| first.cluster.services[*service].on) {
+            let key = first.cluster.key(service);
+            prop_assert_eq!(first.kernel.image.slot_addresses(&key), second.kernel.image.slot_addresses(&key));
+        }
+    }
+
+    #[test]
+    fn ranges_never_overlap_and_nothing_is_lost(steps in prop::collection::vec((1..12u32, any::<prop::sample::Index>()), 1..80)) {
+        const CAPACITY: u32 = 60;
+        let mut ranges = Ranges::new("places", CAPACITY);
+        let mut taken: Vec<Range> = Vec::new();
+        for (len, pick) in steps {
+            let free = |place: &u32| !taken.iter().any(|range| (range.base..range.base + range.len).contains(place));
+            let fits = (0..=CAPACITY - len).find(|base| (*base..base + len).all(|place| free(&place)));
+            match ranges.take(len) {
+                Ok(range) => {
+                    prop_assert_eq!(Some(range.base), fits, "the lowest gap that is long enough");
+                    prop_assert!(!ranges.clone().reserve(range));
+                    taken.push(range);
+                }
+                Err(_) => prop_assert_eq!(fits, None),
+            }
+            if len % 2 == 0 && !taken.is_empty() {
+                ranges.free(taken.swap_remove(pick.index(taken.len())));
+            }
+        }
+        for range in taken {
+            ranges.free(range);
+        }
+        prop_assert_eq!(ranges, Ranges::new("places", CAPACITY));
+    }
+}
+
+/// As far as the size a service was made with allows: its weights may have grown since.
+fn shares_follow_weights(tables: &Tables) {
+    for loaded in tables.services.values() {
+        let total: f64 = loaded
+            .candidates
+            .iter()
+            .map(|candidate| f64::from(candidate.weight))
+            .sum();
+        for candidate in &loaded.candidates {
+            let slots = loaded.slots.as_slice();
+            let share = slots.iter().filter(|slot| slot.current == candidate.index).count() as f64 / slots.len() as f64;
+            let want = f64::from(candidate.weight) / total;
+            assert!((share - want).abs() < 0.02, "{share} for {want}");
+        }
+        let nobody = loaded.slots.as_slice().iter().any(|slot| slot.current == NONE);
+        assert_eq!(nobody, loaded.candidates.is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! Histories that once broke the promise, each cut down to what it takes.
+
+use lbx_common::flow::Signal;
+
+use super::{
+    super::GRACE,
+    cluster::{Change, SERVICES},
+    daemon::Daemon,
+    packets::{Client, UnderWay},
+};
+use crate::desired::Scheduler::{Maglev, Rr};
+
+const PORTS: std::ops::Range<u16> = 0..60;
+
+fn connect(daemon: &mut Daemon, port: u16) -> Option<u8> {
+    let server = daemon.packet(0, port, Signal::Open);
+    assert_eq!(daemon.packet(0, port, Signal::Data), server);
+    server
+}
+
+/// A packet of a service that is under way.
+fn begin(daemon: &Daemon, service: usize, port: u16, signal: Signal) -> UnderWay {
+    let client = Client {
+        address: [198, 51, 100, 1],
+        port: port.to_be_bytes(),
+    };
+    let key = daemon.cluster.key(service);
+    daemon
+        .kernel
+        .begin(&key, client, signal, daemon.now)
+        .expect("a service")
+}
+
+/// A window counted from when the plan was made, not from when packets saw it open.
+#[test]
+fn a_connection_of_the_last_moment_before_its_window_opens_has_a_whole_timeout() {
+    let mut daemon = Daemon::new();
+    let timeout = u32::from(daemon.timeouts().established);
+    let now = daemon.now;
+    daemon.cluster.change(Change::Weight(0, 3, 1));
+    let plan = daemon.planned();
+    // The writes come a tick after the plan was made, and connections just before them.
+    daemon.now = now + 1;
+    let servers: Vec<_> = PORTS.map(|port| connect(&mut daemon, port)).collect();
+    daemon.carry_out(plan);
+    daemon.now = now + timeout;
+    daemon.pass(1);
+    for (port, server) in PORTS.zip(servers) {
+        assert_eq!(daemon.packet(0, port, Signal::Data), server);
+    }
+}
+
+/// A slot came to rest on the word of a census that was older than the last change.
+#[test]
+fn a_record_written_after_the_census_keeps_its_slot_tracked() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+    daemon.change(&[Change::Scheduler(0, Maglev)]);
+    daemon.now += 1;
+    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    daemon.now += GRACE;
+    daemon.age(&census);
+    for (packet, server) in under_way.iter().zip(servers) {
+        let port = packet.port();
+        let went = daemon.packet(0, port, Signal::Data);
+        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+    }
+}
+
+/// A change of the ring alone did not count as one: every slot was tracked already.
+#[test]
+fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.change(&[Change::Scheduler(0, Maglev)]);
+    daemon.change(&[Change::Scheduler(0, Rr)]);
+    daemon.now += GRACE;
+    let under_way = PORTS
+        .map(|port| begin(&daemon, 0, port, Signal::Open))
+        .collect::<Vec<_>>();
+    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    daemon.change(&[Change::Scheduler(0, Maglev)]);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    daemon.age(&census);
+    for (packet, server) in under_way.iter().zip(servers) {
+        let went = daemon.packet(0, packet.port(), Signal::Data);
+        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+    }
+}
+
+/// A drained backend died in the same look that closed its windows.
+#[test]
+fn a_record_written_after_the_census_keeps_its_backend_alive() {
+    let mut daemon = Daemon::of([Maglev; SERVICES]);
+    let udp: Vec<_> = PORTS
+        .map(|port| (port, daemon.packet(2, port, Signal::Datagram)))
+        .collect();
+    daemon.change(&[Change::Remove(2, 1)]);
+    daemon.now += u32::from(daemon.timeouts().udp);
+    let mut census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    for &(port, server) in &udp {
+        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+    }
+    census.taken += GRACE + 1;
+    daemon.age(&census);
+    for (port, server) in udp {
+        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+    }
+}
+
+/// UDP flows without a record were scheduled anew once their service recorded.
+#[test]
+fn udp_flows_stay_when_their_service_begins_to_record() {
+    let mut daemon = Daemon::of([Maglev; SERVICES]);
+    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
+    daemon.change(&[Change::Scheduler(2, Rr), Change::Weight(2, 3, 1)]);
+    let timeout = u32::from(daemon.timeouts().udp);
+    for tick in [timeout, GRACE + 1, timeout] {
+        for (port, server) in PORTS.zip(&servers) {
+            assert_eq!(daemon.packet(2, port, Signal::Datagram), *server);
+        }
+        daemon.pass(tick);
+    }
+    let turns: Vec<_> = (100..104)
+        .map(|port| daemon.packet(2, port, Signal::Datagram))
+        .collect();
+    assert_eq!(turns, [Some(0), Some(1), Some(2), Some(3)]);
+}
+
+/// A port used again after a FIN, with the owner: the record of the connection before led the new one astray.
+#[test]
+fn a_new_connection_with_the_owner_has_no_record_of_the_one_before() {
+    let mut daemon = Daemon::new();
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    let owners: Vec<_> = PORTS.map(|port| daemon.packet(0, port, Signal::Data)).collect();
+    daemon.kernel.records.clear();
+    for port in PORTS {
+        connect(&mut daemon, port);
+        daemon.packet(0, port, Signal::Finish);
+    }
+    daemon.change(&[Change::Remove(0, 3)]);
+    for (port, owner) in PORTS.zip(owners) {
+        assert_eq!(connect(&mut daemon, port), owner);
+    }
+    assert!(daemon.kernel.records.is_empty());
+}
