@@ -74,6 +74,14 @@ pub const MAX_BACKENDS: u32 = 1 << 18;
 pub const MAX_SERVERS: u32 = 1 << 16;
 /// Buckets of four flow records each: a million records, 16 MiB.
 pub const FLOW_BUCKETS: u32 = 1 << 18;
+/// Records of IPv4 flows unless the configuration says otherwise: 16 MiB, meant for half a million flows.
+pub const FLOWS4_RECORDS: u32 = 1 << 20;
+/// Records of IPv6 flows unless the configuration says otherwise: 8 MiB, meant for 131,072 flows.
+pub const FLOWS6_RECORDS: u32 = 1 << 18;
+/// Ports of all services together unless the configuration says otherwise: 8 MiB.
+pub const MAX_PORTS: u32 = 1 << 17;
+/// Fragmented packets under way at one time unless the configuration says otherwise.
+pub const MAX_FRAGMENTS: u32 = 1 << 13;
 /// NICs the program may be attached to.
 pub const MAX_NICS: u32 = 32;
 
