@@ -69,7 +69,7 @@ fn rows(service: &Service) -> Vec<[String; HEADER.len()]> {
         service.virtual_service.to_string(),
         service.scheduler.to_string(),
     ];
-    let row = |RealServer { address, weight }: &RealServer| {
+    let row = |RealServer { address, weight, .. }: &RealServer| {
         let [name, virtual_service, scheduler] = std::mem::take(&mut head);
         let weight = match weight {
             0 => "0 (drains)".to_owned(),

@@ -1,6 +1,10 @@
 //! `lbx realserver`: makes this host a real server.
 
-use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -31,7 +35,7 @@ pub struct Arguments {
     /// A VIP this host serves; may be given several times. Without it: those of --config whose services list an address
     /// of this host
     #[arg(long = "vip", value_name = "ADDRESS", value_parser = parse_vip, global = true)]
-    vips: Vec<Ipv4Addr>,
+    vips: Vec<IpAddr>,
     /// Applies the rules and exits instead of staying to keep them
     #[arg(long)]
     once: bool,
@@ -48,11 +52,11 @@ enum Command {
     Check,
 }
 
-fn parse_vip(text: &str) -> Result<Ipv4Addr, String> {
-    let vip = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
+fn parse_vip(text: &str) -> Result<IpAddr, String> {
+    let vip: Ipv4Addr = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
     match config::reserved(vip) {
         Some(class) => Err(format!("cannot be a VIP: it is {class}")),
-        None => Ok(vip),
+        None => Ok(vip.into()),
     }
 }
 
@@ -89,7 +93,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn vips(net: &Net, global: &Global, given: Vec<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, Failure> {
+async fn vips(net: &Net, global: &Global, given: Vec<IpAddr>) -> Result<Vec<IpAddr>, Failure> {
     let usage = |problem| Failure::new(Exit::Usage, anyhow!("{problem}: --vip ADDRESS, or --config FILE"));
     match (&global.config, given.is_empty()) {
         (None, true) => Err(usage("no VIP is named")),
@@ -126,7 +130,7 @@ async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<(), Failure> {
+async fn check(net: &Net, vips: &[IpAddr]) -> Result<(), Failure> {
     let findings = agent::check(net, vips).await.map_err(failure)?;
     print(&report(&findings))?;
     let failed = findings

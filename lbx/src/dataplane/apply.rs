@@ -13,7 +13,7 @@ use lbx_common::{
 };
 
 use super::{Dataplane, DataplaneError, maps::failed, read::BACKEND_WORDS};
-use crate::tables::Write;
+use crate::tables::{Write, service::map_address};
 
 impl Dataplane {
     /// Carries out writes in their order.
@@ -42,8 +42,14 @@ impl Dataplane {
             }),
             Write::Service { key, value } => self.maps.services.insert(key, value, 0).map_err(failed(maps::SERVICES)),
             Write::RemoveService(key) => absent_is_fine(self.maps.services.remove(key)).map_err(failed(maps::SERVICES)),
-            Write::Vip(vip) => self.maps.vips.insert(vip.octets(), 1, 0).map_err(failed(maps::VIPS)),
-            Write::RemoveVip(vip) => absent_is_fine(self.maps.vips.remove(&vip.octets())).map_err(failed(maps::VIPS)),
+            Write::Vip(vip) => self
+                .maps
+                .vips
+                .insert(map_address(*vip), 1, 0)
+                .map_err(failed(maps::VIPS)),
+            Write::RemoveVip(vip) => {
+                absent_is_fine(self.maps.vips.remove(&map_address(*vip))).map_err(failed(maps::VIPS))
+            }
             Write::ResetService(number) => self.reset_service(u32::from(*number)),
             Write::ResetBackend(counter) => {
                 let zero = zeros()?;

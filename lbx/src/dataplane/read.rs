@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -108,8 +108,8 @@ impl adopt::Maps for Dataplane {
             .map_err(failed(maps::SERVICES))
     }
 
-    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, DataplaneError> {
-        let vips = self.maps.vips.keys().map(|vip| vip.map(Ipv4Addr::from));
+    fn vips(&self) -> Result<BTreeSet<IpAddr>, DataplaneError> {
+        let vips = self.maps.vips.keys().map(|vip| vip.map(IpAddr::from));
         vips.collect::<Result<_, _>>().map_err(failed(maps::VIPS))
     }
 

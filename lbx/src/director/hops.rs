@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use super::topology::{Topology, Way};
@@ -23,7 +23,7 @@ const PATIENCE: u32 = 3;
 /// What is known of every real server's MAC address.
 #[derive(Debug, Default)]
 pub struct Neighbourhood {
-    servers: BTreeMap<Ipv4Addr, Known>,
+    servers: BTreeMap<IpAddr, Known>,
     sockets: BTreeMap<u32, ArpSocket>,
     /// NICs without a carrier.
     cut_off: BTreeSet<u32>,
@@ -31,7 +31,7 @@ pub struct Neighbourhood {
 
 /// What was known of every real server at one moment.
 #[derive(Debug)]
-pub struct Memory(BTreeMap<Ipv4Addr, Known>);
+pub struct Memory(BTreeMap<IpAddr, Known>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
@@ -111,9 +111,11 @@ impl Neighbourhood {
             let Way { ifindex, source } = known.way;
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
-                match topology.nics.get(&ifindex) {
-                    Some(nic) => socket.send(&arp::request(nic.link.mac, source, server)),
-                    None => Ok(()),
+                match (topology.nics.get(&ifindex), source, server) {
+                    (Some(nic), IpAddr::V4(source), IpAddr::V4(server)) => {
+                        socket.send(&arp::request(nic.link.mac, source, server))
+                    }
+                    _ => Ok(()),
                 }
             });
             if let Err(error) = asked {
@@ -130,11 +132,13 @@ impl Neighbourhood {
         &mut self,
         ifindex: u32,
         mac: [u8; 6],
-        vips: impl IntoIterator<Item = Ipv4Addr>,
+        vips: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), NetError> {
         let socket = socket(&mut self.sockets, ifindex)?;
-        vips.into_iter()
-            .try_for_each(|vip| socket.send(&arp::announcement(mac, vip)))
+        vips.into_iter().try_for_each(|vip| match vip {
+            IpAddr::V4(vip) => socket.send(&arp::announcement(mac, vip)),
+            IpAddr::V6(_) => Ok(()),
+        })
     }
 
     /// Takes in whether a NIC has a carrier.
@@ -168,7 +172,7 @@ impl Neighbourhood {
     /// The hops of those whose MAC address is known.
     #[must_use]
     pub fn hops(&self, topology: &Topology) -> Hops {
-        let hop = |(&server, known): (&Ipv4Addr, &Known)| {
+        let hop = |(&server, known): (&IpAddr, &Known)| {
             let source = topology.nics.get(&known.way.ifindex)?.link.mac;
             let mac = known.hop_mac()?;
             let ifindex = known.way.ifindex;
@@ -179,7 +183,7 @@ impl Neighbourhood {
 
     /// Whether the MAC address of a real server is known.
     #[must_use]
-    pub fn knows(&self, server: Ipv4Addr) -> bool {
+    pub fn knows(&self, server: IpAddr) -> bool {
         self.servers.get(&server).is_some_and(|known| known.hop_mac().is_some())
     }
 
@@ -227,7 +231,7 @@ mod tests {
         Known {
             way: Way {
                 ifindex: 2,
-                source: Ipv4Addr::new(192, 168, 1, 2),
+                source: IpAddr::from([192, 168, 1, 2]),
             },
             mac: None,
             silent: PATIENCE,
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn an_address_is_kept_for_some_seconds_of_silence() {
         let mut neighbourhood = Neighbourhood::default();
-        let server = Ipv4Addr::new(192, 168, 1, 185);
+        let server = IpAddr::from([192, 168, 1, 185]);
         neighbourhood.servers.insert(server, unknown());
         let hear = |neighbourhood: &mut Neighbourhood, mac| {
             neighbourhood.hear(&Neighbour {
@@ -267,7 +271,7 @@ mod tests {
     #[test]
     fn another_nic_is_not_heard() {
         let mut neighbourhood = Neighbourhood::default();
-        let server = Ipv4Addr::new(192, 168, 1, 185);
+        let server = IpAddr::from([192, 168, 1, 185]);
         neighbourhood.servers.insert(server, unknown());
         assert!(!neighbourhood.hear(&Neighbour {
             ifindex: 3,

@@ -105,7 +105,7 @@ impl Sources<'_> {
             port: id.port,
             protocol: id.protocol,
             scheduler: service.scheduler,
-            estimated: !service.scheduler.records_all(),
+            estimated: !service.records_all(),
             traffic: traffic.into(),
             servers,
         })
@@ -119,7 +119,7 @@ impl Sources<'_> {
         member: &Member,
     ) -> Result<Server, DataplaneError> {
         let traffic = self.dataplane.backend_traffic(member.counter)?;
-        let flows = if service.scheduler.records_all() {
+        let flows = if service.records_all() {
             self.census
                 .flows
                 .get(&(loaded.number, index))
@@ -184,10 +184,7 @@ impl Estimator {
         now: u32,
         window: u32,
     ) -> Result<(), DataplaneError> {
-        let hashed = tables
-            .services
-            .values()
-            .filter(|service| !service.scheduler.records_all());
+        let hashed = tables.services.values().filter(|service| !service.records_all());
         let counters: Vec<u32> = hashed
             .flat_map(|service| service.members.values().map(|m| m.counter))
             .collect();

@@ -19,7 +19,7 @@ pub mod vips;
 
 mod events;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -65,7 +65,7 @@ pub struct Director {
     /// Announcements of the VIPs still due.
     announcements: u32,
     /// The VIPs that this daemon added itself.
-    added_vips: BTreeSet<Ipv4Addr>,
+    added_vips: BTreeSet<IpAddr>,
     _socket: ControlSocket,
     _lock: Lock,
 }
@@ -242,7 +242,7 @@ impl Director {
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(self, vips: BTreeSet<Ipv4Addr>) {
+    async fn remove_everything(self, vips: BTreeSet<IpAddr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
         for vip in vips {
             if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
@@ -289,7 +289,7 @@ impl Director {
     }
 
     /// What follows the tables: roles of NICs, and VIPs.
-    async fn converge_surroundings(&mut self, vips: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
+    async fn converge_surroundings(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
         nics::set_roles(&mut self.dataplane, &self.topology)?;
         nics::leave_others(&mut self.dataplane, &self.topology)?;
         self.follow_vips(vips).await

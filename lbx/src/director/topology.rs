@@ -1,6 +1,6 @@
 //! Where everything is: which NICs take part in which role, and by which of them each real server is reached.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::nic::{CLIENTS, SERVERS};
 
@@ -17,7 +17,7 @@ pub struct Topology {
     /// The NIC the VIPs are put on: the first of `interface`.
     pub primary: u32,
     /// The way to each real server.
-    pub ways: BTreeMap<Ipv4Addr, Way>,
+    pub ways: BTreeMap<IpAddr, Way>,
 }
 
 /// A NIC and what it is for.
@@ -35,7 +35,7 @@ pub struct Way {
     /// By this NIC.
     pub ifindex: u32,
     /// From this address (DIP): what it is asked for its MAC address from.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
 }
 
 /// The network is not as the configuration needs it.
@@ -67,7 +67,7 @@ pub enum TopologyError {
     )]
     Local {
         /// RIP.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Name of a service that lists it.
         service: String,
     },
@@ -77,7 +77,7 @@ pub enum TopologyError {
     )]
     NotOnLink {
         /// RIP.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Name of a service that lists it.
         service: String,
         /// What the routing table says.
@@ -93,7 +93,7 @@ impl Topology {
     ///
     /// # Errors
     /// See [`TopologyError`].
-    pub async fn resolve(net: &Net, desired: &Desired, draining: &[Ipv4Addr]) -> Result<Self, TopologyError> {
+    pub async fn resolve(net: &Net, desired: &Desired, draining: &[IpAddr]) -> Result<Self, TopologyError> {
         let links = net.links().await?;
         let mut nics = BTreeMap::new();
         let mut primary = None;
@@ -133,7 +133,7 @@ impl Topology {
     }
 
     /// Adds a real server, and its NIC if that is not there yet.
-    fn add(&mut self, links: &[Link], server: Ipv4Addr, way: Way) -> Result<(), TopologyError> {
+    fn add(&mut self, links: &[Link], server: IpAddr, way: Way) -> Result<(), TopologyError> {
         let Some(link) = links.iter().find(|link| link.index == way.ifindex) else {
             // It has gone since the links were read; the event of that leads back here.
             return Ok(());
@@ -172,7 +172,7 @@ fn usable(link: &Link) -> Result<(), TopologyError> {
     }
 }
 
-fn way(links: &[Link], server: Ipv4Addr, service: &str, route: Route) -> Result<Way, TopologyError> {
+fn way(links: &[Link], server: IpAddr, service: &str, route: Route) -> Result<Way, TopologyError> {
     let name = |ifindex| {
         let link = links.iter().find(|link| link.index == ifindex);
         link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
@@ -198,7 +198,7 @@ fn way(links: &[Link], server: Ipv4Addr, service: &str, route: Route) -> Result<
 mod tests {
     use super::*;
 
-    const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 185);
+    const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 185));
 
     fn link(index: u32, name: &str, up: bool) -> Link {
         Link {
@@ -230,7 +230,7 @@ mod tests {
     fn a_real_server_behind_a_router_is_refused() {
         let links = [link(2, "eth0", true)];
         let route = Route::Via {
-            gateway: Ipv4Addr::new(192, 168, 1, 1).into(),
+            gateway: IpAddr::from([192, 168, 1, 1]),
             ifindex: 2,
         };
         assert_eq!(

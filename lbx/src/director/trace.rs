@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     control::{Answer, TraceRequest},
     dataplane::{Dataplane, DataplaneError},
-    tables::Tables,
+    tables::{Tables, service::map_address},
 };
 
 /// How often the program's buffer is looked at: soon enough for a person, and it holds a thousand decisions.
@@ -68,7 +68,7 @@ pub fn filter(request: &TraceRequest, number: impl Fn(&str) -> Option<u16>) -> R
         None => 0,
     };
     Ok(TraceFilter {
-        client: request.client.map_or([0; 4], |client| client.octets()),
+        client: request.client.map_or([0; 4], map_address),
         service,
     })
 }

@@ -1,6 +1,6 @@
 //! The addresses clients connect to: put on the first NIC, announced, removed with their last service.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Director, DirectorError};
 use crate::{
@@ -13,7 +13,7 @@ pub const ANNOUNCEMENTS: u32 = 3;
 
 /// The VIPs of a desired state.
 #[must_use]
-pub fn of(desired: &Desired) -> BTreeSet<Ipv4Addr> {
+pub fn of(desired: &Desired) -> BTreeSet<IpAddr> {
     desired
         .services
         .iter()
@@ -25,7 +25,7 @@ pub fn of(desired: &Desired) -> BTreeSet<Ipv4Addr> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub async fn remove(net: &Net, ifindex: u32, vip: Ipv4Addr) -> Result<(), NetError> {
+pub async fn remove(net: &Net, ifindex: u32, vip: IpAddr) -> Result<(), NetError> {
     if net.remove_vip(ifindex, vip).await? {
         tracing::info!(%vip, "VIP removed");
     }
@@ -34,7 +34,7 @@ pub async fn remove(net: &Net, ifindex: u32, vip: Ipv4Addr) -> Result<(), NetErr
 
 impl Director {
     /// Puts every VIP of the desired state on the first NIC and announces it; removes those of before that are no longer.
-    pub(super) async fn follow_vips(&mut self, before: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
+    pub(super) async fn follow_vips(&mut self, before: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
         let primary = self.topology.primary;
         let wanted = of(&self.desired);
         let present = self.net.addresses().await?;

@@ -1,6 +1,6 @@
 //! IPv4 addresses of NICs, and VIPs marked as ours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -20,7 +20,7 @@ pub struct Address {
     /// The NIC.
     pub ifindex: u32,
     /// The address itself.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Length of its prefix in bits.
     pub prefix_len: u8,
     /// Whether an lbx added it.
@@ -49,7 +49,7 @@ impl Address {
         for attribute in &message.attributes {
             match attribute {
                 // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always this one.
-                AddressAttribute::Local(IpAddr::V4(address)) => local = Some(*address),
+                AddressAttribute::Local(address) => local = Some(*address),
                 AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == ADDRESS_PROTOCOL,
                 _ => {}
             }
@@ -88,7 +88,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses: the NIC is gone, or CAP_NET_ADMIN is missing.
-    pub async fn add_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<Added, NetError> {
+    pub async fn add_vip(&self, ifindex: u32, vip: IpAddr) -> Result<Added, NetError> {
         if let Some(present) = self.find(ifindex, vip).await? {
             return Ok(if present.ours {
                 Added::AlreadyOurs
@@ -110,7 +110,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses: CAP_NET_ADMIN is missing.
-    pub async fn remove_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<bool, NetError> {
+    pub async fn remove_vip(&self, ifindex: u32, vip: IpAddr) -> Result<bool, NetError> {
         let ours = |present: Address| present.ours && present.prefix_len == 32;
         if !self.find(ifindex, vip).await?.is_some_and(ours) {
             return Ok(false);
@@ -125,7 +125,7 @@ impl Net {
         }
     }
 
-    async fn find(&self, ifindex: u32, address: Ipv4Addr) -> Result<Option<Address>, NetError> {
+    async fn find(&self, ifindex: u32, address: IpAddr) -> Result<Option<Address>, NetError> {
         let addresses = self.addresses().await?;
         Ok(addresses
             .into_iter()
@@ -135,15 +135,15 @@ impl Net {
     }
 }
 
-fn vip_message(ifindex: u32, vip: Ipv4Addr) -> AddressMessage {
+fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.index = ifindex;
     message.header.prefix_len = 32;
     message.header.scope = AddressScope::Universe;
     message.attributes = vec![
-        AddressAttribute::Local(vip.into()),
-        AddressAttribute::Address(vip.into()),
+        AddressAttribute::Local(vip),
+        AddressAttribute::Address(vip),
         AddressAttribute::Protocol(ADDRESS_PROTOCOL.into()),
     ];
     message
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn knows_its_own_vip() {
-        let vip = Ipv4Addr::new(192, 168, 1, 160);
+        let vip = IpAddr::from([192, 168, 1, 160]);
         let read = Address::from_message(&vip_message(3, vip));
         let expected = Address {
             ifindex: 3,
@@ -172,13 +172,13 @@ mod tests {
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = 32;
         message.attributes = vec![
-            AddressAttribute::Address(Ipv4Addr::new(10, 0, 0, 2).into()),
-            AddressAttribute::Local(Ipv4Addr::new(10, 0, 0, 1).into()),
+            AddressAttribute::Address(IpAddr::from([10, 0, 0, 2])),
+            AddressAttribute::Local(IpAddr::from([10, 0, 0, 1])),
         ];
         let read = Address::from_message(&message);
         assert_eq!(
             read.map(|a| (a.address, a.ours)),
-            Some((Ipv4Addr::new(10, 0, 0, 1), false))
+            Some((IpAddr::from([10, 0, 0, 1]), false))
         );
     }
 }

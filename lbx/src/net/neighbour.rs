@@ -1,6 +1,6 @@
 //! The kernel's neighbour table (ARP).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
@@ -18,7 +18,7 @@ pub struct Neighbour {
     /// The NIC it is behind.
     pub ifindex: u32,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its MAC, if the kernel would send to it now: not while it is being resolved, nor after that has failed.
     pub mac: Option<[u8; 6]>,
 }
@@ -34,7 +34,9 @@ impl Neighbour {
         let mut mac = None;
         for attribute in &message.attributes {
             match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => address = Some(*destination),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => {
+                    address = Some(IpAddr::V4(*destination));
+                }
                 NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
                 _ => {}
             }
@@ -79,12 +81,15 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses: the NIC is gone or down, or CAP_NET_ADMIN is missing.
-    pub async fn solicit(&self, ifindex: u32, address: Ipv4Addr) -> Result<(), NetError> {
+    pub async fn solicit(&self, ifindex: u32, address: IpAddr) -> Result<(), NetError> {
         let refused = || NetError::refused(format!("resolve {address} on the interface with index {ifindex}"));
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.ifindex = ifindex;
-        let destination = NeighbourAddress::Inet(address);
+        let destination = match address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        };
         message.attributes.push(NeighbourAttribute::Destination(destination));
 
         match self.get(RouteNetlinkMessage::GetNeighbour(message.clone())).await {
@@ -124,7 +129,7 @@ mod tests {
         message.header.ifindex = 4;
         message.header.state = state;
         message.attributes = vec![
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(Ipv4Addr::new(10, 0, 0, 2))),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(std::net::Ipv4Addr::new(10, 0, 0, 2))),
             NeighbourAttribute::LinkLayerAddress(MAC.to_vec()),
         ];
         message

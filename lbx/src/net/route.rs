@@ -27,7 +27,7 @@ pub enum Route {
         /// The NIC it is behind.
         ifindex: u32,
         /// The address that the kernel would send from.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// It is behind a router.
     Via {
@@ -44,7 +44,7 @@ pub enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableRoute {
     /// The first address it is for.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// How many bits of the destination count.
     pub prefix_len: u8,
     /// The NIC, unless it has several or none.
@@ -61,14 +61,14 @@ impl TableRoute {
             return None;
         }
         let mut route = Self {
-            destination: Ipv4Addr::UNSPECIFIED,
+            destination: Ipv4Addr::UNSPECIFIED.into(),
             prefix_len: header.destination_prefix_length,
             ifindex: None,
             ours: u8::from(header.protocol) == ROUTE_PROTOCOL,
         };
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = *address,
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = (*address).into(),
                 RouteAttribute::Oif(index) => route.ifindex = Some(*index),
                 _ => {}
             }
@@ -78,14 +78,17 @@ impl TableRoute {
 
     /// Whether it is for an address, among others.
     #[must_use]
-    pub fn covers(&self, address: Ipv4Addr) -> bool {
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let (IpAddr::V4(destination), IpAddr::V4(address)) = (self.destination, address) else {
+            return false;
+        };
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
-        (self.destination.to_bits() ^ address.to_bits()) & mask == 0
+        (destination.to_bits() ^ address.to_bits()) & mask == 0
     }
 
     /// Whether it is the route to this one address by this NIC.
     #[must_use]
-    pub fn is_host_route(&self, ifindex: u32, address: Ipv4Addr) -> bool {
+    pub fn is_host_route(&self, ifindex: u32, address: IpAddr) -> bool {
         self.prefix_len == 32 && self.destination == address && self.ifindex == Some(ifindex)
     }
 }
@@ -95,13 +98,13 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses the request; that there is no route is no error.
-    pub async fn route_to(&self, address: Ipv4Addr) -> Result<Route, NetError> {
+    pub async fn route_to(&self, address: IpAddr) -> Result<Route, NetError> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.destination_prefix_length = 32;
         request
             .attributes
-            .push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+            .push(RouteAttribute::Destination(route_address(address)));
         match self.get(RouteNetlinkMessage::GetRoute(request)).await {
             Ok(Some(RouteNetlinkMessage::NewRoute(message))) => Ok(route_of(&message)),
             Ok(_) => Ok(Route::None),
@@ -139,7 +142,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn has_host_route(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, NetError> {
+    pub async fn has_host_route(&self, ifindex: u32, address: IpAddr) -> Result<bool, NetError> {
         let routes = self.routes_by(ifindex).await?;
         Ok(routes.iter().any(|route| route.is_host_route(ifindex, address)))
     }
@@ -150,7 +153,7 @@ impl Net {
     /// # Errors
     /// The kernel refuses: the NIC is down, another NIC has the route to this address (`EEXIST`), or CAP_NET_ADMIN is
     /// missing.
-    pub async fn add_host_route(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, NetError> {
+    pub async fn add_host_route(&self, ifindex: u32, address: IpAddr) -> Result<bool, NetError> {
         if self.has_host_route(ifindex, address).await? {
             return Ok(false);
         }
@@ -173,7 +176,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses: CAP_NET_ADMIN is missing.
-    pub async fn remove_host_route(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, NetError> {
+    pub async fn remove_host_route(&self, ifindex: u32, address: IpAddr) -> Result<bool, NetError> {
         let mut message = host_route(ifindex, address);
         // In a removal this stands for any scope (fib_table_delete, net/ipv4/fib_trie.c).
         message.header.scope = RouteScope::NoWhere;
@@ -187,7 +190,14 @@ impl Net {
     }
 }
 
-fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
+}
+
+fn host_route(ifindex: u32, address: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = 32;
@@ -195,7 +205,7 @@ fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
     message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::Inet(address)),
+        RouteAttribute::Destination(route_address(address)),
         RouteAttribute::Oif(ifindex),
     ];
     message
@@ -216,13 +226,13 @@ fn route_of(message: &RouteMessage) -> Route {
         RouteType::Unicast => {}
         _ => return Route::None,
     }
-    let (mut ifindex, mut gateway, mut source) = (0, None, Ipv4Addr::UNSPECIFIED);
+    let (mut ifindex, mut gateway, mut source) = (0, None, IpAddr::from(Ipv4Addr::UNSPECIFIED));
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = *index,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
             RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = *address,
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = (*address).into(),
             _ => {}
         }
     }
@@ -236,7 +246,7 @@ fn route_of(message: &RouteMessage) -> Route {
 mod tests {
     use super::*;
 
-    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn answer(kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
         let mut message = RouteMessage::default();
@@ -253,17 +263,17 @@ mod tests {
             ifindex: None,
             ours: false,
         };
-        assert!(route(Ipv4Addr::new(10, 0, 0, 0), 24).covers(HOST));
-        assert!(!route(Ipv4Addr::new(10, 0, 1, 0), 24).covers(HOST));
+        assert!(route(IpAddr::from([10, 0, 0, 0]), 24).covers(HOST));
+        assert!(!route(IpAddr::from([10, 0, 1, 0]), 24).covers(HOST));
         assert!(route(HOST, 32).covers(HOST));
-        assert!(route(Ipv4Addr::UNSPECIFIED, 0).covers(HOST));
+        assert!(route(Ipv4Addr::UNSPECIFIED.into(), 0).covers(HOST));
     }
 
     #[test]
     fn tells_the_ways_apart() {
         let source = Ipv4Addr::new(10, 0, 0, 1);
         let own = RouteAttribute::PrefSource(RouteAddress::Inet(source));
-        let gateway = RouteAttribute::Gateway(RouteAddress::Inet(HOST));
+        let gateway = RouteAttribute::Gateway(route_address(HOST));
         let oif = RouteAttribute::Oif(3);
 
         assert_eq!(
@@ -273,12 +283,15 @@ mod tests {
         assert_eq!(route_of(&answer(RouteType::Broadcast, vec![oif.clone()])), Route::None);
         assert_eq!(
             route_of(&answer(RouteType::Unicast, vec![oif.clone(), own.clone()])),
-            Route::OnLink { ifindex: 3, source }
+            Route::OnLink {
+                ifindex: 3,
+                source: source.into()
+            }
         );
         assert_eq!(
             route_of(&answer(RouteType::Unicast, vec![gateway, oif, own])),
             Route::Via {
-                gateway: HOST.into(),
+                gateway: HOST,
                 ifindex: 3
             }
         );

@@ -1,6 +1,6 @@
 //! What changes in the network, as it changes.
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::IpAddr};
 
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -32,7 +32,7 @@ pub enum Event {
         /// The NIC it was behind.
         ifindex: u32,
         /// Its address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A link is new or changed.
     Link(Link),
@@ -197,7 +197,7 @@ mod tests {
         let mut neighbour = NeighbourMessage::default();
         neighbour.header.family = AddressFamily::Inet;
         neighbour.header.ifindex = 2;
-        let address = Ipv4Addr::new(10, 0, 0, 2);
+        let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
         neighbour.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
         let mut link = LinkMessage::default();
         link.header.index = 5;
@@ -210,7 +210,10 @@ mod tests {
                 index: 5,
                 name: "eth12".into(),
             },
-            Event::NeighbourGone { ifindex: 2, address },
+            Event::NeighbourGone {
+                ifindex: 2,
+                address: address.into(),
+            },
         ];
         assert_eq!(events(&datagram), expected);
     }

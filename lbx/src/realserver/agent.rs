@@ -1,6 +1,6 @@
 //! Applies the rules, keeps them, undoes them.
 
-use std::{net::Ipv4Addr, pin::pin, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -28,7 +28,7 @@ pub struct Agent {
     net: Net,
     store: Store,
     state: State,
-    vips: Vec<Ipv4Addr>,
+    vips: Vec<IpAddr>,
     /// What was last complained about, so that it is said once.
     complaint: String,
 }
@@ -38,7 +38,7 @@ impl Agent {
     ///
     /// # Errors
     /// CAP_NET_ADMIN is missing, or another process has this name.
-    pub fn new(net: Net, name: &str, vips: Vec<Ipv4Addr>) -> Result<Self, RealServerError> {
+    pub fn new(net: Net, name: &str, vips: Vec<IpAddr>) -> Result<Self, RealServerError> {
         require_capabilities(&[NET_ADMIN])?;
         let store = Store::open(name, namespace_cookie()?)?;
         let state = store.load()?.unwrap_or_else(|| store.empty());
@@ -177,8 +177,8 @@ impl Agent {
     }
 
     fn say_ready(&self) {
-        let list = |vips: &mut dyn Iterator<Item = &Ipv4Addr>| {
-            let vips: Vec<_> = vips.map(Ipv4Addr::to_string).collect();
+        let list = |vips: &mut dyn Iterator<Item = &IpAddr>| {
+            let vips: Vec<_> = vips.map(IpAddr::to_string).collect();
             vips.join(", ")
         };
         tracing::info!("this host is a real server for {}", list(&mut self.vips.iter()));
@@ -255,13 +255,13 @@ fn restore(setting: &Setting) -> Result<bool, RealServerError> {
 ///
 /// # Errors
 /// What there is cannot be read.
-pub async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<Vec<Finding>, RealServerError> {
+pub async fn check(net: &Net, vips: &[IpAddr]) -> Result<Vec<Finding>, RealServerError> {
     Ok(evaluate(&observe(net).await?, vips))
 }
 
 /// Whether an event may have broken a rule. A route that is replaced is not said to be gone, only that there is a new
 /// one.
-fn concerns(event: &Event, vips: &[Ipv4Addr]) -> bool {
+fn concerns(event: &Event, vips: &[IpAddr]) -> bool {
     match event {
         Event::Link(_) | Event::LinkGone { .. } | Event::Overrun => true,
         Event::Address(address) | Event::AddressGone(address) => vips.contains(&address.address),

@@ -12,7 +12,7 @@ pub mod rules;
 pub mod state;
 pub mod sysctl;
 
-use std::{fmt::Write as _, io, net::Ipv4Addr, path::PathBuf};
+use std::{fmt::Write as _, io, net::IpAddr, path::PathBuf};
 
 use crate::{
     desired::Desired,
@@ -95,7 +95,7 @@ fn reasons(findings: &[Finding]) -> String {
 /// The VIPs that the host with these addresses serves: those of the services that list one of them, in the order of the
 /// file.
 #[must_use]
-pub fn vips_of(desired: &Desired, own: &[Address]) -> Vec<Ipv4Addr> {
+pub fn vips_of(desired: &Desired, own: &[Address]) -> Vec<IpAddr> {
     let mut vips = Vec::new();
     for service in &desired.services {
         let lists = |own: &Address| service.servers.iter().any(|server| server.address == own.address);
@@ -130,7 +130,7 @@ services:
             ours: false,
         };
         let vips = |address| vips_of(&desired, &[own([127, 0, 0, 1]), own(address)]);
-        let (web, other) = (Ipv4Addr::new(192, 168, 1, 160), Ipv4Addr::new(192, 168, 1, 161));
+        let (web, other) = (IpAddr::from([192, 168, 1, 160]), IpAddr::from([192, 168, 1, 161]));
         assert_eq!(vips([192, 168, 1, 190]), [web]);
         assert_eq!(vips([192, 168, 1, 185]), [web, other]);
         assert!(vips([192, 168, 1, 99]).is_empty());

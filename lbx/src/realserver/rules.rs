@@ -1,6 +1,6 @@
 //! What has to hold on a real server, judged from what was observed.
 
-use std::{cmp::max, collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{cmp::max, collections::BTreeMap, fmt, net::IpAddr};
 
 use super::sysctl::{Key, Setting, Values};
 use crate::net::{Address, TableRoute};
@@ -54,9 +54,9 @@ pub enum Mend {
     /// Write a sysctl.
     Sysctl(Setting),
     /// Put the VIP on lo.
-    Vip(Ipv4Addr),
+    Vip(IpAddr),
     /// Add the host route.
-    Route(Ipv4Addr),
+    Route(IpAddr),
     /// A command that is the operator's to decide on.
     Operator(String),
 }
@@ -131,7 +131,7 @@ pub const fn keeps_quiet(key: Key, value: i32) -> bool {
 /// Judges every rule, in the order in which they have to be made to hold: ARP is quiet before the VIP is there, or the
 /// host would answer for it for a moment.
 #[must_use]
-pub fn evaluate(observed: &Observed, vips: &[Ipv4Addr]) -> Vec<Finding> {
+pub fn evaluate(observed: &Observed, vips: &[IpAddr]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for key in [Key::ArpIgnore, Key::ArpAnnounce] {
         findings.extend(["all", "lo"].map(|conf| arp_of_conf(observed, key, conf)));
@@ -214,7 +214,7 @@ fn set(key: Key, conf: &str) -> Mend {
 
 /// A VIP on another NIC than lo is answered for there whatever arp_ignore says, and with a wider prefix than /32 on lo
 /// every address of the subnet would become this host's own.
-fn not_elsewhere(observed: &Observed, vip: Ipv4Addr) -> Finding {
+fn not_elsewhere(observed: &Observed, vip: IpAddr) -> Finding {
     let rule = format!("{vip} on no NIC but lo");
     for address in &observed.addresses {
         let Address { prefix_len, .. } = *address;
@@ -243,12 +243,15 @@ fn not_elsewhere(observed: &Observed, vip: Ipv4Addr) -> Finding {
     Finding::ok(rule, "on none")
 }
 
-fn is_subnet_broadcast(address: &Address, vip: Ipv4Addr) -> bool {
+fn is_subnet_broadcast(address: &Address, vip: IpAddr) -> bool {
+    let (IpAddr::V4(own), IpAddr::V4(vip)) = (address.address, vip) else {
+        return false;
+    };
     let host_bits = u32::MAX.checked_shr(address.prefix_len.into()).unwrap_or_default();
-    address.prefix_len < 31 && vip.to_bits() == address.address.to_bits() | host_bits
+    address.prefix_len < 31 && vip.to_bits() == own.to_bits() | host_bits
 }
 
-fn vip_on_lo(observed: &Observed, vip: Ipv4Addr) -> Finding {
+fn vip_on_lo(observed: &Observed, vip: IpAddr) -> Finding {
     let rule = format!("{vip}/32 on lo");
     let present =
         |address: &&Address| address.ifindex == observed.lo && address.address == vip && address.prefix_len == 32;
@@ -258,7 +261,7 @@ fn vip_on_lo(observed: &Observed, vip: Ipv4Addr) -> Finding {
     }
 }
 
-fn host_route(observed: &Observed, vip: Ipv4Addr) -> Finding {
+fn host_route(observed: &Observed, vip: IpAddr) -> Finding {
     let rule = format!("route to {vip}/32 by lo");
     if observed
         .routes

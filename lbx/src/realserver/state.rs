@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write as _},
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +23,7 @@ pub struct State {
     /// The network namespace it is about: see [`crate::net::namespace_cookie`].
     pub namespace: u64,
     /// VIPs put on lo, or found there.
-    pub vips: BTreeSet<Ipv4Addr>,
+    pub vips: BTreeSet<IpAddr>,
     /// Values that sysctls had before their first change, by NIC or `all`.
     pub sysctls: BTreeMap<String, Values>,
 }
@@ -42,8 +42,8 @@ impl State {
     }
 
     /// The VIPs that no other real server of this host has.
-    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = Ipv4Addr> + 'a {
-        let elsewhere = |vip: &Ipv4Addr| others.iter().any(|other| other.vips.contains(vip));
+    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = IpAddr> + 'a {
+        let elsewhere = |vip: &IpAddr| others.iter().any(|other| other.vips.contains(vip));
         self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
     }
 
@@ -201,8 +201,8 @@ mod tests {
     use super::*;
     use crate::preflight::PreflightError;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 160));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 161));
 
     #[test]
     fn the_first_value_is_the_original() {

@@ -1,5 +1,7 @@
 //! The consistent-hash table of Maglev (Eisenbud et al., NSDI 2016, section 3.4), with weights.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use lbx_common::{hash::mix, slot};
 
 use super::{Candidate, common_divisor};
@@ -19,7 +21,7 @@ pub fn size(weights: impl IntoIterator<Item = u16>) -> u32 {
         .into_iter()
         .map(|weight| Candidate {
             index: 0,
-            address: std::net::Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED.into(),
             weight,
         })
         .collect();
@@ -76,7 +78,13 @@ struct Walker {
 
 impl Walker {
     fn new(candidate: &Candidate, size: u32) -> Self {
-        let address = u64::from(candidate.address.to_bits());
+        let address = match candidate.address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                mix((bits >> 64) as u64, bits as u64)
+            }
+        };
         let below = |seed, bound: u32| (mix(address, seed) % u64::from(bound)) as u32;
         Self {
             candidate: *candidate,
@@ -102,8 +110,6 @@ impl Iterator for Walker {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -129,7 +135,7 @@ mod tests {
             .zip(weights)
             .map(|(index, &weight)| Candidate {
                 index,
-                address: Ipv4Addr::new(10, 0, (index >> 8) as u8, index as u8 + 1),
+                address: IpAddr::from([10, 0, (index >> 8) as u8, index as u8 + 1]),
                 weight,
             })
             .collect()

@@ -9,7 +9,7 @@ pub struct Candidate {
     /// Index within the service.
     pub index: u16,
     /// RIP: the same on every director, whatever the indices.
-    pub address: std::net::Ipv4Addr,
+    pub address: std::net::IpAddr,
     /// Weight.
     pub weight: u16,
 }

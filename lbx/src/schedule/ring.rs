@@ -52,7 +52,7 @@ fn shares(candidates: &[Candidate]) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -61,7 +61,7 @@ mod tests {
             .zip(weights)
             .map(|(index, &weight)| Candidate {
                 index,
-                address: Ipv4Addr::new(10, 0, 0, index as u8),
+                address: IpAddr::from([10, 0, 0, index as u8]),
                 weight,
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -34,7 +34,7 @@ pub trait Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, Self::Error>;
+    fn vips(&self) -> Result<BTreeSet<IpAddr>, Self::Error>;
     /// The slot at a place; none beyond the table.
     fn slot(&self, place: u32) -> Option<Slot>;
     /// The backend index at a place of the ring table.
@@ -163,7 +163,7 @@ fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {
 fn read_member(backend: &Backend, now: u32) -> Option<Member> {
     let Head { mac, state } = Head::from_word(backend.head);
     Some(Member {
-        address: Ipv6Addr::from(backend.address).to_ipv4_mapped()?,
+        address: Ipv6Addr::from(backend.address).to_ipv4_mapped()?.into(),
         weight: backend.weight as u16,
         hop: Hop {
             mac,

@@ -29,7 +29,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -61,14 +61,14 @@ pub struct Hop {
 const GRACE: u32 = 2;
 
 /// The hops of all real servers that are resolved.
-pub type Hops = BTreeMap<Ipv4Addr, Hop>;
+pub type Hops = BTreeMap<IpAddr, Hop>;
 
 /// A mirror of the maps. Cloning is cheap: services are shared until one of the copies changes them.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Every loaded service.
     pub services: BTreeMap<VirtualService, Arc<Loaded>>,
-    vips: BTreeSet<Ipv4Addr>,
+    vips: BTreeSet<IpAddr>,
     places: Places,
 }
 
@@ -115,12 +115,12 @@ impl Default for Tables {
 impl Tables {
     /// The VIPs of all loaded services.
     #[must_use]
-    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
+    pub fn vips(&self) -> BTreeSet<IpAddr> {
         self.vips.clone()
     }
 
     /// The addresses of all real servers that may still get packets, those that drain included.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.services
             .values()
             .flat_map(|service| service.members.values())

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -85,7 +85,7 @@ impl Planner {
         self.places().leaving.push((now, leaving));
     }
 
-    fn follow_vips(&mut self, wanted: BTreeSet<Ipv4Addr>) {
+    fn follow_vips(&mut self, wanted: BTreeSet<IpAddr>) {
         let before = std::mem::replace(&mut self.tables.vips, wanted);
         let after = &self.tables.vips;
         self.writes.extend(after.difference(&before).copied().map(Write::Vip));
@@ -197,7 +197,7 @@ impl Planner {
         loaded: &mut Loaded,
         missing: Vec<(RealServer, Hop)>,
     ) -> Result<(), Full> {
-        for (RealServer { address, weight }, hop) in missing {
+        for (RealServer { address, weight, .. }, hop) in missing {
             let counter = match loaded.former_counter(address) {
                 Some(counter) => counter,
                 None => {
@@ -271,7 +271,7 @@ impl Planner {
         if loaded.scheduler == service.scheduler {
             return;
         }
-        match (loaded.scheduler.records_all(), service.scheduler.records_all()) {
+        match (loaded.records_all(), service.records_all()) {
             (true, false) => {
                 loaded.hashed_until = None;
                 let slots = loaded.slots.track_all(self.now);

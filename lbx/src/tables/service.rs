@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use lbx_common::{
@@ -53,7 +53,7 @@ pub struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Weight; 0 drains.
     pub weight: u16,
     /// Where its frames go.
@@ -95,17 +95,33 @@ impl Member {
             source: mac_word(self.hop.source),
             ifindex: self.hop.ifindex,
             counter: self.counter,
-            address: self.address.to_ipv6_mapped().octets(),
+            address: mapped(self.address).octets(),
             weight: u32::from(self.weight),
             ..Backend::NONE
         }
     }
 }
 
+/// An address as 128 bits: IPv4 mapped (RFC 4291 section 2.5.5.2).
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+/// An address as the maps of services and VIPs hold it: they have room for IPv4 alone, and so the configuration takes
+/// nothing else.
+#[must_use]
+pub fn map_address(address: IpAddr) -> [u8; 4] {
+    let [.., a, b, c, d] = mapped(address).octets();
+    [a, b, c, d]
+}
+
 /// The key packets are matched by.
 #[must_use]
 pub fn key(service: &VirtualService) -> ServiceKey {
-    ServiceKey::new(service.vip.octets(), service.port, service.protocol.number())
+    ServiceKey::new(map_address(service.vip), service.port, service.protocol.number())
 }
 
 /// The service of a key, unless it is of a protocol lbx does not know.
@@ -150,8 +166,14 @@ impl Loaded {
         }
     }
 
+    /// Whether every flow gets a record.
+    #[must_use]
+    pub fn records_all(&self) -> bool {
+        !self.scheduler.hashes()
+    }
+
     fn flags(&self) -> u8 {
-        match (self.scheduler.records_all(), self.hashed_until) {
+        match (self.records_all(), self.hashed_until) {
             (false, _) => 0,
             (true, None) => abi::RECORD_ALL,
             (true, Some(_)) => abi::RECORD_ALL | abi::HASHED,
@@ -187,7 +209,7 @@ impl Loaded {
 
     /// The backend of an address that gets packets.
     #[must_use]
-    pub fn up(&self, address: Ipv4Addr) -> Option<(u16, &Member)> {
+    pub fn up(&self, address: IpAddr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
@@ -196,7 +218,7 @@ impl Loaded {
     }
 
     /// The indices of all backends that get packets.
-    fn indices(&self) -> BTreeMap<Ipv4Addr, u16> {
+    fn indices(&self) -> BTreeMap<IpAddr, u16> {
         self.members
             .iter()
             .filter(|(_, member)| member.life == Life::Up)
@@ -219,7 +241,7 @@ impl Loaded {
 
     /// The counter that a dead backend of this address had: whoever comes back goes on counting.
     #[must_use]
-    pub fn former_counter(&self, address: Ipv4Addr) -> Option<u32> {
+    pub fn former_counter(&self, address: IpAddr) -> Option<u32> {
         self.members
             .values()
             .find(|member| member.address == address)
@@ -304,14 +326,14 @@ impl Loaded {
     pub fn due_ring(&self) -> Vec<u16> {
         match self.scheduler {
             Scheduler::Rr => ring::equal(&self.candidates),
-            Scheduler::Wrr => ring::weighted(&self.candidates),
-            Scheduler::Maglev => Vec::new(),
+            scheduler if scheduler.hashes() => Vec::new(),
+            _ => ring::weighted(&self.candidates),
         }
     }
 }
 
 /// The weights of real servers by address.
-type Weights = BTreeMap<Ipv4Addr, u16>;
+type Weights = BTreeMap<IpAddr, u16>;
 
 fn weights(servers: &[RealServer]) -> Weights {
     servers.iter().map(|server| (server.address, server.weight)).collect()

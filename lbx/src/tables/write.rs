@@ -1,6 +1,6 @@
 //! The writes a plan consists of: what the data plane carries out, in order.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lbx_common::{
     backend::Backend,
@@ -42,9 +42,9 @@ pub enum Write {
     /// A service that is no longer.
     RemoveService(ServiceKey),
     /// An address that is a VIP from now on.
-    Vip(Ipv4Addr),
+    Vip(IpAddr),
     /// An address that is a VIP no longer.
-    RemoveVip(Ipv4Addr),
+    RemoveVip(IpAddr),
     /// Counters and cursor of a service number that begins anew.
     ResetService(u16),
     /// Counters of a backend that begins anew.

@@ -86,7 +86,7 @@ impl Site {
         director.dataplane_mut().attach(second, false, XdpMode::Driver)?;
         let mut behind = hop(1, second);
         behind.source = SECOND_MAC.0;
-        director.hops.insert(rip(1), behind);
+        director.hops.insert(rip(1).into(), behind);
         director.plan()?;
         Ok(Self {
             director,

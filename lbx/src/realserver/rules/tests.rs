@@ -1,7 +1,7 @@
 use super::*;
 
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
-const RIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 185);
+const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 160));
+const RIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 185));
 const LO: u32 = 1;
 const ETH0: u32 = 2;
 
@@ -13,7 +13,7 @@ fn values(arp_ignore: i32, arp_announce: i32, rp_filter: i32) -> Values {
     ])
 }
 
-fn address(ifindex: u32, address: Ipv4Addr, prefix_len: u8) -> Address {
+fn address(ifindex: u32, address: IpAddr, prefix_len: u8) -> Address {
     Address {
         ifindex,
         address,
@@ -207,8 +207,8 @@ fn a_vip_with_a_subnet_on_lo_is_refused() {
 #[test]
 fn the_broadcast_address_of_a_subnet_is_no_vip() {
     let observed = fresh();
-    assert!(not_elsewhere(&observed, Ipv4Addr::new(192, 168, 1, 255)).is_blocking());
-    assert!(!not_elsewhere(&observed, Ipv4Addr::new(192, 168, 2, 255)).is_blocking());
+    assert!(not_elsewhere(&observed, IpAddr::from([192, 168, 1, 255])).is_blocking());
+    assert!(!not_elsewhere(&observed, IpAddr::from([192, 168, 2, 255])).is_blocking());
 }
 
 #[test]

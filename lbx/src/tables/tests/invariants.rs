@@ -51,7 +51,7 @@ proptest! {
                 .values()
                 .all(|member| member.wanted && (member.life == Life::Up) == hops.contains_key(&member.address));
             prop_assert!(settled, "backends that should be gone, or dead");
-            prop_assert_eq!(loaded.ring.is_empty(), loaded.candidates.is_empty() || !loaded.scheduler.records_all());
+            prop_assert_eq!(loaded.ring.is_empty(), loaded.candidates.is_empty() || !loaded.records_all());
         }
         shares_follow_weights(tables);
         let leave: Vec<Change> = (0..SERVICES)

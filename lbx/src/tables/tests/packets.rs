@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
 };
 
 use lbx_common::{
@@ -83,7 +83,7 @@ impl Kernel {
     }
 
     /// Where it goes; none if it is dropped.
-    pub fn finish(&mut self, packet: &UnderWay) -> Option<Ipv4Addr> {
+    pub fn finish(&mut self, packet: &UnderWay) -> Option<IpAddr> {
         let slot = packet.slot;
         if !packet.records_all() && !slot.tracked {
             return self.up(packet, slot.current);
@@ -161,7 +161,7 @@ impl Kernel {
     }
 
     /// The address at an index, if packets may go there.
-    fn up(&self, packet: &UnderWay, index: u16) -> Option<Ipv4Addr> {
+    fn up(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
         let backend = self.image.backend_of(&packet.service, index)?;
         (Head::from_word(backend.head).state == backend::UP).then(|| address(&backend))
     }
@@ -196,8 +196,9 @@ impl Kernel {
 }
 
 /// RIP of a backend.
-pub fn address(backend: &Backend) -> Ipv4Addr {
+pub fn address(backend: &Backend) -> IpAddr {
     Ipv6Addr::from(backend.address)
         .to_ipv4_mapped()
         .expect("an IPv4 address")
+        .into()
 }

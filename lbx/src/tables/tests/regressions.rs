@@ -4,7 +4,7 @@ use lbx_common::flow::Signal;
 
 use super::{
     super::GRACE,
-    cluster::{Change, SERVICES},
+    cluster::{Change, SERVICES, number},
     daemon::Daemon,
     packets::{Client, UnderWay},
 };
@@ -64,7 +64,7 @@ fn a_record_written_after_the_census_keeps_its_slot_tracked() {
     for (packet, server) in under_way.iter().zip(servers) {
         let port = packet.port();
         let went = daemon.packet(0, port, Signal::Data);
-        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+        assert_eq!(went, server.map(number));
     }
 }
 
@@ -84,7 +84,7 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
     daemon.age(&census);
     for (packet, server) in under_way.iter().zip(servers) {
         let went = daemon.packet(0, packet.port(), Signal::Data);
-        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+        assert_eq!(went, server.map(number));
     }
 }
 
