@@ -151,7 +151,7 @@ fn read_service<M: Maps>(
             len: service.backends_len,
         },
         members,
-        candidates: Vec::new(),
+        candidates: None,
         hashed_until: (service.flags & HASHED != 0).then_some(now),
     })
 }

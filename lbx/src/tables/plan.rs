@@ -15,7 +15,10 @@ use super::{
     service::{self, Life, Loaded, Member, key},
     window::{Changes, Slots},
 };
-use crate::desired::{Desired, Protocol, RealServer, Service, VirtualService};
+use crate::{
+    desired::{Desired, Protocol, RealServer, Service, VirtualService},
+    schedule::Candidate,
+};
 
 /// The way from what is loaded to what is wanted.
 #[derive(Clone, Debug)]
@@ -134,7 +137,7 @@ impl Planner {
             ring: Vec::new(),
             backends_range,
             members: BTreeMap::new(),
-            candidates: Vec::new(),
+            candidates: None,
             hashed_until: None,
         };
         self.write_backends(&loaded);
@@ -173,13 +176,14 @@ impl Planner {
         self.add_members(id, &mut loaded, missing)?;
         loaded.timeouts = timeouts;
         self.reschedule(id, &mut loaded, service);
-        loaded.candidates = loaded.candidates(&service.servers);
-        self.turn_ring(&mut loaded)?;
+        let candidates = loaded.candidates(&service.servers);
+        self.turn_ring(&mut loaded, &candidates)?;
         let slots = if new {
-            loaded.begin(self.now)
+            loaded.begin(&candidates, self.now)
         } else {
-            loaded.follow(self.now)
+            loaded.follow(&candidates, self.now)
         };
+        loaded.candidates = Some(candidates);
         self.write_slots(&loaded, slots);
         if new || loaded.to_service() != before {
             self.write_service(id, &loaded);
@@ -245,8 +249,8 @@ impl Planner {
     }
 
     /// Gives the service another ring, in places no packet looks at until the service itself is written.
-    fn turn_ring(&mut self, loaded: &mut Loaded) -> Result<(), Full> {
-        let ring = loaded.due_ring();
+    fn turn_ring(&mut self, loaded: &mut Loaded, candidates: &[Candidate]) -> Result<(), Full> {
+        let ring = loaded.due_ring(candidates);
         if ring == loaded.ring {
             return Ok(());
         }

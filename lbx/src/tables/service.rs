@@ -43,8 +43,9 @@ pub struct Loaded {
     pub backends_range: Range,
     /// Its backends by index.
     pub members: BTreeMap<u16, Member>,
-    /// Those that get new connections, in the order of the file, as the last plan saw them.
-    pub candidates: Vec<Candidate>,
+    /// Those that slots and ring lead new connections to, in the order of the file; none where that is not known, a
+    /// former daemon having had the service last.
+    pub candidates: Option<Vec<Candidate>>,
     /// A UDP service that records every flow and hashed until this tick: some of its flows have no record yet.
     pub hashed_until: Option<u32>,
 }
@@ -261,7 +262,7 @@ impl Loaded {
             && self.timeouts == timeouts
             && self.members.values().all(settled)
             && self.missing(&service.servers, hops).is_empty()
-            && self.candidates == self.candidates(&service.servers)
+            && self.candidates == Some(self.candidates(&service.servers))
     }
 
     /// The wanted real servers that have a hop and no backend that gets packets.
@@ -308,14 +309,14 @@ impl Loaded {
     }
 
     /// Lets the slots of a service no packet knows yet begin with the candidates.
-    pub fn begin(&mut self, now: u32) -> Changes {
-        self.slots = Slots::resting(&maglev::table(&self.candidates, self.slots_range.len), now);
+    pub fn begin(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+        self.slots = Slots::resting(&maglev::table(candidates, self.slots_range.len), now);
         self.slots.all()
     }
 
     /// Lets the slots follow the candidates.
-    pub fn follow(&mut self, now: u32) -> Changes {
-        let table = maglev::table(&self.candidates, self.slots_range.len);
+    pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+        let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
         let usable = |index: u16| members.get(&index).is_some_and(|member| member.life == Life::Up);
         self.slots.follow(&table, usable, now)
@@ -323,11 +324,11 @@ impl Loaded {
 
     /// The ring the candidates are to be walked by; empty where the slots schedule.
     #[must_use]
-    pub fn due_ring(&self) -> Vec<u16> {
+    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<u16> {
         match self.scheduler {
-            Scheduler::Rr => ring::equal(&self.candidates),
+            Scheduler::Rr => ring::equal(candidates),
             scheduler if scheduler.hashes() => Vec::new(),
-            _ => ring::weighted(&self.candidates),
+            _ => ring::weighted(candidates),
         }
     }
 }

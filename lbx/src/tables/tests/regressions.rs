@@ -144,3 +144,27 @@ fn a_new_connection_with_the_owner_has_no_record_of_the_one_before() {
     }
     assert!(daemon.kernel.records.is_empty());
 }
+
+/// A new daemon knew of no candidates, the file had none, and so everything seemed done.
+#[test]
+fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
+    for scheduler in [Maglev, Rr] {
+        let draining = || {
+            let mut daemon = Daemon::of([scheduler; SERVICES]);
+            for server in 0..3 {
+                daemon.cluster.change(Change::Weight(0, server, 0));
+            }
+            daemon
+        };
+        let writes = draining().planned().writes;
+        for cut in 0..=writes.len() {
+            let mut daemon = draining();
+            daemon.kernel.image.apply_all(&writes[..cut]);
+            daemon.restart();
+            daemon.plan();
+            for port in PORTS {
+                assert_eq!(daemon.packet(0, port, Signal::Open), None, "killed after {cut} writes");
+            }
+        }
+    }
+}
