@@ -168,3 +168,75 @@ fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
         }
     }
 }
+
+/// Its server died under a new connection, the owner got it without a record, and then its window closed.
+#[test]
+fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+    for scheduler in [Maglev, Rr] {
+        let mut daemon = Daemon::of([scheduler; SERVICES]);
+        let timeout = u32::from(daemon.timeouts().established);
+        daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
+        daemon.now += timeout + GRACE;
+        let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+        daemon.change(&[Change::Lose(3), Change::Weight(0, 4, 9)]);
+        let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+        daemon.pass(1);
+        for (packet, server) in under_way.iter().zip(servers) {
+            let went = daemon.packet(0, packet.port(), Signal::Data);
+            assert_eq!(went, server.map(number), "{scheduler}");
+        }
+    }
+}
+
+/// The owner had died as well: the slot's current got the connection, and then the slot became another's.
+#[test]
+fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+    daemon.change(&[
+        Change::Lose(0),
+        Change::Lose(1),
+        Change::Lose(2),
+        Change::Weight(0, 4, 9),
+    ]);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    for (packet, server) in under_way.iter().zip(servers) {
+        if let Some(server) = server {
+            let went = daemon.packet(0, packet.port(), Signal::Data);
+            assert_eq!(went, Some(number(server)));
+        }
+    }
+}
+
+/// A datagram whose server had died went to the owner, and the next one was scheduled anew.
+#[test]
+fn a_udp_flow_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 2, port, Signal::Datagram)).collect();
+    daemon.change(&[Change::Lose(1)]);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    for (packet, server) in under_way.iter().zip(servers) {
+        if let Some(server) = server {
+            let went = daemon.packet(2, packet.port(), Signal::Datagram);
+            assert_eq!(went, Some(number(server)));
+        }
+    }
+}
+
+/// A record that had expired, and that its flow had gone on without, was found again under longer timeouts.
+#[test]
+fn longer_timeouts_revive_no_record_that_had_expired() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.change(&[Change::Timeouts(1)]);
+    for port in PORTS {
+        daemon.packet(2, port, Signal::Datagram);
+    }
+    daemon.change(&[Change::Scheduler(2, Maglev)]);
+    daemon.now += u32::from(daemon.timeouts().udp) + 1;
+    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
+    daemon.change(&[Change::Timeouts(0)]);
+    for (port, server) in PORTS.zip(servers) {
+        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+    }
+}
