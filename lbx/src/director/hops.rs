@@ -13,7 +13,7 @@ use std::{
 
 use super::topology::{Topology, Way};
 use crate::{
-    net::{ArpSocket, Neighbour, Net, NetError, arp},
+    net::{Neighbour, Net, NetError, SegmentSocket},
     tables::{Hop, Hops, Tables},
 };
 
@@ -24,7 +24,7 @@ const PATIENCE: u32 = 3;
 #[derive(Debug, Default)]
 pub struct Neighbourhood {
     servers: BTreeMap<IpAddr, Known>,
-    sockets: BTreeMap<u32, ArpSocket>,
+    sockets: BTreeMap<u32, SegmentSocket>,
     /// NICs without a carrier.
     cut_off: BTreeSet<u32>,
 }
@@ -111,11 +111,9 @@ impl Neighbourhood {
             let Way { ifindex, source } = known.way;
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
-                match (topology.nics.get(&ifindex), source, server) {
-                    (Some(nic), IpAddr::V4(source), IpAddr::V4(server)) => {
-                        socket.send(&arp::request(nic.link.mac, source, server))
-                    }
-                    _ => Ok(()),
+                match topology.nics.get(&ifindex) {
+                    Some(nic) => socket.ask(nic.link.mac, source, server),
+                    None => Ok(()),
                 }
             });
             if let Err(error) = asked {
@@ -135,10 +133,7 @@ impl Neighbourhood {
         vips: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), NetError> {
         let socket = socket(&mut self.sockets, ifindex)?;
-        vips.into_iter().try_for_each(|vip| match vip {
-            IpAddr::V4(vip) => socket.send(&arp::announcement(mac, vip)),
-            IpAddr::V6(_) => Ok(()),
-        })
+        vips.into_iter().try_for_each(|vip| socket.announce(mac, vip))
     }
 
     /// Takes in whether a NIC has a carrier.
@@ -213,11 +208,11 @@ impl Known {
     }
 }
 
-fn socket(sockets: &mut BTreeMap<u32, ArpSocket>, ifindex: u32) -> Result<&ArpSocket, NetError> {
+fn socket(sockets: &mut BTreeMap<u32, SegmentSocket>, ifindex: u32) -> Result<&SegmentSocket, NetError> {
     use std::collections::btree_map::Entry;
     match sockets.entry(ifindex) {
         Entry::Occupied(entry) => Ok(entry.into_mut()),
-        Entry::Vacant(entry) => Ok(entry.insert(ArpSocket::open(ifindex)?)),
+        Entry::Vacant(entry) => Ok(entry.insert(SegmentSocket::open(ifindex)?)),
     }
 }
 

@@ -85,7 +85,7 @@ pub enum DirectorError {
     /// A NIC cannot be attached to.
     #[error(transparent)]
     Nic(#[from] NicError),
-    /// Netlink or ARP.
+    /// Netlink, ARP or neighbour discovery.
     #[error(transparent)]
     Net(#[from] NetError),
     /// The kernel side.
@@ -244,10 +244,8 @@ impl Director {
 
     async fn remove_everything(self, vips: BTreeSet<IpAddr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
-        for vip in vips {
-            if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
-                tracing::error!(%vip, error = %anyhow::Error::from(error), "cannot remove the VIP");
-            }
+        if let Err(error) = self.remove_vips(&vips).await {
+            tracing::error!(error = %anyhow::Error::from(error), "cannot remove the VIPs");
         }
         if let Err(error) = self.dataplane.remove() {
             tracing::error!(error = %anyhow::Error::from(error), "cannot remove the pins");
@@ -331,7 +329,7 @@ impl Director {
                 tracing::warn!(
                     service = service.name,
                     server = %server.address,
-                    "the real server does not answer ARP: no connections go there until it does"
+                    "the real server does not tell its MAC address: no connections go there until it does"
                 );
             }
         }

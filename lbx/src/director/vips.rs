@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{Director, DirectorError};
 use crate::{
     desired::Desired,
-    net::{Added, Net, NetError},
+    net::{Added, Address, Net, NetError},
 };
 
-/// Announcements of a new VIP, a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two).
+/// Announcements of a new VIP, a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two, RFC 4861
+/// section 7.2.6 for up to three).
 pub const ANNOUNCEMENTS: u32 = 3;
 
 /// The VIPs of a desired state.
@@ -21,15 +22,20 @@ pub fn of(desired: &Desired) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// Removes a VIP from a NIC if an lbx put it there.
+/// Removes those addresses that are VIPs an lbx has put on a NIC. All are tried.
 ///
 /// # Errors
-/// The kernel refuses.
-pub async fn remove(net: &Net, ifindex: u32, vip: IpAddr) -> Result<(), NetError> {
-    if net.remove_vip(ifindex, vip).await? {
-        tracing::info!(%vip, "VIP removed");
+/// The kernel refuses one: the first.
+pub async fn remove(net: &Net, vips: impl IntoIterator<Item = &Address>) -> Result<(), NetError> {
+    let mut first = Ok(());
+    for (Address { address, .. }, removed) in net.remove_vips(vips).await {
+        match removed {
+            Ok(true) => tracing::info!(vip = %address, "VIP removed"),
+            Ok(false) => {}
+            Err(error) => first = first.and(Err(error)),
+        }
     }
-    Ok(())
+    first
 }
 
 impl Director {
@@ -41,31 +47,41 @@ impl Director {
         // VIPs no longer wanted, and those a former primary NIC still has.
         let stale = present.iter().filter(|address| {
             let at_home = address.ifindex == primary && wanted.contains(&address.address);
-            address.ours && !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
+            !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
         });
-        for address in stale {
-            remove(&self.net, address.ifindex, address.address).await?;
-        }
-        let there = |vip| {
-            present
-                .iter()
-                .any(|a| a.ours && a.ifindex == primary && a.address == vip)
-        };
-        for &vip in wanted.iter().filter(|&&vip| !there(vip)) {
-            match self.net.add_vip(primary, vip).await? {
-                Added::New => {
-                    self.added_vips.insert(vip);
-                    tracing::info!(%vip, interface = self.interface(primary), "VIP added");
-                }
-                Added::AlreadyOurs => {}
-                Added::AlreadyTheirs => {
-                    tracing::info!(%vip, "the VIP is on the interface already and will stay there when lbx stops");
-                }
-            }
-        }
+        let removed = remove(&self.net, stale).await;
+        let added = self.add_vips(wanted, &present).await;
         self.announcements = ANNOUNCEMENTS;
         self.announce();
-        Ok(())
+        Ok(removed.and(added)?)
+    }
+
+    /// Takes VIPs off the first NIC.
+    pub(super) async fn remove_vips(&self, vips: &BTreeSet<IpAddr>) -> Result<(), NetError> {
+        let present = self.net.addresses().await?;
+        let here = |address: &&Address| address.ifindex == self.topology.primary && vips.contains(&address.address);
+        remove(&self.net, present.iter().filter(here)).await
+    }
+
+    /// Adds VIPs to the first NIC where they are missing. All are tried; the error is the first.
+    async fn add_vips(&mut self, wanted: BTreeSet<IpAddr>, present: &[Address]) -> Result<(), NetError> {
+        let primary = self.topology.primary;
+        let interface = self.interface(primary);
+        let mut first = Ok(());
+        for (vip, added) in self.net.add_vips(primary, wanted, present).await {
+            match added {
+                Ok(Added::New) => {
+                    self.added_vips.insert(vip);
+                    tracing::info!(%vip, interface, "VIP added");
+                }
+                Ok(Added::AlreadyOurs) => {}
+                Ok(Added::AlreadyTheirs) => {
+                    tracing::info!(%vip, "the VIP is on the interface already and will stay there when lbx stops");
+                }
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        first
     }
 
     /// Announces every VIP, as often as still due.

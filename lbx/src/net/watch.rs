@@ -76,7 +76,7 @@ impl Event {
     }
 }
 
-/// Follows neighbours, links, IPv4 addresses and IPv4 routes in the calling thread's network namespace from now on:
+/// Follows neighbours, links, addresses and routes in the calling thread's network namespace from now on:
 /// what is read afterwards by [`super::Net`] is followed without a gap. Ends when the receiver is dropped; a channel
 /// that closes means that the socket has failed.
 ///
@@ -106,6 +106,8 @@ fn subscribe() -> io::Result<TokioSocket> {
         MulticastGroup::Neigh,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
     ] {
         inner.add_membership(group as u32)?;
     }
