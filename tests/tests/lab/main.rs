@@ -9,6 +9,7 @@ mod itself;
 mod lifecycle;
 mod listing;
 mod real_server;
+mod real_server6;
 mod refusals;
 mod schedulers;
 mod setup;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         listing::tests(),
         refusals::tests(),
         real_server::tests(),
+        real_server6::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
