@@ -10,6 +10,7 @@ pub mod counters;
 pub mod drops;
 pub mod flow;
 pub mod hash;
+pub mod load;
 pub mod maps;
 pub mod nic;
 pub mod service;
