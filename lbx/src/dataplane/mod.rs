@@ -3,8 +3,8 @@
 //! - [`object`]: the program as it was built into this binary, loaded with its constants
 //! - [`pins`]: where programs, maps and links outlive the daemon
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
-//! - [`mapped`]: maps shared with the kernel as plain words: the only unsafe code of user space
-//! - [`attach`]: links to NICs
+//! - [`mapped`]: maps shared with the kernel as plain words
+//! - [`attach`]: links to NICs; [`link_info`]: which NIC a link really leads to
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back
 //! - [`clock`]: the tick it is now
@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod attach;
 pub mod clock;
+mod link_info;
 pub mod mapped;
 pub mod maps;
 pub mod object;

@@ -135,6 +135,7 @@ impl Director {
             let done = tell("cannot follow the neighbours", self.replan());
             self.unsettled |= !done;
         }
+        self.notice_detached().await;
         if self.misfit.is_some() {
             self.fit().await;
         }
@@ -148,6 +149,25 @@ impl Director {
                 .estimator
                 .sample(&self.dataplane, &self.tables, clock::now(), window);
             tell("cannot read counters", sampled);
+        }
+    }
+
+    /// Looks whether somebody has detached the program from a NIC: clients' packets go to this host's own stack then.
+    async fn notice_detached(&mut self) {
+        let severed = match self.dataplane.severed() {
+            Ok(severed) => severed,
+            Err(error) => {
+                tell("cannot look after the XDP program", Err(error));
+                return;
+            }
+        };
+        for ifindex in severed {
+            // Where the NIC itself is gone, its event tells.
+            if let Ok(Some(link)) = self.net.link_by_index(ifindex).await {
+                let interface = link.name;
+                tracing::warn!(interface, "somebody has detached the XDP program: attaching it again");
+                self.misfit.get_or_insert_default();
+            }
         }
     }
 

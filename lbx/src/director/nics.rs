@@ -3,12 +3,10 @@
 //! A frame redirected from a native program must leave by a NIC that can take it natively, so one NIC that cannot makes
 //! all of them generic.
 
-use std::collections::BTreeSet;
-
 use aya::programs::XdpMode;
 use lbx_common::nic::{CLIENTS, Nic};
 
-use super::topology::Topology;
+use super::topology::{NicRole, Topology};
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
@@ -36,7 +34,7 @@ pub struct NicError {
 /// A NIC refuses in every mode that the configuration allows.
 pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
     let left = leave_other_modes(dataplane, topology, mode)?;
-    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology) {
+    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
         XdpMode::Driver
@@ -56,7 +54,7 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
         Err(error) => {
             // Back to how it was: a mode that cannot be had must not cost the one there is.
             for (ifindex, mode) in left {
-                if let Err(error) = dataplane.attach(ifindex, false, mode) {
+                if let Err(error) = dataplane.attach(ifindex, None, mode) {
                     tracing::error!(ifindex, "cannot attach again: {:#}", anyhow::Error::from(error));
                 }
             }
@@ -104,8 +102,7 @@ fn leave_other_modes(
     mode: Mode,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
     let mut left = Vec::new();
-    let pinned: BTreeSet<u32> = pinned(dataplane, topology)?;
-    for (&ifindex, nic) in topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex)) {
+    for (&ifindex, nic) in held(dataplane, topology)? {
         let native = nic.link.xdp.is_some_and(|xdp| xdp.native);
         if (mode == Mode::Native && !native) || (mode == Mode::Generic && native) {
             detach(dataplane, ifindex, topology)?;
@@ -116,16 +113,15 @@ fn leave_other_modes(
 }
 
 /// Whether a former daemon had to go generic.
-fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> bool {
-    let pinned = pinned(dataplane, topology).unwrap_or_default();
-    let mut adopted = topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex));
-    adopted.any(|(_, nic)| nic.link.xdp.is_some_and(|xdp| !xdp.native))
+fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<bool, NicError> {
+    let held = held(dataplane, topology)?;
+    Ok(held.iter().any(|(_, nic)| nic.link.xdp.is_some_and(|xdp| !xdp.native)))
 }
 
 fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        match dataplane.attach(ifindex, nic.link.xdp.is_some(), mode) {
+        match dataplane.attach(ifindex, nic.link.xdp.map(|xdp| xdp.program), mode) {
             Ok(Attached::New) => new.push(ifindex),
             Ok(Attached::Already) => {}
             Err(source) => {
@@ -144,11 +140,17 @@ fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> 
     Ok(())
 }
 
-fn pinned(dataplane: &Dataplane, topology: &Topology) -> Result<BTreeSet<u32>, NicError> {
-    let attached = dataplane
-        .attached()
-        .map_err(|error| about(topology, topology.primary, error))?;
-    Ok(attached.into_iter().collect())
+/// The NICs that run a program of this director.
+fn held<'t>(dataplane: &Dataplane, topology: &'t Topology) -> Result<Vec<(&'t u32, &'t NicRole)>, NicError> {
+    let mut held = Vec::new();
+    for (ifindex, nic) in &topology.nics {
+        let running = nic.link.xdp.map(|xdp| xdp.program);
+        let holds = dataplane.holds(*ifindex, running);
+        if holds.map_err(|error| about(topology, *ifindex, error))? {
+            held.push((ifindex, nic));
+        }
+    }
+    Ok(held)
 }
 
 fn detach(dataplane: &mut Dataplane, ifindex: u32, topology: &Topology) -> Result<(), NicError> {

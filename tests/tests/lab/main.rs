@@ -8,6 +8,7 @@ mod harness;
 mod itself;
 mod lifecycle;
 mod listing;
+mod nics;
 mod real_server;
 mod real_server6;
 mod refusals;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         lifecycle::tests(),
         listing::tests(),
         refusals::tests(),
+        nics::tests(),
         real_server::tests(),
         real_server6::tests(),
     ];
