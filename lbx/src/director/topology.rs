@@ -209,6 +209,7 @@ mod tests {
             carrier: up,
             mtu: 1_500,
             xdp: None,
+            vlan: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The network as the kernel sees it: over route netlink, and ARP and neighbour discovery over a packet socket.
 //!
-//! - [`link`]: NICs by name and index;
+//! - [`link`]: NICs by name and index; [`ethtool`]: their offload features;
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: where an address leads, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod arp;
+pub mod ethtool;
 pub mod link;
 pub mod namespace;
 pub mod ndp;
@@ -29,7 +30,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
-    link::{Link, Xdp},
+    link::{Link, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,
     route::{ROUTE_PROTOCOL, Route, TableRoute},
