@@ -33,6 +33,7 @@ fn fits(desired: &Desired) -> Result<(), Full> {
     let hop = Hop {
         mac: [0; 6],
         ifindex: 0,
+        vlan: [0; 2],
         source: [0; 6],
     };
     let servers = desired.services.iter().flat_map(|service| &service.servers);

@@ -171,7 +171,16 @@ impl Neighbourhood {
             let source = topology.nics.get(&known.way.ifindex)?.link.mac;
             let mac = known.hop_mac()?;
             let ifindex = known.way.ifindex;
-            Some((server, Hop { mac, ifindex, source }))
+            let vlan = [0; 2];
+            Some((
+                server,
+                Hop {
+                    mac,
+                    ifindex,
+                    vlan,
+                    source,
+                },
+            ))
         };
         self.servers.iter().filter_map(hop).collect()
     }

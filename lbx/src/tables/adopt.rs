@@ -168,6 +168,7 @@ fn read_member(backend: &Backend, now: u32) -> Option<Member> {
         hop: Hop {
             mac,
             ifindex: backend.ifindex,
+            vlan: [0; 2],
             source: word_mac(backend.source),
         },
         counter: backend.counter,

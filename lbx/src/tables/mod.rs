@@ -52,7 +52,9 @@ pub struct Hop {
     pub mac: [u8; 6],
     /// The NIC it is reached by.
     pub ifindex: u32,
-    /// That NIC's MAC address.
+    /// The VLAN tags that lead there, outer and inner: 12 bits of VLAN id, bit 15 for a tag of IEEE 802.1ad; 0: none.
+    pub vlan: [u16; 2],
+    /// MAC address that frames are sent from: that of the NIC, or of the VLAN device on it.
     pub source: [u8; 6],
 }
 

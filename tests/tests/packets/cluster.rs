@@ -119,6 +119,7 @@ pub fn hop(number: u8, ifindex: u32) -> Hop {
     Hop {
         mac: Mac::of(rip(number)).0,
         ifindex,
+        vlan: [0; 2],
         source: Mac::of(DIP).0,
     }
 }

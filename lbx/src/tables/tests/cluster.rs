@@ -174,6 +174,7 @@ pub fn hop(server: u8, nic: u8) -> Hop {
     Hop {
         mac: [2, 0, 0, 0, nic, server],
         ifindex: 2,
+        vlan: [0; 2],
         source: [2, 0, 0, 0, 0xff, 0xff],
     }
 }
