@@ -325,11 +325,12 @@ impl Loaded {
     /// The ring the candidates are to be walked by; empty where the slots schedule.
     #[must_use]
     pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<u16> {
-        match self.scheduler {
+        let ring = match self.scheduler {
             Scheduler::Rr => ring::equal(candidates),
             scheduler if scheduler.hashes() => Vec::new(),
             _ => ring::weighted(candidates),
-        }
+        };
+        ring.iter().map(|turn| turn.index).collect()
     }
 }
 
@@ -381,5 +382,6 @@ impl Member {
 /// The number of slots a new service gets.
 #[must_use]
 pub fn slot_count(service: &desired::Service) -> u32 {
-    maglev::size(service.servers.iter().map(|server| server.weight))
+    let by_weights = || maglev::size(service.servers.iter().map(|server| server.weight));
+    service.slots.unwrap_or_else(by_weights)
 }
