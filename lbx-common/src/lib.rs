@@ -13,6 +13,7 @@ pub mod hash;
 pub mod load;
 pub mod maps;
 pub mod nic;
+pub mod ring;
 pub mod service;
 pub mod slot;
 pub mod trace;

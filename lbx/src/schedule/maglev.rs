@@ -10,12 +10,9 @@
 
 use std::net::IpAddr;
 
-use lbx_common::{hash::mix, slot};
+use lbx_common::{hash::mix, ring::Turn, slot};
 
-use super::{
-    Candidate, common_divisor,
-    ring::{self, Turn},
-};
+use super::{Candidate, common_divisor, ring};
 
 /// Slots per unit of weight. Over 14,640 removals of one of 2 to 100 equal real servers, its own slots moved and besides, on
 /// average for each number, up to 1.0 % of all; more than 2 % in 12 of them. (With 100 slots per unit, and Maglev's own

@@ -8,6 +8,8 @@ pub mod entitled;
 pub mod maglev;
 pub mod ring;
 
+use lbx_common::ring::Turn;
+
 /// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -17,6 +19,17 @@ pub struct Candidate {
     pub address: std::net::IpAddr,
     /// Weight.
     pub weight: u16,
+}
+
+impl Candidate {
+    /// Its turn in a ring.
+    #[must_use]
+    pub const fn turn(&self) -> Turn {
+        Turn {
+            index: self.index,
+            weight: self.weight,
+        }
+    }
 }
 
 /// The greatest common divisor of all weights; 1 where there are none.

@@ -6,46 +6,13 @@
 
 use std::cmp::Reverse;
 
+use lbx_common::ring::Turn;
+
 use super::{Candidate, common_divisor};
 use crate::desired::Scheduler;
 
 /// Entries of a ring at most; weights whose turns would need more are scaled down to it.
 pub const MAX_LEN: u32 = 4_096;
-
-/// An entry of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Backend's index within the service.
-    pub index: u16,
-    /// Its weight.
-    pub weight: u16,
-}
-
-impl Turn {
-    /// The entry in the map: index in bits 0–15, weight in 16–31.
-    #[must_use]
-    pub const fn to_word(self) -> u32 {
-        self.index as u32 | (self.weight as u32) << 16
-    }
-
-    /// The turn of an entry.
-    #[must_use]
-    pub const fn from_word(word: u32) -> Self {
-        Self {
-            index: word as u16,
-            weight: (word >> 16) as u16,
-        }
-    }
-}
-
-impl From<&Candidate> for Turn {
-    fn from(candidate: &Candidate) -> Self {
-        Self {
-            index: candidate.index,
-            weight: candidate.weight,
-        }
-    }
-}
 
 /// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over.
 #[must_use]
@@ -72,7 +39,7 @@ pub fn equal(candidates: &[Candidate]) -> Vec<Turn> {
 /// Everyone once, in the order given.
 #[must_use]
 pub fn once(candidates: &[Candidate]) -> Vec<Turn> {
-    candidates.iter().map(Turn::from).collect()
+    candidates.iter().map(Candidate::turn).collect()
 }
 
 /// Everyone once, the heaviest first, equals in the order given.
@@ -98,7 +65,7 @@ pub fn weighted(candidates: &[Candidate]) -> Vec<Turn> {
             // The first of equals, so that the ring starts in the order of the file.
             let best = (0..credit.len()).rev().max_by_key(|&i| credit[i])?;
             credit[best] -= total;
-            Some(Turn::from(&candidates[best]))
+            Some(candidates[best].turn())
         })
         .collect()
 }
@@ -179,15 +146,5 @@ mod tests {
         assert_eq!(weights(of_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
         assert_eq!(weights(of_scheduler(Scheduler::Rr, &candidates)), [1; 4]);
         assert_eq!(order(&of_scheduler(Scheduler::Fo, &candidates)), [1, 3, 2, 0]);
-    }
-
-    #[test]
-    fn an_entry_is_one_word() {
-        let turn = Turn {
-            index: 0xabcd,
-            weight: 0x1234,
-        };
-        assert_eq!(turn.to_word(), 0x1234_abcd);
-        assert_eq!(Turn::from_word(turn.to_word()), turn);
     }
 }
