@@ -428,11 +428,7 @@ mod tests {
         assert_eq!(reset.after(DATA, 5), at(ESTABLISHED, 5));
         let finished = at(ESTABLISHED, 5).after(FINISH, 6);
         assert_eq!(finished, at(CLOSING, 6));
-        assert_eq!(
-            finished.after(DATA, 7),
-            finished,
-            "the last ACK of an orderly close"
-        );
+        assert_eq!(finished.after(DATA, 7), finished, "the last ACK of an orderly close");
         assert_eq!(finished.after(DATA, 8), at(ESTABLISHED, 8));
     }
 
@@ -457,7 +453,11 @@ mod tests {
             let signal = Signal::of_tcp_flags(flags);
             let kinds = [signal.opens(), signal.resets(), signal.finishes(), signal.continues()];
             let odd = signal.0 & (SYN | ACK | RST) == SYN | ACK;
-            assert_eq!(kinds.iter().filter(|&&kind| kind).count(), usize::from(!odd), "{flags:#x}");
+            assert_eq!(
+                kinds.iter().filter(|&&kind| kind).count(),
+                usize::from(!odd),
+                "{flags:#x}"
+            );
             assert!(!signal.datagram() && !signal.mentions());
         }
         assert!(OPEN.opens() && RESET.resets() && FINISH.finishes() && DATA.continues());

@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn port_keys_round_trip() {
         for (vip, protocol, port) in [(0, 6, 0), (7, 17, 443), (u16::MAX, 6, u16::MAX)] {
-            assert_eq!(key_port(port_key(vip, protocol, port.to_be_bytes())), (vip, protocol, port));
+            assert_eq!(
+                key_port(port_key(vip, protocol, port.to_be_bytes())),
+                (vip, protocol, port)
+            );
         }
     }
 }

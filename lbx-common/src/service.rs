@@ -63,36 +63,6 @@ pub mod scheduler {
     pub const P2C: u8 = 13;
 }
 
-/// Scheduler codes, as the service holds them.
-pub mod scheduler {
-    /// Round robin.
-    pub const RR: u8 = 1;
-    /// Weighted round robin.
-    pub const WRR: u8 = 2;
-    /// mh with mh-port and mh-fallback.
-    pub const MAGLEV: u8 = 3;
-    /// Least connections.
-    pub const LC: u8 = 4;
-    /// Weighted least connections.
-    pub const WLC: u8 = 5;
-    /// Shortest expected delay.
-    pub const SED: u8 = 6;
-    /// Never queue.
-    pub const NQ: u8 = 7;
-    /// Source hashing.
-    pub const SH: u8 = 8;
-    /// Consistent source hashing.
-    pub const MH: u8 = 9;
-    /// Weighted failover.
-    pub const FO: u8 = 10;
-    /// Overflow.
-    pub const OVF: u8 = 11;
-    /// Destination hashing.
-    pub const DH: u8 = 12;
-    /// Power of two choices.
-    pub const P2C: u8 = 13;
-}
-
 /// Idle timeouts of a flow, in [ticks](crate::flow::TICK_SHIFT), by what was last seen of it.
 ///
 /// The states and defaults are those of IPVS (net/netfilter/ipvs/ip_vs_proto_tcp.c, ip_vs_proto_udp.c).

@@ -104,7 +104,11 @@ extern "C" fn lbx_flow_find(flow: *mut Flow) -> u64 {
     let Some(flow) = (unsafe { flow.as_mut() }) else {
         return 0;
     };
-    if flow.client.is_ipv4() { Four::find(flow) } else { Six::find(flow) }
+    if flow.client.is_ipv4() {
+        Four::find(flow)
+    } else {
+        Six::find(flow)
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -6,12 +6,7 @@ use lbx_common::{
     service::{HASH_ADDRESS, HASH_VIP, HASHES, RECORD_ALL},
 };
 
-use crate::{
-    clock, maps,
-    parse::Packet,
-    pick::Choice,
-    service::Meant,
-};
+use crate::{clock, maps, parse::Packet, pick::Choice, service::Meant};
 
 /// Where the first fragment of a packet went.
 #[inline(always)]

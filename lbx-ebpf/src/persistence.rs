@@ -36,7 +36,13 @@ extern "C" fn lbx_persistence_choose(packet: *const Packet, service: u32, slot: 
         && !found.expired(template.now, &meant.timeouts())
         && backend::keeps(meant.backends(), found.backend, meant.flags & LEAVE_DRAINING == 0)
     {
-        template.replace(found, Entry { seen: template.now, ..found });
+        template.replace(
+            found,
+            Entry {
+                seen: template.now,
+                ..found
+            },
+        );
         return u32::from(found.backend);
     }
     let chosen = schedule(&meant, Slot::from_word(slot));

@@ -99,7 +99,11 @@ pub fn pick(frame: &Frame<'_>, packet: &Packet, meant: &Meant) -> Step<Choice> {
 #[inline(always)]
 fn slot_of(packet: &Packet, meant: &Meant) -> Option<Slot> {
     let without_ports = meant.flags & (HASH_ADDRESS | HASH_VIP) != 0;
-    let address = if meant.flags & HASH_VIP != 0 { packet.vip } else { packet.client };
+    let address = if meant.flags & HASH_VIP != 0 {
+        packet.vip
+    } else {
+        packet.client
+    };
     let [client_port, vip_port] = if without_ports {
         [[0; 2]; 2]
     } else {
@@ -118,7 +122,12 @@ fn recorded(packet: &Packet, meant: &Meant, slot: Slot) -> Picked {
     if known & BEGINS == 0 {
         return Picked::from_word(known);
     }
-    Picked::from_word(lbx_pick_new(packet, number, slot.to_word(), (known & STALE != 0) as u32))
+    Picked::from_word(lbx_pick_new(
+        packet,
+        number,
+        slot.to_word(),
+        (known & STALE != 0) as u32,
+    ))
 }
 
 /// What is returned by functions of a name of their own, which are verified by themselves, once, whatever leads to them.
@@ -205,7 +214,13 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
 
 #[inline(always)]
 fn flow(packet: &Packet, meant: &Meant) -> Flow {
-    Flow::new(packet.client, packet.client_port, meant.number, packet.vip_port, clock::now())
+    Flow::new(
+        packet.client,
+        packet.client_port,
+        meant.number,
+        packet.vip_port,
+        clock::now(),
+    )
 }
 
 /// Whether a record counts as found.

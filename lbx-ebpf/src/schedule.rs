@@ -49,7 +49,9 @@ fn choose(meant: &Meant, current: u16) -> u16 {
         }
     }
     if len == 0 {
-        return or_sorry(sorry, backends);
+        // Nobody is there to walk, or a change of scheduler is under way: the hash is always right.
+        let takes = backend::takes(backends, current);
+        return if takes { current } else { or_sorry(sorry, backends) };
     }
     if scheduler == scheduler::P2C {
         let index = two_choices(base, len, backends);
@@ -83,7 +85,11 @@ fn choose(meant: &Meant, current: u16) -> u16 {
 
 #[inline(always)]
 fn or_sorry(sorry: u16, backends: (u32, u32)) -> u16 {
-    if backend::takes(backends, sorry) { sorry } else { slot::NONE }
+    if backend::takes(backends, sorry) {
+        sorry
+    } else {
+        slot::NONE
+    }
 }
 
 /// A walk around the ring, and the best so far.

@@ -141,6 +141,19 @@ impl Ports {
         Self::Some(vec![port..=port])
     }
 
+    /// The ports that an iterator gives; all, if 0 is among them.
+    #[must_use]
+    pub fn of(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut ports: Vec<u16> = ports.into_iter().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.first() == Some(&0) {
+            return Self::All;
+        }
+        let ranges = ports.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+        Self::Some(ranges.map(|run| run[0]..=run[run.len() - 1]).collect())
+    }
+
     /// Each port; 0 stands for all.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let ranges = match self {
@@ -148,6 +161,20 @@ impl Ports {
             Self::Some(ranges) => ranges.as_slice(),
         };
         ranges.iter().cloned().flatten()
+    }
+
+    /// Whether a port is in both.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Some(ours), Self::Some(theirs)) => ours.iter().any(|our| {
+                theirs
+                    .iter()
+                    .any(|their| our.start() <= their.end() && their.start() <= our.end())
+            }),
+            _ => false,
+        }
     }
 
     /// How many there are, all of them counting as one.
@@ -364,6 +391,12 @@ impl FromStr for Scheduler {
 }
 
 impl Service {
+    /// Every address that may get its packets: the real servers' and the sorry server's.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let servers = self.servers.iter().map(|server| server.address);
+        servers.chain(self.sorry_server)
+    }
+
     /// Whether every flow gets a record: where the hash does not say where new connections go, and where connections must
     /// be counted exactly.
     #[must_use]

@@ -144,7 +144,7 @@ impl Director {
             let census = self.census();
             let plan = self.tables.age(&census);
             tell("cannot age the tables", self.carry_out(plan));
-            let window = u32::from(crate::tables::service::ticks(&self.desired.timeouts).closing);
+            let window = u32::from(crate::tables::treatment::ticks(&self.desired.timeouts).closing);
             let sampled = self
                 .estimator
                 .sample(&self.dataplane, &self.tables, clock::now(), window);

@@ -44,6 +44,8 @@ impl Sources<'_> {
         let drops = DropReason::ALL
             .iter()
             .map(|&reason| Ok((reason.name().to_owned(), self.dataplane.drops(reason)?)));
+        let (flows4, flows6) = self.dataplane.flow_capacity();
+        let [flows4, flows6] = [flows4, flows6].map(|records| records as u64);
         let mut services: Vec<_> = self.desired.services.iter().collect();
         services.sort_by_key(|service| service.virtual_service);
         Ok(Report {
@@ -51,7 +53,7 @@ impl Sources<'_> {
             name: self.name.to_owned(),
             pid: std::process::id(),
             interfaces: self.interfaces()?,
-            flow_capacity: self.dataplane.flow_capacity() as u64,
+            flow_capacity: flows4 + flows6,
             flows: self.census.live,
             services: services
                 .into_iter()

@@ -38,7 +38,7 @@ use crate::{
     desired::Desired,
     net::{Event, Net, NetError, watch},
     preflight::{self, Lock, PreflightError, run_path},
-    tables::{Plan, Tables, adopt::AdoptError, allocate::Full, census::Census},
+    tables::{Plan, Tables, adopt::AdoptError, census::Census, plan::PlanError},
 };
 
 /// How long a start or reload waits for the MAC addresses of new real servers.
@@ -96,7 +96,7 @@ pub enum DirectorError {
     Adopt(#[from] AdoptError<DataplaneError>),
     /// A table is full.
     #[error(transparent)]
-    Full(#[from] Full),
+    Plan(#[from] PlanError),
     /// The control socket cannot be made.
     #[error("control socket")]
     Control(#[source] std::io::Error),
@@ -124,7 +124,7 @@ impl Director {
         let events = watch()?;
         let net = Net::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
-        let dataplane = Dataplane::open(name)?;
+        let dataplane = Dataplane::open(name, desired.tables)?;
         let (socket, calls) = match listen(run_path(name, "sock")) {
             Ok(listening) => listening,
             Err(error) => {

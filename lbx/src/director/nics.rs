@@ -4,7 +4,10 @@
 //! all of them generic.
 
 use aya::programs::XdpMode;
-use lbx_common::nic::{CLIENTS, Nic};
+use lbx_common::{
+    backend::Tags,
+    nic::{CLIENTS, Nic},
+};
 
 use super::topology::{NicRole, Topology};
 use crate::{
@@ -76,7 +79,7 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
             mac: nic.link.mac,
             roles: nic.roles,
             ifindex,
-            pad: 0,
+            tags: Tags::NONE,
         })
     })
 }
