@@ -31,6 +31,12 @@ use crate::tables::{
 pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / size_of::<u64>();
 
 impl Dataplane {
+    /// Tables with nothing loaded, for maps that are new.
+    #[must_use]
+    pub fn no_tables(&self) -> Tables {
+        Tables::new(&adopt::Maps::layout(self))
+    }
+
     /// The tables as they stand in the maps, at tick `now`.
     ///
     /// # Errors

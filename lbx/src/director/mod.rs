@@ -140,7 +140,7 @@ impl Director {
             desired,
             topology,
             neighbourhood: Neighbourhood::default(),
-            tables: Tables::default(),
+            tables: dataplane.no_tables(),
             dataplane,
             estimator: Estimator::default(),
             tracer: None,

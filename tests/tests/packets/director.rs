@@ -80,10 +80,11 @@ impl Director {
     }
 
     fn on(dataplane: Dataplane, reusable: bool) -> Result<Self> {
+        let tables = dataplane.no_tables();
         let mut director = Self {
             dataplane: Some(dataplane),
             reusable,
-            tables: Tables::default(),
+            tables,
             desired: cluster::desired(),
             hops: cluster::hops(),
         };
