@@ -8,6 +8,9 @@ pub mod entitled;
 pub mod maglev;
 pub mod ring;
 
+#[cfg(test)]
+mod tests;
+
 use lbx_common::ring::Turn;
 
 /// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
