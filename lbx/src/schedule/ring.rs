@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use lbx_common::ring::Turn;
+use lbx_common::{ring::Turn, slot};
 
 use super::{Candidate, common_divisor};
 use crate::desired::Scheduler;
@@ -14,15 +14,18 @@ use crate::desired::Scheduler;
 /// Entries of a ring at most; weights whose turns would need more are scaled down to it.
 pub const MAX_LEN: u32 = 4_096;
 
-/// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over.
+/// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over. Whoever
+/// is not up has slots at most.
 #[must_use]
 pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<Turn> {
+    let up = candidates.iter().filter(|candidate| candidate.index != slot::NONE);
+    let up: Vec<_> = up.copied().collect();
     match scheduler {
-        Scheduler::Rr => equal(candidates),
-        Scheduler::Wrr | Scheduler::P2c => weighted(candidates),
-        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => once(candidates),
-        Scheduler::Fo | Scheduler::Ovf => heaviest_first(candidates),
-        Scheduler::Maglev | Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => equal(candidates),
+        Scheduler::Rr => equal(&up),
+        Scheduler::Wrr | Scheduler::P2c => weighted(&up),
+        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => once(&up),
+        Scheduler::Fo | Scheduler::Ovf => heaviest_first(&up),
+        Scheduler::Maglev | Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => equal(&up),
     }
 }
 
@@ -133,6 +136,10 @@ mod tests {
     #[test]
     fn every_scheduler_has_everybody_in_its_ring() {
         let candidates = candidates(&[2, 9, 4, 9]);
+        let down = Candidate {
+            index: slot::NONE,
+            ..candidates[0]
+        };
         for scheduler in Scheduler::ALL {
             let ring = of_scheduler(scheduler, &candidates);
             for candidate in &candidates {
@@ -140,7 +147,7 @@ mod tests {
                 let often = matches!(scheduler, Scheduler::Wrr | Scheduler::P2c);
                 assert_eq!(turns, if often { candidate.weight.into() } else { 1 }, "{scheduler}");
             }
-            assert!(of_scheduler(scheduler, &[]).is_empty());
+            assert!(of_scheduler(scheduler, &[down]).is_empty());
         }
         let weights = |ring: Vec<Turn>| ring.iter().map(|turn| turn.weight).collect::<Vec<_>>();
         assert_eq!(weights(of_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
