@@ -94,8 +94,8 @@ pub const MAX_VIPS: u32 = MAX_SERVICES;
 pub const VIP_BUCKETS: u32 = MAX_VIPS;
 /// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket has room for four.
 pub const MAX_PORTS: u32 = 1 << 17;
-/// Slots of all services together unless the configuration says otherwise: 64 MiB, room for 10,000 services of up to eight
-/// units of weight.
+/// Slots of all services together unless the configuration says otherwise: 64 MiB, room for 10,000 services of three units
+/// of weight.
 pub const MAX_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
