@@ -11,12 +11,7 @@ use aya::{
     },
 };
 
-use super::{
-    Dataplane, DataplaneError,
-    link_info::LinkInfo,
-    object,
-    pins::{Pins, remove_file},
-};
+use super::{Dataplane, DataplaneError, link_info::LinkInfo, object, pins::Pins};
 
 /// How an attachment came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +71,15 @@ impl Dataplane {
     }
 
     /// Whether the program that a NIC runs is in a link of this director. A pin alone does not tell: its NIC may be gone
-    /// and its index another's, the program detached, or the NIC one of another network namespace.
+    /// and its index another's, the program detached, or, where a former daemon made it, the NIC one of another network
+    /// namespace.
     ///
     /// # Errors
     /// The kernel does not tell of a pinned link.
     pub fn holds(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
+        let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program) == running;
         let info = self.link_info(ifindex)?;
-        Ok(info.is_some_and(|link| link.ifindex == ifindex && Some(link.program) == running))
+        Ok(info.is_some_and(|link| link.ifindex == ifindex && here(&link)))
     }
 
     /// The NICs that this daemon has attached to and whose links no longer lead there: the NIC is gone, or somebody has
@@ -111,10 +108,10 @@ impl Dataplane {
     /// Detaches from a NIC.
     ///
     /// # Errors
-    /// The pin cannot be removed.
+    /// The link cannot be ended or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        remove_file(&self.pins.link(ifindex))
+        self.pins.remove_link(ifindex)
     }
 
     /// The NICs with a link of this director.

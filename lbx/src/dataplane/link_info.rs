@@ -1,4 +1,4 @@
-//! What the kernel says of a pinned link: aya tells everything but the NIC.
+//! What aya does not do with a pinned link: tell its NIC, and end it at once.
 
 use std::{
     ffi::CString,
@@ -22,6 +22,7 @@ pub(super) struct LinkInfo {
 /// Commands and structures of bpf(2), include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 #[repr(C)]
 struct ObjGet {
@@ -73,6 +74,22 @@ impl LinkInfo {
             ifindex: info.xdp_ifindex,
         }))
     }
+}
+
+/// Ends the link pinned at a path, if there is one: when this returns the NIC runs no program of it.
+///
+/// # Errors
+/// The kernel refuses, or something else is pinned there.
+pub(super) fn detach(path: &Path) -> io::Result<()> {
+    let link = match open(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut attributes = link.as_raw_fd().cast_unsigned();
+    // SAFETY: the command takes the descriptor alone, which is ours.
+    unsafe { bpf(BPF_LINK_DETACH, &raw mut attributes)? };
+    Ok(())
 }
 
 fn open(path: &Path) -> io::Result<OwnedFd> {

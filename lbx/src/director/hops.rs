@@ -11,7 +11,10 @@ use std::{
     net::IpAddr,
 };
 
-use super::topology::{Topology, Way};
+use super::{
+    segment::Segment,
+    topology::{Topology, Way},
+};
 use crate::{
     net::{Neighbour, Net, NetError, SegmentSocket},
     tables::{Hop, Hops, Tables},
@@ -67,9 +70,9 @@ impl Neighbourhood {
             servers.insert(server, before.copied().unwrap_or(unknown));
         }
         self.servers = servers;
-        self.sockets.retain(|ifindex, _| topology.nics.contains_key(ifindex));
-        for (&ifindex, nic) in &topology.nics {
-            self.hear_carrier(ifindex, nic.link.up && nic.link.carrier);
+        self.sockets.retain(|ifindex, _| topology.device(*ifindex).is_some());
+        for device in topology.devices() {
+            self.hear_carrier(device.index, device.up && device.carrier);
         }
     }
 
@@ -78,7 +81,7 @@ impl Neighbourhood {
         let members = tables.services.values().flat_map(|service| service.members.values());
         for member in members.filter(|member| member.life == crate::tables::service::Life::Up) {
             if let Some(known) = self.servers.get_mut(&member.address)
-                && known.way.ifindex == member.hop.ifindex
+                && known.way.segment == Segment::from(&member.hop)
             {
                 known.hear(Some(member.hop.mac));
             }
@@ -108,11 +111,11 @@ impl Neighbourhood {
     /// Asks every real server for its address, through the kernel (which then knows it) and by broadcast.
     pub async fn ask(&mut self, net: &Net, topology: &Topology) {
         for (&server, known) in &self.servers {
-            let Way { ifindex, source } = known.way;
+            let Way { ifindex, source, .. } = known.way;
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
-                match topology.nics.get(&ifindex) {
-                    Some(nic) => socket.ask(nic.link.mac, source, server),
+                match topology.device(ifindex) {
+                    Some(device) => socket.ask(device.mac, source, server),
                     None => Ok(()),
                 }
             });
@@ -168,19 +171,14 @@ impl Neighbourhood {
     #[must_use]
     pub fn hops(&self, topology: &Topology) -> Hops {
         let hop = |(&server, known): (&IpAddr, &Known)| {
-            let source = topology.nics.get(&known.way.ifindex)?.link.mac;
-            let mac = known.hop_mac()?;
-            let ifindex = known.way.ifindex;
-            let vlan = [0; 2];
-            Some((
-                server,
-                Hop {
-                    mac,
-                    ifindex,
-                    vlan,
-                    source,
-                },
-            ))
+            let Segment { ifindex, vlan } = known.way.segment;
+            let hop = Hop {
+                mac: known.hop_mac()?,
+                ifindex,
+                vlan,
+                source: topology.segments.get(&known.way.segment)?.device.mac,
+            };
+            Some((server, hop))
         };
         self.servers.iter().filter_map(hop).collect()
     }
@@ -234,6 +232,10 @@ mod tests {
     fn unknown() -> Known {
         Known {
             way: Way {
+                segment: Segment {
+                    ifindex: 2,
+                    vlan: [0; 2],
+                },
                 ifindex: 2,
                 source: IpAddr::from([192, 168, 1, 2]),
             },

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lbx_common::{counters, drops::DropReason};
 
+use super::{segment::Segment, topology::Topology};
 use crate::{
     control::report::{Interface, Report, Server, Service, State},
     dataplane::{Dataplane, DataplaneError},
@@ -33,6 +34,8 @@ pub struct Sources<'s> {
     pub estimator: &'s Estimator,
     /// The NICs of this host, as they are now.
     pub links: &'s [Link],
+    /// Which of them take part.
+    pub topology: &'s Topology,
 }
 
 impl Sources<'_> {
@@ -130,13 +133,13 @@ impl Sources<'_> {
         } else {
             self.estimator.flows(member.counter, &traffic)
         };
-        let interface = self.links.iter().find(|link| link.index == member.hop.ifindex);
+        let segment = self.topology.segments.get(&Segment::from(&member.hop));
         Ok(Server {
             address: member.address,
             weight: member.weight,
             state: if member.weight == 0 { State::Draining } else { State::Up },
             mac: Some(mac(member.hop.mac)),
-            interface: interface.map(|link| link.name.clone()),
+            interface: segment.map(|segment| segment.device.name.clone()),
             active: flows.active,
             inactive: flows.inactive,
             traffic: traffic.into(),

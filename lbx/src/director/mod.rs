@@ -4,7 +4,7 @@
 //! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! - [`topology`]: which NIC has which role, and the way to each real server
+//! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
 //! - [`nics`]: the program on the NICs
 //! - [`vips`]: the addresses clients connect to
@@ -13,6 +13,7 @@
 pub mod hops;
 pub mod listing;
 pub mod nics;
+pub mod segment;
 pub mod topology;
 pub mod trace;
 pub mod vips;
@@ -60,10 +61,15 @@ pub struct Director {
     calls: mpsc::Receiver<Call>,
     /// Something could not be done and is tried again.
     unsettled: bool,
-    /// Why the network does not fit the desired state, or that it has to be looked at again: see [`events`].
-    misfit: Option<String>,
+    /// The network has to be looked at again.
+    look_again: bool,
+    /// What of the desired state the network does not allow, as it was told last; empty: it fits.
+    misfit: String,
+    retry: events::Retry,
     /// Announcements of the VIPs still due.
     announcements: u32,
+    /// Device and MAC address the VIPs were last announced with.
+    announced: Option<(u32, [u8; 6])>,
     /// The VIPs that this daemon added itself.
     added_vips: BTreeSet<IpAddr>,
     _socket: ControlSocket,
@@ -148,8 +154,11 @@ impl Director {
             events,
             calls,
             unsettled: false,
-            misfit: None,
+            look_again: false,
+            misfit: String::new(),
+            retry: events::Retry::default(),
             announcements: 0,
+            announced: None,
             added_vips: BTreeSet::new(),
             _socket: socket,
             _lock: lock,
@@ -198,13 +207,8 @@ impl Director {
 
     /// Says what runs where.
     async fn tell_start(&self) -> Result<(), DirectorError> {
-        for link in self
-            .net
-            .links()
-            .await?
-            .iter()
-            .filter(|link| self.topology.nics.contains_key(&link.index))
-        {
+        let links = self.net.links().await?;
+        for link in links.iter().filter(|link| self.topology.nics.contains_key(&link.index)) {
             let mode = if link.xdp.is_some_and(|xdp| xdp.native) {
                 "native"
             } else {
@@ -258,13 +262,36 @@ impl Director {
     /// See [`DirectorError`]; what was loaded stays.
     pub async fn reload(&mut self) -> Result<(), DirectorError> {
         let desired = config::load(&self.config)?;
-        self.converge(desired, RESOLVE_PATIENCE).await
-    }
-
-    /// Leads everything to a desired state: NICs, tables, VIPs. Waits so long for the MAC addresses of new real servers.
-    async fn converge(&mut self, desired: Desired, patience: Duration) -> Result<(), DirectorError> {
         let draining: Vec<_> = self.tables.addresses().collect();
         let topology = Topology::resolve(&self.net, &desired, &draining).await?;
+        self.announced = None;
+        self.converge(desired, topology, RESOLVE_PATIENCE).await?;
+        // It fits whole, or it would have been refused.
+        self.misfit.clear();
+        Ok(())
+    }
+
+    /// Follows a network that has changed, as far as it goes: one bad NIC or real server keeps no other from working.
+    /// What does not fit is left out and told.
+    async fn refit(&mut self) -> Result<Vec<String>, DirectorError> {
+        let desired = self.desired.clone();
+        let draining: Vec<_> = self.tables.addresses().collect();
+        let (mut topology, misfits) = self.topology.refit(&self.net, &desired, &draining).await?;
+        let refused = nics::attach_what_can_be(&mut self.dataplane, &mut topology, desired.mode)?;
+        self.converge(desired, topology, Duration::ZERO).await?;
+        let misfits = misfits.into_iter().map(anyhow::Error::from);
+        let refused = refused.into_iter().map(anyhow::Error::from);
+        Ok(misfits.chain(refused).map(|reason| format!("{reason:#}")).collect())
+    }
+
+    /// Leads everything to a desired state on a network: NICs, tables, VIPs. Waits so long for the MAC addresses of new
+    /// real servers.
+    async fn converge(
+        &mut self,
+        desired: Desired,
+        topology: Topology,
+        patience: Duration,
+    ) -> Result<(), DirectorError> {
         let before = std::mem::replace(&mut self.topology, topology);
         let known = self.neighbourhood.known();
         if let Err(error) = self.converge_tables(&desired, patience).await {
@@ -281,7 +308,7 @@ impl Director {
         let done = self.converge_surroundings(&vips).await;
         if done.is_err() {
             // The tables are the new ones: the rest is tried again until it follows.
-            self.misfit.get_or_insert_default();
+            self.look_again = true;
         }
         done
     }

@@ -46,12 +46,21 @@ impl Director {
         let present = self.net.addresses().await?;
         // VIPs no longer wanted, and those a former primary NIC still has.
         let stale = present.iter().filter(|address| {
-            let at_home = address.ifindex == primary && wanted.contains(&address.address);
+            let at_home = Some(address.ifindex) == primary && wanted.contains(&address.address);
             !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
         });
         let removed = remove(&self.net, stale).await;
-        let added = self.add_vips(wanted, &present).await;
-        self.announcements = ANNOUNCEMENTS;
+        let added = match primary {
+            Some(primary) => self.add_vips(primary, wanted, &present).await,
+            // It is a misfit, and told as one.
+            None => Ok(()),
+        };
+        let device = primary.and_then(|primary| self.topology.device(primary));
+        let here = device.map(|device| (device.index, device.mac));
+        if self.announced != here {
+            self.announced = here;
+            self.announcements = ANNOUNCEMENTS;
+        }
         self.announce();
         Ok(removed.and(added)?)
     }
@@ -59,19 +68,20 @@ impl Director {
     /// Takes VIPs off the first NIC.
     pub(super) async fn remove_vips(&self, vips: &BTreeSet<IpAddr>) -> Result<(), NetError> {
         let present = self.net.addresses().await?;
-        let here = |address: &&Address| address.ifindex == self.topology.primary && vips.contains(&address.address);
+        let here =
+            |address: &&Address| Some(address.ifindex) == self.topology.primary && vips.contains(&address.address);
         remove(&self.net, present.iter().filter(here)).await
     }
 
     /// Adds VIPs to the first NIC where they are missing. All are tried; the error is the first.
-    async fn add_vips(&mut self, wanted: BTreeSet<IpAddr>, present: &[Address]) -> Result<(), NetError> {
-        let primary = self.topology.primary;
-        let interface = self.interface(primary);
+    async fn add_vips(&mut self, primary: u32, wanted: BTreeSet<IpAddr>, present: &[Address]) -> Result<(), NetError> {
+        let interface = self.topology.device(primary).map(|device| device.name.clone());
         let mut first = Ok(());
         for (vip, added) in self.net.add_vips(primary, wanted, present).await {
             match added {
                 Ok(Added::New) => {
                     self.added_vips.insert(vip);
+                    self.announcements = ANNOUNCEMENTS;
                     tracing::info!(%vip, interface, "VIP added");
                 }
                 Ok(Added::AlreadyOurs) => {}
@@ -90,18 +100,12 @@ impl Director {
             return;
         };
         self.announcements = left;
-        let primary = self.topology.primary;
-        let Some(nic) = self.topology.nics.get(&primary) else {
+        let Some((ifindex, mac)) = self.announced else {
             return;
         };
         let vips = self.tables.vips();
-        if let Err(error) = self.neighbourhood.announce(primary, nic.link.mac, vips) {
+        if let Err(error) = self.neighbourhood.announce(ifindex, mac, vips) {
             tracing::warn!(error = %anyhow::Error::from(error), "cannot announce the VIPs");
         }
-    }
-
-    pub(super) fn interface(&self, ifindex: u32) -> String {
-        let nic = self.topology.nics.get(&ifindex);
-        nic.map_or_else(|| format!("interface {ifindex}"), |nic| nic.link.name.clone())
     }
 }

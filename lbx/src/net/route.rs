@@ -1,17 +1,19 @@
 //! Routes: where an address leads, and host routes marked as ours.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
 
-use super::{Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the routes we add carry (rtm_protocol), so that undoing removes no route of others. Not taken in
 /// include/uapi/linux/rtnetlink.h nor in iproute2's rt_protos. "L" in ASCII.
@@ -100,7 +102,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses the request; that there is no route is no error.
-    pub async fn route_to(&self, address: IpAddr) -> Result<Route, NetError> {
+    async fn route_to(&self, address: IpAddr) -> Result<Route, NetError> {
         let mut request = RouteMessage::default();
         request.header.address_family = family(address);
         request.header.destination_prefix_length = host_bits(address);
@@ -113,6 +115,20 @@ impl Net {
             Err(error) if is_no_route(&error) => Ok(Route::None),
             Err(error) => Err(NetError::refused(format!("find the route to {address}"))(error)),
         }
+    }
+
+    /// Where the kernel would send packets for these addresses now.
+    ///
+    /// # Errors
+    /// The kernel refuses a request; that there is no route is no error.
+    pub async fn routes_to(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Route>, NetError> {
+        let asking = addresses
+            .into_iter()
+            .map(|address| async move { Ok((address, self.route_to(address).await?)) });
+        stream::iter(asking).buffered(AT_ONCE).try_collect().await
     }
 
     /// The IPv4 routes of the main table that lead to one NIC.

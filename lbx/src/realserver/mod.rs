@@ -96,11 +96,14 @@ fn reasons(findings: &[Finding]) -> String {
     text
 }
 
-/// The VIPs that the host with these addresses serves: those of the services that list one of them.
+/// The VIPs that the host with these addresses serves: those of the services that list one of them, or have one stand in.
 #[must_use]
 pub fn vips_of(desired: &Desired, own: &[Address]) -> BTreeSet<IpAddr> {
     let own: BTreeSet<_> = own.iter().map(|own| own.address).collect();
-    let lists_us = |service: &&Service| service.servers.iter().any(|server| own.contains(&server.address));
+    let lists_us = |service: &&Service| {
+        let mut servers = service.servers.iter().map(|server| server.address);
+        servers.any(|server| own.contains(&server)) || service.sorry_server.is_some_and(|server| own.contains(&server))
+    };
     let services = desired.services.iter().filter(lists_us);
     services.map(|service| service.virtual_service.vip).collect()
 }
