@@ -194,14 +194,13 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
         }
         .to_word();
     }
-    let all = meant.flags & RECORD_ALL != 0;
     // UDP has no first packet: where every flow is recorded, the one without a record is new.
-    let all_known = all && meant.flags & HASHED == 0;
+    let all_known = meant.flags & (RECORD_ALL | HASHED) == RECORD_ALL;
     if packet.signal.opens() || (all_known && packet.signal.datagram()) {
         return if found.state == EMPTY { BEGINS } else { BEGINS | STALE };
     }
     let owner = owner(meant, slot);
-    if all || slot.current != owner {
+    if !at_rest(meant, slot, owner) {
         remember(&flow, meant, owner, packet.signal);
     }
     Picked {
@@ -253,8 +252,7 @@ fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
         picked.why = Why::Owner;
     }
     let mut flow = flow(packet, meant);
-    let known = meant.flags & RECORD_ALL != 0 || picked.index != owner;
-    if known && remember(&flow, meant, picked.index, packet.signal) {
+    if !at_rest(meant, slot, picked.index) && remember(&flow, meant, picked.index, packet.signal) {
         return picked;
     }
     // It is the owner's, who needs no record; also where there is no room for one.
@@ -277,6 +275,13 @@ fn owner(meant: &Meant, slot: Slot) -> u16 {
     } else {
         slot.current
     }
+}
+
+/// Whether a flow that goes to this backend needs no record: it is where the slot leads, and leads alone. An owner that has
+/// failed leads nobody: what goes to another for that has to be known, since the daemon may choose a third.
+#[inline(always)]
+fn at_rest(meant: &Meant, slot: Slot, index: u16) -> bool {
+    meant.flags & RECORD_ALL == 0 && index == slot.owner && slot.current == slot.owner
 }
 
 /// Notes a packet of a recorded flow. At most one write a tick: whoever loses the race lost it to the same news.
