@@ -232,11 +232,7 @@ fn lives(found: Entry, packet: &Packet, meant: &Meant, now: u32) -> bool {
 /// A new flow. Where nobody takes it, nobody gets it: an owner that drains keeps what it has.
 #[inline(always)]
 fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
-    let chosen = if meant.flags & PERSISTENT != 0 {
-        persistence::choose(packet, meant, slot)
-    } else {
-        schedule(meant, slot)
-    };
+    let chosen = choose(packet, meant, slot);
     let mut picked = Picked {
         index: chosen,
         new: true,
@@ -264,6 +260,23 @@ fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
         why: Why::Owner,
         ..picked
     }
+}
+
+/// Who is to get a new flow: where its client was before, if that matters, or whom the scheduler says.
+#[inline(always)]
+fn choose(packet: &Packet, meant: &Meant, slot: Slot) -> u16 {
+    if meant.flags & PERSISTENT == 0 {
+        return schedule(meant, slot);
+    }
+    let remembered = persistence::remembered(packet, meant);
+    if remembered != slot::NONE {
+        return remembered;
+    }
+    let chosen = schedule(meant, slot);
+    if chosen != slot::NONE {
+        persistence::remember(packet, meant, chosen);
+    }
+    chosen
 }
 
 /// Who has the flows of a slot that have no record: its current backend, if the owner has failed before the daemon has given
