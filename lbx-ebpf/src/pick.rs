@@ -200,8 +200,10 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
         return if found.state == EMPTY { BEGINS } else { BEGINS | STALE };
     }
     let owner = owner(meant, slot);
-    if !at_rest(meant, slot, owner) {
-        remember(&flow, meant, owner, packet.signal);
+    let recorded = !at_rest(meant, slot, owner) && remember(&flow, meant, owner, packet.signal);
+    if !recorded && found.state != EMPTY && !packet.signal.mentions() {
+        // Longer timeouts must not bring it back to life.
+        flow.replace(found, Entry::from_word(0));
     }
     Picked {
         index: owner,
