@@ -1,6 +1,5 @@
 //! Step two: which service is meant, and whether it is this NIC's business.
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lbx_common::{
     address::Address,
     drops::DropReason,
@@ -78,45 +77,9 @@ impl Meant {
     }
 }
 
-/// The service of a packet.
+/// The service of a packet. The look-up comes first, so that traffic for others pays for nothing else.
 #[inline(always)]
 pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
-    let word = lbx_service(frame.xdp_md(), packet);
-    let meant = by_number(word as u16).ok_or(Exit::Drop(DropReason::TableMismatch))?;
-    match (word >> 32) as u32 {
-        FOUND => Ok(Meant {
-            backend: (word >> 16) as u16,
-            ..meant
-        }),
-        code => Err(DropReason::from_index(code.wrapping_sub(DROPPED)).map_or(Exit::Pass, Exit::Drop)),
-    }
-}
-
-const FOUND: u32 = 0;
-const PASSED: u32 = 1;
-/// Added to the index of a drop reason.
-const DROPPED: u32 = 2;
-
-/// Service number in bits 0–15, backend of the first fragment in 16–31, code above. A function of a name of its own is
-/// verified by itself.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lbx_service(xdp_md: *mut xdp_md, packet: *const Packet) -> u64 {
-    // SAFETY: null or a packet of the caller's.
-    let Some(packet) = (unsafe { packet.as_ref() }) else {
-        return u64::from(PASSED) << 32;
-    };
-    let context = XdpContext::new(xdp_md);
-    match look_up(&Frame::of(&context), packet) {
-        Ok((service, backend)) => u64::from(service) | u64::from(backend) << 16,
-        Err(Exit::Pass) => u64::from(PASSED) << 32,
-        Err(Exit::Drop(reason)) => u64::from(DROPPED + reason.index()) << 32,
-    }
-}
-
-/// The look-up comes first, so that traffic for others pays for nothing else.
-#[inline(always)]
-fn look_up(frame: &Frame<'_>, packet: &Packet) -> Step<(u16, u16)> {
     let vip = vip(packet.vip).ok_or(Exit::Pass)?;
     if packet.is_later_fragment() {
         return follow_first(frame, packet, vip);
@@ -130,7 +93,7 @@ fn look_up(frame: &Frame<'_>, packet: &Packet) -> Step<(u16, u16)> {
     if !possible(packet.client) || packet.client == packet.vip {
         return Err(Exit::Drop(DropReason::BadSource));
     }
-    Ok((service, NONE))
+    by_number(service).ok_or(Exit::Drop(DropReason::TableMismatch))
 }
 
 /// What becomes of a malformed packet: dropped with its reason on a VIP, passed untouched elsewhere.
@@ -145,20 +108,40 @@ pub fn refuse(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Exit {
 
 /// The service of a fragment without ports: that of its first, or one that has all ports and asks for none.
 #[inline(always)]
-fn follow_first(frame: &Frame<'_>, packet: &Packet, vip: u64) -> Step<(u16, u16)> {
+fn follow_first(frame: &Frame<'_>, packet: &Packet, vip: u64) -> Step<Meant> {
     const ORPHAN: Exit = Exit::Drop(DropReason::OrphanFragment);
     if !accepts(frame, packet.tags, packet.destination) {
         return Err(Exit::Pass);
     }
-    if let Some(first) = fragment::first(packet) {
-        return Ok((first.service, first.backend));
-    }
-    let service = all_ports(vip, packet.protocol).ok_or(ORPHAN)?;
-    let meant = by_number(service).ok_or(ORPHAN)?;
-    if !fragment::needs_no_first(meant.flags) {
+    let found = lbx_service_of_fragment(packet, vip);
+    if found == NOT_FOUND {
         return Err(ORPHAN);
     }
-    Ok((service, NONE))
+    let meant = by_number(found as u16).ok_or(ORPHAN)?;
+    Ok(Meant {
+        backend: (found >> 16) as u16,
+        ..meant
+    })
+}
+
+const NOT_FOUND: u64 = u64::MAX;
+
+/// Service number in bits 0–15, backend of the first fragment in 16–31. A function of a name of its own is verified by
+/// itself, once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_service_of_fragment(packet: *const Packet, vip: u64) -> u64 {
+    // SAFETY: null or a packet of the caller's.
+    let Some(packet) = (unsafe { packet.as_ref() }) else {
+        return NOT_FOUND;
+    };
+    if let Some(first) = fragment::first(packet) {
+        return u64::from(first.service) | u64::from(first.backend) << 16;
+    }
+    match all_ports(vip, packet.protocol).and_then(by_number) {
+        Some(meant) if fragment::needs_no_first(meant.flags) => u64::from(meant.number) | u64::from(NONE) << 16,
+        _ => NOT_FOUND,
+    }
 }
 
 /// The service of a number.

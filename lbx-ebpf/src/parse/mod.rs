@@ -16,8 +16,6 @@ pub use self::{
 
 use lbx_common::{address::Address, backend::Tags, drops::DropReason, flow::Signal};
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
-
 use crate::{
     packet::{Frame, Mac},
     service,
@@ -94,19 +92,23 @@ type Headers = Result<(), Flaw>;
 /// Parses a frame into a packet.
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Step<()> {
-    let mut code = lbx_parse(frame.xdp_md(), packet);
-    if code == OK {
-        code = transport::lbx_parse_transport(frame.xdp_md(), packet);
-    }
-    match from_code(code) {
+    match headers(frame, packet) {
         Ok(()) => Ok(()),
         Err(Flaw::Foreign) => Err(Exit::Pass),
         Err(Flaw::Malformed(reason)) => Err(service::refuse(frame, packet, reason)),
     }
 }
 
+#[inline(always)]
+fn headers(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+    let ether_type = link::parse(frame, packet).ok_or(Flaw::Foreign)?;
+    internet::parse(frame, ether_type, packet)?;
+    transport::parse(frame, packet)
+}
+
 // Functions of a name of their own are verified by themselves, once: whatever leads through one header, for those that
-// come after it the packet is plain memory. They can return no more than a number.
+// come after it the packet is plain memory. They can return no more than a number. A call costs more than a header, so
+// only what is rare is one.
 
 const OK: u32 = 0;
 const FOREIGN: u32 = 1;
@@ -131,21 +133,4 @@ fn from_code(code: u32) -> Headers {
         Some(reason) => Err(Flaw::Malformed(reason)),
         None => Err(Flaw::Foreign),
     }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lbx_parse(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
-    // SAFETY: null or a packet of the caller's.
-    let Some(packet) = (unsafe { packet.as_mut() }) else {
-        return FOREIGN;
-    };
-    let context = XdpContext::new(xdp_md);
-    to_code(headers(&Frame::of(&context), packet))
-}
-
-#[inline(always)]
-fn headers(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    let ether_type = link::parse(frame, packet).ok_or(Flaw::Foreign)?;
-    internet::parse(frame, ether_type, packet)
 }

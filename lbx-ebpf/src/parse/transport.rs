@@ -9,29 +9,22 @@ use lbx_common::{
 };
 
 use super::{
-    FOREIGN, Flaw, Headers, Packet,
+    FOREIGN, Flaw, Headers, Packet, from_code,
     internet::{self, FARTHEST},
     to_code,
 };
 use crate::packet::{Frame, Icmp, Ports, Tcp, Udp};
 
 /// Reads the transport header at `packet.at` into the packet.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn lbx_parse_transport(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
-    // SAFETY: null or a packet of the caller's.
-    let Some(packet) = (unsafe { packet.as_mut() }) else {
-        return FOREIGN;
-    };
-    let context = XdpContext::new(xdp_md);
-    let frame = Frame::of(&context);
+#[inline(always)]
+pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
-        return FOREIGN;
+        return Err(Flaw::Foreign);
     }
     match packet.protocol {
-        TCP | UDP => to_code(ports(&frame, packet)),
-        ICMP | ICMPV6 => lbx_parse_icmp(xdp_md, packet),
-        _ => FOREIGN,
+        TCP | UDP => ports(frame, packet),
+        ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
+        _ => Err(Flaw::Foreign),
     }
 }
 
