@@ -1,6 +1,6 @@
 //! MAC addresses.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use anyhow::{Context as _, Error};
 
@@ -12,11 +12,20 @@ impl Mac {
     /// Everyone.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// A locally administered address that shows whose it is: `02:00`, then the IPv4 address.
+    /// A locally administered address that shows whose it is: `02:00`, then the IPv4 address; `02:06`, then the end of the
+    /// IPv6 address.
     #[must_use]
-    pub const fn of(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self([0x02, 0, a, b, c, d])
+    pub fn of(address: impl Into<IpAddr>) -> Self {
+        match address.into() {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                Self([0x02, 0, a, b, c, d])
+            }
+            IpAddr::V6(address) => {
+                let [.., a, b, c, d] = address.octets();
+                Self([0x02, 0x06, a, b, c, d])
+            }
+        }
     }
 }
 
@@ -51,6 +60,8 @@ impl FromStr for Mac {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     #[test]
@@ -59,6 +70,8 @@ mod tests {
         assert_eq!(mac.to_string(), "02:00:c0:a8:01:a0");
         assert_eq!(mac.to_string().parse::<Mac>().unwrap(), mac);
         assert_eq!("2:0:C0:a8:1:A0".parse::<Mac>().unwrap(), mac);
+        let mac = Mac::of(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0x1234, 0x160));
+        assert_eq!(mac.to_string(), "02:06:12:34:01:60");
     }
 
     #[test]

@@ -2,11 +2,19 @@
 //!
 //! A [`Frame`] describes a frame; [`Frame::bytes`] lays it out with right lengths and checksums. Every lie (a length, an
 //! offset, a cut) is told by a method of its own, so that a fixture shows what is wrong with its frame and nothing else is.
+//!
+//! - this file: frames, their addresses and VLAN tags
+//! - `ip`: what they carry
+//! - [`extension`]: IPv6 extension headers
+//! - `layout`: bytes
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use self::ip::{Ip, Transport};
 use crate::mac::Mac;
 
+pub mod extension;
+mod ip;
 mod layout;
 
 /// Ethernet type of IPv4.
@@ -34,6 +42,7 @@ pub const ACK: u8 = 1 << 4;
 const ICMP_PROTOCOL: u8 = 1;
 const TCP_PROTOCOL: u8 = 6;
 const UDP_PROTOCOL: u8 = 17;
+const ICMPV6_PROTOCOL: u8 = 58;
 
 /// An Ethernet frame to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,77 +63,16 @@ enum Content {
     Raw(u16, Vec<u8>),
 }
 
-/// The IPv4 packet in it. What is `None` is computed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Ip {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    protocol: u8,
-    tos: u8,
-    ttl: u8,
-    identification: u16,
-    /// Offset in units of eight bytes; don't-fragment and more-fragments bits.
-    fragment: u16,
-    options: Vec<u8>,
-    version: u8,
-    header_words: Option<u8>,
-    total_length: Option<u16>,
-    checksum: Option<u16>,
-    transport: Transport,
-    transport_checksum: Option<u16>,
-    payload: Vec<u8>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Transport {
-    Tcp {
-        ports: (u16, u16),
-        flags: u8,
-        options: Vec<u8>,
-        data_offset: Option<u8>,
-    },
-    Udp {
-        ports: (u16, u16),
-        length: Option<u16>,
-    },
-    Icmp {
-        kind: u8,
-        code: u8,
-        rest: [u8; 4],
-    },
-    /// The payload is all there is, as in a fragment that is not the first.
-    Nothing,
-}
-
-const MORE_FRAGMENTS: u16 = 1 << 13;
-const DONT_FRAGMENT: u16 = 1 << 14;
-
 /// The shortest frame Ethernet has, without its check sequence.
 const SHORTEST: usize = 60;
 
 impl Frame {
-    fn ip(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, transport: Transport) -> Self {
+    fn ip(source: IpAddr, destination: IpAddr, protocol: u8, transport: Transport) -> Self {
         Self {
             destination: Mac::of(destination),
             source: Mac::of(source),
             tags: Vec::new(),
-            content: Content::Ip(Ip {
-                source,
-                destination,
-                protocol,
-                tos: 0,
-                ttl: 64,
-                identification: 0x4c42,
-                fragment: 0,
-                options: Vec::new(),
-                version: 4,
-                header_words: None,
-                total_length: None,
-                checksum: None,
-                transport,
-                transport_checksum: None,
-                payload: Vec::new(),
-            }),
+            content: Content::Ip(Ip::new(source, destination, protocol, transport)),
             shortest: 0,
             cut: None,
         }
@@ -132,36 +80,40 @@ impl Frame {
 
     /// A TCP segment without payload, with these flags, between the hosts of the lab with these addresses.
     #[must_use]
-    pub fn tcp(from: SocketAddrV4, to: SocketAddrV4, flags: u8) -> Self {
+    pub fn tcp(from: impl Into<SocketAddr>, to: impl Into<SocketAddr>, flags: u8) -> Self {
+        let (from, to) = (from.into(), to.into());
         let transport = Transport::Tcp {
             ports: (from.port(), to.port()),
             flags,
             options: Vec::new(),
             data_offset: None,
         };
-        Self::ip(*from.ip(), *to.ip(), TCP_PROTOCOL, transport)
+        Self::ip(from.ip(), to.ip(), TCP_PROTOCOL, transport)
     }
 
     /// An empty UDP datagram.
     #[must_use]
-    pub fn udp(from: SocketAddrV4, to: SocketAddrV4) -> Self {
+    pub fn udp(from: impl Into<SocketAddr>, to: impl Into<SocketAddr>) -> Self {
+        let (from, to) = (from.into(), to.into());
         let transport = Transport::Udp {
             ports: (from.port(), to.port()),
             length: None,
         };
-        Self::ip(*from.ip(), *to.ip(), UDP_PROTOCOL, transport)
+        Self::ip(from.ip(), to.ip(), UDP_PROTOCOL, transport)
     }
 
-    /// An ICMP message of a type and a code; `rest` is the second word of its header.
+    /// An ICMP or ICMPv6 message of a type and a code; `rest` is the second word of its header.
     #[must_use]
-    pub fn icmp(from: Ipv4Addr, to: Ipv4Addr, kind: u8, code: u8, rest: [u8; 4]) -> Self {
-        Self::ip(from, to, ICMP_PROTOCOL, Transport::Icmp { kind, code, rest })
+    pub fn icmp(from: impl Into<IpAddr>, to: impl Into<IpAddr>, kind: u8, code: u8, rest: [u8; 4]) -> Self {
+        let (from, to) = (from.into(), to.into());
+        let protocol = if to.is_ipv4() { ICMP_PROTOCOL } else { ICMPV6_PROTOCOL };
+        Self::ip(from, to, protocol, Transport::Icmp { kind, code, rest })
     }
 
     /// A later fragment, or a packet of a protocol without ports: nothing but payload behind the IP header.
     #[must_use]
-    pub fn protocol(from: Ipv4Addr, to: Ipv4Addr, protocol: u8) -> Self {
-        Self::ip(from, to, protocol, Transport::Nothing)
+    pub fn protocol(from: impl Into<IpAddr>, to: impl Into<IpAddr>, protocol: u8) -> Self {
+        Self::ip(from.into(), to.into(), protocol, Transport::Nothing)
     }
 
     /// A frame of another Ethernet type, padded to the shortest frame Ethernet has.
@@ -212,10 +164,11 @@ impl Frame {
         self
     }
 
-    /// The same in a VLAN; the first tag added is the outermost.
+    /// The same in a VLAN, by the EtherType and the control information of a tag (IEEE 802.1Q clause 9: priority in the upper
+    /// four bits, then the VLAN id); the first tag added is the outermost.
     #[must_use]
-    pub fn tagged(mut self, ether_type: u16, vlan: u16) -> Self {
-        self.tags.push((ether_type, vlan));
+    pub fn tagged(mut self, ether_type: u16, control: u16) -> Self {
+        self.tags.push((ether_type, control));
         self
     }
 
@@ -226,108 +179,6 @@ impl Frame {
         self
     }
 
-    /// The same with a payload.
-    #[must_use]
-    pub fn payload(self, payload: &[u8]) -> Self {
-        self.with_ip(|ip| ip.payload = payload.to_vec())
-    }
-
-    /// The same with IPv4 options, a multiple of four bytes.
-    #[must_use]
-    pub fn ip_options(self, options: &[u8]) -> Self {
-        assert!(
-            options.len().is_multiple_of(4) && options.len() <= 40,
-            "IPv4 options come in words"
-        );
-        self.with_ip(|ip| ip.options = options.to_vec())
-    }
-
-    /// The same with TCP options, a multiple of four bytes.
-    #[must_use]
-    pub fn tcp_options(self, list: &[u8]) -> Self {
-        assert!(
-            list.len().is_multiple_of(4) && list.len() <= 40,
-            "TCP options come in words"
-        );
-        self.with_transport(|transport| match transport {
-            Transport::Tcp { options, .. } => *options = list.to_vec(),
-            _ => panic!("only TCP has these options"),
-        })
-    }
-
-    /// The same with a time to live.
-    #[must_use]
-    pub fn ttl(self, ttl: u8) -> Self {
-        self.with_ip(|ip| ip.ttl = ttl)
-    }
-
-    /// The same with a type of service.
-    #[must_use]
-    pub fn tos(self, tos: u8) -> Self {
-        self.with_ip(|ip| ip.tos = tos)
-    }
-
-    /// The same, not to be fragmented.
-    #[must_use]
-    pub fn dont_fragment(self) -> Self {
-        self.with_ip(|ip| ip.fragment |= DONT_FRAGMENT)
-    }
-
-    /// The same as a fragment: at an offset in units of eight bytes, the last one or not.
-    #[must_use]
-    pub fn fragment(self, offset: u16, more: bool) -> Self {
-        assert!(offset < MORE_FRAGMENTS, "the offset has 13 bits");
-        self.with_ip(|ip| ip.fragment = offset | if more { MORE_FRAGMENTS } else { 0 })
-    }
-
-    /// A lie: another IP version.
-    #[must_use]
-    pub fn lying_version(self, version: u8) -> Self {
-        self.with_ip(|ip| ip.version = version)
-    }
-
-    /// A lie: another length of the IP header, in words.
-    #[must_use]
-    pub fn lying_header_words(self, words: u8) -> Self {
-        self.with_ip(|ip| ip.header_words = Some(words))
-    }
-
-    /// A lie: another total length of the IP packet.
-    #[must_use]
-    pub fn lying_total_length(self, length: u16) -> Self {
-        self.with_ip(|ip| ip.total_length = Some(length))
-    }
-
-    /// A lie: another checksum of the IP header.
-    #[must_use]
-    pub fn lying_ip_checksum(self, checksum: u16) -> Self {
-        self.with_ip(|ip| ip.checksum = Some(checksum))
-    }
-
-    /// Another checksum behind the IP header: a lie, unless it is 0 (none) in UDP.
-    #[must_use]
-    pub fn with_checksum(self, checksum: u16) -> Self {
-        self.with_ip(|ip| ip.transport_checksum = Some(checksum))
-    }
-
-    /// A lie: another length of the TCP header, in words.
-    #[must_use]
-    pub fn lying_data_offset(self, words: u8) -> Self {
-        self.with_transport(|transport| match transport {
-            Transport::Tcp { data_offset, .. } => *data_offset = Some(words),
-            _ => panic!("only TCP has a data offset"),
-        })
-    }
-
-    /// A lie: another length of the UDP datagram.
-    #[must_use]
-    pub fn lying_udp_length(self, claimed: u16) -> Self {
-        self.with_transport(|transport| match transport {
-            Transport::Udp { length, .. } => *length = Some(claimed),
-            _ => panic!("only UDP has a length"),
-        })
-    }
-
     /// The same cut off after that many bytes, tags and MAC addresses included.
     #[must_use]
     pub fn cut_to(mut self, length: usize) -> Self {
@@ -335,15 +186,9 @@ impl Frame {
         self
     }
 
-    fn with_ip(mut self, change: impl FnOnce(&mut Ip)) -> Self {
-        match &mut self.content {
-            Content::Ip(ip) => change(ip),
-            Content::Raw(..) => panic!("no IPv4 in this frame"),
-        }
-        self
-    }
-
-    fn with_transport(self, change: impl FnOnce(&mut Transport)) -> Self {
-        self.with_ip(|ip| change(&mut ip.transport))
+    /// Its VLAN tags, the outermost first: EtherType and control information.
+    #[must_use]
+    pub fn tags(&self) -> &[(u16, u16)] {
+        &self.tags
     }
 }

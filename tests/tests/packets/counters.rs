@@ -124,9 +124,9 @@ fn of_udp(director: &mut Director) -> Result<()> {
 fn lost_and_found(director: &mut Director) -> Result<()> {
     let syn = |port| flow(RR, port).syn();
     run(director, &[syn(40_000)])?;
-    director.lose(1)?;
+    director.lose(RR, 1)?;
     run(director, &[syn(40_001), syn(40_002)])?;
-    director.find(1)?;
+    director.find(RR, 1)?;
     run(director, &[syn(40_003), syn(40_004)])?;
     check("rs1", of_server(director, RR, 1)?, traffic(2, 2 * BARE, 2, 0))?;
     check("rs2", of_server(director, RR, 2)?, traffic(3, 3 * BARE, 3, 0))?;
@@ -136,11 +136,7 @@ fn lost_and_found(director: &mut Director) -> Result<()> {
 fn from_zero(director: &mut Director) -> Result<()> {
     run(director, &visit(flow(RR, 40_000)))?;
     let wanted = director.desired.clone();
-    director
-        .desired
-        .services
-        .retain(|service| service.virtual_service != RR);
-    director.plan()?;
+    director.remove(RR)?;
     director.desired = wanted;
     director.plan()?;
     check("service", of_service(director, RR)?, Traffic::default())?;
@@ -149,7 +145,10 @@ fn from_zero(director: &mut Director) -> Result<()> {
 
 fn dropped(director: &mut Director) -> Result<()> {
     let flow = flow(RR, 40_000);
-    run(director, &[flow.syn().lying_version(5), flow.data().fragment(0, true)])?;
+    run(
+        director,
+        &[flow.syn().lying_version(5), flow.syn().lying_data_offset(4)],
+    )?;
     run(director, &[flow.syn().sent_to(Mac::BROADCAST)])?;
     check("service", of_service(director, RR)?, Traffic::default())
 }
@@ -157,7 +156,7 @@ fn dropped(director: &mut Director) -> Result<()> {
 fn tracing(director: &mut Director) -> Result<()> {
     let mut other = director.dataplane().load_tracing()?;
     let program: &mut Xdp = other.program_mut(maps::PROGRAM).context("no program")?.try_into()?;
-    let flow = director.flow_of_another(RR, rip(1))?;
+    let flow = director.flow_of(RR, 1, false)?;
     let outcome = director.run_program(program, LO, &flow.syn())?;
     ensure!(outcome.action == Action::Tx, "{:?}", outcome.action);
     check("rs1", of_server(director, RR, 1)?, traffic(1, BARE, 1, 0))?;

@@ -1,37 +1,32 @@
-//! A director without a daemon: the real program, its tables made by the real planner, run frame by frame.
+//! A director without a daemon: the real program, its tables made by the real planner.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lbx::{
     dataplane::{Dataplane, clock},
-    desired::{Desired, Scheduler, VirtualService},
-    tables::{Hops, Tables, census::Census},
+    desired::{Desired, Scheduler, Service, TableSizes, VirtualService},
+    tables::{Hops, Tables, census::Census, lookup, service::Loaded},
 };
 use lbx_common::{
-    hash,
+    backend::Tags,
+    flow::TICK_SHIFT,
+    load::Load,
     nic::{self, Nic},
     slot::Slot,
 };
-use lbx_tests::{
-    lab::{CLIENT, DIP, rip},
-    leftovers,
-    mac::Mac,
-    packet::Frame,
-};
+use lbx_tests::{bpffs, lab::DIP, leftovers, mac::Mac};
 
 use crate::{
-    cluster::{self, Flow, LO},
-    outcome::{Action, Counted, Counts, Expected, Outcome, Sent},
+    cluster::{self, Flow, LO, SIZES},
     pool,
 };
 
-/// Room for what the program makes of a frame: it never grows one.
-const LARGEST: usize = 1 << 16;
+/// The tick at which time begins.
+const BEGINNING: u32 = 1_000_000;
 
 /// A real server, by what makes it the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +34,7 @@ pub enum To {
     /// The n-th.
     Rs(u8),
     /// The one with this address.
-    At(Ipv4Addr),
+    At(IpAddr),
     /// The one who has the connections of the flow's slot that have no record.
     Owner,
     /// The one whom the hash gives new connections of the flow's slot.
@@ -50,8 +45,10 @@ pub enum To {
 pub struct Director {
     /// There until the drop.
     dataplane: Option<Dataplane>,
-    /// Whether another fixture may have the data plane.
-    reusable: bool,
+    /// What becomes of the data plane, and whose time it has.
+    kind: Kind,
+    /// The tick it is, where time is the director's own.
+    now: u32,
     /// What was planned last.
     pub tables: Tables,
     /// What is planned next: see [`Director::plan`].
@@ -60,36 +57,60 @@ pub struct Director {
     pub hops: Hops,
 }
 
+/// What becomes of a data plane, and whose time it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Another fixture gets it; time passes when the director says so.
+    Shared,
+    /// It is this fixture's alone; time passes when the director says so.
+    Alone,
+    /// It is this fixture's alone; time is the kernel's.
+    Real,
+}
+
 impl Director {
-    /// A director of the standard cluster with all slots at rest, with lo for its only NIC.
-    pub fn new() -> Result<Self> {
-        let mut director = Self::starting()?;
-        // Slots rest two ticks after their last change.
-        director.age(&Census::default(), clock::now() + 2)?;
+    /// A director of these services with all slots at rest, with lo for its only NIC.
+    pub fn of(services: Vec<Service>) -> Result<Self> {
+        match pool::take() {
+            Some(used) => Self::on(used.dataplane, Kind::Shared, used.now, services),
+            None => Self::on(open(SIZES)?, Kind::Shared, BEGINNING, services),
+        }
+    }
+
+    /// The same with tables of other sizes.
+    pub fn sized(sizes: TableSizes, services: Vec<Service>) -> Result<Self> {
+        Self::on(open(sizes)?, Kind::Alone, BEGINNING, services)
+    }
+
+    /// A director that has just been started, whose time is that of the kernel, and which may know NICs that go.
+    pub fn real(services: Vec<Service>) -> Result<Self> {
+        prepare()?;
+        let dataplane = Dataplane::open(&unique_name(), SIZES)?;
+        let mut director = Self::knowing_lo(dataplane, Kind::Real, 0, services)?;
+        director.plan()?;
         Ok(director)
     }
 
-    /// A director that has just been started.
-    pub fn starting() -> Result<Self> {
-        Self::on(pool::take()?, true)
+    fn on(dataplane: Dataplane, kind: Kind, now: u32, services: Vec<Service>) -> Result<Self> {
+        let mut director = Self::knowing_lo(dataplane, kind, now, services)?;
+        director.pass(0)?;
+        director.plan()?;
+        // Slots rest two ticks after their last change.
+        director.pass(2)?;
+        director.age()?;
+        Ok(director)
     }
 
-    /// A director whose data plane is nobody's before and after: for one that knows NICs which go.
-    pub fn alone() -> Result<Self> {
-        Self::on(pool::open()?, false)
-    }
-
-    fn on(dataplane: Dataplane, reusable: bool) -> Result<Self> {
-        let tables = dataplane.no_tables();
+    fn knowing_lo(dataplane: Dataplane, kind: Kind, now: u32, services: Vec<Service>) -> Result<Self> {
         let mut director = Self {
+            tables: dataplane.no_tables(),
             dataplane: Some(dataplane),
-            reusable,
-            tables,
-            desired: cluster::desired(),
+            kind,
+            now,
+            desired: cluster::desired(services),
             hops: cluster::hops(),
         };
-        director.set_nic(LO, Mac::of(DIP), nic::CLIENTS | nic::SERVERS)?;
-        director.plan()?;
+        director.set_nic(LO, Tags::NONE, Mac::of(DIP), nic::CLIENTS | nic::SERVERS)?;
         Ok(director)
     }
 
@@ -103,157 +124,121 @@ impl Director {
         self.dataplane.as_mut().expect("there until the drop")
     }
 
-    /// Tells the program about a NIC.
-    pub fn set_nic(&mut self, ifindex: u32, mac: Mac, roles: u16) -> Result<()> {
+    /// The tick it is.
+    fn now(&self) -> u32 {
+        match self.kind {
+            Kind::Real => clock::now(),
+            Kind::Shared | Kind::Alone => self.now,
+        }
+    }
+
+    /// Lets so many ticks pass.
+    pub fn pass(&mut self, ticks: u32) -> Result<()> {
+        ensure!(self.kind != Kind::Real, "the kernel's time passes by itself");
+        self.now += ticks;
+        let nanoseconds = u64::from(self.now) << TICK_SHIFT;
+        Ok(self.dataplane_mut().set_test_clock(nanoseconds)?)
+    }
+
+    /// Tells the program about a NIC, or a VLAN on it.
+    pub fn set_nic(&mut self, ifindex: u32, tags: Tags, mac: Mac, roles: u16) -> Result<()> {
         let nic = Nic {
             mac: mac.0,
             roles,
             ifindex,
-            pad: 0,
+            tags,
         };
         Ok(self.dataplane_mut().set_nic(nic)?)
     }
 
     /// Brings the maps to what is desired.
     pub fn plan(&mut self) -> Result<()> {
-        let plan = self.tables.plan(&self.desired, &self.hops, clock::now())?;
+        let plan = self.tables.plan(&self.desired, &self.hops, self.now())?;
         self.dataplane_mut().apply(&plan.writes)?;
         self.tables = plan.tables;
         Ok(())
     }
 
+    /// A service, to change it before the next plan.
+    pub fn service_mut(&mut self, service: VirtualService) -> Result<&mut Service> {
+        let services = &mut self.desired.services;
+        let service = services.iter_mut().find(|other| other.virtual_service == service);
+        service.context("there is no such service")
+    }
+
     /// Gives a real server of a service another weight.
-    pub fn weigh(&mut self, service: VirtualService, server: Ipv4Addr, weight: u16) -> Result<()> {
-        let services = self.desired.services.iter_mut();
-        let servers = services.filter(|other| other.virtual_service == service);
-        let server = servers
-            .flat_map(|service| &mut service.servers)
-            .find(|other| other.address == server)
-            .context("the service has no such server")?;
-        server.weight = weight;
+    pub fn weigh(&mut self, service: VirtualService, number: u8, weight: u16) -> Result<()> {
+        let address = cluster::server_of(service.vip, number);
+        let servers = &mut self.service_mut(service)?.servers;
+        let server = servers.iter_mut().find(|other| other.address == address);
+        server.context("the service has no such server")?.weight = weight;
         self.plan()
     }
 
     /// Changes the scheduler of a service.
     pub fn reschedule(&mut self, service: VirtualService, scheduler: Scheduler) -> Result<()> {
-        let services = &mut self.desired.services;
-        let service = services.iter_mut().find(|other| other.virtual_service == service);
-        service.context("there is no such service")?.scheduler = scheduler;
+        self.service_mut(service)?.scheduler = scheduler;
         self.plan()
     }
 
-    /// Takes a real server from the network.
-    pub fn lose(&mut self, number: u8) -> Result<()> {
-        self.hops.remove(&rip(number).into()).context("it was lost before")?;
+    /// Ends a service.
+    pub fn remove(&mut self, service: VirtualService) -> Result<()> {
+        self.desired.services.retain(|other| other.virtual_service != service);
+        self.plan()
+    }
+
+    /// Takes a real server of the family of a service from the network.
+    pub fn lose(&mut self, service: VirtualService, number: u8) -> Result<()> {
+        let address = cluster::server_of(service.vip, number);
+        self.hops.remove(&address).context("it was lost before")?;
         self.plan()
     }
 
     /// Puts a real server back into the network.
-    pub fn find(&mut self, number: u8) -> Result<()> {
-        self.hops.insert(rip(number).into(), cluster::hop(number, LO));
+    pub fn find(&mut self, service: VirtualService, number: u8) -> Result<()> {
+        let address = cluster::server_of(service.vip, number);
+        self.hops.insert(address, cluster::hop(address, LO));
         self.plan()
     }
 
-    /// Does to the tables what the time until a tick brings; the program's clock stands where it is.
-    pub fn age(&mut self, census: &Census, until: u32) -> Result<()> {
-        let census = Census {
-            taken: until,
-            ..census.clone()
-        };
-        let plan = self.tables.age(&census);
+    /// Does to tables and records what time has brought: what the daemon does every second.
+    pub fn age(&mut self) -> Result<()> {
+        let plan = self.tables.age(&self.census());
         self.dataplane_mut().apply(&plan.writes)?;
         self.tables = plan.tables;
         Ok(())
     }
 
-    /// Runs the program on a frame that came in by a NIC.
-    pub fn run(&self, ingress: u32, frame: &Frame) -> Result<Outcome> {
-        self.run_program(self.dataplane().program()?, ingress, frame)
-    }
-
-    /// Runs one of the data plane's programs.
-    pub fn run_program(&self, program: &Xdp, ingress: u32, frame: &Frame) -> Result<Outcome> {
-        let input = frame.bytes();
-        let mut bytes = vec![0; LARGEST];
-        let context = context(input.len(), ingress);
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(&input),
-                data_out: Some(&mut bytes),
-                // Without one the frame came in by lo, whatever the size of its first buffer.
-                ctx_in: (ingress != LO).then_some(context.as_slice()),
-                ..TestRunOptions::default()
-            })
-            .with_context(|| format!("the kernel runs no test of {frame:?} on NIC {ingress}"))?;
-        bytes.truncate(result.data_size_out as usize);
-        Ok(Outcome {
-            action: Action::of(result.return_value),
-            bytes,
-            counted: self.counted()?,
-        })
-    }
-
-    /// Everything that has been counted so far.
-    pub fn counted(&self) -> Result<Counted> {
-        Counted::read(self.dataplane(), &self.tables)
-    }
-
-    /// Checks what becomes of a frame that comes in by a NIC: action, bytes and all counters.
-    pub fn expect(&self, ingress: u32, frame: &Frame, expected: Expected) -> Result<()> {
-        let before = self.counted()?;
-        expected.check(frame, before, &self.run(ingress, frame)?)
-    }
-
-    /// Checks that a frame of a flow that comes in by lo goes to a real server.
-    pub fn sends(&self, flow: Flow, frame: &Frame, to: To, counts: Counts) -> Result<()> {
-        self.sends_from(LO, flow, frame, to, counts)
-    }
-
-    /// Checks that a frame of a flow that comes in by a NIC goes to a real server, by the NIC that one is reached by.
-    pub fn sends_from(&self, ingress: u32, flow: Flow, frame: &Frame, to: To, counts: Counts) -> Result<()> {
-        let server = self.server(flow, to)?;
-        let hop = *self.hops.get(&server.into()).context("nobody knows the way there")?;
-        let sent = Sent {
-            action: if hop.ifindex == ingress {
-                Action::Tx
-            } else {
-                Action::Redirect
-            },
-            service: flow.service,
-            server,
-            hop,
-            counts,
-        };
-        self.expect(ingress, frame, Expected::Sent(sent))
-            .with_context(|| format!("to {to:?} of {flow:?}"))
-    }
-
     /// The address of a real server.
-    pub fn server(&self, flow: Flow, to: To) -> Result<Ipv4Addr> {
+    pub fn server(&self, flow: Flow, to: To) -> Result<IpAddr> {
         let index = match to {
-            To::Rs(number) => return Ok(rip(number)),
+            To::Rs(number) => return Ok(cluster::server_of(flow.service.vip, number)),
             To::At(address) => return Ok(address),
             To::Owner => self.slot(flow).owner,
             To::Current => self.slot(flow).current,
         };
-        let member = self.tables.services[&flow.service].members.get(&index);
-        Ok(cluster::v4(member.context("the slot has no such server")?.address))
+        let member = self.loaded(flow.service).members.get(&index);
+        Ok(member.context("the slot has no such server")?.address)
+    }
+
+    /// A service as it was planned.
+    pub fn loaded(&self, service: VirtualService) -> &Loaded {
+        &self.tables.services[&service]
     }
 
     /// The number of the slot a flow belongs to.
     pub fn slot_number(&self, flow: Flow) -> u32 {
-        let client = flow.client.ip().octets();
-        let tuple = hash::tuple(
-            client,
+        self.loaded(flow.service).slot_of(
+            flow.service.vip,
+            lookup::address(flow.client.ip()),
             flow.client.port().to_be_bytes(),
-            flow.service.port.to_be_bytes(),
-        );
-        hash::slot(tuple, self.tables.services[&flow.service].slots_range.len)
+            flow.port.to_be_bytes(),
+        )
     }
 
     /// The slot a flow belongs to, as it was planned.
     pub fn slot(&self, flow: Flow) -> Slot {
-        self.tables.services[&flow.service].slots.as_slice()[self.slot_number(flow) as usize]
+        self.loaded(flow.service).slots.as_slice()[self.slot_number(flow) as usize]
     }
 
     /// A flow to a service that has no connection yet and fulfils a condition.
@@ -261,28 +246,42 @@ impl Director {
         (1024..=u16::MAX)
             .map(|port| cluster::flow(service, port))
             .find(|&flow| condition(flow))
-            .with_context(|| format!("no port of {CLIENT} will do"))
+            .context("no port of the client will do")
     }
 
-    /// A flow to a service, by the owner of its slot.
-    pub fn flow_by_owner(&self, service: VirtualService, condition: impl Fn(Ipv4Addr) -> bool) -> Result<Flow> {
-        self.flow(service, |flow| self.server(flow, To::Owner).is_ok_and(&condition))
+    /// A flow to a service, by whether the n-th real server owns its slot.
+    pub fn flow_of(&self, service: VirtualService, number: u8, owns: bool) -> Result<Flow> {
+        let server = cluster::server_of(service.vip, number);
+        self.flow(service, |flow| {
+            self.server(flow, To::Owner)
+                .is_ok_and(|owner| (owner == server) == owns)
+        })
     }
 
-    /// A flow to a service whose slot somebody else owns.
-    pub fn flow_of_another(&self, service: VirtualService, server: Ipv4Addr) -> Result<Flow> {
-        self.flow_by_owner(service, |owner| owner != server)
-    }
-
-    /// Counts the records of flows.
+    /// Counts the records of flows, and erases those that nobody needs.
     pub fn census(&self) -> Census {
-        self.dataplane().sweep(&self.tables, clock::now())
+        self.dataplane().sweep(&self.tables, self.now())
     }
 
     /// Checks how many records there are.
     pub fn has_records(&self, count: u64) -> Result<()> {
         let live = self.census().live;
         ensure!(live == count, "{live} records instead of {count}");
+        Ok(())
+    }
+
+    /// The connections of the n-th real server of a service, as the program counts them.
+    pub fn load(&self, service: VirtualService, number: u8) -> Result<Load> {
+        let address = cluster::server_of(service.vip, number);
+        let (_, member) = self.loaded(service).up(address).context("no such server is up")?;
+        Ok(self.dataplane().backend_load(member.counter))
+    }
+
+    /// Checks how many active and inactive connections the n-th real server of a service has.
+    pub fn has_load(&self, service: VirtualService, number: u8, active: u32, inactive: u32) -> Result<()> {
+        let load = self.load(service, number)?;
+        let expected = Load { active, inactive };
+        ensure!(load == expected, "rs{number} has {load:?} instead of {expected:?}");
         Ok(())
     }
 }
@@ -292,8 +291,8 @@ impl Drop for Director {
         let Some(dataplane) = self.dataplane.take() else {
             return;
         };
-        if self.reusable && !std::thread::panicking() {
-            pool::give_back(dataplane, &self.tables);
+        if self.kind == Kind::Shared && !std::thread::panicking() {
+            pool::give_back(dataplane, &self.tables, self.now);
         } else {
             // What could not be removed is a leftover for the next run.
             dataplane.remove().ok();
@@ -301,18 +300,19 @@ impl Drop for Director {
     }
 }
 
+fn open(sizes: TableSizes) -> Result<Dataplane> {
+    prepare()?;
+    Ok(Dataplane::open_with_test_clock(&unique_name(), sizes)?)
+}
+
+fn prepare() -> Result<()> {
+    leftovers::sweep_once();
+    bpffs::mount_if_missing()
+}
+
 /// A name nothing else has: what is left under it goes with the leftovers of dead runs.
 pub fn unique_name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     leftovers::name_for(std::process::id(), number) + "-packets"
-}
-
-/// An xdp_md (linux/bpf.h): data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn context(length: usize, ingress: u32) -> Vec<u8> {
-    let length = u32::try_from(length).expect("a frame has 64 KiB at most");
-    [0, length, 0, ingress, 0, 0]
-        .into_iter()
-        .flat_map(u32::to_ne_bytes)
-        .collect()
 }

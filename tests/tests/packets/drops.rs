@@ -3,16 +3,22 @@
 use std::net::SocketAddrV4;
 
 use anyhow::{Result, ensure};
-use lbx::tables::{Write, service::key};
-use lbx_common::{drops::DropReason, maps::MAX_SLOTS, service::Service};
+use lbx::tables::Write;
+use lbx_common::{
+    drops::DropReason::{
+        self, IpHeaderLength, IpVersion, Loop, NoBackend, NoEgress, ShortHeader, TableMismatch, TcpOffset, Truncated,
+        UdpLength,
+    },
+    service::Service,
+};
 use lbx_tests::{
-    lab::{CLIENT, DIP, VIP, rip},
+    lab::{DIP, VIP, rip},
     mac::Mac,
     packet::{Frame, SYN},
 };
 
 use crate::{
-    cluster::{DNS, DRAINED, DRAINED_MAGLEV, EMPTY, Flow, LO, MAGLEV, RR, SYSLOG, UNRESOLVED, flow, hop},
+    cluster::{DNS, DRAINED, DRAINED_MAGLEV, EMPTY, Flow, LO, MAGLEV, RR, SIZES, SYSLOG, UNRESOLVED, flow, hop},
     director::{Director, To},
     harness::{Fixture, drops, story},
     outcome::{Counts, Expected},
@@ -25,7 +31,7 @@ const HEADERS: usize = ETHERNET + 20;
 
 /// All fixtures of this file.
 pub fn fixtures() -> Vec<Fixture> {
-    [bad_headers(), truncated(), fragments(), no_backend(), no_way()]
+    [bad_headers(), truncated(), no_backend(), no_way()]
         .into_iter()
         .flatten()
         .collect()
@@ -40,63 +46,111 @@ fn udp() -> Flow {
 }
 
 fn bad_headers() -> Vec<Fixture> {
-    let bad = |says, frame| drops(says, DropReason::BadHeader, frame);
     let no_service = Frame::tcp(tcp().client, SocketAddrV4::new(VIP, 8080), SYN).sent_to(Mac::of(DIP));
+    let bad = |says, reason, frame| drops(says, reason, frame);
     // What stands behind the total length is no longer the packet's.
     let short = |frame: Frame, payload: u16| frame.lying_total_length(20 + payload).padded();
     vec![
         bad(
             "IP version 5 under the EtherType of IPv4 is dropped",
+            IpVersion,
             tcp().syn().lying_version(5),
         ),
         bad(
             "IP version 6 under the EtherType of IPv4 is dropped",
+            IpVersion,
             tcp().syn().lying_version(6),
         ),
-        bad("an IP header of 16 bytes is dropped", tcp().syn().lying_header_words(4)),
-        bad("an IP header of no bytes is dropped", tcp().syn().lying_header_words(0)),
+        bad(
+            "a broken header for a port of the VIP that is no service is dropped too",
+            IpVersion,
+            no_service.lying_version(5),
+        ),
+        bad(
+            "an IP header of 16 bytes is dropped",
+            IpHeaderLength,
+            tcp().syn().lying_header_words(4),
+        ),
+        bad(
+            "an IP header of no bytes is dropped",
+            IpHeaderLength,
+            tcp().syn().lying_header_words(0),
+        ),
         bad(
             "a total length below that of an IP header is dropped",
+            IpHeaderLength,
             tcp().syn().lying_total_length(19),
         ),
-        bad("a total length of 0 is dropped", tcp().syn().lying_total_length(0)),
+        bad(
+            "a total length of 0 is dropped",
+            IpHeaderLength,
+            tcp().syn().lying_total_length(0),
+        ),
         bad(
             "a total length below that of an IP header with options is dropped",
+            IpHeaderLength,
             tcp().syn().ip_options(&[1; 40]).lying_total_length(59),
         ),
-        bad("a TCP header of 16 bytes is dropped", tcp().syn().lying_data_offset(4)),
-        bad("a TCP header of no bytes is dropped", tcp().data().lying_data_offset(0)),
+        bad(
+            "a TCP header of 16 bytes is dropped",
+            TcpOffset,
+            tcp().syn().lying_data_offset(4),
+        ),
+        bad(
+            "a TCP header of no bytes is dropped",
+            TcpOffset,
+            tcp().data().lying_data_offset(0),
+        ),
         bad(
             "a TCP header that is longer than its packet is dropped",
+            TcpOffset,
             tcp().syn().lying_data_offset(6),
         ),
         bad(
             "a packet that ends inside the TCP header, then padding, is dropped",
+            ShortHeader,
             short(tcp().syn(), 19),
         ),
         bad(
             "an IP packet without TCP header, then padding, is dropped",
+            ShortHeader,
             short(tcp().syn(), 0),
-        ),
-        bad("a UDP length of 7 is dropped", udp().datagram().lying_udp_length(7)),
-        bad("a UDP length of 0 is dropped", udp().datagram().lying_udp_length(0)),
-        bad(
-            "a UDP length above that of the packet is dropped",
-            udp().datagram().lying_udp_length(34),
         ),
         bad(
             "a packet that ends inside the UDP header, then padding, is dropped",
+            ShortHeader,
             short(udp().datagram(), 7),
         ),
         bad(
-            "a broken header for a port of the VIP that is no service is dropped too",
-            no_service.lying_version(5),
+            "an honest total length that leaves no room for a TCP header is dropped",
+            ShortHeader,
+            tcp().syn().lying_total_length(39).cut_to(HEADERS + 19),
+        ),
+        bad(
+            "an honest total length that leaves no room for a UDP header is dropped",
+            ShortHeader,
+            udp().datagram().lying_total_length(27).cut_to(HEADERS + 7),
+        ),
+        bad(
+            "a UDP length of 7 is dropped",
+            UdpLength,
+            udp().datagram().lying_udp_length(7),
+        ),
+        bad(
+            "a UDP length of 0 is dropped",
+            UdpLength,
+            udp().datagram().lying_udp_length(0),
+        ),
+        bad(
+            "a UDP length above that of the packet is dropped",
+            UdpLength,
+            udp().datagram().lying_udp_length(34),
         ),
     ]
 }
 
 fn truncated() -> Vec<Fixture> {
-    let cut = |says, frame| drops(says, DropReason::Truncated, frame);
+    let cut = |says, frame| drops(says, Truncated, frame);
     let whole = tcp().data().bytes().len();
     vec![
         cut(
@@ -128,14 +182,6 @@ fn truncated() -> Vec<Fixture> {
             tcp().syn().ip_options(&[1; 8]).cut_to(HEADERS + 4),
         ),
         cut(
-            "an honest total length that leaves no room for a TCP header is dropped",
-            tcp().syn().lying_total_length(39).cut_to(HEADERS + 19),
-        ),
-        cut(
-            "an honest total length that leaves no room for a UDP header is dropped",
-            udp().datagram().lying_total_length(27).cut_to(HEADERS + 7),
-        ),
-        cut(
             "a jumbo packet that lacks its last byte is dropped",
             jumbo_without_its_end(),
         ),
@@ -148,47 +194,8 @@ fn jumbo_without_its_end() -> Frame {
     jumbo.cut_to(whole - 1)
 }
 
-fn fragments() -> Vec<Fixture> {
-    let fragment = |says, frame| drops(says, DropReason::Fragment, frame);
-    let later = |protocol| {
-        Frame::protocol(CLIENT, VIP, protocol)
-            .payload(&[0x5a; 64])
-            .sent_to(Mac::of(DIP))
-    };
-    vec![
-        fragment(
-            "the first fragment of a segment is dropped",
-            tcp().data().fragment(0, true),
-        ),
-        fragment(
-            "the first fragment of a datagram is dropped",
-            udp().datagram().fragment(0, true),
-        ),
-        fragment(
-            "a middle fragment of a segment is dropped",
-            later(6).fragment(185, true),
-        ),
-        fragment(
-            "the last fragment of a segment is dropped",
-            later(6).fragment(370, false),
-        ),
-        fragment(
-            "the last fragment of a datagram is dropped",
-            later(17).fragment(370, false),
-        ),
-        fragment(
-            "a fragment at the highest offset is dropped",
-            later(17).fragment(8_191, false),
-        ),
-        fragment(
-            "a fragment that may not be fragmented is dropped",
-            later(17).fragment(1, true).dont_fragment(),
-        ),
-    ]
-}
-
 fn no_backend() -> Vec<Fixture> {
-    let nobody = |says, frame| drops(says, DropReason::NoBackend, frame);
+    let nobody = |says, frame| drops(says, NoBackend, frame);
     vec![
         nobody(
             "a SYN to a service without real servers is dropped",
@@ -242,10 +249,10 @@ fn no_way() -> Vec<Fixture> {
 }
 
 fn loops(director: &mut Director) -> Result<()> {
-    let looping = Expected::Dropped(DropReason::Loop);
+    let looping = Expected::Dropped(Loop);
     let syslog = flow(SYSLOG, 40_000);
     let server = director.server(syslog, To::Owner)?;
-    director.expect(LO, &syslog.datagram().sent_by(Mac::of(server)), looping)?;
+    director.expect(LO, &syslog.datagram().sent_by(Mac::of(server)), looping.clone())?;
     director.expect(LO, &tcp().syn().sent_by(Mac::of(rip(1))), looping)
 }
 
@@ -255,18 +262,18 @@ fn no_loop(director: &mut Director) -> Result<()> {
 
 fn no_egress(director: &mut Director) -> Result<()> {
     const NOWHERE: u32 = 4_711;
-    director.hops.insert(rip(1).into(), hop(1, NOWHERE));
+    director.hops.insert(rip(1).into(), hop(rip(1), NOWHERE));
     director.plan()?;
-    director.expect(LO, &tcp().syn(), Expected::Dropped(DropReason::NoEgress))?;
+    director.expect(LO, &tcp().syn(), Expected::Dropped(NoEgress))?;
     let second = flow(RR, 40_001);
     director.sends(second, &second.syn(), To::Rs(2), Counts::Opens)
 }
 
 fn no_slots(director: &mut Director) -> Result<()> {
     let mut service = director.tables.services[&MAGLEV].to_service();
-    service.slots_base = MAX_SLOTS;
+    service.slots_base = SIZES.slots;
     overwrite(director, service)?;
-    let mismatch = Expected::Dropped(DropReason::TableMismatch);
+    let mismatch = Expected::Dropped(TableMismatch);
     director.expect(LO, &flow(MAGLEV, 40_000).syn(), mismatch)
 }
 
@@ -274,23 +281,23 @@ fn no_backends(director: &mut Director) -> Result<()> {
     let mut service = director.tables.services[&MAGLEV].to_service();
     service.backends_base = u32::MAX - 1;
     overwrite(director, service)?;
-    let nobody = Expected::Dropped(DropReason::NoBackend);
+    let nobody = Expected::Dropped(NoBackend);
     director.expect(LO, &flow(MAGLEV, 40_000).syn(), nobody)
 }
 
 /// Gives the service [`MAGLEV`] places no plan would give it.
 fn overwrite(director: &mut Director, value: Service) -> Result<()> {
-    let key = key(&MAGLEV);
-    Ok(director.dataplane_mut().apply(&[Write::Service { key, value }])?)
+    let number = director.loaded(MAGLEV).number;
+    Ok(director.dataplane_mut().apply(&[Write::Service { number, value }])?)
 }
 
 fn counted_by_reason(director: &mut Director) -> Result<()> {
     let sequence = [
-        (1, DropReason::Truncated, tcp().syn().lying_total_length(1_500)),
-        (2, DropReason::BadHeader, tcp().syn().lying_version(5)),
-        (3, DropReason::Fragment, tcp().data().fragment(0, true)),
-        (4, DropReason::NoBackend, flow(EMPTY, 40_000).syn()),
-        (1, DropReason::Loop, tcp().syn().sent_by(Mac::of(rip(1)))),
+        (1, Truncated, tcp().syn().lying_total_length(1_500)),
+        (2, IpVersion, tcp().syn().lying_version(5)),
+        (3, TcpOffset, tcp().syn().lying_data_offset(4)),
+        (4, NoBackend, flow(EMPTY, 40_000).syn()),
+        (1, Loop, tcp().syn().sent_by(Mac::of(rip(1)))),
     ];
     let counted = |director: &Director, &reason: &DropReason| director.dataplane().drops(reason);
     let before = DropReason::ALL

@@ -1,14 +1,14 @@
 //! What makes a fixture a test.
 
 use anyhow::Result;
-use lbx::dataplane::DataplaneError;
+use lbx::{dataplane::DataplaneError, desired::Service};
 use lbx_common::drops::DropReason;
 use lbx_tests::packet::Frame;
 use libtest_mimic::{Completion, Trial};
 use nix::unistd::Uid;
 
 use crate::{
-    cluster::{Flow, LO},
+    cluster::{self, Flow, LO},
     director::{Director, To},
     outcome::{Counts, Expected},
 };
@@ -36,9 +36,18 @@ pub fn sends(says: &'static str, flow: Flow, frame: Frame, to: To, counts: Count
     story(says, move |director| director.sends(flow, &frame, to, counts))
 }
 
-/// What happens to a director of its own.
+/// What happens to a director of its own with the services most fixtures do with.
 pub fn story(says: &'static str, plays: impl FnOnce(&mut Director) -> Result<()> + Send + 'static) -> Fixture {
-    free_story(says, move || plays(&mut Director::new()?))
+    free_story(says, move || plays(&mut Director::of(cluster::services())?))
+}
+
+/// What happens to a director of its own with services of its own.
+pub fn story_of(
+    says: &'static str,
+    services: impl FnOnce() -> Vec<Service> + Send + 'static,
+    plays: impl FnOnce(&mut Director) -> Result<()> + Send + 'static,
+) -> Fixture {
+    free_story(says, move || plays(&mut Director::of(services())?))
 }
 
 /// What happens to a director that the story makes itself.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
 use lbx_common::{
+    backend::Tags,
     drops::DropReason,
     nic::{CLIENTS, SERVERS},
 };
@@ -17,7 +18,7 @@ use lbx_tests::{
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    cluster::{DNS, Flow, LO, MAGLEV, RR, flow, hop},
+    cluster::{self, DNS, Flow, LO, MAGLEV, RR, flow, hop},
     director::{Director, To, unique_name},
     harness::{Fixture, free_story},
     outcome::{
@@ -80,11 +81,11 @@ impl Site {
     /// Rs1 is behind the second NIC, the others are where clients are.
     fn new(namespace: Arc<Namespace>) -> Result<Self> {
         let second = if_nametoindex("eth1").context("eth1 is there")?;
-        let mut director = Director::alone()?;
-        director.set_nic(second, SECOND_MAC, CLIENTS | SERVERS)?;
+        let mut director = Director::real(cluster::services())?;
+        director.set_nic(second, Tags::NONE, SECOND_MAC, CLIENTS | SERVERS)?;
         // A test run on a NIC needs its receive queue, and veth has none for XDP without a program.
         director.dataplane_mut().attach(second, None, XdpMode::Driver)?;
-        let mut behind = hop(1, second);
+        let mut behind = hop(rip(1), second);
         behind.source = SECOND_MAC.0;
         director.hops.insert(rip(1).into(), behind);
         director.plan()?;
@@ -97,7 +98,7 @@ impl Site {
 
     /// A flow that maglev gives to rs1, or to another.
     fn flow(&self, behind: bool) -> Result<Flow> {
-        self.director.flow_by_owner(MAGLEV, |owner| (owner == rip(1)) == behind)
+        self.director.flow_of(MAGLEV, 1, behind)
     }
 }
 
@@ -132,7 +133,7 @@ fn wrong_nic(site: &mut Site) -> Result<()> {
 
 fn servers_only(site: &mut Site) -> Result<()> {
     let (flow, second) = (flow(RR, 40_000), site.second);
-    site.director.set_nic(second, SECOND_MAC, SERVERS)?;
+    site.director.set_nic(second, Tags::NONE, SECOND_MAC, SERVERS)?;
     let syn = flow.syn().sent_to(SECOND_MAC);
     site.director.expect(second, &syn, Expected::Passed)?;
     site.director.expect(second, &syn.lying_version(5), Expected::Passed)?;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use anyhow::{Result, bail};
@@ -12,8 +12,11 @@ use lbx::{
     desired::VirtualService,
     tables::{Hop, Tables},
 };
-use lbx_common::{counters::Traffic, drops::DropReason};
-use lbx_tests::{mac::Mac, packet::Frame};
+use lbx_common::{backend::Tags, counters::Traffic, drops::DropReason};
+use lbx_tests::{
+    mac::Mac,
+    packet::{Frame, SERVICE_VLAN, VLAN},
+};
 
 /// The actions of `enum xdp_action`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub enum Counts {
 }
 
 /// What is expected of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// It passes as it is, and nothing is counted.
     Passed,
@@ -66,18 +69,36 @@ pub enum Expected {
 }
 
 /// A frame that is sent on: its Ethernet header is rewritten, and it is counted for the service and the real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Back by the NIC it came in, or out of another.
     pub action: Action,
     /// For which service.
     pub service: VirtualService,
     /// To which real server.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// How that one is reached.
     pub hop: Hop,
+    /// With these VLAN tags, the outermost first: EtherType and control information.
+    pub tags: Vec<(u16, u16)>,
     /// As what.
     pub counts: Counts,
+}
+
+impl Sent {
+    /// The tags a frame gets on a way: those of the VLANs there, with the priority it came with.
+    pub fn tags_of(hop: Hop, frame: &Frame) -> Vec<(u16, u16)> {
+        const PRIORITY: u16 = 0xf000;
+        let priority = frame.tags().first().map_or(0, |(_, control)| control & PRIORITY);
+        let vlans = hop.vlan.into_iter().filter(|vlan| *vlan != 0);
+        vlans
+            .map(|vlan| {
+                let outer = vlan & Tags::SERVICE != 0;
+                let ether_type = if outer { SERVICE_VLAN } else { VLAN };
+                (ether_type, priority | vlan & Tags::ID)
+            })
+            .collect()
+    }
 }
 
 /// What is counted; zeros left out.
@@ -85,7 +106,7 @@ pub struct Sent {
 pub struct Counted {
     drops: BTreeMap<DropReason, u64>,
     services: BTreeMap<VirtualService, Traffic>,
-    servers: BTreeMap<(VirtualService, Ipv4Addr), Traffic>,
+    servers: BTreeMap<(VirtualService, IpAddr), Traffic>,
 }
 
 impl Counted {
@@ -99,9 +120,7 @@ impl Counted {
             counted.services.insert(id, dataplane.service_traffic(loaded.number)?);
             for member in loaded.members.values() {
                 let traffic = dataplane.backend_traffic(member.counter)?;
-                counted
-                    .servers
-                    .insert((id, crate::cluster::v4(member.address)), traffic);
+                counted.servers.insert((id, member.address), traffic);
             }
         }
         counted.drops.retain(|_, count| *count != 0);
@@ -132,7 +151,7 @@ impl Counted {
     }
 
     /// The same, with this much more for a service and one of its real servers.
-    pub fn and_traffic(mut self, service: VirtualService, server: Ipv4Addr, traffic: Traffic) -> Self {
+    pub fn and_traffic(mut self, service: VirtualService, server: IpAddr, traffic: Traffic) -> Self {
         *self.services.entry(service).or_default() += traffic;
         *self.servers.entry((service, server)).or_default() += traffic;
         self
@@ -152,7 +171,7 @@ pub struct Outcome {
 
 impl Expected {
     /// The whole outcome that this means for a frame, after what had been counted `before`.
-    fn outcome(self, frame: &Frame, before: Counted) -> Outcome {
+    fn outcome(&self, frame: &Frame, before: Counted) -> Outcome {
         match self {
             Self::Passed => Outcome {
                 action: Action::Pass,
@@ -162,11 +181,11 @@ impl Expected {
             Self::Dropped(reason) => Outcome {
                 action: Action::Drop,
                 bytes: frame.bytes(),
-                counted: before.and_drop(reason),
+                counted: before.and_drop(*reason),
             },
             Self::Sent(sent) => Outcome {
                 action: sent.action,
-                bytes: frame.rewritten(Mac(sent.hop.source), Mac(sent.hop.mac)),
+                bytes: frame.rewritten(Mac(sent.hop.source), Mac(sent.hop.mac), &sent.tags),
                 counted: before.and_traffic(sent.service, sent.server, traffic(frame, sent.counts)),
             },
         }
@@ -176,7 +195,7 @@ impl Expected {
     ///
     /// # Errors
     /// They differ, and how.
-    pub fn check(self, frame: &Frame, before: Counted, found: &Outcome) -> Result<()> {
+    pub fn check(&self, frame: &Frame, before: Counted, found: &Outcome) -> Result<()> {
         let expected = self.outcome(frame, before);
         if expected == *found {
             return Ok(());
@@ -202,11 +221,9 @@ impl Expected {
 /// What a packet that is sent on adds to the counters of its service and its real server: bytes count from the IP header
 /// on, as the header says.
 pub fn traffic(frame: &Frame, counts: Counts) -> Traffic {
-    const TOTAL_LENGTH_AT: usize = 16;
-    let bytes = frame.bytes();
     Traffic {
         packets: 1,
-        bytes: u64::from(u16::from_be_bytes([bytes[TOTAL_LENGTH_AT], bytes[TOTAL_LENGTH_AT + 1]])),
+        bytes: frame.packet_length(),
         connections: u64::from(counts == Counts::Opens),
         endings: u64::from(counts == Counts::Ends),
     }

@@ -1,43 +1,43 @@
-//! Data planes, used by one fixture after the other: the kernel takes half a second to verify the program.
+//! Data planes, used by one fixture after the other: to make one takes the kernel longer than most fixtures take.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use lbx::{
-    dataplane::{Dataplane, clock},
-    desired::Desired,
+    dataplane::Dataplane,
     tables::{Hops, Tables},
 };
-use lbx_tests::{bpffs, leftovers};
 
-use crate::{
-    cluster::{self, LO},
-    director::unique_name,
-};
+use crate::cluster::{self, LO};
 
-static IDLE: Mutex<Vec<Dataplane>> = Mutex::new(Vec::new());
+/// A data plane without services, flows and NICs, and the tick it has come to. What a fixture has left elsewhere is too old
+/// for the next one.
+pub struct Used {
+    /// The data plane.
+    pub dataplane: Dataplane,
+    /// A tick at which nothing has happened.
+    pub now: u32,
+}
 
-fn idle() -> MutexGuard<'static, Vec<Dataplane>> {
+/// Ticks between one fixture and the next: more than any timeout.
+const BREAK: u32 = 1 << 16;
+
+static IDLE: Mutex<Vec<Used>> = Mutex::new(Vec::new());
+
+fn idle() -> MutexGuard<'static, Vec<Used>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A data plane without services, flows and NICs.
-pub fn take() -> Result<Dataplane> {
-    let idle = idle().pop();
-    idle.map_or_else(open, Ok)
+/// A data plane that another fixture has used.
+pub fn take() -> Option<Used> {
+    idle().pop()
 }
 
-/// A new data plane.
-pub fn open() -> Result<Dataplane> {
-    leftovers::sweep_once();
-    bpffs::mount_if_missing()?;
-    Ok(Dataplane::open(&unique_name(), TableSizes::default())?)
-}
-
-/// Takes a data plane back that has these tables, unless it cannot be emptied.
-pub fn give_back(mut dataplane: Dataplane, tables: &Tables) {
-    if empty(&mut dataplane, tables).is_ok() {
-        idle().push(dataplane);
+/// Takes a data plane back that has these tables at tick `now`, unless it cannot be emptied.
+pub fn give_back(mut dataplane: Dataplane, tables: &Tables, now: u32) {
+    if empty(&mut dataplane, tables, now).is_ok() {
+        let now = now + BREAK;
+        idle().push(Used { dataplane, now });
     } else {
         // What could not be removed is a leftover for the next run.
         dataplane.remove().ok();
@@ -46,21 +46,17 @@ pub fn give_back(mut dataplane: Dataplane, tables: &Tables) {
 
 /// Ends all idle data planes: nothing drops a static.
 pub fn clear() {
-    for dataplane in idle().drain(..) {
-        dataplane.remove().ok();
+    for used in idle().drain(..) {
+        used.dataplane.remove().ok();
     }
 }
 
 /// Removes services, NICs and records. Counters of services and real servers start anew with these, those of drops go on.
-fn empty(dataplane: &mut Dataplane, tables: &Tables) -> Result<()> {
-    let nothing = Desired {
-        services: Vec::new(),
-        ..cluster::desired()
-    };
-    let plan = tables.plan(&nothing, &Hops::new(), clock::now())?;
+fn empty(dataplane: &mut Dataplane, tables: &Tables, now: u32) -> Result<()> {
+    let plan = tables.plan(&cluster::desired(Vec::new()), &Hops::new(), now)?;
     dataplane.apply(&plan.writes)?;
     dataplane.remove_nic(LO)?;
     // A record of a service that is no longer is erased.
-    let _census = dataplane.sweep(&Tables::default(), clock::now());
+    let _census = dataplane.sweep(&Tables::default(), now);
     Ok(())
 }

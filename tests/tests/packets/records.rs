@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lbx_tests::{
-    lab::rip,
-    packet::{ACK, SYN},
-};
+use lbx_tests::packet::{ACK, SYN};
 
 use crate::{
-    cluster::{DNS, MAGLEV, RR, SECOND, SYSLOG, WRR, flow},
+    cluster::{self, DNS, MAGLEV, RR, SECOND, SYSLOG, WRR, flow},
     director::{Director, To},
     harness::{Fixture, free_story, story},
     outcome::Counts::{Continues, Ends, Opens},
@@ -40,6 +37,7 @@ pub fn fixtures() -> Vec<Fixture> {
             udp_flow,
         ),
         story("a record that has expired is not followed", expired),
+        free_story("a record expires by the kernel's clock", expired_by_the_kernel),
         story(
             "maglev sends every flow where the planned table says, and records none",
             maglev_agrees,
@@ -81,7 +79,7 @@ fn repeated_syn(director: &mut Director) -> Result<()> {
 }
 
 fn data_follow(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(1))?;
+    let flow = director.flow_of(RR, 1, false)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     director.sends(flow, &flow.ack(), To::Rs(1), Continues)?;
     director.sends(flow, &flow.data(), To::Rs(1), Continues)?;
@@ -89,7 +87,7 @@ fn data_follow(director: &mut Director) -> Result<()> {
 }
 
 fn one_record(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(1))?;
+    let flow = director.flow_of(RR, 1, false)?;
     let number = director.tables.services[&RR].number;
     let of_first = |director: &Director| director.census().flows.get(&(number, 0)).copied().unwrap_or_default();
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
@@ -113,7 +111,7 @@ fn one_record(director: &mut Director) -> Result<()> {
 }
 
 fn syn_after_fin(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(2))?;
+    let flow = director.flow_of(RR, 2, false)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     director.sends(flow, &flow.data(), To::Rs(1), Continues)?;
     director.sends(flow, &flow.fin(), To::Rs(1), Ends)?;
@@ -123,7 +121,7 @@ fn syn_after_fin(director: &mut Director) -> Result<()> {
 }
 
 fn syn_after_rst(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(2))?;
+    let flow = director.flow_of(RR, 2, false)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     director.sends(flow, &flow.rst(), To::Rs(1), Ends)?;
     director.sends(flow, &flow.syn(), To::Rs(2), Opens)?;
@@ -132,7 +130,7 @@ fn syn_after_rst(director: &mut Director) -> Result<()> {
 }
 
 fn syn_within(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(1))?;
+    let flow = director.flow_of(RR, 1, false)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     director.sends(flow, &flow.data(), To::Rs(1), Continues)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Continues)?;
@@ -140,7 +138,7 @@ fn syn_within(director: &mut Director) -> Result<()> {
 }
 
 fn forged_rst(director: &mut Director) -> Result<()> {
-    let flow = director.flow_of_another(RR, rip(1))?;
+    let flow = director.flow_of(RR, 1, false)?;
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     director.sends(flow, &flow.data(), To::Rs(1), Continues)?;
     director.sends(flow, &flow.rst(), To::Rs(1), Ends)?;
@@ -168,7 +166,7 @@ fn no_record(director: &mut Director) -> Result<()> {
 }
 
 fn udp_flow(director: &mut Director) -> Result<()> {
-    let first = director.flow_of_another(DNS, rip(1))?;
+    let first = director.flow_of(DNS, 1, false)?;
     let second = flow(DNS, 40_000);
     director.sends(first, &first.datagram(), To::Rs(1), Opens)?;
     director.sends(first, &first.datagram(), To::Rs(1), Continues)?;
@@ -178,6 +176,17 @@ fn udp_flow(director: &mut Director) -> Result<()> {
 }
 
 fn expired(director: &mut Director) -> Result<()> {
+    let flow = flow(DNS, 40_000);
+    let timeout = director.loaded(DNS).treatment.timeouts.udp.into();
+    director.sends(flow, &flow.datagram(), To::Rs(1), Opens)?;
+    director.pass(timeout)?;
+    director.sends(flow, &flow.datagram(), To::Rs(1), Continues)?;
+    director.pass(timeout + 1)?;
+    director.sends(flow, &flow.datagram(), To::Rs(2), Opens)
+}
+
+fn expired_by_the_kernel() -> Result<()> {
+    let mut director = Director::real(cluster::services())?;
     director.desired.timeouts.udp = 1;
     director.plan()?;
     let flow = flow(DNS, 40_000);
@@ -197,9 +206,9 @@ fn maglev_agrees(director: &mut Director) -> Result<()> {
 }
 
 fn maglev_at_start() -> Result<()> {
-    let mut director = Director::starting()?;
-    director.weigh(MAGLEV, rip(3), 0)?;
-    director.weigh(MAGLEV, rip(3), 1)?;
+    let mut director = Director::real(cluster::services())?;
+    director.weigh(MAGLEV, 3, 0)?;
+    director.weigh(MAGLEV, 3, 1)?;
     let slots = director.tables.services[&MAGLEV].slots.as_slice();
     ensure!(slots.iter().any(|slot| slot.tracked), "on the way to rest");
     many_flows(&director)
@@ -252,8 +261,7 @@ fn two_vips(director: &mut Director) -> Result<()> {
 
 fn two_clients(director: &mut Director) -> Result<()> {
     let one = flow(RR, 40_000);
-    let mut two = one;
-    two.client.set_ip([192, 168, 1, 11].into());
+    let two = one.from([192, 168, 1, 11]);
     director.sends(one, &one.syn(), To::Rs(1), Opens)?;
     director.sends(two, &two.syn(), To::Rs(2), Opens)?;
     director.sends(one, &one.data(), To::Rs(1), Continues)?;
