@@ -1,8 +1,16 @@
 //! The state the operator wants: validated, defaults resolved, nothing left to guess.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+mod ports;
+mod scheduler;
+
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    ports::Ports,
+    scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
+};
 
 /// Everything one director is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,81 +133,6 @@ pub struct Service {
     pub servers: Vec<RealServer>,
 }
 
-/// The ports of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// Every port of the VIP that no other service of the protocol has.
-    All,
-    /// These: sorted, none in two ranges, no range empty, none touching the next; 0 in none.
-    Some(Vec<RangeInclusive<u16>>),
-}
-
-impl Ports {
-    /// One port.
-    #[must_use]
-    pub fn one(port: u16) -> Self {
-        Self::Some(vec![port..=port])
-    }
-
-    /// The ports that an iterator gives; all, if 0 is among them.
-    #[must_use]
-    pub fn of(ports: impl IntoIterator<Item = u16>) -> Self {
-        let mut ports: Vec<u16> = ports.into_iter().collect();
-        ports.sort_unstable();
-        ports.dedup();
-        if ports.first() == Some(&0) {
-            return Self::All;
-        }
-        let ranges = ports.chunk_by(|a, b| a.checked_add(1) == Some(*b));
-        Self::Some(ranges.map(|run| run[0]..=run[run.len() - 1]).collect())
-    }
-
-    /// Each port; 0 stands for all.
-    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        let ranges = match self {
-            Self::All => &[0..=0],
-            Self::Some(ranges) => ranges.as_slice(),
-        };
-        ranges.iter().cloned().flatten()
-    }
-
-    /// Whether a port is in both.
-    #[must_use]
-    pub fn meet(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, Self::All) => true,
-            (Self::Some(ours), Self::Some(theirs)) => ours.iter().any(|our| {
-                theirs
-                    .iter()
-                    .any(|their| our.start() <= their.end() && their.start() <= our.end())
-            }),
-            _ => false,
-        }
-    }
-
-    /// How many there are, all of them counting as one.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        match self {
-            Self::All => 1,
-            Self::Some(ranges) => ranges
-                .iter()
-                .map(|range| u32::from(*range.end()) - u32::from(*range.start()) + 1)
-                .sum(),
-        }
-    }
-}
-
-/// What a hashing scheduler (sh, mh, maglev) hashes, and what becomes of a hash whose real server gets nothing. The
-/// flags of IPVS: sh-port, mh-port, sh-fallback, mh-fallback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashing {
-    /// The client's port besides its address.
-    pub port: bool,
-    /// Another real server takes over; otherwise new connections are dropped until it is back.
-    pub fallback: bool,
-}
-
 /// Connections of one client, or of a network of clients, go to the same real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistence {
@@ -225,8 +158,21 @@ pub struct VirtualService {
 impl fmt::Display for VirtualService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self { vip, port: 0, protocol } => write!(f, "{vip}:all/{protocol}"),
-            Self { vip, port, protocol } => write!(f, "{}/{protocol}", std::net::SocketAddr::new(*vip, *port)),
+            Self { vip, port: 0, protocol } => write!(f, "{}:all/{protocol}", Bracketed(*vip)),
+            Self { vip, port, protocol } => write!(f, "{}:{port}/{protocol}", Bracketed(*vip)),
+        }
+    }
+}
+
+/// An address as it stands before a colon and a port: an IPv6 one in brackets (RFC 3986 section 3.2.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Bracketed(pub IpAddr);
+
+impl fmt::Display for Bracketed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(address) => write!(f, "[{address}]"),
         }
     }
 }
@@ -287,109 +233,6 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Who chooses the real server of a new connection. The codes are what the service map holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u8)]
-pub enum Scheduler {
-    /// Round robin: every usable real server in turn.
-    #[default]
-    Rr = 1,
-    /// Weighted round robin: in turn, as often as the weight says, evenly interleaved.
-    Wrr = 2,
-    /// Consistent hashing of client address and port (Eisenbud et al., "Maglev", NSDI 2016): mh with mh-port and
-    /// mh-fallback.
-    Maglev = 3,
-    /// The fewest connections.
-    Lc = 4,
-    /// The fewest connections for its weight.
-    Wlc = 5,
-    /// The shortest expected delay: active connections plus this one, for its weight.
-    Sed = 6,
-    /// Never queue: an idle one if there is any, else sed.
-    Nq = 7,
-    /// Hashing of the client's address.
-    Sh = 8,
-    /// Consistent hashing of the client's address.
-    Mh = 9,
-    /// Weighted failover: all to the usable one of the highest weight.
-    Fo = 10,
-    /// Overflow: the highest weight until it has as many active connections, then the next.
-    Ovf = 11,
-    /// Hashing of the VIP.
-    Dh = 12,
-    /// Power of two choices: the less loaded of two taken at random.
-    P2c = 13,
-}
-
-impl Scheduler {
-    /// All of them, in the order of their codes.
-    pub const ALL: [Self; 13] = [
-        Self::Rr,
-        Self::Wrr,
-        Self::Maglev,
-        Self::Lc,
-        Self::Wlc,
-        Self::Sed,
-        Self::Nq,
-        Self::Sh,
-        Self::Mh,
-        Self::Fo,
-        Self::Ovf,
-        Self::Dh,
-        Self::P2c,
-    ];
-
-    /// Its name in the configuration and in listings.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-            Self::Maglev => "maglev",
-            Self::Lc => "lc",
-            Self::Wlc => "wlc",
-            Self::Sed => "sed",
-            Self::Nq => "nq",
-            Self::Sh => "sh",
-            Self::Mh => "mh",
-            Self::Fo => "fo",
-            Self::Ovf => "ovf",
-            Self::Dh => "dh",
-            Self::P2c => "p2c",
-        }
-    }
-
-    /// The scheduler of a code in the service map.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|scheduler| *scheduler as u8 == code)
-    }
-
-    /// Whether new connections go where the hash says.
-    #[must_use]
-    pub const fn hashes(self) -> bool {
-        matches!(self, Self::Maglev | Self::Sh | Self::Mh | Self::Dh)
-    }
-}
-
-impl fmt::Display for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Scheduler {
-    type Err = UnknownScheduler;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|scheduler| scheduler.name() == name)
-            .ok_or_else(|| UnknownScheduler(name.to_owned()))
-    }
-}
-
 impl Service {
     /// Every address that may get its packets: the real servers' and the sorry server's.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
@@ -404,9 +247,18 @@ impl Service {
         let limited = self.servers.iter().any(|server| server.upper != 0);
         !self.one_packet && (!self.scheduler.hashes() || self.persistence.is_some() || limited)
     }
-}
 
-/// A name no scheduler has.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown scheduler {0:?}: lbx knows {known}", known = Scheduler::ALL.map(Scheduler::name).join(", "))]
-pub struct UnknownScheduler(pub String);
+    /// The names of the flags it has, in the order of ipvsadm.
+    #[must_use]
+    pub fn flags(&self) -> Vec<&'static str> {
+        let Some(Flags { fallback, port }) = self.scheduler.flags() else {
+            return Vec::new();
+        };
+        let named = [(self.hashing.fallback, fallback), (self.hashing.port, port)];
+        named
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .map(|(_, name)| name)
+            .collect()
+    }
+}

@@ -69,6 +69,15 @@ impl<'a> Field<'a> {
             .collect()
     }
 
+    /// The items of a list that has room for `max`; `what` is what they are.
+    pub(super) fn at_most(&self, max: usize, what: &str, expected: &str) -> Result<Vec<Self>, Fault> {
+        let items = self.items(expected)?;
+        if items.len() > max {
+            return Err(self.fault(format!("{} {what}: lbx holds {max} at most", items.len())));
+        }
+        Ok(items)
+    }
+
     /// The fields of a mapping that may have the `known` ones.
     pub(super) fn fields(&self, known: &[&'static str]) -> Result<Fields<'a>, Fault> {
         let Value::Mapping(entries) = self.value() else {

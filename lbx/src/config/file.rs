@@ -2,26 +2,23 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use lbx_common::maps::{MAX_NICS, MAX_SERVERS, MAX_SERVICES};
-use serde::Deserialize;
-
 use super::{
     error::Fault,
-    field::{Field, Fields, Unique},
+    field::{Field, Unique},
+    limits,
     node::Value,
+    ports::Taken,
+    service::{self, Written},
     value,
 };
-use crate::desired::{Desired, Hashing, Ports, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService};
+use crate::{
+    desired::{Desired, Service, TableSizes, Timeouts},
+    tables::service::slot_count,
+};
 
-const ROOT: [&str; 4] = ["interface", "mode", "timeouts", "services"];
+const ROOT: [&str; 5] = ["interface", "mode", "timeouts", "tables", "services"];
 const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
-const SERVICE: [&str; 6] = ["name", "vip", "port", "protocol", "scheduler", "realservers"];
-const REAL_SERVER: [&str; 2] = ["address", "weight"];
-
-/// Real servers of one service at most.
-const MAX_REAL_SERVERS: usize = 4096;
-/// Weight of a real server that is given none.
-const DEFAULT_WEIGHT: u16 = 1;
+const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
 
 /// The whole file.
 pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
@@ -29,33 +26,35 @@ pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
         return Err(root.fault("the file is empty: it needs at least interface and services"));
     }
     let fields = root.fields(&ROOT)?;
+    let interfaces =
+        interfaces(&fields.required("interface", "name the NIC where clients arrive, or a list of them")?)?;
+    let mode = value::choice_or_default(&fields, "mode")?;
+    let timeouts = match fields.optional("timeouts")? {
+        Some(field) => timeouts(&field)?,
+        None => Timeouts::default(),
+    };
+    let sizes = fields.optional("tables")?;
+    let tables = match &sizes {
+        Some(field) => tables(field)?,
+        None => TableSizes::default(),
+    };
+    let list = fields.required("services", "list what clients connect to")?;
+    let services = services(&list)?;
+    refuse_more_than_fits(&services, tables, &sizes.unwrap_or(list))?;
     Ok(Desired {
-        interfaces: interfaces(&fields.required("interface", "name the NIC where clients arrive, or a list of them")?)?,
-        mode: choice_or_default(&fields, "mode")?,
-        timeouts: match fields.optional("timeouts")? {
-            Some(field) => timeouts(&field)?,
-            None => Timeouts::default(),
-        },
-        tables: TableSizes::default(),
-        services: services(&fields.required("services", "list what clients connect to")?)?,
+        interfaces,
+        mode,
+        timeouts,
+        tables,
+        services,
     })
-}
-
-fn choice_or_default<T>(fields: &Fields<'_>, name: &str) -> Result<T, Fault>
-where
-    T: Default + for<'de> Deserialize<'de>,
-{
-    match fields.optional(name)? {
-        Some(field) => value::choice(&field, name),
-        None => Ok(T::default()),
-    }
 }
 
 fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
     if !matches!(field.value(), Value::List(_)) {
         return Ok(vec![value::interface(field)?]);
     }
-    let items = counted(field, "use a list of names", "interfaces", MAX_NICS as usize)?;
+    let items = field.at_most(limits::INTERFACES, "interfaces", "use a list of names")?;
     if items.is_empty() {
         return Err(field.fault("the list is empty: name at least one NIC"));
     }
@@ -68,15 +67,6 @@ fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
             Ok(name)
         })
         .collect()
-}
-
-/// The items of a list that has room for `max`.
-fn counted<'a>(field: &Field<'a>, expected: &str, what: &str, max: usize) -> Result<Vec<Field<'a>>, Fault> {
-    let items = field.items(expected)?;
-    if items.len() > max {
-        return Err(field.fault(format!("{} {what}: lbx holds {max} at most", items.len())));
-    }
-    Ok(items)
 }
 
 fn timeouts(field: &Field<'_>) -> Result<Timeouts, Fault> {
@@ -95,46 +85,68 @@ fn timeouts(field: &Field<'_>) -> Result<Timeouts, Fault> {
     })
 }
 
-/// The schedulers that the XDP program knows.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Choice {
-    #[default]
-    Rr,
-    Wrr,
-    Maglev,
+fn tables(field: &Field<'_>) -> Result<TableSizes, Fault> {
+    let fields = field.fields(&TABLES)?;
+    let read = |name, default, value: &dyn Fn(&Field<'_>) -> Result<u32, Fault>| match fields.optional(name)? {
+        Some(field) => value(&field),
+        None => Ok(default),
+    };
+    let default = TableSizes::default();
+    let flows = |field: &Field<'_>| value::power_of_two(field, "a number of flows", limits::TABLE_FLOWS);
+    Ok(TableSizes {
+        flows: read("flows", default.flows, &flows)?,
+        flows6: read("flows6", default.flows6, &flows)?,
+        slots: read("slots", default.slots, &|field| {
+            value::number(field, "a number of slots", limits::TABLE_SLOTS)
+        })?,
+        ports: read("ports", default.ports, &|field| {
+            value::power_of_two(field, "a number of ports", limits::TABLE_PORTS)
+        })?,
+        fragments: read("fragments", default.fragments, &|field| {
+            value::number(field, "a number of fragments", limits::TABLE_FRAGMENTS)
+        })?,
+    })
 }
 
-/// A service, and the fields that the checks across services may have to point at.
-struct Written<'a> {
-    service: Service,
-    name: Option<Field<'a>>,
-    vip: Field<'a>,
-    servers: Vec<Field<'a>>,
+/// The sums over all services must find room in the tables.
+fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field<'_>) -> Result<(), Fault> {
+    let sum = |of: fn(&Service) -> u32| -> u64 { services.iter().map(|service| u64::from(of(service))).sum() };
+    for (what, needed, size) in [
+        ("slots", sum(slot_count), tables.slots),
+        ("ports", sum(|service| service.ports.count()), tables.ports),
+    ] {
+        if needed > u64::from(size) {
+            return Err(field.fault(format!(
+                "the services need {needed} {what} and tables.{what} is {size}: make it larger"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
-    let items = counted(field, "use a list of services", "services", MAX_SERVICES as usize - 1)?;
+    let items = field.at_most(limits::SERVICES, "services", "use a list of services")?;
     if items.is_empty() {
         return Err(field.fault("no services: give at least one, so that a file cut short never takes all down"));
     }
-    let (mut names, mut virtual_services) = (Unique::default(), Unique::default());
-    let mut room = MAX_SERVERS as usize;
+    let (mut names, mut taken) = (Unique::default(), Taken::default());
+    let mut room = limits::ALL_REAL_SERVERS;
     let mut all = Vec::with_capacity(items.len());
     for item in &items {
-        let written = service(item)?;
+        let written = service::read(item)?;
         let Service {
             name, virtual_service, ..
         } = &written.service;
-        virtual_services.insert(*virtual_service, virtual_service, item)?;
+        taken.take(*virtual_service, &written.ports)?;
         names.insert(
             name.clone(),
             format_args!("{name:?}"),
             written.name.as_ref().unwrap_or(item),
         )?;
-        room = room.checked_sub(written.servers.len()).ok_or_else(|| {
+        room = room.checked_sub(written.addresses.len()).ok_or_else(|| {
             item.fault(format!(
-                "too many real servers: lbx holds {MAX_SERVERS} at most in all services together"
+                "too many real servers: lbx holds {} at most in all services together",
+                limits::ALL_REAL_SERVERS
             ))
         })?;
         all.push(written);
@@ -143,107 +155,23 @@ fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
     Ok(all.into_iter().map(|written| written.service).collect())
 }
 
-fn service<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
-    let fields = field.fields(&SERVICE)?;
-    let vip = fields.required("vip", "give the address that clients connect to")?;
-    let virtual_service = VirtualService {
-        vip: value::address(&vip, "a VIP")?.into(),
-        port: value::port(&fields.required("port", "give the port that clients connect to")?)?,
-        protocol: choice_or_default(&fields, "protocol")?,
-    };
-    let name = fields.optional("name")?;
-    let scheduler = match choice_or_default(&fields, "scheduler")? {
-        Choice::Rr => Scheduler::Rr,
-        Choice::Wrr => Scheduler::Wrr,
-        Choice::Maglev => Scheduler::Maglev,
-    };
-    let (real_servers, servers) = real_servers(&fields.required("realservers", "list the real servers")?)?;
-    Ok(Written {
-        service: Service {
-            name: match &name {
-                Some(name) => value::service_name(name)?,
-                None => virtual_service.to_string(),
-            },
-            virtual_service,
-            ports: Ports::one(virtual_service.port),
-            scheduler,
-            hashing: Hashing {
-                port: true,
-                fallback: true,
-            },
-            slots: None,
-            persistence: None,
-            one_packet: false,
-            sorry_server: None,
-            quic: false,
-            servers: real_servers,
-        },
-        name,
-        vip,
-        servers,
-    })
-}
-
-/// The real servers of one service and the fields of their addresses.
-fn real_servers<'a>(field: &Field<'a>) -> Result<(Vec<RealServer>, Vec<Field<'a>>), Fault> {
-    let items = counted(field, "use a list of real servers", "real servers", MAX_REAL_SERVERS)?;
-    if items.is_empty() {
-        return Err(field.fault("no real servers: to drain one, keep it with weight 0"));
-    }
-    let mut seen = Unique::default();
-    items
-        .iter()
-        .map(|item| {
-            let (server, address) = real_server(item)?;
-            seen.insert(server.address, server.address, &address)?;
-            Ok((server, address))
-        })
-        .collect()
-}
-
-/// A real server: an address, or a mapping with more to say.
-fn real_server<'a>(field: &Field<'a>) -> Result<(RealServer, Field<'a>), Fault> {
-    let (address, weight) = match field.value() {
-        Value::Mapping(_) => {
-            let fields = field.fields(&REAL_SERVER)?;
-            (
-                fields.required("address", "give the real server's own address")?,
-                fields.optional("weight")?,
-            )
-        }
-        _ => (field.clone(), None),
-    };
-    let server = RealServer {
-        address: value::address(&address, "a real server")?.into(),
-        weight: match weight {
-            Some(weight) => value::weight(&weight)?,
-            None => DEFAULT_WEIGHT,
-        },
-        upper: 0,
-        lower: 0,
-        quic_id: None,
-    };
-    Ok((server, address))
-}
-
 /// A real server with the address of a VIP would have the director send to itself.
 fn refuse_vips_as_servers(all: &[Written<'_>]) -> Result<(), Fault> {
     let mut vips: HashMap<IpAddr, &Field<'_>> = HashMap::new();
     for written in all {
         vips.entry(written.service.virtual_service.vip).or_insert(&written.vip);
     }
-    for Written { service, servers, .. } in all {
-        for (server, field) in service.servers.iter().zip(servers) {
-            let Some(vip) = vips.get(&server.address) else {
+    for Written { service, addresses, .. } in all {
+        for (address, field) in addresses {
+            let Some(vip) = vips.get(address) else {
                 continue;
             };
-            let whose = if server.address == service.virtual_service.vip {
+            let whose = if *address == service.virtual_service.vip {
                 "the VIP of its own service".to_owned()
             } else {
                 format!("a VIP, {}", vip.whereabouts())
             };
-            let address = server.address;
-            return Err(field.fault(format!("{address} is {whose}: give the real server's own address")));
+            return Err(field.fault(format!("{address} is {whose}: give the server's own address")));
         }
     }
     Ok(())

@@ -2,8 +2,11 @@
 //!
 //! - `node`: the file as written, a tree of values with their places;
 //! - `field`: a value with the path that leads to it, and every refusal made from it;
-//! - `value`: single values: ports, weights, times, addresses, names;
-//! - `file`: which fields are where, and what may not be there twice;
+//! - `value`: single values: weights, times, addresses, masks, names;
+//! - `ports`: what a service's `port` may say, and who has which port;
+//! - `service`: one service: which fields it has, and which go together;
+//! - `file`: the whole file, and what services must not have in common;
+//! - `limits`: how much there may be of anything;
 //! - [`ConfigError`]: file, line, column, field, what is wrong and what was expected.
 //!
 //! The first fault ends the reading; nothing is guessed and nothing unknown is passed over.
@@ -11,7 +14,10 @@
 mod error;
 mod field;
 mod file;
+mod limits;
 mod node;
+mod ports;
+mod service;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -23,9 +29,6 @@ pub(crate) use value::reserved;
 
 use crate::desired::Desired;
 
-/// Largest file in bytes, so that a wrong path (a disk, an endless pipe) is refused and not read to its end.
-const MAX_SIZE: u64 = 64 << 20;
-
 /// Reads and validates a configuration file.
 ///
 /// # Errors
@@ -36,8 +39,8 @@ pub fn load(path: &Path) -> Result<Desired, ConfigError> {
         ConfigError::new(path, Fault { place, field, message })
     };
     let bytes = read(path).map_err(|error| refuse(None, format!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(refuse(None, format!("larger than {} MiB", MAX_SIZE >> 20)));
+    if bytes.len() as u64 > limits::FILE {
+        return Err(refuse(None, format!("larger than {} MiB", limits::FILE >> 20)));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let place = Place::after(&String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
@@ -48,7 +51,7 @@ pub fn load(path: &Path) -> Result<Desired, ConfigError> {
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limits::FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! Single values: numbers, times, addresses, names.
+//! Single values: numbers, times, addresses, masks, names.
 
 use std::{
     fmt,
@@ -11,37 +11,83 @@ use serde::{
     de::{IntoDeserializer, StdError, value::StrDeserializer},
 };
 
-use super::{error::Fault, field::Field, node::Value};
-
-/// Longest interface name in bytes (IFNAMSIZ less the terminating zero, linux/if.h).
-const MAX_INTERFACE_NAME: usize = 15;
-/// Longest service name in bytes: listings have columns.
-const MAX_NAME: usize = 64;
-/// Idle timeouts in seconds, 1 s to 16 h: they are kept in a u16 of seconds.
-const TIMEOUT: RangeInclusive<u64> = 1..=16 * 3600;
-
-/// A port; 0 would be all ports.
-pub(super) fn port(field: &Field<'_>) -> Result<u16, Fault> {
-    if matches!(field.value(), Value::Integer(0)) {
-        return Err(field.fault("port 0 (all ports) needs persistence, which this version has not: use 1 to 65535"));
-    }
-    number(field, "a port", 1..=u16::MAX)
-}
+use super::{
+    error::Fault,
+    field::{Field, Fields},
+    limits,
+    node::Value,
+};
 
 /// A weight; 0 drains.
 pub(super) fn weight(field: &Field<'_>) -> Result<u16, Fault> {
-    number(field, "a weight", 0..=u16::MAX)
+    number(field, "a weight", limits::WEIGHTS)
 }
 
-fn number(field: &Field<'_>, what: &str, range: RangeInclusive<u16>) -> Result<u16, Fault> {
+/// A threshold of connections; 0: none.
+pub(super) fn threshold(field: &Field<'_>) -> Result<u32, Fault> {
+    number(field, "a number of connections", limits::THRESHOLDS)
+}
+
+/// A server id in QUIC connection ids.
+pub(super) fn quic_id(field: &Field<'_>) -> Result<u16, Fault> {
+    number(field, "a server id", limits::QUIC_IDS)
+}
+
+/// A plain number in a range.
+pub(super) fn number<T>(field: &Field<'_>, what: &str, range: RangeInclusive<T>) -> Result<T, Fault>
+where
+    T: Copy + PartialOrd + fmt::Display + TryFrom<i128>,
+{
     let (start, end) = (range.start(), range.end());
     let Value::Integer(value) = field.value() else {
         return Err(field.is_not(what, format_args!("use a plain number from {start} to {end}")));
     };
-    u16::try_from(*value)
+    T::try_from(*value)
         .ok()
         .filter(|value| range.contains(value))
         .ok_or_else(|| field.is_not(what, format_args!("use {start} to {end}")))
+}
+
+/// A prime in a range that begins and ends with one.
+pub(super) fn prime(field: &Field<'_>, what: &str, range: RangeInclusive<u32>) -> Result<u32, Fault> {
+    let value = number(field, what, range.clone())?;
+    nearest(field, "a prime", value, range, is_prime)
+}
+
+/// A power of two in a range that begins and ends with one.
+pub(super) fn power_of_two(field: &Field<'_>, what: &str, range: RangeInclusive<u32>) -> Result<u32, Fault> {
+    let value = number(field, what, range.clone())?;
+    nearest(field, "a power of two", value, range, u32::is_power_of_two)
+}
+
+/// The value, if it is what it should be; a refusal names the nearest that are, which the ends of the range must be.
+fn nearest(
+    field: &Field<'_>,
+    what: &str,
+    value: u32,
+    range: RangeInclusive<u32>,
+    is: fn(u32) -> bool,
+) -> Result<u32, Fault> {
+    if is(value) {
+        return Ok(value);
+    }
+    let (start, end) = range.into_inner();
+    let below = (start..value).rev().find(|&value| is(value)).unwrap_or(start);
+    let above = (value..=end).find(|&value| is(value)).unwrap_or(end);
+    Err(field.is_not(what, format_args!("the nearest are {below} and {above}")))
+}
+
+fn is_prime(value: u32) -> bool {
+    let value = u64::from(value);
+    value > 1 && (2..).take_while(|n| n * n <= value).all(|n| !value.is_multiple_of(n))
+}
+
+/// Yes or no.
+pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Fault> {
+    match field.value() {
+        Value::Bool(value) => Ok(*value),
+        _ => Err(field.is_not("a boolean", "use true or false")),
+    }
 }
 
 /// A time in whole seconds: a plain number of them, or a number with s, m or h.
@@ -52,7 +98,7 @@ pub(super) fn seconds(field: &Field<'_>) -> Result<u16, Fault> {
         _ => None,
     };
     seconds
-        .filter(|seconds| TIMEOUT.contains(seconds))
+        .filter(|seconds| limits::TIMES.contains(seconds))
         .and_then(|seconds| u16::try_from(seconds).ok())
         .ok_or_else(|| field.is_not("a timeout", "use 1s to 16h, in whole seconds or with s, m or h"))
 }
@@ -68,20 +114,55 @@ fn parse_seconds(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(seconds)
 }
 
-/// An IPv4 address that one host can have; `role` says for what, with its article.
-pub(super) fn address(field: &Field<'_>, role: &str) -> Result<Ipv4Addr, Fault> {
-    let expected = "write it like 192.0.2.1, without port or prefix length";
-    let Value::Text(text) = field.value() else {
-        return Err(field.is_not("an IPv4 address", expected));
+/// An address that one host can have; `role` says for what, with its article.
+pub(super) fn address(field: &Field<'_>, role: &str) -> Result<IpAddr, Fault> {
+    let refusal = || {
+        field.is_not(
+            "an IP address",
+            "write it like 192.0.2.1 or 2001:db8::1, without port or prefix length",
+        )
     };
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(field.fault(format!("{text} is an IPv6 address: IPv6 is not supported yet")));
-    }
-    let address: Ipv4Addr = text.parse().map_err(|_| field.is_not("an IPv4 address", expected))?;
-    match reserved(address.into()) {
+    let Value::Text(text) = field.value() else {
+        return Err(refusal());
+    };
+    let address: IpAddr = text.parse().map_err(|_| refusal())?;
+    match reserved(address) {
         Some(class) => Err(field.fault(format!("{address} cannot be {role}: it is {class}"))),
         None => Ok(address),
     }
+}
+
+/// The prefix lengths of networks of clients, by the family of the VIP. The longest means single clients.
+pub(super) const fn prefixes(vip: IpAddr) -> RangeInclusive<u8> {
+    match vip {
+        IpAddr::V4(_) => limits::PREFIXES4,
+        IpAddr::V6(_) => limits::PREFIXES6,
+    }
+}
+
+/// How many leading bits of a client's address count: a prefix length, or for IPv4 a netmask.
+pub(super) fn mask(field: &Field<'_>, vip: IpAddr) -> Result<u8, Fault> {
+    let range = prefixes(vip);
+    let (what, netmask) = match vip {
+        IpAddr::V4(_) => ("an IPv4 mask", ", or a netmask like 255.255.255.0"),
+        IpAddr::V6(_) => ("an IPv6 mask", ""),
+    };
+    let bits = match field.value() {
+        Value::Integer(bits) => u8::try_from(*bits).ok(),
+        Value::Text(text) if vip.is_ipv4() => text.parse().ok().and_then(prefix_length),
+        _ => None,
+    };
+    bits.filter(|bits| range.contains(bits)).ok_or_else(|| {
+        let (start, end) = (range.start(), range.end());
+        field.is_not(what, format_args!("use a prefix length from {start} to {end}{netmask}"))
+    })
+}
+
+/// The prefix length of a netmask, if its ones come first.
+fn prefix_length(netmask: Ipv4Addr) -> Option<u8> {
+    let bits = netmask.to_bits();
+    let length = bits.leading_ones();
+    (bits.count_ones() == length).then_some(length as u8)
 }
 
 /// Why an address cannot be that of one host, for others on its network to reach (RFC 1122 section 3.2.1.3, RFC 1112
@@ -121,7 +202,7 @@ pub(super) fn interface(field: &Field<'_>) -> Result<String, Fault> {
     name(
         field,
         "an interface name",
-        MAX_INTERFACE_NAME,
+        limits::INTERFACE_NAME,
         "'/', ':' or white space",
         bad,
     )
@@ -130,7 +211,7 @@ pub(super) fn interface(field: &Field<'_>) -> Result<String, Fault> {
 /// Name of a service.
 pub(super) fn service_name(field: &Field<'_>) -> Result<String, Fault> {
     let bad = |c: char| c.is_whitespace() || c.is_control();
-    name(field, "a service name", MAX_NAME, "white space", bad)
+    name(field, "a service name", limits::SERVICE_NAME, "white space", bad)
 }
 
 fn name(field: &Field<'_>, what: &str, max: usize, without: &str, bad: fn(char) -> bool) -> Result<String, Fault> {
@@ -162,6 +243,17 @@ pub(super) fn choice<T: for<'de> Deserialize<'de>>(field: &Field<'_>, what: &str
     })
 }
 
+/// The choice of a field called like what it chooses.
+pub(super) fn choice_or_default<T>(fields: &Fields<'_>, name: &str) -> Result<T, Fault>
+where
+    T: Default + for<'de> Deserialize<'de>,
+{
+    match fields.optional(name)? {
+        Some(field) => choice(&field, name),
+        None => Ok(T::default()),
+    }
+}
+
 /// The names that would have been right.
 #[derive(Debug)]
 struct Unknown(&'static [&'static str]);
@@ -184,7 +276,8 @@ impl fmt::Display for Unknown {
     }
 }
 
-fn or_list(names: &[&str]) -> String {
+/// Names of which one is to be taken.
+pub(super) fn or_list(names: &[&str]) -> String {
     match names {
         [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         names => names.concat(),

@@ -80,7 +80,7 @@ fn every_mode_protocol_and_scheduler() {
     let with = |piece: &str, by: &str| read(&sample_with(piece, by)).unwrap();
     assert_eq!(with("mode: auto", "mode: native").mode, Mode::Native);
     assert_eq!(with("mode: auto", "mode: generic").mode, Mode::Generic);
-    for scheduler in [Scheduler::Rr, Scheduler::Wrr, Scheduler::Maglev] {
+    for scheduler in Scheduler::ALL {
         let by = format!("scheduler: {scheduler}");
         assert_eq!(with("scheduler: rr", &by).services[0].scheduler, scheduler);
     }

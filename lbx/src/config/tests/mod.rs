@@ -1,9 +1,13 @@
 //! What is accepted, what is refused in which words, and what random text does.
 
 mod accepted;
+mod accepted_options;
 mod random;
 mod refused;
 mod refused_addresses;
+mod refused_options;
+mod refused_ports;
+mod refused_sizes;
 mod refused_values;
 
 use std::path::Path;
@@ -11,7 +15,7 @@ use std::path::Path;
 use super::{ConfigError, parse};
 use crate::desired::Desired;
 
-/// Every field once; the real servers in both forms.
+/// What a simple file says; the real servers in both forms.
 const SAMPLE: &str = "\
 interface: eth0
 mode: auto
@@ -27,14 +31,41 @@ services:
       - {address: 192.168.1.190, weight: 1}
 ";
 
+/// All that a service may say besides; one_packet goes with little of it.
+const FULL: &str = "\
+interface: [eth0, eth0.10]
+tables: {flows: 65536, flows6: 131072, slots: 100000, ports: 16384, fragments: 4096}
+services:
+  - name: dns
+    vip: 2001:db8::53
+    port: [443, 8000-8099, 444]
+    protocol: udp
+    scheduler: mh
+    flags: [mh-port, mh-fallback]
+    slots: 1021
+    persistence: {timeout: 10m, mask: 64}
+    drain_persistence: false
+    sorry_server: 2001:db8::99
+    quic: true
+    realservers:
+      - {address: 2001:db8::2, weight: 3, upper: 100, lower: 80, quic_id: 7}
+      - {address: 2001:db8::3, quic_id: 8}
+      - 2001:db8::4
+";
+
 fn read(text: &str) -> Result<Desired, ConfigError> {
     parse(text, Path::new("lb.yaml"))
 }
 
 /// The sample with one piece of it replaced.
 fn sample_with(piece: &str, by: &str) -> String {
-    assert_eq!(SAMPLE.matches(piece).count(), 1, "{piece:?} must be in the sample once");
-    SAMPLE.replace(piece, by)
+    with(SAMPLE, piece, by)
+}
+
+/// A text with one piece of it replaced.
+fn with(text: &str, piece: &str, by: &str) -> String {
+    assert_eq!(text.matches(piece).count(), 1, "{piece:?} must be in the sample once");
+    text.replace(piece, by)
 }
 
 /// A piece of the sample, what is put in its place, and the whole refusal.
@@ -42,9 +73,14 @@ type Refusal = (&'static str, &'static str, &'static str);
 
 /// Holds every message of a table against what is printed, and shows all that differ.
 fn assert_refused(refusals: &[Refusal]) {
+    assert_refused_in(SAMPLE, refusals);
+}
+
+/// The same for pieces of another text.
+fn assert_refused_in(text: &str, refusals: &[Refusal]) {
     let texts = refusals
         .iter()
-        .map(|(piece, by, expected)| (sample_with(piece, by), *expected));
+        .map(|(piece, by, expected)| (with(text, piece, by), *expected));
     assert_texts_refused(texts);
 }
 

@@ -57,11 +57,11 @@ fn documents() {
         ),
         (
             "[eth0]",
-            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, timeouts, services",
+            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, timeouts, tables, services",
         ),
         (
             "web",
-            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, timeouts, services",
+            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, timeouts, tables, services",
         ),
     ];
     assert_texts_refused(refusals.map(|(text, expected)| (text.to_owned(), expected)));
@@ -114,17 +114,17 @@ fn fields() {
         (
             "interface: eth0",
             "interfaces: eth0",
-            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, timeouts, services",
+            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, timeouts, tables, services",
         ),
         (
             "services:",
             "3: x\nservices:",
-            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, timeouts, services",
+            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, timeouts, tables, services",
         ),
         (
             "services:",
             "\"a b\": x\nservices:",
-            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, timeouts, services",
+            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, timeouts, tables, services",
         ),
         (
             "services:",
@@ -164,7 +164,7 @@ fn fields() {
         (
             "scheduler: rr",
             "schedulr: rr",
-            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, realservers",
+            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, realservers",
         ),
         (
             "scheduler: rr",
@@ -179,7 +179,7 @@ fn fields() {
         (
             "- 192.168.1.185",
             "- {address: 192.168.1.185, wieght: 1}",
-            "lb.yaml:11:34: services[0].realservers[0].wieght: unknown field: known here are address, weight",
+            "lb.yaml:11:34: services[0].realservers[0].wieght: unknown field: known here are address, weight, upper, lower, quic_id",
         ),
         (
             "- 192.168.1.185",
@@ -189,7 +189,7 @@ fn fields() {
         (
             "- 192.168.1.185",
             "- [192.168.1.185]",
-            "lb.yaml:11:9: services[0].realservers[0]: a list is not an IPv4 address: write it like 192.0.2.1, without port or prefix length",
+            "lb.yaml:11:9: services[0].realservers[0]: a list is not an IP address: write it like 192.0.2.1 or 2001:db8::1, without port or prefix length",
         ),
         (
             "realservers:\n      - 192.168.1.185\n      - ",
@@ -210,7 +210,7 @@ fn given_twice() {
     assert_texts_refused([
         (
             more("vip: 192.168.1.160, port: 80"),
-            "lb.yaml:13:5: services[1]: 192.168.1.160:80/tcp is already services[0] (line 5)",
+            "lb.yaml:13:32: services[1].port: 192.168.1.160:80/tcp is already services[0].port (line 7)",
         ),
         (
             more("name: web, vip: 192.168.1.161, port: 80"),
@@ -224,7 +224,7 @@ fn given_twice() {
         (
             "interface: eth0\nservices:\n  - &web {vip: 10.0.0.1, port: 80, realservers: [10.0.0.2]}\n  - *web\n"
                 .to_owned(),
-            "lb.yaml:4:5: services[1]: 10.0.0.1:80/tcp is already services[0] (line 3)",
+            "lb.yaml:4:5: services[1].port: 10.0.0.1:80/tcp is already services[0].port (line 3)",
         ),
     ]);
     assert_refused(&[(
