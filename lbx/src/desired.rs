@@ -134,7 +134,7 @@ pub struct Service {
 }
 
 /// Connections of one client, or of a network of clients, go to the same real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Persistence {
     /// Seconds after the last connection began.
     pub timeout: u16,

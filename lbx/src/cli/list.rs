@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Global, control_failure, print};
 use crate::{
-    control::{Answer, Request, client, report::Columns},
+    control::{Answer, Request, client, table::Columns},
     exit::Failure,
     preflight::run_path,
 };

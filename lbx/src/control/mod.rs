@@ -5,7 +5,9 @@
 
 pub mod client;
 pub mod report;
+pub mod scheduling;
 pub mod server;
+pub mod table;
 
 use std::net::IpAddr;
 

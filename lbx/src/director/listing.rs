@@ -8,12 +8,13 @@ use super::{segment::Segment, topology::Topology};
 use crate::{
     control::report::{Interface, Report, Server, Service, State},
     dataplane::{Dataplane, DataplaneError},
-    desired::{self, Desired},
+    desired::{self, Desired, Ports},
     net::Link,
     tables::{
         Tables,
         census::{Census, Flows},
         event::mac,
+        members::{self, Wanted},
         service::{Life, Loaded, Member},
     },
 };
@@ -89,11 +90,15 @@ impl Sources<'_> {
             None => counters::Traffic::default(),
         };
         let mut servers = Vec::new();
-        for server in &service.servers {
-            let member = loaded.and_then(|loaded| loaded.up(server.address));
-            servers.push(match (loaded, member) {
+        for wanted in members::wanted(service) {
+            let member = loaded.and_then(|loaded| loaded.up(wanted.address));
+            let listed = match (loaded, member) {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
-                _ => self.unresolved(loaded, server)?,
+                _ => self.unresolved(loaded, &wanted)?,
+            };
+            servers.push(Server {
+                quic_id: wanted.quic_id,
+                ..listed
             });
         }
         for (loaded, (&index, member)) in loaded
@@ -108,8 +113,15 @@ impl Sources<'_> {
             name: service.name.clone(),
             vip: id.vip,
             port: id.port,
+            ports: match &service.ports {
+                Ports::All => Vec::new(),
+                Ports::Some(ranges) => ranges.clone(),
+            },
             protocol: id.protocol,
-            scheduler: service.scheduler,
+            scheduling: service.into(),
+            slots: service.slots,
+            sorry_server: service.sorry_server,
+            quic: service.quic,
             estimated: !service.records_all(),
             traffic: traffic.into(),
             servers,
@@ -137,7 +149,14 @@ impl Sources<'_> {
         Ok(Server {
             address: member.address,
             weight: member.weight,
-            state: if member.weight == 0 { State::Draining } else { State::Up },
+            upper: member.upper,
+            lower: member.lower,
+            quic_id: None,
+            state: match member.weight {
+                _ if member.sorry && member.wanted => State::Sorry,
+                0 => State::Draining,
+                _ => State::Up,
+            },
             mac: Some(mac(member.hop.mac)),
             interface: segment.map(|segment| segment.device.name.clone()),
             active: flows.active,
@@ -147,7 +166,7 @@ impl Sources<'_> {
     }
 
     /// A real server without a MAC address. What it carried before it was lost still counts.
-    fn unresolved(&self, loaded: Option<&Loaded>, server: &desired::RealServer) -> Result<Server, DataplaneError> {
+    fn unresolved(&self, loaded: Option<&Loaded>, server: &Wanted) -> Result<Server, DataplaneError> {
         let counter = loaded.and_then(|loaded| loaded.former_counter(server.address));
         let traffic = match counter {
             Some(counter) => self.dataplane.backend_traffic(counter)?,
@@ -156,6 +175,9 @@ impl Sources<'_> {
         Ok(Server {
             address: server.address,
             weight: server.weight,
+            upper: server.upper,
+            lower: server.lower,
+            quic_id: None,
             state: State::Unresolved,
             mac: None,
             interface: None,
