@@ -41,8 +41,8 @@ fn fits(desired: &Desired) -> Result<(), PlanError> {
         vlan: [0; 2],
         source: [0; 6],
     };
-    let servers = desired.services.iter().flat_map(|service| &service.servers);
-    let hops = servers.map(|server| (server.address, hop)).collect();
+    let servers = desired.services.iter().flat_map(Service::addresses);
+    let hops = servers.map(|server| (server, hop)).collect();
     Tables::new(&layout).plan(desired, &hops, 0).map(drop)
 }
 

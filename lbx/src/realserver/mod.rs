@@ -100,10 +100,7 @@ fn reasons(findings: &[Finding]) -> String {
 #[must_use]
 pub fn vips_of(desired: &Desired, own: &[Address]) -> BTreeSet<IpAddr> {
     let own: BTreeSet<_> = own.iter().map(|own| own.address).collect();
-    let lists_us = |service: &&Service| {
-        let mut servers = service.servers.iter().map(|server| server.address);
-        servers.any(|server| own.contains(&server)) || service.sorry_server.is_some_and(|server| own.contains(&server))
-    };
+    let lists_us = |service: &&Service| service.addresses().any(|address| own.contains(&address));
     let services = desired.services.iter().filter(lists_us);
     services.map(|service| service.virtual_service.vip).collect()
 }

@@ -93,6 +93,12 @@ fn ipv6_in_any_spelling() {
         assert_eq!(service.virtual_service.vip, host(0x53), "{written}");
         assert_eq!(service.name, "[2001:db8::53]:443/udp", "{written}");
     }
+    let all = with(
+        FULL,
+        "name: dns\n    vip: 2001:db8::53\n    port: [443, 8000-8099, 444]",
+        "vip: 2001:db8::53\n    port: all",
+    );
+    assert_eq!(service(&all).name, "[2001:db8::53]:all/udp");
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Topology {
         }
         let mut tried = BTreeSet::new();
         for service in &desired.services {
-            for server in servers_of(service) {
+            for server in service.addresses() {
                 if tried.insert(server) {
                     let added = topology.add_server(seen, server, &service.name, before);
                     misfits.extend(added.err());
@@ -259,12 +259,7 @@ impl Topology {
 
 /// Every address that must be reached: real servers, and those that stand in for them.
 pub fn servers(desired: &Desired) -> impl Iterator<Item = IpAddr> {
-    desired.services.iter().flat_map(servers_of)
-}
-
-fn servers_of(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let servers = service.servers.iter().map(|server| server.address);
-    servers.chain(service.sorry_server)
+    desired.services.iter().flat_map(Service::addresses)
 }
 
 fn segment_of(seen: &Seen, device: &Link) -> Result<Segment, TopologyError> {
