@@ -81,12 +81,22 @@ impl Maps {
 }
 
 /// What a map of this layout looks like.
-struct Shape {
-    name: &'static str,
-    kind: MapType,
-    key: usize,
-    value: usize,
+pub(super) struct Shape {
+    pub name: &'static str,
+    pub kind: MapType,
+    pub key: usize,
+    pub value: usize,
     entries: Entries,
+}
+
+impl Shape {
+    /// How many entries it is made with.
+    pub fn entries_with(&self, sizes: &TableSizes) -> u32 {
+        match self.entries {
+            Entries::These(entries) => entries,
+            Entries::Any(of) | Entries::PowerOfTwo(of) => of(sizes),
+        }
+    }
 }
 
 /// How many entries a map has.
@@ -94,10 +104,20 @@ struct Shape {
 enum Entries {
     /// So many.
     These(u32),
-    /// As many as it was made with: the program is told.
-    Any,
+    /// As many as the configuration says; those of a former daemon as many as they were made with.
+    Any(fn(&TableSizes) -> u32),
     /// The same, but a power of two.
-    PowerOfTwo,
+    PowerOfTwo(fn(&TableSizes) -> u32),
+}
+
+/// Buckets of IPv4 flow records.
+pub(super) const fn buckets4(sizes: &TableSizes) -> u32 {
+    sizes.flows / WAYS4 as u32
+}
+
+/// Buckets of IPv6 flow records.
+pub(super) const fn buckets6(sizes: &TableSizes) -> u32 {
+    sizes.flows6 / WAYS6 as u32
 }
 
 const fn array(name: &'static str, value: usize, entries: u32) -> Shape {
@@ -115,24 +135,34 @@ const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries
 }
 
 /// Shapes of all pinned maps. A pin opens whatever stands there: a narrower value would be read past its end.
-const SHAPES: [Shape; maps::PINNED.len()] = {
+pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
     use Entries::{Any, PowerOfTwo, These};
     use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray};
     const TRAFFIC: usize = size_of::<Traffic>();
     [
         array(maps::VIPS, size_of::<VipBucket>(), maps::VIP_BUCKETS),
-        shape(maps::PORTS, Array, size_of::<PortBucket>(), PowerOfTwo),
+        shape(
+            maps::PORTS,
+            Array,
+            size_of::<PortBucket>(),
+            PowerOfTwo(|sizes| sizes.ports),
+        ),
         array(maps::SERVICES, size_of::<Service>(), maps::MAX_SERVICES),
-        shape(maps::SLOTS, Array, 8, Any),
+        shape(maps::SLOTS, Array, 8, Any(|sizes| sizes.slots)),
         array(maps::RINGS, 4, maps::MAX_RING_ENTRIES),
         array(maps::CURSORS, 8, maps::MAX_SERVICES),
         array(maps::BACKENDS, size_of::<Backend>(), maps::MAX_BACKENDS),
         array(maps::LOADS, 8 * load::WORDS, maps::MAX_SERVERS),
-        shape(maps::FLOWS4, Array, size_of::<Bucket4>(), PowerOfTwo),
-        shape(maps::FLOWS6, Array, size_of::<Bucket6>(), PowerOfTwo),
+        shape(maps::FLOWS4, Array, size_of::<Bucket4>(), PowerOfTwo(buckets4)),
+        shape(maps::FLOWS6, Array, size_of::<Bucket6>(), PowerOfTwo(buckets6)),
         Shape {
             key: size_of::<FragmentKey>(),
-            ..shape(maps::FRAGMENTS, LruHash, size_of::<Fragmented>(), Any)
+            ..shape(
+                maps::FRAGMENTS,
+                LruHash,
+                size_of::<Fragmented>(),
+                Any(|sizes| sizes.fragments),
+            )
         },
         shape(maps::QUIC_IDS, Hash, 4, These(maps::MAX_QUIC_IDS)),
         shape(maps::SERVICE_STATS, PerCpuArray, TRAFFIC, These(maps::MAX_SERVICES)),
@@ -172,7 +202,7 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
         }
         let expected = match shape.entries {
             Entries::These(entries) if entries != found => entries.to_string(),
-            Entries::PowerOfTwo if !found.is_power_of_two() => "a power of two".to_owned(),
+            Entries::PowerOfTwo(_) if !found.is_power_of_two() => "a power of two".to_owned(),
             _ => continue,
         };
         return Err(differs("number of entries", found.to_string(), expected));

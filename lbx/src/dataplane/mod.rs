@@ -7,6 +7,7 @@
 //! - [`attach`]: links to NICs; [`link_info`]: which NIC a link really leads to
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back
+//! - [`memory`]: what the maps take
 //! - [`clock`]: the tick it is now
 
 pub mod apply;
@@ -15,6 +16,7 @@ pub mod clock;
 mod link_info;
 pub mod mapped;
 pub mod maps;
+pub mod memory;
 pub mod object;
 pub mod pins;
 pub mod read;

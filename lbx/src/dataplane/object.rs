@@ -1,13 +1,14 @@
 //! The program as it was built into this binary, loaded with its constants.
 
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
-use lbx_common::{
-    flow::{WAYS4, WAYS6},
-    maps,
-};
+use lbx_common::maps;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use super::{DataplaneError, pins::Pins};
+use super::{
+    DataplaneError,
+    maps::{SHAPES, buckets4, buckets6},
+    pins::Pins,
+};
 use crate::desired::TableSizes;
 
 /// The object file; empty in a binary that was built without the BPF toolchain.
@@ -51,16 +52,8 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoProgram);
     }
-    let TableSizes {
-        flows,
-        flows6,
-        slots,
-        ports,
-        fragments,
-    } = constants.sizes;
-    let buckets4 = flows / WAYS4 as u32;
-    let buckets6 = flows6 / WAYS6 as u32;
-    let (mask4, mask6, port_mask) = (buckets4 - 1, buckets6 - 1, ports - 1);
+    let sizes = &constants.sizes;
+    let (mask4, mask6, port_mask) = (buckets4(sizes) - 1, buckets6(sizes) - 1, sizes.ports - 1);
     let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
     let test_clock = u8::from(constants.test_clock);
     let mut loader = EbpfLoader::new();
@@ -71,14 +64,11 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
         .override_global(maps::SEED, &constants.seed, true)
         .override_global(maps::TEST_CLOCK, &test_clock, true)
         .override_global(maps::TRACE, &trace, true)
-        .override_global(aya_log::LEVEL, &level, true)
-        .map_max_entries(maps::FLOWS4, buckets4)
-        .map_max_entries(maps::FLOWS6, buckets6)
-        .map_max_entries(maps::SLOTS, slots)
-        .map_max_entries(maps::PORTS, ports)
-        .map_max_entries(maps::FRAGMENTS, fragments);
-    for map in maps::PINNED {
-        loader.map_pin_path(map, pins.map(map));
+        .override_global(aya_log::LEVEL, &level, true);
+    for shape in &SHAPES {
+        loader
+            .map_max_entries(shape.name, shape.entries_with(sizes))
+            .map_pin_path(shape.name, pins.map(shape.name));
     }
     let mut program = loader.load(OBJECT)?;
     undisturbed(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
