@@ -87,7 +87,7 @@ mod tests {
             (maps::SERVICES, 1 << 20),
             (maps::BACKENDS, 16 << 20),
             (maps::LOADS, 1 << 20),
-            (maps::RINGS, 1 << 20),
+            (maps::RINGS, 2 << 20),
             (maps::FRAGMENTS, 8192 * (16 + 48 + 40 + 8)),
             (maps::BACKEND_STATS, 65_536 * (2 * 32 + 8)),
             (maps::CURSORS, 128 << 10),
