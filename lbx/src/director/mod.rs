@@ -325,14 +325,10 @@ impl Director {
             }
         }
         for service in &desired.services {
-            for server in service
-                .servers
-                .iter()
-                .filter(|server| !self.neighbourhood.knows(server.address))
-            {
+            for server in service.addresses().filter(|server| !self.neighbourhood.knows(*server)) {
                 tracing::warn!(
                     service = service.name,
-                    server = %server.address,
+                    %server,
                     "the real server does not tell its MAC address: no connections go there until it does"
                 );
             }
