@@ -93,6 +93,20 @@ pub struct TableSizes {
     pub fragments: u32,
 }
 
+impl TableSizes {
+    /// Every size with its name in the configuration.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u32); 5] {
+        [
+            ("flows", self.flows),
+            ("flows6", self.flows6),
+            ("slots", self.slots),
+            ("ports", self.ports),
+            ("fragments", self.fragments),
+        ]
+    }
+}
+
 impl Default for TableSizes {
     fn default() -> Self {
         use lbx_common::maps;

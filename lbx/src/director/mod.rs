@@ -190,8 +190,24 @@ impl Director {
             };
             tracing::info!(interface = link.name, mode, "XDP program attached");
         }
+        self.tell_sizes();
         tracing::info!(name = self.name, services = self.tables.services.len(), "ready");
         Ok(())
+    }
+
+    /// Says that tables stay as large as they were made, where the file wants another size.
+    fn tell_sizes(&self) {
+        let (made, wanted) = (self.dataplane.sizes(), self.desired.tables);
+        for ((table, made), (_, wanted)) in made.named().into_iter().zip(wanted.named()) {
+            if made != wanted {
+                tracing::warn!(
+                    table,
+                    made,
+                    wanted,
+                    "a table keeps its size until lbx is stopped and started"
+                );
+            }
+        }
     }
 
     /// Undoes a start that failed. What a former daemon left keeps working as it did.
@@ -241,6 +257,7 @@ impl Director {
         let topology = Topology::resolve(&self.net, &desired, &draining).await?;
         self.announced = None;
         self.converge(desired, topology, RESOLVE_PATIENCE).await?;
+        self.tell_sizes();
         // It fits whole, or it would have been refused.
         self.misfit.clear();
         Ok(())
