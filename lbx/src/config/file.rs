@@ -16,9 +16,9 @@ use crate::{
     tables::service::slot_count,
 };
 
-const ROOT: [&str; 5] = ["interface", "mode", "timeouts", "tables", "services"];
-const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
-const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
+pub(super) const ROOT: [&str; 5] = ["interface", "mode", "timeouts", "tables", "services"];
+pub(super) const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
+pub(super) const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
 
 /// The whole file.
 pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::desired::{Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, VirtualService};
 
-const SERVICE: [&str; 13] = [
+pub(super) const SERVICE: [&str; 13] = [
     "name",
     "vip",
     "port",
@@ -26,8 +26,8 @@ const SERVICE: [&str; 13] = [
     "quic",
     "realservers",
 ];
-const PERSISTENCE: [&str; 2] = ["timeout", "mask"];
-const REAL_SERVER: [&str; 5] = ["address", "weight", "upper", "lower", "quic_id"];
+pub(super) const PERSISTENCE: [&str; 2] = ["timeout", "mask"];
+pub(super) const REAL_SERVER: [&str; 5] = ["address", "weight", "upper", "lower", "quic_id"];
 
 /// Weight of a real server that is given none.
 const DEFAULT_WEIGHT: u16 = 1;

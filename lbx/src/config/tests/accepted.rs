@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use super::{SAMPLE, read, sample_with};
 use crate::{
-    config::load,
+    config::{file, load, service},
     desired::{
         Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
     },
@@ -165,13 +165,44 @@ fn a_byte_order_mark_and_windows_line_ends() {
     assert_eq!(read(&SAMPLE.replace('\n', "\r\n")), Ok(sample()));
 }
 
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/lb.yaml");
+
 #[test]
 fn the_example_loads() {
-    let desired = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/lb.yaml"))).unwrap();
+    let desired = load(Path::new(EXAMPLE)).unwrap();
     let mut expected = sample();
     expected.services[0].scheduler = Scheduler::Wrr;
     assert_eq!(desired.services[0], expected.services[0]);
-    assert_eq!(desired.services[1].name, "192.168.1.160:53/udp");
+    let names: Vec<_> = desired.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["web", "192.168.1.160:53/udp", "shop", "rest", "quic"]);
     // What it calls the defaults are the defaults.
     assert_eq!((desired.mode, desired.timeouts), (Mode::default(), Timeouts::default()));
+    assert_eq!(desired.tables, TableSizes::default());
+}
+
+#[test]
+fn the_example_shows_every_field_and_scheduler() {
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let lists: [&[&str]; 6] = [
+        &file::ROOT,
+        &file::TIMEOUTS,
+        &file::TABLES,
+        &service::SERVICE,
+        &service::PERSISTENCE,
+        &service::REAL_SERVER,
+    ];
+    for field in lists.concat() {
+        let is_key =
+            |at: usize| text[..at].ends_with([' ', '\n', '-', '{']) && text[at + field.len()..].starts_with(':');
+        assert!(text.match_indices(field).any(|(at, _)| is_key(at)), "{field}");
+    }
+    let comments: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix('#'))
+        .collect();
+    for scheduler in Scheduler::ALL {
+        let name = scheduler.name();
+        let explained = |line: &&str| line.split([' ', ',']).take(6).any(|word| word == name);
+        assert!(comments.iter().any(explained), "{name}");
+    }
 }
