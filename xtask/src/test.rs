@@ -138,7 +138,14 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
 
 /// One runner of the lab, as cargo would run it but with root's rights.
 fn lab_tests(root: Root, runner: &Executable, built: &Built, filter: Option<&String>) -> Command {
-    const PASSED_ON: [&str; 4] = ["LBX_LOG", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS"];
+    const PASSED_ON: [&str; 6] = [
+        "LBX_LOG",
+        "LBX_MODEL_SEED",
+        "LBX_MODEL_STEPS",
+        "RUST_BACKTRACE",
+        "RUST_LOG",
+        "RUST_TEST_THREADS",
+    ];
     let package = paths::root().join("tests");
     let mut variables: Vec<(&str, OsString)> = vec![
         ("CARGO_MANIFEST_DIR", package.clone().into()),

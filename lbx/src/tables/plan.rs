@@ -403,8 +403,9 @@ impl Planner {
     }
 
     /// Changes how flows are treated. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
-    /// ones, records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners:
-    /// those of TCP show by their packets that they are not new, those of UDP get one idle timeout.
+    /// ones, records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners for
+    /// one idle timeout: until then slots are found by what they were found by. (TCP flows show by their packets that
+    /// they are not new, those of UDP do not.)
     fn treat(
         &mut self,
         id: VirtualService,
@@ -419,7 +420,7 @@ impl Planner {
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);
             }
-            (false, true) if id.protocol == Protocol::Udp => loaded.hashed_until = Some(self.now),
+            (false, true) => loaded.hashed_until = Some(self.now),
             _ if remapped => {
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);

@@ -20,7 +20,7 @@ use super::{
     allocate::Range,
     event::What,
     lookup::address,
-    treatment::{MAPPING, Treatment},
+    treatment::{MAPPING, Treatment, mapping},
     window::{Changes, Slots},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub struct Loaded {
     /// Those that slots and ring lead new connections to, in the order of the file; none where that is not known, a
     /// former daemon having had the service last.
     pub candidates: Option<Vec<Candidate>>,
-    /// A UDP service that records every flow and did not until this tick: some of its flows have no record yet.
+    /// A service that records every flow and did not until this tick: some of its flows have no record yet.
     pub hashed_until: Option<u32>,
 }
 
@@ -192,6 +192,7 @@ impl Loaded {
             after == *member
         };
         self.treatment == *treatment
+            && mapping(service).is_none_or(|mapping| mapping == self.mapping)
             && self.ports == service.ports
             && self.members.values().all(settled)
             && self.missing(&wanted, hops).is_empty()

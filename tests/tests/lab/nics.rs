@@ -25,6 +25,7 @@ crate::harness::tests!(Lbx:
     another_nic_of_the_same_index_is_not_taken_for_the_former_one,
     a_nic_that_is_down_for_a_moment_changes_nothing,
     packets_are_not_joined_while_the_program_is_generic,
+    a_nic_that_is_too_narrow_is_refused,
 );
 
 /// How soon a change must have been noticed.
@@ -185,4 +186,24 @@ fn packets_are_not_joined_while_the_program_is_generic() -> Result<()> {
     ensure!(!joins()?, "the second director has turned it on");
     director.stop(Signal::SIGTERM)?;
     before.expect(host)
+}
+
+fn a_nic_that_is_too_narrow_is_refused() -> Result<()> {
+    let mut service = Service::web("rr", 2);
+    service.servers[1].0 = on_segment_2(190);
+    let cluster = Cluster::from(service);
+    let lab = two_segments()?;
+    lab.director().ip("link set eth1 mtu 1400")?;
+    let output = Director::refused(lab.director(), lab.id(), &cluster.to_string())?;
+    ensure!(output.stderr.contains("behind eth1 with MTU 1400"), "{output}");
+    // Under a running director it costs the real servers behind it alone, until it is wide enough again.
+    lab.director().ip("link set eth1 mtu 1500")?;
+    let site = Site::start_in(lab, &cluster, Nginx::start)?;
+    expect_turns(&site.pages(4)?, 2)?;
+    site.lab.director().ip("link set eth1 mtu 1400")?;
+    let only_rs1 = || Ok(site.pages(4)?.iter().all(|page| page == "rs1"));
+    wait::until_true(SOON, "rs2 is left out", only_rs1)?;
+    site.lab.director().ip("link set eth1 mtu 1500")?;
+    wait::until_true(SOON, "rs2 is back", || Ok(!only_rs1()?))?;
+    expect_turns(&site.pages(4)?, 2)
 }

@@ -1,0 +1,225 @@
+//! What became of a packet, held against what may and what must.
+
+use anyhow::{Result, bail, ensure};
+use lbx::desired::{RealServer, Scheduler};
+use lbx_common::{drops::DropReason, flow::elapsed, fragment::LIFETIME};
+
+use crate::{
+    case::{Case, Went},
+    cluster::{Cluster, FORGOTTEN, SORRY, identity, number},
+    expected::Signal,
+    history::Kind,
+    notes::persisting,
+    schedule::{self, Loads, Pick},
+    world::World,
+};
+
+impl World<'_> {
+    /// Holds what became of a packet against what its client may expect, and new connections against the file.
+    pub fn judge(&mut self, case: &Case, went: Went) -> Result<()> {
+        match case.kind {
+            Kind::Later | Kind::Orphan => return self.judge_fragment(case, went),
+            _ => {}
+        }
+        if let Some(expected) = case.expected.filter(|_| case.signal != Signal::Open) {
+            let Went::Sent { service, server, .. } = went else {
+                bail!("the promise is broken");
+            };
+            ensure!(
+                (service, server) == (expected.service, expected.server),
+                "the promise is broken"
+            );
+            self.tally.kept += 1;
+            return Ok(());
+        }
+        match went {
+            Went::Passed => ensure!(case.services.contains(&None), "it has a service"),
+            Went::Dropped(DropReason::NoBackend) => self.judge_refusal(case)?,
+            Went::Dropped(reason) => bail!("{reason:?} is no reason"),
+            Went::Sent { service, server, new } => {
+                ensure!(case.services.contains(&Some(service)), "it is not of this service");
+                if self.is_new(case, service) {
+                    self.judge_new(case, service, server, new)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a packet begins a connection without doubt.
+    fn is_new(&self, case: &Case, service: usize) -> bool {
+        let now = self.now();
+        let seen = self.seen.get(&(case.id, service));
+        let fresh = seen.is_none_or(|&seen| elapsed(seen, now) > FORGOTTEN);
+        let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
+        let every = self.in_force.iter().all(one_packet) && case.kind != Kind::First;
+        let begins = match case.signal {
+            Signal::Open => fresh,
+            Signal::Datagram => (fresh && self.records_all(service)) || every,
+            _ => false,
+        };
+        self.roomy && begins
+    }
+
+    /// Where a new connection went.
+    fn judge_new(&mut self, case: &Case, service: usize, server: u8, new: bool) -> Result<()> {
+        let now = self.now();
+        let id = &case.id;
+        let mut proper = false;
+        for cluster in self
+            .in_force
+            .iter()
+            .filter(|cluster| id.service(cluster) == Some(service))
+        {
+            let wish = &cluster.services[service].service;
+            let eligible = cluster.eligible(service);
+            let persisted = wish.persistence.is_some_and(|_| {
+                let begun = self.persisted.get(&(service, id.client / 2, server));
+                begun.is_some_and(|&begun| elapsed(begun, now) <= FORGOTTEN)
+            });
+            let sorry = server == SORRY && may_refuse(cluster, service, &case.loads);
+            proper |= sorry || persisted || eligible.iter().any(|(n, _)| *n == server);
+        }
+        ensure!(proper, "{server} gets no new connections");
+        let [cluster] = self.in_force.as_slice() else {
+            return Ok(());
+        };
+        let cluster = cluster.clone();
+        let wish = &cluster.services[service].service;
+        ensure!(new || wish.one_packet, "a new connection was not counted");
+        if let Some(persistence) = wish.persistence {
+            let Some(template) = self
+                .templates
+                .get(&(service, persisting(persistence, id.client)))
+                .copied()
+            else {
+                return Ok(());
+            };
+            let weight = wish
+                .servers
+                .iter()
+                .find(|other| number(other.address) == template.server);
+            let weight = weight.map_or(0, |server| server.weight);
+            let keeps = weight > 0 || persistence.drain;
+            if elapsed(template.last, now) <= template.timeout && keeps && template.server != SORRY {
+                ensure!(server == template.server, "its client persists with {template:?}");
+                self.tally.kept += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds whom the scheduler chose against whom it should have chosen.
+    pub fn judge_scheduler(&mut self, case: &Case, went: Went) -> Result<()> {
+        let ([cluster], Went::Sent { service, server, new }) = (self.in_force.as_slice(), went) else {
+            return Ok(());
+        };
+        let wish = &cluster.services[service].service;
+        let scheduled = new || (wish.one_packet && !matches!(case.kind, Kind::Later | Kind::Orphan));
+        if !self.roomy || !scheduled || wish.persistence.is_some() {
+            return Ok(());
+        }
+        let eligible = cluster.eligible(service);
+        let Some((n, own)) = eligible.iter().find(|(n, _)| *n == server) else {
+            return Ok(());
+        };
+        ensure!(
+            !schedule::is_full(*n, own, &case.loads),
+            "{server} is full: {:?}",
+            case.loads
+        );
+        let pick = Pick {
+            server,
+            client: case.id.client,
+            port: case.id.port,
+            vip_port: case.id.vip_port,
+        };
+        self.turns[service].check(wish, &eligible, &case.loads, pick)?;
+        self.tally.scheduled += 1;
+        Ok(())
+    }
+
+    /// Whether a packet that nobody got may have been dropped for that.
+    fn judge_refusal(&self, case: &Case) -> Result<()> {
+        let nobody = self.in_force.iter().any(|cluster| {
+            let Some(service) = case.id.service(cluster) else {
+                return false;
+            };
+            let wish = &cluster.services[service].service;
+            if case.begins() || wish.one_packet {
+                may_refuse(cluster, service, &case.loads)
+                    && !(cluster.has_sorry(service) && falls_to_sorry(cluster, service))
+            } else {
+                nobody_is_up(cluster, service)
+            }
+        });
+        ensure!(nobody, "somebody was there to get it");
+        Ok(())
+    }
+
+    /// A fragment without ports.
+    fn judge_fragment(&mut self, case: &Case, went: Went) -> Result<()> {
+        let now = self.now();
+        let first = self.fragments.get(&case.id).filter(|first| {
+            case.kind == Kind::Later && case.fragment == Some(first.id) && elapsed(first.at, now) <= LIFETIME
+        });
+        if let Some(first) = first {
+            let Went::Sent { service, server, .. } = went else {
+                bail!("it did not follow {first:?}");
+            };
+            ensure!(
+                (service, server) == (first.service, first.server),
+                "it did not follow {first:?}"
+            );
+            return Ok(());
+        }
+        match went {
+            Went::Passed => ensure!(
+                self.in_force.iter().any(|cluster| !cluster.has_vip(case.id.vip)),
+                "it is for a VIP"
+            ),
+            Went::Dropped(DropReason::OrphanFragment | DropReason::NoBackend) => {}
+            Went::Dropped(reason) => bail!("{reason:?} is no reason"),
+            Went::Sent { service, .. } => {
+                let same = identity(service).vip == case.id.vip && identity(service).protocol == case.id.protocol;
+                ensure!(same, "it is for another service");
+                let all = identity(service).port == 0;
+                ensure!(all || case.kind == Kind::Later, "nobody knows its ports");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody may be there for new connections but the sorry server.
+fn may_refuse(cluster: &Cluster, service: usize, loads: &Loads) -> bool {
+    let wish = &cluster.services[service].service;
+    let eligible = cluster.eligible(service);
+    let limited = wish.servers.iter().any(|server| server.upper != 0);
+    let none = |refuses: &dyn Fn(u8, &RealServer) -> bool| eligible.iter().all(|(n, server)| refuses(*n, server));
+    let overflown =
+        |n: u8, server: &_| schedule::may_be_full(n, server, loads) || schedule::overflows(n, server, loads);
+    nobody_is_up(cluster, service)
+        || none(&|n, server| schedule::may_be_full(n, server, loads))
+        || (wish.scheduler == Scheduler::Ovf && none(&overflown))
+        || (limited && !falls_back(cluster, service))
+}
+
+/// Whether some slots may lead nowhere.
+fn nobody_is_up(cluster: &Cluster, service: usize) -> bool {
+    let wish = &cluster.services[service].service;
+    let weighty = wish.servers.iter().filter(|server| server.weight > 0).count();
+    let up = cluster.eligible(service).len();
+    up == 0 || (up < weighty && !falls_back(cluster, service))
+}
+
+/// Whether the hash, if there is one, leads to somebody else where it led to one who gets nothing.
+fn falls_back(cluster: &Cluster, service: usize) -> bool {
+    let wish = &cluster.services[service].service;
+    !wish.scheduler.hashes() || (wish.hashing.fallback && wish.scheduler != Scheduler::Dh)
+}
+
+/// Whether the sorry server takes what nobody else does: a hash without fallback may drop instead.
+fn falls_to_sorry(cluster: &Cluster, service: usize) -> bool {
+    cluster.eligible(service).is_empty() || falls_back(cluster, service)
+}

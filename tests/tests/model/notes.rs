@@ -1,0 +1,150 @@
+//! What a packet leaves behind: what its client may expect of the next one.
+
+use anyhow::Result;
+use lbx::desired::Persistence;
+use lbx_common::flow::{ESTABLISHED, Entry, UDP_STREAM, elapsed};
+
+use crate::{
+    case::{Case, Went},
+    cluster::Cluster,
+    expected::{Expected, Phase, Signal, ticks},
+    history::Kind,
+    world::World,
+};
+
+/// Where the first fragment of a packet went.
+#[derive(Clone, Copy, Debug)]
+pub struct Fragmented {
+    pub id: u32,
+    pub service: usize,
+    pub server: u8,
+    pub at: u32,
+}
+
+/// Where all connections of a client go.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    pub server: u8,
+    pub last: u32,
+    /// How long it lives after that at least.
+    pub timeout: u32,
+}
+
+impl World<'_> {
+    /// Notes what the client may expect from now on.
+    pub fn note(&mut self, case: &Case, went: Went) -> Result<()> {
+        let (now, timeouts, id) = (self.now(), self.timeouts(), case.id);
+        if let (Some(fragment), Kind::First, Went::Sent { service, server, .. }) = (case.fragment, case.kind, went) {
+            let first = Fragmented {
+                id: fragment,
+                service,
+                server,
+                at: now,
+            };
+            self.fragments.insert(id, first);
+        }
+        if matches!(case.kind, Kind::Later | Kind::Orphan) {
+            return Ok(());
+        }
+        for &service in case.services.iter().flatten() {
+            self.seen.insert((id, service), now);
+        }
+        let Went::Sent { service, server, new } = went else {
+            // Whoever was passed or dropped keeps nothing; a promise would have been broken before.
+            if case.signal == Signal::Open || case.expected.is_none() {
+                self.flows.remove(&id);
+            }
+            return Ok(());
+        };
+        self.persist(case, service, server, new);
+        let begun = |phase| Expected {
+            service,
+            server,
+            phase,
+            last: now,
+            timeouts,
+            recorded: true,
+            firm: false,
+        };
+        let next = match (case.signal, case.expected) {
+            (Signal::Open, _) => Some(begun(Phase::HalfOpen)),
+            (Signal::Datagram, _) => Some(begun(Phase::Udp)),
+            (_, Some(expected)) => Some(expected.after(case.signal, now, timeouts)),
+            (Signal::Data, None) => Some(begun(Phase::Adopted)),
+            _ => None,
+        };
+        self.flows.remove(&id);
+        let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
+        if let Some(mut next) = next.filter(|_| !self.in_force.iter().any(one_packet)) {
+            if !self.roomy {
+                let record = self.record(&id)?;
+                // One that nobody touched lies there until it is swept: its slot is at rest.
+                let touched = |record: &Entry| record.seen == now || matches!(next.phase, Phase::Ended { .. });
+                let about = matches!(case.signal, Signal::Odd | Signal::Mention);
+                let record = record.filter(|record| touched(record) || (about && next.recorded));
+                next.recorded = record.is_some();
+                next.firm = record.is_some_and(|record| matches!(record.state, ESTABLISHED | UDP_STREAM));
+                self.tally.without_record += u64::from(!next.recorded && self.records_all(service));
+            }
+            self.flows.insert(id, next);
+        }
+        // What the plan under way ends is over already.
+        let cluster = self.in_force.last().expect("something is in force");
+        let over = id.service(cluster) != Some(service) || !cluster.hops.contains_key(&server);
+        if over {
+            self.flows.remove(&id);
+        }
+        if over || !cluster.up(service).contains(&server) {
+            self.fragments.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Notes where the connections of a client that persists go.
+    fn persist(&mut self, case: &Case, service: usize, server: u8, new: bool) {
+        let (now, id) = (self.now(), case.id);
+        let half_open = self.timeouts().half_open();
+        let [cluster] = self.in_force.as_slice() else {
+            self.templates.retain(|(other, _), _| *other != service);
+            self.persisted.insert((service, id.client / 2, server), now);
+            return;
+        };
+        let Some(persistence) = cluster.services[service].service.persistence else {
+            return;
+        };
+        self.persisted.insert((service, id.client / 2, server), now);
+        let timeout = ticks(persistence.timeout);
+        let key = (service, persisting(persistence, id.client));
+        let known = self
+            .templates
+            .get(&key)
+            .copied()
+            .filter(|template| template.server == server);
+        if new {
+            let proved = known.is_some_and(|known| known.timeout == timeout && elapsed(known.last, now) <= timeout);
+            let template = Template {
+                server,
+                last: now,
+                timeout: if proved { timeout } else { timeout.min(half_open) },
+            };
+            self.templates.insert(key, template);
+        } else if let (Some(mut template), Some(expected)) = (known, case.expected)
+            && case.signal == Signal::Data
+            && expected.phase == Phase::HalfOpen
+            && elapsed(template.last, now) <= template.timeout
+        {
+            template.last = now;
+            template.timeout = timeout;
+            self.templates.insert(key, template);
+        }
+    }
+}
+
+/// Who persists, the client or its network: as a number.
+pub fn persisting(persistence: Persistence, client: u8) -> u8 {
+    if matches!(persistence.prefix, 32 | 128) {
+        client
+    } else {
+        client / 2
+    }
+}

@@ -1,0 +1,77 @@
+//! Histories that once went wrong, each cut down to what it takes.
+
+use lbx::desired::Scheduler;
+
+use crate::{
+    cluster::{Change, How, SERVICES},
+    history::{During, History, Kind, Packet, Step},
+};
+
+/// All of them, by what was wrong.
+pub fn all() -> Vec<(&'static str, History)> {
+    let of = |scheduler, steps| History {
+        schedulers: [how(scheduler); SERVICES],
+        before_wrap: 200,
+        steps,
+    };
+    vec![
+        (
+            "regression: what is hashed does not change while flows without a record depend on it",
+            of(
+                Scheduler::Dh,
+                vec![
+                    packet(0, Kind::Data),
+                    plan(&[schedule(0, Scheduler::P2c)]),
+                    plan(&[schedule(0, Scheduler::Sh)]),
+                    packet(0, Kind::Ack),
+                ],
+            ),
+        ),
+        (
+            "regression: a change of what is hashed is refused at once, not by the next daemon",
+            of(
+                Scheduler::Sh,
+                vec![
+                    plan(&[Change::Schedule(
+                        4,
+                        How {
+                            port: true,
+                            ..how(Scheduler::Sh)
+                        },
+                    )]),
+                    Step::Kill { reopen: false },
+                    plan(&[]),
+                ],
+            ),
+        ),
+    ]
+}
+
+fn how(scheduler: Scheduler) -> How {
+    How {
+        scheduler,
+        port: false,
+        fallback: false,
+    }
+}
+
+fn schedule(service: usize, scheduler: Scheduler) -> Change {
+    Change::Schedule(service, how(scheduler))
+}
+
+fn plan(changes: &[Change]) -> Step {
+    Step::Plan {
+        changes: changes.to_vec(),
+        during: During::default(),
+    }
+}
+
+fn packet(service: usize, kind: Kind) -> Step {
+    Step::Packet(Packet {
+        service,
+        offset: 0,
+        client: 0,
+        port: 0,
+        kind,
+    })
+}
