@@ -2,10 +2,20 @@
 
 /// Nothing lives here.
 pub const FREE: u8 = 0;
-/// Packets may be sent to it (also while it drains).
+/// Packets may be sent to it, new connections too.
 pub const UP: u8 = 1;
 /// Failed or cut: records that name it count as not found.
 pub const DEAD: u8 = 2;
+/// Keeps what it has and gets no new connections, but for those of clients that persist.
+pub const DRAINING: u8 = 3;
+
+/// Whether packets may be sent to a backend in this state.
+#[inline(always)]
+#[must_use]
+pub const fn usable(state: u8) -> bool {
+    // UP or DRAINING.
+    state & 1 == 1
+}
 
 /// Value of the backend table: one cache line, so that a packet touches one.
 ///
@@ -17,16 +27,65 @@ pub struct Backend {
     pub head: u64,
     /// MAC address of the NIC that sends to it in bytes 0–5 (as on the wire), zero in 6–7.
     pub source: u64,
+    /// The VLAN it is in.
+    pub tags: Tags,
     /// Index of the NIC that sends to it.
     pub ifindex: u32,
-    /// Its place in the backend counters.
+    /// Its place in the backend counters and loads.
     pub counter: u32,
     /// RIP as an IPv6 address (IPv4: mapped, RFC 4291 section 2.5.5.2), network byte order. For the daemon alone.
     pub address: [u8; 16],
+    /// Connections at which it gets no more; 0: no limit.
+    pub upper: u32,
+    /// Connections below which it gets new ones again; 0: three quarters of `upper`.
+    pub lower: u32,
     /// Weight, for the daemon alone: the program sees its effect in slots and rings.
     pub weight: u32,
     /// Always zero.
-    pub pad: [u32; 5],
+    pub pad: u32,
+}
+
+/// The VLAN tags of a segment: 12 bits of VLAN id each, [`Tags::SERVICE`] for a tag of IEEE 802.1ad.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tags {
+    /// The outer one; 0: the frame has none.
+    pub outer: u16,
+    /// The inner one; 0: the frame has one at most.
+    pub inner: u16,
+}
+
+impl Tags {
+    /// No tag.
+    pub const NONE: Self = Self { outer: 0, inner: 0 };
+    /// The VLAN id of a tag.
+    pub const ID: u16 = 0x0fff;
+    /// A tag with TPID 0x88a8 (IEEE 802.1ad) instead of 0x8100 (IEEE 802.1Q).
+    pub const SERVICE: u16 = 0x8000;
+
+    /// Both as one number, 0 where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u32 {
+        self.outer as u32 | (self.inner as u32) << 16
+    }
+
+    /// The tags of such a number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u32) -> Self {
+        Self {
+            outer: word as u16,
+            inner: (word >> 16) as u16,
+        }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(self) -> usize {
+        (self.outer != 0) as usize + (self.inner != 0) as usize
+    }
 }
 
 const _: () = assert!(size_of::<Backend>() == 64 && align_of::<Backend>() == 64);
@@ -36,11 +95,14 @@ impl Backend {
     pub const NONE: Self = Self {
         head: 0,
         source: 0,
+        tags: Tags::NONE,
         ifindex: 0,
         counter: 0,
         address: [0; 16],
+        upper: 0,
+        lower: 0,
         weight: 0,
-        pad: [0; 5],
+        pad: 0,
     };
 
     /// Its words, in the order of memory.
@@ -63,7 +125,7 @@ impl Backend {
 pub struct Head {
     /// MAC address of the real server.
     pub mac: [u8; 6],
-    /// [`FREE`], [`UP`] or [`DEAD`].
+    /// [`FREE`], [`UP`], [`DEAD`] or [`DRAINING`].
     pub state: u8,
 }
 

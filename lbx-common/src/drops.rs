@@ -33,18 +33,38 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame ends inside a header, or before the length its IP header claims.
+    /// The frame ends before the length its IP header claims.
     Truncated = "truncated",
-    /// A header contradicts itself: IP header or total length, TCP data offset, UDP length.
-    BadHeader = "bad_header",
-    /// An IPv4 fragment: only the first of a packet carries ports.
-    Fragment = "fragment",
+    /// The IP version is not that of the EtherType.
+    IpVersion = "ip_version",
+    /// The IPv4 header is shorter than 20 bytes or longer than the packet.
+    IpHeaderLength = "ip_header_length",
+    /// The IPv6 extension headers run past the packet, or are more than lbx follows.
+    ExtensionHeaders = "extension_headers",
+    /// The source address can be no client's: multicast, broadcast, loopback, unspecified or the VIP itself.
+    BadSource = "bad_source",
+    /// The packet ends inside its TCP, UDP or ICMP header.
+    ShortHeader = "short_header",
+    /// The TCP data offset is below 20 bytes or beyond the packet.
+    TcpOffset = "tcp_offset",
+    /// The UDP length is below 8 bytes or beyond the packet.
+    UdpLength = "udp_length",
+    /// A first fragment too small to hold the transport header (RFC 1858).
+    TinyFragment = "tiny_fragment",
+    /// A fragment that would end beyond the largest packet there is.
+    FragmentOverrun = "fragment_overrun",
+    /// A fragment whose first has not been seen: only that one carries ports.
+    OrphanFragment = "orphan_fragment",
+    /// An ICMP error that does not hold enough of the packet it is about.
+    IcmpQuote = "icmp_quote",
     /// The service has no usable real server.
     NoBackend = "no_backend",
     /// The chosen real server is the one the frame came from.
     Loop = "loop",
     /// The NIC towards the real server cannot be redirected to.
     NoEgress = "no_egress",
+    /// The frame has no room for the VLAN tags it needs.
+    NoHeadroom = "no_headroom",
     /// A table the service points to has no such entry.
     TableMismatch = "table_mismatch",
 }
@@ -52,6 +72,17 @@ drop_reasons! {
 impl DropReason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// The reason of an index.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_index(index: u32) -> Option<Self> {
+        if index as usize >= Self::COUNT {
+            return None;
+        }
+        // SAFETY: every discriminant below COUNT is a reason's.
+        Some(unsafe { core::mem::transmute::<u32, Self>(index) })
+    }
 
     /// Its index in the drop counters.
     #[must_use]
@@ -69,6 +100,7 @@ mod tests {
     fn indices_and_names_are_unique() {
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason.index() as usize, index);
+            assert_eq!(DropReason::from_index(reason.index()), Some(*reason));
             assert!(!reason.description().is_empty());
             assert_eq!(
                 DropReason::ALL

@@ -1,15 +1,24 @@
-//! Records of flows: two words each, four to a bucket of one cache line, two candidate buckets per flow.
+//! Records of flows: key and entry, as many as fit a bucket of one cache line, two candidate buckets per flow.
 //!
-//! Word A names the flow, word B says where it goes and what was last seen of it. A writer takes a record by exchanging B
-//! for [`BUSY`], stores A, then stores B; a reader reads A, B and A again. Whoever only ages or removes records touches
-//! B alone, by compare-and-exchange.
+//! The key names the flow (one word for IPv4, three for IPv6), the entry says where it goes and what was last seen of it.
+//! A writer takes a record by exchanging the entry for [`BUSY`], stores the key, then the entry; a reader reads key, entry
+//! and key again. Whoever only ages or removes records touches the entry alone, by compare-and-exchange.
+//!
+//! A client that persists has a record too: a template, with client port and VIP port 0.
+
+use crate::address::Address;
 
 /// A tick of the flow clock is 2^30 ns (1.07 s): a shift instead of a division on the packet path.
 pub const TICK_SHIFT: u32 = 30;
 /// Ticks are kept in 24 bits (208 days) and compared modulo that.
 pub const TICK_MASK: u32 = 0xff_ffff;
-/// Records in a bucket.
-pub const WAYS: usize = 4;
+/// IPv4 records in a bucket.
+pub const WAYS4: usize = 4;
+/// IPv6 records in a bucket.
+pub const WAYS6: usize = 2;
+/// Ticks a flow that nothing has shown to be real keeps its record when another wants it: longer than a client takes
+/// to answer, or to say it again (RFC 6298: one second).
+pub const SHELTERED: u32 = 3;
 
 /// Nothing here.
 pub const EMPTY: u8 = 0;
@@ -29,33 +38,47 @@ pub const CLOSED: u8 = 6;
 pub const UDP_NEW: u8 = 7;
 /// UDP: packets in more than one tick.
 pub const UDP_STREAM: u8 = 8;
+/// Template of a client none of whose connections has been established yet.
+pub const TEMPLATE_NEW: u8 = 9;
+/// Template of a client that persists.
+pub const TEMPLATE: u8 = 10;
 
-/// A record as it lies in the map. All zero: empty.
+/// A record as it lies in the map, with a key of `K` words. All zero: empty.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// [`FlowKey::to_word`].
-    pub a: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<const K: usize> {
+    /// [`FlowKey::to_word`] or [`FlowKey::to_words`].
+    pub key: [u64; K],
     /// [`Entry::to_word`].
-    pub b: u64,
+    pub entry: u64,
 }
 
-/// One cache line of records.
+/// One cache line of `W` records with keys of `K` words.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket<const K: usize, const W: usize> {
     /// Its records, in no order.
-    pub records: [Record; WAYS],
+    pub records: [Record<K>; W],
 }
 
-const _: () = assert!(size_of::<Record>() == 16);
-const _: () = assert!(size_of::<Bucket>() == 64 && align_of::<Bucket>() == 64);
+/// Words of an IPv4 key.
+pub const KEY4: usize = 1;
+/// Words of an IPv6 key.
+pub const KEY6: usize = 3;
+/// Records of IPv4 flows.
+pub type Bucket4 = Bucket<KEY4, WAYS4>;
+/// Records of IPv6 flows.
+pub type Bucket6 = Bucket<KEY6, WAYS6>;
+
+const _: () = assert!(size_of::<Record<KEY4>>() == 16 && size_of::<Record<KEY6>>() == 32);
+const _: () = assert!(size_of::<Bucket4>() == 64 && align_of::<Bucket4>() == 64);
+const _: () = assert!(size_of::<Bucket6>() == 64 && align_of::<Bucket6>() == 64);
 
 /// Who talks to which service. With the VIP port of the [`Entry`] it names a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// Client's address, as in the packet.
-    pub client: [u8; 4],
+    /// Client's address.
+    pub client: Address,
     /// Client's port, as in the packet.
     pub client_port: [u8; 2],
     /// Service number.
@@ -63,24 +86,47 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// Word A.
+    /// The key of an IPv4 record: address in bits 0–31, client port in 32–47, service in 48–63.
     #[inline(always)]
     #[must_use]
     pub const fn to_word(self) -> u64 {
-        u32::from_le_bytes(self.client) as u64
-            | (u16::from_le_bytes(self.client_port) as u64) << 32
-            | (self.service as u64) << 48
+        u32::from_le_bytes(self.client.ipv4()) as u64 | self.rest() << 32
     }
 
-    /// The key of a word A.
+    /// The key of an IPv4 record's word.
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
         Self {
-            client: (word as u32).to_le_bytes(),
+            client: Address::from_ipv4((word as u32).to_le_bytes()),
             client_port: ((word >> 32) as u16).to_le_bytes(),
             service: (word >> 48) as u16,
         }
+    }
+
+    /// The key of an IPv6 record: both words of the address, then client port in bits 0–15 and service in 16–31.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_words(self) -> [u64; KEY6] {
+        [self.client.high, self.client.low, self.rest()]
+    }
+
+    /// The key of an IPv6 record's words.
+    #[must_use]
+    pub const fn from_words(words: [u64; KEY6]) -> Self {
+        Self {
+            client: Address {
+                high: words[0],
+                low: words[1],
+            },
+            client_port: (words[2] as u16).to_le_bytes(),
+            service: (words[2] >> 16) as u16,
+        }
+    }
+
+    #[inline(always)]
+    const fn rest(self) -> u64 {
+        u16::from_le_bytes(self.client_port) as u64 | (self.service as u64) << 16
     }
 }
 
@@ -146,15 +192,18 @@ pub const fn timeout(state: u8, timeouts: &crate::service::Timeouts) -> u16 {
         CLOSING => timeouts.closing,
         CLOSED => timeouts.closed,
         UDP_NEW | UDP_STREAM => timeouts.udp,
+        TEMPLATE_NEW => timeouts.half_open,
+        TEMPLATE => timeouts.persistent,
         _ => timeouts.established,
     }
 }
 
-/// Whether a new flow may take the place of a live record in this state: nothing has yet proved it to be a real one.
+/// Whether a new flow may take the place of a live record in this state, once that is no longer [`SHELTERED`]: nothing has
+/// yet proved it to be a real one.
 #[inline(always)]
 #[must_use]
 pub const fn displaceable(state: u8) -> bool {
-    matches!(state, HALF_OPEN | ADOPTED | UDP_NEW)
+    matches!(state, HALF_OPEN | ADOPTED | UDP_NEW | TEMPLATE_NEW)
 }
 
 /// Whether a SYN on this flow starts a new connection.
@@ -170,53 +219,111 @@ pub const fn active(state: u8) -> bool {
     matches!(state, ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM)
 }
 
-/// What a packet says about its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// TCP SYN without ACK.
-    Open,
-    /// TCP FIN.
-    Finish,
-    /// TCP RST.
-    Reset,
-    /// TCP SYN with ACK: no client sends that first.
-    Odd,
-    /// Any other TCP packet.
-    Data,
-    /// UDP.
-    Datagram,
+/// Whether a record counts as a connection of its backend: templates do not.
+#[must_use]
+pub const fn counts(state: u8) -> bool {
+    state > BUSY && state < TEMPLATE_NEW
 }
 
+/// What a packet says about its flow: its TCP flags, or one of two bits that TCP has no flag at. It is looked at bit by
+/// bit and not sorted into kinds first, since the verifier would follow every kind through all that comes after.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signal(u8);
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
 impl Signal {
+    /// UDP.
+    pub const DATAGRAM: Self = Self(0x80);
+    /// Not a packet of the flow but one about it: an ICMP error, a fragment without ports. Nothing is written for it.
+    pub const MENTION: Self = Self(0x40);
+
     /// Reads the TCP flags byte (RFC 9293 section 3.1).
     #[inline(always)]
     #[must_use]
     pub const fn of_tcp_flags(flags: u8) -> Self {
-        const FIN: u8 = 0x01;
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        if flags & RST != 0 {
-            Self::Reset
-        } else if flags & SYN != 0 {
-            if flags & ACK == 0 { Self::Open } else { Self::Odd }
-        } else if flags & FIN != 0 {
-            Self::Finish
-        } else {
-            Self::Data
-        }
+        Self(flags & (FIN | SYN | RST | ACK))
+    }
+
+    /// As one byte, for the trace.
+    #[inline(always)]
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self.0
+    }
+
+    /// The signal of a byte.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        Self(code)
+    }
+
+    /// TCP SYN without ACK and without RST: a connection begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        self.0 & (SYN | ACK | RST) == SYN
+    }
+
+    /// TCP RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resets(self) -> bool {
+        self.0 & RST != 0
+    }
+
+    /// TCP FIN that is nothing more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn finishes(self) -> bool {
+        self.0 & (SYN | RST | FIN) == FIN
+    }
+
+    /// TCP FIN or RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends(self) -> bool {
+        self.resets() || self.finishes()
+    }
+
+    /// A TCP packet that neither opens nor ends.
+    #[inline(always)]
+    #[must_use]
+    pub const fn continues(self) -> bool {
+        self.0 & !ACK == 0
+    }
+
+    /// UDP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn datagram(self) -> bool {
+        self.0 == Self::DATAGRAM.0
+    }
+
+    /// See [`Signal::MENTION`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn mentions(self) -> bool {
+        self.0 == Self::MENTION.0
     }
 }
 
-/// The state a new record starts in, or none: SYN+ACK, RST and FIN create no record.
+/// The state a new record starts in, or none: SYN+ACK, RST and FIN create no record, nor does what is not of the flow.
 #[inline(always)]
 #[must_use]
 pub const fn first_state(signal: Signal) -> Option<u8> {
-    match signal {
-        Signal::Open => Some(HALF_OPEN),
-        Signal::Data => Some(ADOPTED),
-        Signal::Datagram => Some(UDP_NEW),
-        Signal::Finish | Signal::Reset | Signal::Odd => None,
+    if signal.opens() {
+        Some(HALF_OPEN)
+    } else if signal.continues() {
+        Some(ADOPTED)
+    } else if signal.datagram() {
+        Some(UDP_NEW)
+    } else {
+        None
     }
 }
 
@@ -230,16 +337,23 @@ impl Entry {
     #[must_use]
     pub const fn after(self, signal: Signal, now: u32) -> Self {
         let idle = elapsed(self.seen, now);
-        let state = match signal {
-            Signal::Reset => CLOSED,
-            Signal::Finish => CLOSING,
-            Signal::Open | Signal::Odd => self.state,
+        let state = if signal.resets() {
+            CLOSED
+        } else if signal.finishes() {
+            CLOSING
+        } else if signal.mentions() {
+            return self;
+        } else if signal.datagram() {
+            if idle == 0 { self.state } else { UDP_STREAM }
+        } else if !signal.continues() {
+            self.state
+        } else if self.state == CLOSING && idle < 2 {
             // The time of the FIN stays, or a busy flow would never be seen to live on.
-            Signal::Data if self.state == CLOSING && idle < 2 => return self,
-            Signal::Data if self.state == ADOPTED && idle == 0 => ADOPTED,
-            Signal::Data => ESTABLISHED,
-            Signal::Datagram if idle == 0 => self.state,
-            Signal::Datagram => UDP_STREAM,
+            return self;
+        } else if self.state == ADOPTED && idle == 0 {
+            ADOPTED
+        } else {
+            ESTABLISHED
         };
         Self {
             state,
@@ -260,17 +374,24 @@ mod tests {
         closing: 120,
         closed: 10,
         udp: 300,
-        pad: 0,
+        persistent: 360,
+        pad: [0; 2],
     };
+    const OPEN: Signal = Signal::of_tcp_flags(SYN);
+    const ODD: Signal = Signal::of_tcp_flags(SYN | ACK);
+    const DATA: Signal = Signal::of_tcp_flags(ACK);
+    const FINISH: Signal = Signal::of_tcp_flags(FIN | ACK);
+    const RESET: Signal = Signal::of_tcp_flags(RST | ACK);
 
     #[test]
     fn words_round_trip() {
         let key = FlowKey {
-            client: [192, 168, 1, 10],
+            client: Address::from_ipv4([192, 168, 1, 10]),
             client_port: [0xab, 0xcd],
             service: 0x1234,
         };
         assert_eq!(FlowKey::from_word(key.to_word()), key);
+        assert_eq!(FlowKey::from_words(key.to_words()), key);
         let entry = Entry {
             vip_port: [0, 80],
             backend: 65_534,
@@ -278,7 +399,6 @@ mod tests {
             seen: TICK_MASK,
         };
         assert_eq!(Entry::from_word(entry.to_word()), entry);
-        assert_eq!(Record::default().b, 0, "an empty record is all zero");
     }
 
     #[test]
@@ -304,16 +424,12 @@ mod tests {
             state,
             seen,
         };
-        let reset = at(ESTABLISHED, 5).after(Signal::Reset, 5);
-        assert_eq!(reset.after(Signal::Data, 5), at(ESTABLISHED, 5));
-        let finished = at(ESTABLISHED, 5).after(Signal::Finish, 6);
+        let reset = at(ESTABLISHED, 5).after(RESET, 5);
+        assert_eq!(reset.after(DATA, 5), at(ESTABLISHED, 5));
+        let finished = at(ESTABLISHED, 5).after(FINISH, 6);
         assert_eq!(finished, at(CLOSING, 6));
-        assert_eq!(
-            finished.after(Signal::Data, 7),
-            finished,
-            "the last ACK of an orderly close"
-        );
-        assert_eq!(finished.after(Signal::Data, 8), at(ESTABLISHED, 8));
+        assert_eq!(finished.after(DATA, 7), finished, "the last ACK of an orderly close");
+        assert_eq!(finished.after(DATA, 8), at(ESTABLISHED, 8));
     }
 
     #[test]
@@ -324,19 +440,39 @@ mod tests {
             state,
             seen,
         };
-        assert_eq!(at(HALF_OPEN, 5).after(Signal::Data, 5), at(ESTABLISHED, 5));
-        assert_eq!(at(ADOPTED, 5).after(Signal::Data, 5), at(ADOPTED, 5));
-        assert_eq!(at(ADOPTED, 5).after(Signal::Data, 6), at(ESTABLISHED, 6));
-        assert_eq!(at(UDP_NEW, TICK_MASK).after(Signal::Datagram, 0), at(UDP_STREAM, 0));
-        assert_eq!(at(UDP_NEW, 5).after(Signal::Datagram, 5), at(UDP_NEW, 5));
+        assert_eq!(at(HALF_OPEN, 5).after(DATA, 5), at(ESTABLISHED, 5));
+        assert_eq!(at(ADOPTED, 5).after(DATA, 5), at(ADOPTED, 5));
+        assert_eq!(at(ADOPTED, 5).after(DATA, 6), at(ESTABLISHED, 6));
+        assert_eq!(at(UDP_NEW, TICK_MASK).after(Signal::DATAGRAM, 0), at(UDP_STREAM, 0));
+        assert_eq!(at(UDP_NEW, 5).after(Signal::DATAGRAM, 5), at(UDP_NEW, 5));
     }
 
     #[test]
-    fn flags_are_read_in_the_order_reset_syn_fin() {
-        assert_eq!(Signal::of_tcp_flags(0x02), Signal::Open);
-        assert_eq!(Signal::of_tcp_flags(0x12), Signal::Odd);
-        assert_eq!(Signal::of_tcp_flags(0x11), Signal::Finish);
-        assert_eq!(Signal::of_tcp_flags(0x14), Signal::Reset);
-        assert_eq!(Signal::of_tcp_flags(0x18), Signal::Data);
+    fn every_signal_is_of_one_kind() {
+        for flags in 0..=u8::MAX {
+            let signal = Signal::of_tcp_flags(flags);
+            let kinds = [signal.opens(), signal.resets(), signal.finishes(), signal.continues()];
+            let odd = signal.0 & (SYN | ACK | RST) == SYN | ACK;
+            assert_eq!(
+                kinds.iter().filter(|&&kind| kind).count(),
+                usize::from(!odd),
+                "{flags:#x}"
+            );
+            assert!(!signal.datagram() && !signal.mentions());
+        }
+        assert!(OPEN.opens() && RESET.resets() && FINISH.finishes() && DATA.continues());
+        assert_eq!(first_state(ODD), None);
+        assert_eq!(first_state(Signal::MENTION), None);
+    }
+
+    #[test]
+    fn what_is_about_a_flow_changes_nothing() {
+        let entry = Entry {
+            vip_port: [0, 80],
+            backend: 3,
+            state: HALF_OPEN,
+            seen: 5,
+        };
+        assert_eq!(entry.after(Signal::MENTION, 100), entry);
     }
 }

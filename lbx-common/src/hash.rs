@@ -1,5 +1,7 @@
 //! The two hashes of a flow: which slot it belongs to (the same on every director) and which buckets may hold its
-//! record (seeded at random, so that nobody can aim at a bucket).
+//! record (seeded at random, so that nobody can aim at a bucket). The tables a service is found by have such buckets too.
+
+use crate::address::Address;
 
 /// Fixed: two directors with the same file agree in every slot at rest.
 pub const SLOT_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -17,20 +19,14 @@ pub const fn mix(word: u64, seed: u64) -> u64 {
     h ^ (h >> 28)
 }
 
-/// Client address, client port and VIP port (all as they lie in the packet) as one word.
+/// Addresses and ports of a flow (all as they lie in the packet) as one word: different for any two IPv4 flows of a service.
 #[inline(always)]
 #[must_use]
-pub const fn tuple(client: [u8; 4], client_port: [u8; 2], vip_port: [u8; 2]) -> u64 {
-    u64::from_le_bytes([
-        client[0],
-        client[1],
-        client[2],
-        client[3],
-        client_port[0],
-        client_port[1],
-        vip_port[0],
-        vip_port[1],
-    ])
+pub const fn tuple(client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u64 {
+    let [a, b] = client_port;
+    let [c, d] = vip_port;
+    // The low half of an IPv4 address's word is the same for all.
+    client.fold() ^ u32::from_le_bytes([a, b, c, d]) as u64
 }
 
 /// The slot of a flow in a table of `len` slots: multiply-and-shift, which spreads evenly and divides nothing
@@ -41,15 +37,47 @@ pub const fn slot(tuple: u64, len: u32) -> u32 {
     (((mix(tuple, SLOT_SEED) >> 32) * len as u64) >> 32) as u32
 }
 
-/// The two candidate buckets of a flow in a table of `mask + 1` buckets (a power of two); never the same one when there
+/// The two candidate buckets of a hash in a table of `mask + 1` buckets (a power of two); never the same one when there
 /// are two to choose from.
 #[inline(always)]
 #[must_use]
-pub const fn buckets(tuple: u64, service: u16, seed: u64, mask: u32) -> [u32; 2] {
-    let h = mix(tuple, seed.wrapping_add((service as u64) << 32));
-    let first = h as u32 & mask;
-    let second = (h >> 32) as u32 & mask;
-    [first, if second == first { (first ^ 1) & mask } else { second }]
+pub const fn buckets(hash: u64, mask: u32) -> [u32; 2] {
+    let first = hash as u32 & mask;
+    let second = (hash >> 32) as u32 & mask;
+    // Without a branch, since the verifier would follow both ways.
+    let same = (second == first) as u32;
+    [first, (second ^ same) & mask]
+}
+
+/// Hash of an IPv4 flow for its buckets: of the tuple and the service number.
+#[inline(always)]
+#[must_use]
+pub const fn flow4(tuple: u64, service: u16, seed: u64) -> u64 {
+    mix(tuple, seed.wrapping_add((service as u64) << 32))
+}
+
+/// Hash of an IPv6 flow for its buckets: both words of the address are seeded, so that nobody can find two that fold alike.
+#[inline(always)]
+#[must_use]
+pub const fn flow6(client: Address, client_port: [u8; 2], vip_port: [u8; 2], service: u16, seed: u64) -> u64 {
+    let [a, b] = client_port;
+    let [c, d] = vip_port;
+    let rest = u32::from_le_bytes([a, b, c, d]) as u64 | (service as u64) << 32;
+    mix(mix(client.high ^ rest, seed) ^ client.low, seed)
+}
+
+/// Hash of a VIP for its buckets.
+#[inline(always)]
+#[must_use]
+pub const fn vip(address: Address, seed: u64) -> u64 {
+    mix(address.fold(), seed)
+}
+
+/// Hash of a port's key for its buckets.
+#[inline(always)]
+#[must_use]
+pub const fn port(key: u64, seed: u64) -> u64 {
+    mix(key, seed)
 }
 
 #[cfg(test)]
@@ -61,7 +89,7 @@ mod tests {
         const SLOTS: u32 = 251;
         let mut hits = [0u32; SLOTS as usize];
         for port in 0..50_200u16 {
-            let tuple = tuple([10, 0, 0, 1], port.to_be_bytes(), [0, 80]);
+            let tuple = tuple(Address::from_ipv4([10, 0, 0, 1]), port.to_be_bytes(), [0, 80]);
             hits[slot(tuple, SLOTS) as usize] += 1;
         }
         // 200 expected, standard deviation 14: six of them either way.
@@ -71,9 +99,9 @@ mod tests {
     #[test]
     fn a_flow_has_two_different_buckets_within_the_table() {
         for n in 0..10_000u64 {
-            let [a, b] = buckets(n, 3, 42, 63);
+            let [a, b] = buckets(flow4(n, 3, 42), 63);
             assert!(a < 64 && b < 64 && a != b);
         }
-        assert_eq!(buckets(1, 1, 1, 0), [0, 0]);
+        assert_eq!(buckets(1, 0), [0, 0]);
     }
 }

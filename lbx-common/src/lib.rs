@@ -5,13 +5,18 @@
 //! that moves a byte must also raise [`maps::ABI`].
 #![no_std]
 
+pub mod address;
 pub mod backend;
 pub mod counters;
 pub mod drops;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
+pub mod load;
+pub mod lookup;
 pub mod maps;
 pub mod nic;
+pub mod ring;
 pub mod service;
 pub mod slot;
 pub mod trace;
@@ -31,10 +36,10 @@ macro_rules! plain_data {
 plain_data!(
     backend::Backend,
     counters::Traffic,
-    flow::Bucket,
+    fragment::FragmentKey,
+    fragment::Fragmented,
     maps::Meta,
     nic::Nic,
     service::Service,
-    service::ServiceKey,
     trace::TraceFilter,
 );

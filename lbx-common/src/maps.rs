@@ -4,22 +4,32 @@
 //! at most, BPF_OBJ_NAME_LEN).
 
 /// Version of the layout of all pinned maps. Part of the pin path: a daemon never opens maps of another layout.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
-/// [`ServiceKey`](crate::service::ServiceKey) → [`Service`](crate::service::Service), hash.
-pub const SERVICES: &str = "SERVICES";
-/// VIP (4 bytes, network order) → number of services on it (u32), hash: what malformed packets are held against.
+/// [`VipBucket`](crate::lookup::VipBucket), array, mmapable: VIP → VIP number.
 pub const VIPS: &str = "VIPS";
+/// [`PortBucket`](crate::lookup::PortBucket), array, mmapable: VIP number, protocol and port → service number.
+pub const PORTS: &str = "PORTS";
+/// [`Service`](crate::service::Service) by service number, array, mmapable.
+pub const SERVICES: &str = "SERVICES";
 /// Slot words ([`Slot`](crate::slot::Slot)), flat array, mmapable.
 pub const SLOTS: &str = "SLOTS";
-/// Backend indices in the order of their turns (u32), flat array.
+/// [`Turn`](crate::ring::Turn)s in the order the schedulers walk them (u32), flat array.
 pub const RINGS: &str = "RINGS";
 /// Position in the ring by service number (u64), array.
 pub const CURSORS: &str = "CURSORS";
 /// [`Backend`](crate::backend::Backend), flat array, mmapable.
 pub const BACKENDS: &str = "BACKENDS";
-/// Flow records ([`Bucket`](crate::flow::Bucket)), array, mmapable.
-pub const FLOWS: &str = "FLOWS";
+/// Connections by backend counter ([`load`](crate::load)), array, mmapable.
+pub const LOADS: &str = "LOADS";
+/// Records of IPv4 flows ([`Bucket4`](crate::flow::Bucket4)), array, mmapable.
+pub const FLOWS4: &str = "FLOWS4";
+/// Records of IPv6 flows ([`Bucket6`](crate::flow::Bucket6)), array, mmapable.
+pub const FLOWS6: &str = "FLOWS6";
+/// [`FragmentKey`](crate::fragment::FragmentKey) → [`Fragmented`](crate::fragment::Fragmented), LRU hash.
+pub const FRAGMENTS: &str = "FRAGMENTS";
+/// QUIC server id in bits 0–15, service number in 16–31 (u32) → backend index (u32), hash.
+pub const QUIC_IDS: &str = "QUIC_IDS";
 /// [`Traffic`](crate::counters::Traffic) by service number, per-CPU array.
 pub const SERVICE_STATS: &str = "SERVICE_STATS";
 /// [`Traffic`](crate::counters::Traffic) by backend counter, per-CPU array.
@@ -34,16 +44,23 @@ pub const EGRESS: &str = "EGRESS";
 pub const TRACE_FILTER: &str = "TRACE_FILTER";
 /// The one [`Meta`], array.
 pub const META: &str = "META";
+/// Nanoseconds (u64) that tests have the program take for the time, array.
+pub const CLOCK: &str = "CLOCK";
 
 /// Every map that is pinned.
-pub const PINNED: [&str; 14] = [
-    SERVICES,
+pub const PINNED: [&str; 20] = [
     VIPS,
+    PORTS,
+    SERVICES,
     SLOTS,
     RINGS,
     CURSORS,
     BACKENDS,
-    FLOWS,
+    LOADS,
+    FLOWS4,
+    FLOWS6,
+    FRAGMENTS,
+    QUIC_IDS,
     SERVICE_STATS,
     BACKEND_STATS,
     DROPS,
@@ -51,20 +68,34 @@ pub const PINNED: [&str; 14] = [
     EGRESS,
     TRACE_FILTER,
     META,
+    CLOCK,
 ];
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "lbx";
-/// Load-time constant: number of buckets less one (a power of two less one).
-pub const FLOW_MASK: &str = "FLOW_MASK";
-/// Load-time constant: seed of the bucket hash.
-pub const FLOW_SEED: &str = "FLOW_SEED";
+/// Load-time constant: number of IPv4 flow buckets less one (a power of two less one).
+pub const FLOW4_MASK: &str = "FLOW4_MASK";
+/// Load-time constant: number of IPv6 flow buckets less one (a power of two less one).
+pub const FLOW6_MASK: &str = "FLOW6_MASK";
+/// Load-time constant: number of port buckets less one (a power of two less one).
+pub const PORT_MASK: &str = "PORT_MASK";
+/// Load-time constant: seed of all bucket hashes.
+pub const SEED: &str = "SEED";
 /// Load-time constant: 1 when decisions are traced; 0 lets the verifier remove the tracing code.
 pub const TRACE: &str = "TRACE";
+/// Load-time constant: 1 when the time is taken from [`CLOCK`]; 0 lets the verifier remove that.
+pub const TEST_CLOCK: &str = "TEST_CLOCK";
 
 /// Services at most (service numbers are 16 bits, the last is never given).
 pub const MAX_SERVICES: u32 = 16_384;
-/// Slots of all services together: 64 MiB, room for 10,000 services of up to eight units of weight.
+/// VIPs at most: as many as services.
+pub const MAX_VIPS: u32 = MAX_SERVICES;
+/// Buckets of VIPs: room for four times as many as there may be, since a bucket that is full is found by chance.
+pub const VIP_BUCKETS: u32 = MAX_VIPS;
+/// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket has room for four.
+pub const MAX_PORTS: u32 = 1 << 17;
+/// Slots of all services together unless the configuration says otherwise: 64 MiB, room for 10,000 services of three units
+/// of weight.
 pub const MAX_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
@@ -72,17 +103,23 @@ pub const MAX_RING_ENTRIES: u32 = 1 << 18;
 pub const MAX_BACKENDS: u32 = 1 << 18;
 /// Real servers of all services together: each has its counters, per CPU.
 pub const MAX_SERVERS: u32 = 1 << 16;
-/// Buckets of four flow records each: a million records, 16 MiB.
-pub const FLOW_BUCKETS: u32 = 1 << 18;
-/// NICs the program may be attached to.
+/// Records of IPv4 flows unless the configuration says otherwise: 16 MiB, meant for half a million flows.
+pub const FLOWS4_RECORDS: u32 = 1 << 20;
+/// Records of IPv6 flows unless the configuration says otherwise: 8 MiB, meant for 131,072 flows.
+pub const FLOWS6_RECORDS: u32 = 1 << 18;
+/// Fragmented packets under way at one time unless the configuration says otherwise.
+pub const MAX_FRAGMENTS: u32 = 1 << 13;
+/// QUIC server ids of all services together.
+pub const MAX_QUIC_IDS: u32 = 1 << 16;
+/// Segments (NICs and VLANs on them) the program may be attached to.
 pub const MAX_NICS: u32 = 32;
 
 /// What a daemon must know to adopt the maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// Seed of the bucket hash.
-    pub flow_seed: u64,
+    /// Seed of all bucket hashes.
+    pub seed: u64,
     /// 1 once the maps are whole; a daemon that died before left nothing worth adopting.
     pub ready: u64,
 }

@@ -1,11 +1,13 @@
 //! A NIC the program is attached to.
 
+use crate::backend::Tags;
+
 /// Clients' traffic arrives here: packets for a VIP are balanced.
 pub const CLIENTS: u16 = 1 << 0;
 /// Real servers are reached through it.
 pub const SERVERS: u16 = 1 << 1;
 
-/// A NIC, and its entry in the NIC map.
+/// A segment a NIC is on: the NIC itself, or a VLAN on it. An entry in the NIC map.
 ///
 /// The map is a short array that the program scans: on the packet path a hash look-up costs more than all that follows it.
 #[repr(C, align(8))]
@@ -15,13 +17,23 @@ pub struct Nic {
     pub mac: [u8; 6],
     /// [`CLIENTS`], [`SERVERS`].
     pub roles: u16,
-    /// Its index; 0: no NIC. Written last.
+    /// Its index; 0: no NIC. Written last, together with the tags.
     pub ifindex: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// The tags that frames of the segment carry.
+    pub tags: Tags,
 }
 
 const _: () = assert!(size_of::<Nic>() == 16 && align_of::<Nic>() == 8);
+
+/// What an entry of the NIC map is found by: its second word.
+#[inline(always)]
+#[must_use]
+pub const fn segment(ifindex: u32, tags: Tags) -> u64 {
+    let [a, b, c, d] = ifindex.to_ne_bytes();
+    let [e, f] = tags.outer.to_ne_bytes();
+    let [g, h] = tags.inner.to_ne_bytes();
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
 
 impl Nic {
     /// Its words, in the order of memory.

@@ -1,4 +1,4 @@
-//! A service: VIP + protocol + port, and where its tables lie.
+//! A service: where its tables lie and how it treats its flows.
 
 /// IP protocol number of TCP (RFC 9293, IANA protocol numbers).
 pub const TCP: u8 = 6;
@@ -6,47 +6,68 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// IP protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
-
-/// What a packet is matched by. Key of the service map.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServiceKey {
-    /// The VIP as it lies in the packet: network byte order.
-    pub address: [u8; 4],
-    /// The port as it lies in the packet: network byte order.
-    pub port: [u8; 2],
-    /// [`TCP`] or [`UDP`].
-    pub protocol: u8,
-    /// Always zero.
-    pub pad: u8,
-}
-
-const _: () = assert!(size_of::<ServiceKey>() == 8 && align_of::<ServiceKey>() == 1);
-
-impl ServiceKey {
-    /// A key from a VIP, a port in host byte order and a protocol number.
-    #[must_use]
-    pub const fn new(address: [u8; 4], port: u16, protocol: u8) -> Self {
-        Self {
-            address,
-            port: port.to_be_bytes(),
-            protocol,
-            pad: 0,
-        }
-    }
-}
+/// IP protocol number of ICMPv6 (RFC 4443).
+pub const ICMPV6: u8 = 58;
 
 /// Every flow of the service gets a record (rr, wrr: what shows exact counts).
-pub const RECORD_ALL: u8 = 1 << 0;
+pub const RECORD_ALL: u32 = 1 << 0;
 /// The service hashed until a short while ago: a datagram without a record may be of a flow from then, so it is the slot
 /// owner's and not scheduled.
-pub const HASHED: u8 = 1 << 1;
+pub const HASHED: u32 = 1 << 1;
+/// Slots are found without the ports: by the client's address alone.
+pub const HASH_ADDRESS: u32 = 1 << 2;
+/// Slots are found by the VIP's address alone.
+pub const HASH_VIP: u32 = 1 << 3;
+/// New connections follow the slot's current backend; otherwise the scheduler of the ring chooses.
+pub const HASHES: u32 = 1 << 4;
+/// A new connection whose hashed backend gets none goes to another.
+pub const FALLBACK: u32 = 1 << 5;
+/// Clients persist.
+pub const PERSISTENT: u32 = 1 << 6;
+/// Clients that persist leave a backend that drains.
+pub const LEAVE_DRAINING: u32 = 1 << 7;
+/// Every datagram is scheduled by itself, and none is recorded.
+pub const ONE_PACKET: u32 = 1 << 8;
+/// Some backend has a limit of connections.
+pub const LIMITED: u32 = 1 << 9;
+/// QUIC packets follow the server id in their connection id.
+pub const QUIC: u32 = 1 << 10;
+
+/// Scheduler codes, as the service holds them.
+pub mod scheduler {
+    /// Round robin.
+    pub const RR: u8 = 1;
+    /// Weighted round robin.
+    pub const WRR: u8 = 2;
+    /// mh with mh-port and mh-fallback.
+    pub const MAGLEV: u8 = 3;
+    /// Least connections.
+    pub const LC: u8 = 4;
+    /// Weighted least connections.
+    pub const WLC: u8 = 5;
+    /// Shortest expected delay.
+    pub const SED: u8 = 6;
+    /// Never queue.
+    pub const NQ: u8 = 7;
+    /// Source hashing.
+    pub const SH: u8 = 8;
+    /// Consistent source hashing.
+    pub const MH: u8 = 9;
+    /// Weighted failover.
+    pub const FO: u8 = 10;
+    /// Overflow.
+    pub const OVF: u8 = 11;
+    /// Destination hashing.
+    pub const DH: u8 = 12;
+    /// Power of two choices.
+    pub const P2C: u8 = 13;
+}
 
 /// Idle timeouts of a flow, in [ticks](crate::flow::TICK_SHIFT), by what was last seen of it.
 ///
 /// The states and defaults are those of IPVS (net/netfilter/ipvs/ip_vs_proto_tcp.c, ip_vs_proto_udp.c).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// SYN seen, nothing since.
     pub half_open: u16,
@@ -58,27 +79,33 @@ pub struct Timeouts {
     pub closed: u16,
     /// UDP.
     pub udp: u16,
+    /// Templates of clients that persist.
+    pub persistent: u16,
     /// Always zero.
-    pub pad: u16,
+    pub pad: [u16; 2],
 }
 
-/// Value of the service map. Ranges name places in the flat tables of slots, ring entries and backends.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Value of the service table, by service number. Ranges name places in the flat tables of slots, ring entries and backends.
+///
+/// It is changed in place, a word of 64 bits at a time: fields that must change together share one.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Service number: names its counters, its cursor and its records.
-    pub number: u16,
-    /// Scheduler code, for a daemon that reads the map back; the program looks at `flags` and `ring_len` only.
+    /// [`RECORD_ALL`] and the like.
+    pub flags: u32,
+    /// One of [`scheduler`].
     pub scheduler: u8,
-    /// [`RECORD_ALL`], [`HASHED`].
-    pub flags: u8,
+    /// Leading bits of a client's address that count for persistence, of 128.
+    pub prefix: u8,
+    /// Index of the sorry server, for new connections when all others have as many as they may; [`NONE`](crate::slot::NONE).
+    pub sorry: u16,
     /// First slot.
     pub slots_base: u32,
     /// Number of slots: a prime, fixed while the service lives.
     pub slots_len: u32,
     /// First ring entry.
     pub ring_base: u32,
-    /// Number of ring entries; 0: new connections follow the slot's current backend.
+    /// Number of ring entries.
     pub ring_len: u32,
     /// First backend.
     pub backends_base: u32,
@@ -86,6 +113,28 @@ pub struct Service {
     pub backends_len: u32,
     /// Idle timeouts.
     pub timeouts: Timeouts,
+    /// Always zero.
+    pub pad: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Service>() == 40 && align_of::<Service>() == 4);
+const _: () = assert!(size_of::<Service>() == 64 && align_of::<Service>() == 64);
+
+/// Words of a service.
+pub const WORDS: usize = size_of::<Service>() / size_of::<u64>();
+
+impl Service {
+    /// Its words, in the order of memory.
+    #[must_use]
+    pub const fn words(&self) -> [u64; WORDS] {
+        // SAFETY: both are 64 bytes of plain data, and Service has no padding.
+        unsafe { core::mem::transmute(*self) }
+    }
+
+    /// The service of its words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words(words: [u64; WORDS]) -> Self {
+        // SAFETY: valid for every bit pattern; transmuting by value needs no alignment.
+        unsafe { core::mem::transmute(words) }
+    }
+}

@@ -3,10 +3,15 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lbx_common::flow::{TICK_MASK, TICK_SHIFT};
 
+use crate::maps;
+
 /// The tick it is now. The coarse clock is a memory read; the exact one costs more than the rest of the program.
 #[inline(always)]
 pub fn now() -> u32 {
-    // SAFETY: takes nothing and touches nothing.
-    let ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let ns = match maps::test_clock() {
+        Some(ns) => ns,
+        // SAFETY: takes nothing and touches nothing.
+        None => unsafe { bpf_ktime_get_coarse_ns() },
+    };
     (ns >> TICK_SHIFT) as u32 & TICK_MASK
 }

@@ -1,20 +1,20 @@
 //! Counting, each CPU for itself.
 
-use lbx_common::{counters::Traffic, drops::DropReason, flow::Signal, service::Service};
+use lbx_common::{counters::Traffic, drops::DropReason};
 
-use crate::{maps, parse::Packet, pick::Choice};
+use crate::{maps, parse::Packet, pick::Choice, service::Meant};
 
 /// Counts a packet that is sent on.
 #[inline(always)]
-pub fn forwarded(packet: &Packet, service: &Service, choice: &Choice) {
+pub fn forwarded(packet: &Packet, meant: &Meant, choice: &Choice) {
     let what = Traffic {
         packets: 1,
         bytes: u64::from(packet.length),
         connections: u64::from(choice.new),
-        endings: u64::from(matches!(packet.signal, Signal::Finish | Signal::Reset)),
+        endings: u64::from(packet.signal.ends()),
     };
-    maps::add_to_service(u32::from(service.number), what);
-    maps::add_to_backend(choice.counter, what);
+    maps::add_to_service(u32::from(meant.number), what);
+    maps::add_to_backend(choice.hop.counter, what);
 }
 
 /// Counts a packet that is dropped.

@@ -5,9 +5,11 @@
 //! ```
 //!
 //! - [`packet`]: the only raw pointers into a frame
-//! - [`parse`]: Ethernet, IPv4, TCP and UDP headers
+//! - [`parse`]: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, and what ICMP errors quote
 //! - [`service`]: which service is meant, and whether this NIC balances it
-//! - [`pick`]: slot, record or scheduler: which backend gets it ([`flow`] keeps the records)
+//! - [`pick`]: slot, record or scheduler: which backend gets it. [`flow`] keeps the records, [`schedule`] chooses for new
+//!   connections, [`persistence`] keeps those of a client together, [`quic`] reads connection ids, [`fragment`] lets
+//!   fragments follow their first, [`backend`] knows who may get what, [`connections`] counts what they have
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`transmit`]: out of the same NIC or another
 //! - [`verdict`]: what a step may end with; this file alone turns it into an XDP action
@@ -27,14 +29,20 @@
 )]
 
 mod atomic;
+mod backend;
 mod clock;
+mod connections;
 mod count;
 mod flow;
+mod fragment;
 mod maps;
 mod packet;
 mod parse;
+mod persistence;
 mod pick;
+mod quic;
 mod rewrite;
+mod schedule;
 mod service;
 mod trace;
 mod transmit;
@@ -44,6 +52,7 @@ use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
 
 use crate::{
     packet::Frame,
+    parse::Packet,
     transmit::Egress,
     verdict::{Exit, Step},
 };
@@ -72,13 +81,15 @@ fn action(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn balance(ctx: &XdpContext) -> Step<Egress> {
     let frame = Frame::of(ctx);
-    let packet = parse::parse(&frame)?;
-    let service = service::find(&frame, &packet)?;
-    let choice = pick::pick(&packet, service)?;
-    trace::tell(ctx, &packet, service, &choice);
-    let egress = transmit::towards(&frame, &packet, &choice)?;
-    rewrite::ethernet(&frame, &choice)?;
-    count::forwarded(&packet, service, &choice);
+    let mut packet = Packet::default();
+    parse::parse(&frame, &mut packet)?;
+    let meant = service::find(&frame, &packet)?;
+    let choice = pick::pick(&frame, &packet, &meant)?;
+    trace::tell(ctx, &packet, &meant, &choice);
+    let egress = transmit::towards(&frame, &packet, &choice.hop)?;
+    rewrite::ethernet(&frame, &packet, &choice.hop)?;
+    fragment::keep(&packet, &meant, &choice);
+    count::forwarded(&packet, &meant, &choice);
     Ok(egress)
 }
 

@@ -5,18 +5,25 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use lbx_common::{
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
-    flow::Bucket,
-    maps::{FLOW_BUCKETS, MAX_BACKENDS, MAX_NICS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta},
+    flow::{Bucket4, Bucket6},
+    fragment::{FragmentKey, Fragmented},
+    load,
+    lookup::{PortBucket, VipBucket},
+    maps::{
+        FLOWS4_RECORDS, FLOWS6_RECORDS, MAX_BACKENDS, MAX_FRAGMENTS, MAX_NICS, MAX_PORTS, MAX_QUIC_IDS,
+        MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta, VIP_BUCKETS,
+    },
     nic::Nic,
-    service::{Service, ServiceKey},
-    slot::Slot,
+    ring::Turn,
+    service::Service,
+    slot::{self, Slot},
     trace::TraceFilter,
 };
 
@@ -27,9 +34,11 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
-static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }, NO_PREALLOC> = HashMap::new();
+static VIPS: Array<VipBucket, { VIP_BUCKETS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static VIPS: HashMap<[u8; 4], u32, { MAX_SERVICES as usize }, NO_PREALLOC> = HashMap::new();
+static PORTS: Array<PortBucket, { MAX_PORTS as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static SERVICES: Array<Service, { MAX_SERVICES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SLOTS: Array<u64, { MAX_SLOTS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
@@ -39,7 +48,15 @@ static CURSORS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static FLOWS: Array<Bucket, { FLOW_BUCKETS as usize }, MMAPABLE> = Array::new();
+static LOADS: Array<[u64; load::WORDS], { MAX_SERVERS as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static FLOWS4: Array<Bucket4, { FLOWS4_RECORDS as usize / 4 }, MMAPABLE> = Array::new();
+#[btf_map]
+static FLOWS6: Array<Bucket6, { FLOWS6_RECORDS as usize / 2 }, MMAPABLE> = Array::new();
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragmented, { MAX_FRAGMENTS as usize }> = LruHashMap::new();
+#[btf_map]
+static QUIC_IDS: HashMap<u32, u32, { MAX_QUIC_IDS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static SERVICE_STATS: PerCpuArray<Traffic, { MAX_SERVICES as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -55,25 +72,38 @@ static TRACE_FILTER: Array<TraceFilter, 1> = Array::new();
 /// For user space alone.
 #[btf_map]
 static META: Array<Meta, 1> = Array::new();
+#[btf_map]
+static CLOCK: Array<u64, 1> = Array::new();
 
 #[unsafe(no_mangle)]
-static FLOW_MASK: Global<u32> = Global::new(FLOW_BUCKETS - 1);
+static FLOW4_MASK: Global<u32> = Global::new(FLOWS4_RECORDS / 4 - 1);
 #[unsafe(no_mangle)]
-static FLOW_SEED: Global<u64> = Global::new(0);
+static FLOW6_MASK: Global<u32> = Global::new(FLOWS6_RECORDS / 2 - 1);
+#[unsafe(no_mangle)]
+static PORT_MASK: Global<u32> = Global::new(MAX_PORTS - 1);
+#[unsafe(no_mangle)]
+static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TRACE: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static TEST_CLOCK: Global<u8> = Global::new(0);
 
-/// The service of a key.
+/// A bucket of VIPs.
 #[inline(always)]
-pub fn service(key: &ServiceKey) -> Option<&'static Service> {
-    // SAFETY: the element stays until the RCU grace period after this program's run; it is replaced, never rewritten.
-    unsafe { SERVICES.get(key) }
+pub fn vips(bucket: u32) -> Option<*const VipBucket> {
+    VIPS.get_ptr(bucket)
 }
 
-/// Whether an address (network order) is a VIP.
+/// A bucket of ports.
 #[inline(always)]
-pub fn is_vip(address: [u8; 4]) -> bool {
-    VIPS.get_ptr(address).is_some()
+pub fn ports(bucket: u32) -> Option<*const PortBucket> {
+    PORTS.get_ptr(bucket)
+}
+
+/// The service of a number.
+#[inline(always)]
+pub fn service(number: u16) -> Option<*const Service> {
+    SERVICES.get_ptr(u32::from(number))
 }
 
 /// The slot at a place in the flat table.
@@ -82,10 +112,10 @@ pub fn slot(place: u32) -> Option<Slot> {
     SLOTS.get_ptr(place).map(|word| Slot::from_word(atomic::load(word)))
 }
 
-/// The backend index at a place in the flat ring table.
+/// The turn at a place in the flat ring table; nobody's beyond it.
 #[inline(always)]
-pub fn ring(place: u32) -> Option<u16> {
-    RINGS.get(place).map(|&index| index as u16)
+pub fn ring(place: u32) -> Turn {
+    Turn::from_word(RINGS.get(place).map_or(u32::from(slot::NONE), |&word| word))
 }
 
 /// Takes the next turn of a service.
@@ -102,22 +132,68 @@ pub fn backend(place: u32) -> Option<&'static Backend> {
     BACKENDS.get(place)
 }
 
-/// A bucket of flow records.
+/// Connections and limit mark of a backend counter.
 #[inline(always)]
-pub fn bucket(index: u32) -> Option<*mut Bucket> {
-    FLOWS.get_ptr_mut(index)
+pub fn load(counter: u32) -> Option<*mut [u64; load::WORDS]> {
+    LOADS.get_ptr_mut(counter)
 }
 
-/// Number of buckets less one.
+/// A bucket of IPv4 flow records.
 #[inline(always)]
-pub fn flow_mask() -> u32 {
-    FLOW_MASK.load()
+pub fn flows4(index: u32) -> Option<*mut Bucket4> {
+    FLOWS4.get_ptr_mut(index)
 }
 
-/// Seed of the bucket hash.
+/// A bucket of IPv6 flow records.
 #[inline(always)]
-pub fn flow_seed() -> u64 {
-    FLOW_SEED.load()
+pub fn flows6(index: u32) -> Option<*mut Bucket6> {
+    FLOWS6.get_ptr_mut(index)
+}
+
+/// Number of IPv4 flow buckets less one.
+#[inline(always)]
+pub fn flow4_mask() -> u32 {
+    FLOW4_MASK.load()
+}
+
+/// Number of IPv6 flow buckets less one.
+#[inline(always)]
+pub fn flow6_mask() -> u32 {
+    FLOW6_MASK.load()
+}
+
+/// Number of port buckets less one.
+#[inline(always)]
+pub fn port_mask() -> u32 {
+    PORT_MASK.load()
+}
+
+/// Seed of all bucket hashes.
+#[inline(always)]
+pub fn seed() -> u64 {
+    SEED.load()
+}
+
+/// Where the first fragment of a packet went.
+#[inline(always)]
+pub fn fragmented(key: &FragmentKey) -> Option<Fragmented> {
+    // SAFETY: a copy of plain words; an element that is reused meanwhile is of another packet that is as new.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+/// Keeps where the first fragment of a packet went.
+#[inline(always)]
+pub fn keep_fragmented(key: &FragmentKey, value: &Fragmented) {
+    // Where there is no room the rest of the packet is dropped and counted.
+    let _full = FRAGMENTS.insert(key, value, 0);
+}
+
+/// The backend index of a QUIC server id.
+#[inline(always)]
+pub fn quic(service: u16, id: u16) -> Option<u16> {
+    let key = u32::from(id) | u32::from(service) << 16;
+    // SAFETY: the element stays until the RCU grace period after this program's run.
+    unsafe { QUIC_IDS.get(&key) }.map(|&index| index as u16)
 }
 
 /// Adds to the counters of a service number.
@@ -147,15 +223,17 @@ pub fn add_drop(reason: u32) {
     }
 }
 
-/// MAC address and roles of the NIC of an interface index. Those of clients come first.
+/// MAC address and roles of a segment (see [`lbx_common::nic::segment`]). Those of clients come first.
 ///
-/// A word is returned and not a place in the table: the verifier would follow the rest of the way once for every place.
+/// Words are returned and not a place in the table: the verifier would follow the rest of the way once for every place.
 #[inline(always)]
-pub fn nic(ifindex: u32) -> Option<([u8; 6], u16)> {
+pub fn nic(segment: u64) -> Option<([u8; 6], u16)> {
     let nics: &[Nic; MAX_NICS as usize] = NICS.get(0)?;
     for nic in nics {
-        if nic.ifindex == ifindex {
-            let [a, b, c, d, e, f, x, y] = atomic::load((&raw const *nic).cast()).to_ne_bytes();
+        let words: *const u64 = (&raw const *nic).cast();
+        // SAFETY: a Nic is two words.
+        if atomic::load(unsafe { words.add(1) }) == segment {
+            let [a, b, c, d, e, f, x, y] = atomic::load(words).to_ne_bytes();
             return Some(([a, b, c, d, e, f], u16::from_ne_bytes([x, y])));
         }
     }
@@ -166,6 +244,15 @@ pub fn nic(ifindex: u32) -> Option<([u8; 6], u16)> {
 #[inline(always)]
 pub fn redirect(ifindex: u32) -> bool {
     EGRESS.redirect(ifindex, 0).is_ok()
+}
+
+/// The time that a test has set, if the program was loaded to take it.
+#[inline(always)]
+pub fn test_clock() -> Option<u64> {
+    if TEST_CLOCK.load() == 0 {
+        return None;
+    }
+    CLOCK.get(0).copied()
 }
 
 /// Whether the program was loaded to trace.

@@ -1,43 +1,45 @@
 //! The only raw pointers into a frame.
 
-use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::xdp_md,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
 
 /// The linear part of a received frame. Headers lie there; a jumbo frame's payload may lie in further buffers.
-pub struct Frame {
-    start: usize,
-    end: usize,
-    context: *mut core::ffi::c_void,
+///
+/// Start and end are asked for at every access: kept, each range the verifier has seen proved would make a state of its own.
+pub struct Frame<'c> {
+    context: &'c XdpContext,
 }
 
-impl Frame {
+impl<'c> Frame<'c> {
     /// The frame of a context.
     #[inline(always)]
-    pub fn of(ctx: &XdpContext) -> Self {
-        Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
-            context: ctx.as_ptr(),
-        }
+    pub fn of(context: &'c XdpContext) -> Self {
+        Self { context }
     }
 
     /// Reads a header. `T` must be valid for every bit pattern; none when the linear part ends before it does.
     #[inline(always)]
     pub fn read<T: Header>(&self, offset: usize) -> Option<T> {
-        let start = self.start + offset;
-        if start + size_of::<T>() > self.end {
+        let start = self.context.data() + offset;
+        if start + size_of::<T>() > self.context.data_end() {
             return None;
         }
         // SAFETY: start..start + size lies within data..data_end, Header types are valid for every bit pattern.
         Some(unsafe { (start as *const T).read_unaligned() })
     }
 
-    /// Writes `words` from the start of the frame on; none when the linear part is shorter.
+    /// Writes `words` from an even `offset` on; none when the linear part is shorter.
     #[inline(always)]
-    pub fn write_start<const N: usize>(&self, words: [u16; N]) -> Option<()> {
-        if self.start + N * 2 > self.end {
+    pub fn write<const N: usize>(&self, offset: usize, words: [u16; N]) -> Option<()> {
+        let start = self.context.data() + offset;
+        if start + N * 2 > self.context.data_end() {
             return None;
         }
-        let target = self.start as *mut u16;
+        let target = start as *mut u16;
         for (index, word) in words.into_iter().enumerate() {
             // SAFETY: index < N, so the word lies within data..data_end; frames start at an even address.
             unsafe { target.add(index).write_volatile(word) };
@@ -45,22 +47,36 @@ impl Frame {
         Some(())
     }
 
+    /// Moves the start of the frame by so many bytes; none when there is no room.
+    #[inline(always)]
+    pub fn move_start(&self, by: i32) -> Option<()> {
+        // SAFETY: the context of an XDP program; every pointer into the frame is made anew.
+        let failed = unsafe { bpf_xdp_adjust_head(self.xdp_md(), by) };
+        (failed == 0).then_some(())
+    }
+
     /// Index of the NIC the frame came in by.
     #[inline(always)]
     pub fn ingress(&self) -> u32 {
         // SAFETY: the context of an XDP program is an xdp_md for as long as the program runs.
-        unsafe { (*self.context.cast::<aya_ebpf::bindings::xdp_md>()).ingress_ifindex }
+        unsafe { (*self.xdp_md()).ingress_ifindex }
     }
 
     /// Whether the frame, further buffers included, holds `length` bytes.
     #[inline(always)]
     pub fn holds(&self, length: usize) -> bool {
-        if self.start + length <= self.end {
+        if self.context.data() + length <= self.context.data_end() {
             return true;
         }
         // SAFETY: the context is the xdp_md this program was called with.
-        let whole = unsafe { bpf_xdp_get_buff_len(self.context.cast()) };
+        let whole = unsafe { bpf_xdp_get_buff_len(self.xdp_md()) };
         length as u64 <= whole
+    }
+
+    /// The context itself.
+    #[inline(always)]
+    pub fn xdp_md(&self) -> *mut xdp_md {
+        self.context.as_ptr().cast()
     }
 }
 
@@ -160,6 +176,100 @@ pub struct Udp {
     pub checksum: [u8; 2],
 }
 
+/// A VLAN tag after the addresses (IEEE 802.1Q clause 9.3), network byte order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VlanTag {
+    /// Priority in the upper three bits, drop eligible in the fourth, VLAN id.
+    pub control: u16,
+    /// EtherType of what follows.
+    pub ether_type: u16,
+}
+
+/// IPv6 (RFC 8200 section 3). Fields are as in the packet: network byte order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    /// Version in the upper four bits, traffic class, flow label.
+    pub version_class_flow: [u8; 4],
+    /// Length of what follows this header.
+    pub payload_length: [u8; 2],
+    /// What follows this header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: [u8; 16],
+    /// Destination address.
+    pub destination: [u8; 16],
+}
+
+/// What IPv6 extension headers begin with (RFC 8200 section 4), and all of a fragment header (section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Extension {
+    /// What follows this header.
+    pub next_header: u8,
+    /// Its length in a unit of its kind; reserved in a fragment header.
+    pub length: u8,
+    /// Fragment offset in the upper 13 bits, more-fragments flag in the lowest.
+    pub fragment: [u8; 2],
+    /// Identification of the fragmented packet.
+    pub identification: [u8; 4],
+}
+
+/// ICMP and ICMPv6 (RFC 792, RFC 4443 section 2.1), up to what an error quotes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Checksum.
+    pub checksum: [u8; 2],
+    /// Depends on the type.
+    pub rest: [u8; 4],
+}
+
+/// The ports that TCP and UDP begin with.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ports {
+    /// Source port.
+    pub source: [u8; 2],
+    /// Destination port.
+    pub destination: [u8; 2],
+}
+
+/// A QUIC short header up to the server id (RFC 9000 section 17.3; draft-ietf-quic-load-balancers section 3).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct QuicShort {
+    /// Form, fixed bit and what is protected.
+    pub flags: u8,
+    /// First octet of the connection id.
+    pub connection_id: u8,
+    /// Server id.
+    pub server_id: [u8; 2],
+}
+
+/// A QUIC long header up to the server id (RFC 9000 section 17.2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct QuicLong {
+    /// Form, fixed bit, type.
+    pub flags: u8,
+    /// Version.
+    pub version: [u8; 4],
+    /// Length of the destination connection id.
+    pub length: u8,
+    /// First octet of that.
+    pub connection_id: u8,
+    /// Server id.
+    pub server_id: [u8; 2],
+}
+
 // SAFETY: integers and arrays of them.
 unsafe impl Header for Ethernet {}
 // SAFETY: as above.
@@ -169,5 +279,21 @@ unsafe impl Header for Tcp {}
 // SAFETY: as above.
 unsafe impl Header for Udp {}
 
-const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<Ipv4>() == 20);
-const _: () = assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8);
+// SAFETY: as above.
+unsafe impl Header for VlanTag {}
+// SAFETY: as above.
+unsafe impl Header for Ipv6 {}
+// SAFETY: as above.
+unsafe impl Header for Extension {}
+// SAFETY: as above.
+unsafe impl Header for Icmp {}
+// SAFETY: as above.
+unsafe impl Header for Ports {}
+// SAFETY: as above.
+unsafe impl Header for QuicShort {}
+// SAFETY: as above.
+unsafe impl Header for QuicLong {}
+
+const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<VlanTag>() == 4);
+const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Extension>() == 8);
+const _: () = assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8 && size_of::<Icmp>() == 8);

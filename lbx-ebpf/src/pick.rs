@@ -5,33 +5,29 @@
 //! owner and nothing is read or written but the slot.
 
 use lbx_common::{
-    backend::{self, Backend, Head, word_mac},
     drops::DropReason,
-    flow::{self as record, Entry, FlowKey, Signal},
+    flow::{self as record, EMPTY, Entry, Signal},
     hash,
-    service::{HASHED, RECORD_ALL, Service},
+    service::{HASH_ADDRESS, HASH_VIP, HASHED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL},
     slot::{self, Slot},
 };
 
 use crate::{
-    atomic, clock,
-    flow::{self, Flow},
-    maps,
-    packet::{Mac, mac_words},
+    backend::{self, Hop},
+    clock,
+    flow::Flow,
+    packet::Frame,
     parse::Packet,
+    persistence, quic,
+    schedule::schedule,
+    service::{self, Meant},
     verdict::{Exit, Step},
 };
 
-/// Where a packet goes: plain values, read once, since the backend may change under the program's feet.
+/// Where a packet goes.
 pub struct Choice {
-    /// To whom.
-    pub mac: Mac,
-    /// From the NIC with this address.
-    pub source: Mac,
-    /// By the NIC with this index.
-    pub ifindex: u32,
-    /// Place in the backend counters.
-    pub counter: u32,
+    /// How that is reached.
+    pub hop: Hop,
     /// Backend's index within the service.
     pub index: u16,
     /// Whether a connection (TCP) or a recorded flow (UDP) began with this packet.
@@ -52,134 +48,262 @@ pub enum Why {
     Scheduled = 2,
     /// The slot's owner: it has what has no record.
     Owner = 3,
+    /// Where the first fragment of the packet went.
+    Fragment = 4,
+    /// The server id in a QUIC connection id.
+    Quic = 5,
+}
+
+impl Why {
+    #[inline(always)]
+    const fn of_code(code: u8) -> Self {
+        match code {
+            1 => Self::Record,
+            2 => Self::Scheduled,
+            3 => Self::Owner,
+            4 => Self::Fragment,
+            5 => Self::Quic,
+            _ => Self::Slot,
+        }
+    }
 }
 
 /// Picks the backend.
 #[inline(always)]
-pub fn pick(packet: &Packet, service: &Service) -> Step<Choice> {
-    let tuple = hash::tuple(packet.client, packet.client_port, packet.vip_port);
-    let place = service.slots_base.wrapping_add(hash::slot(tuple, service.slots_len));
-    let slot = maps::slot(place).ok_or(Exit::Drop(DropReason::TableMismatch))?;
-    if service.flags & RECORD_ALL == 0 && !slot.tracked {
-        let opens = matches!(packet.signal, Signal::Open);
-        return choice(service, slot.current, opens, Why::Slot)
-            .or_else(|| fallback(service, slot, opens))
-            .ok_or(NOBODY);
+pub fn pick(frame: &Frame<'_>, packet: &Packet, meant: &Meant) -> Step<Choice> {
+    const NO_BACKEND: Exit = Exit::Drop(DropReason::NoBackend);
+    if meant.flags & QUIC != 0
+        && let Some(index) = quic::server(frame, packet, meant.number)
+        && let Some(choice) = choice(meant, index, false, Why::Quic)
+    {
+        return Ok(choice);
     }
-    recorded(packet, service, slot, tuple).ok_or(NOBODY)
+    if meant.backend != slot::NONE {
+        return choice(meant, meant.backend, false, Why::Fragment).ok_or(NO_BACKEND);
+    }
+    let slot = slot_of(packet, meant).ok_or(Exit::Drop(DropReason::TableMismatch))?;
+    if meant.flags & ONE_PACKET != 0 {
+        return choice(meant, schedule(meant, slot), false, Why::Scheduled).ok_or(NO_BACKEND);
+    }
+    if meant.flags & RECORD_ALL == 0 && !slot.tracked {
+        let opens = packet.signal.opens();
+        return choice(meant, slot.current, opens, Why::Slot)
+            .or_else(|| choice(meant, slot.owner, opens, Why::Owner))
+            .ok_or(NO_BACKEND);
+    }
+    let Picked { index, new, why } = recorded(packet, meant, slot);
+    choice(meant, index, new, why).ok_or(NO_BACKEND)
 }
 
-const NOBODY: Exit = Exit::Drop(DropReason::NoBackend);
+/// The slot of a packet: by what the service hashes.
+#[inline(always)]
+fn slot_of(packet: &Packet, meant: &Meant) -> Option<Slot> {
+    let without_ports = meant.flags & (HASH_ADDRESS | HASH_VIP) != 0;
+    let address = if meant.flags & HASH_VIP != 0 {
+        packet.vip
+    } else {
+        packet.client
+    };
+    let [client_port, vip_port] = if without_ports {
+        [[0; 2]; 2]
+    } else {
+        [packet.client_port, packet.vip_port]
+    };
+    let (base, len) = meant.slots();
+    let tuple = hash::tuple(address, client_port, vip_port);
+    crate::maps::slot(base.wrapping_add(hash::slot(tuple, len)))
+}
 
 /// The way of a service that records every flow, or of a slot that some record may concern.
 #[inline(always)]
-fn recorded(packet: &Packet, service: &Service, slot: Slot, tuple: u64) -> Option<Choice> {
-    let flow = Flow {
-        key: FlowKey {
-            client: packet.client,
-            client_port: packet.client_port,
-            service: service.number,
-        },
-        vip_port: packet.vip_port,
-        tuple,
-        now: clock::now(),
+fn recorded(packet: &Packet, meant: &Meant, slot: Slot) -> Picked {
+    let number = u32::from(meant.number);
+    let known = lbx_pick_known(packet, number, slot.to_word());
+    if known & BEGINS == 0 {
+        return Picked::from_word(known);
+    }
+    Picked::from_word(lbx_pick_new(
+        packet,
+        number,
+        slot.to_word(),
+        (known & STALE != 0) as u32,
+    ))
+}
+
+/// What is returned by functions of a name of their own, which are verified by themselves, once, whatever leads to them.
+struct Picked {
+    index: u16,
+    new: bool,
+    why: Why,
+}
+
+/// A word that says that a flow begins, and that an old record of it is in the way.
+const BEGINS: u64 = 1 << 40;
+const STALE: u64 = 1 << 41;
+
+impl Picked {
+    /// Index in bits 0–15, whether the flow is new in 16, why in 24–31.
+    #[inline(always)]
+    fn to_word(self) -> u64 {
+        u64::from(self.index) | u64::from(self.new) << 16 | u64::from(self.why as u8) << 24
+    }
+
+    #[inline(always)]
+    fn from_word(word: u64) -> Self {
+        Self {
+            index: word as u16,
+            new: word & 1 << 16 != 0,
+            why: Why::of_code((word >> 24) as u8),
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_pick_known(packet: *const Packet, service: u32, slot: u64) -> u64 {
+    // SAFETY: null or a packet of the caller's.
+    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+        return NOBODY;
     };
-    let opens = matches!(packet.signal, Signal::Open);
-    let mut stale = false;
-    if let Some(found) = flow::find(&flow) {
-        let over = opens && record::ending(found.entry.state);
-        if !over
-            && !found.entry.expired(flow.now, &service.timeouts)
-            && let Some(choice) = choice(service, found.entry.backend, false, Why::Record)
-        {
-            flow::touch(&found, packet.signal, flow.now);
-            return Some(choice);
+    known(packet, &meant, Slot::from_word(slot))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_pick_new(packet: *const Packet, service: u32, slot: u64, stale: u32) -> u64 {
+    // SAFETY: null or a packet of the caller's.
+    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+        return NOBODY;
+    };
+    begin(packet, &meant, Slot::from_word(slot), stale != 0).to_word()
+}
+
+const NOBODY: u64 = slot::NONE as u64;
+
+/// Where the record of a flow, or its lack, leads.
+#[inline(always)]
+fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
+    let mut flow = flow(packet, meant);
+    let found = flow.find();
+    if lives(found, packet, meant, flow.now) {
+        touch(&flow, found, packet, meant);
+        return Picked {
+            index: found.backend,
+            new: false,
+            why: Why::Record,
         }
-        stale = true;
+        .to_word();
     }
-    let all = service.flags & RECORD_ALL != 0;
+    let all = meant.flags & RECORD_ALL != 0;
     // UDP has no first packet: where every flow is recorded, the one without a record is new.
-    let all_known = all && service.flags & HASHED == 0;
-    if opens || (all_known && matches!(packet.signal, Signal::Datagram)) {
-        let chosen = schedule(service, slot);
-        // Everyone drains: an owner keeps what it has, and gets nothing new.
-        if chosen == slot::NONE {
-            return None;
-        }
-        if (all || chosen != slot.owner) && usable(service, chosen) && remember(&flow, service, chosen, packet.signal) {
-            return choice(service, chosen, true, Why::Scheduled);
-        }
-        // It is the owner's, who needs no record; also where there is no room for one.
-        if stale {
-            flow::erase(&flow);
-        }
-        return choice(service, slot.owner, true, Why::Owner).or_else(|| fallback(service, slot, true));
+    let all_known = all && meant.flags & HASHED == 0;
+    if packet.signal.opens() || (all_known && packet.signal.datagram()) {
+        return if found.state == EMPTY { BEGINS } else { BEGINS | STALE };
     }
-    if (all || slot.current != slot.owner) && usable(service, slot.owner) {
-        remember(&flow, service, slot.owner, packet.signal);
+    let owner = owner(meant, slot);
+    if all || slot.current != owner {
+        remember(&flow, meant, owner, packet.signal);
     }
-    choice(service, slot.owner, false, Why::Owner).or_else(|| fallback(service, slot, false))
+    Picked {
+        index: owner,
+        new: false,
+        why: Why::Owner,
+    }
+    .to_word()
+}
+
+#[inline(always)]
+fn flow(packet: &Packet, meant: &Meant) -> Flow {
+    Flow::new(
+        packet.client,
+        packet.client_port,
+        meant.number,
+        packet.vip_port,
+        clock::now(),
+    )
+}
+
+/// Whether a record counts as found.
+#[inline(always)]
+fn lives(found: Entry, packet: &Packet, meant: &Meant, now: u32) -> bool {
+    let over = found.state == EMPTY || (packet.signal.opens() && record::ending(found.state));
+    !over && !found.expired(now, &meant.timeouts()) && backend::usable(meant.backends(), found.backend)
+}
+
+/// A new flow. Where nobody takes it, nobody gets it: an owner that drains keeps what it has.
+#[inline(always)]
+fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
+    let chosen = if meant.flags & PERSISTENT != 0 {
+        persistence::choose(packet, meant, slot)
+    } else {
+        schedule(meant, slot)
+    };
+    let mut picked = Picked {
+        index: chosen,
+        new: true,
+        why: Why::Scheduled,
+    };
+    if chosen == slot::NONE {
+        return picked;
+    }
+    let owner = owner(meant, slot);
+    // Whoever was chosen may have died since: the flow is the owner's then, and known like any other.
+    if !backend::usable(meant.backends(), chosen) {
+        picked.index = owner;
+        picked.why = Why::Owner;
+    }
+    let mut flow = flow(packet, meant);
+    let known = meant.flags & RECORD_ALL != 0 || picked.index != owner;
+    if known && remember(&flow, meant, picked.index, packet.signal) {
+        return picked;
+    }
+    // It is the owner's, who needs no record; also where there is no room for one.
+    if stale {
+        flow.erase();
+    }
+    Picked {
+        index: owner,
+        why: Why::Owner,
+        ..picked
+    }
+}
+
+/// Who has the flows of a slot that have no record: its current backend, if the owner has failed before the daemon has given
+/// the slot a new one.
+#[inline(always)]
+fn owner(meant: &Meant, slot: Slot) -> u16 {
+    if backend::usable(meant.backends(), slot.owner) {
+        slot.owner
+    } else {
+        slot.current
+    }
+}
+
+/// Notes a packet of a recorded flow. At most one write a tick: whoever loses the race lost it to the same news.
+#[inline(always)]
+fn touch(flow: &Flow, found: Entry, packet: &Packet, meant: &Meant) {
+    let entry = found.after(packet.signal, flow.now);
+    if entry == found {
+        return;
+    }
+    let proved = record::displaceable(found.state) && !record::displaceable(entry.state);
+    if flow.replace(found, entry) && proved && meant.flags & PERSISTENT != 0 {
+        persistence::prove(packet, meant);
+    }
 }
 
 /// Writes a record for a flow that begins or was not known; false where none may be had.
 #[inline(always)]
-fn remember(flow: &Flow, service: &Service, backend: u16, signal: Signal) -> bool {
+fn remember(flow: &Flow, meant: &Meant, backend: u16, signal: Signal) -> bool {
     let Some(state) = record::first_state(signal) else {
         return false;
     };
-    let entry = Entry {
-        vip_port: flow.vip_port,
-        backend,
-        state,
-        seen: flow.now,
-    };
-    flow::insert(flow, entry, &service.timeouts)
+    backend::usable(meant.backends(), backend) && flow.insert(backend, state)
 }
 
-/// The scheduler: the next of the ring, or what the hash says.
+/// A choice of a backend that may get packets.
 #[inline(always)]
-fn schedule(service: &Service, slot: Slot) -> u16 {
-    if service.ring_len == 0 {
-        return slot.current;
-    }
-    let turn = maps::next_turn(service.number) % u64::from(service.ring_len);
-    maps::ring(service.ring_base.wrapping_add(turn as u32)).unwrap_or(slot.current)
-}
-
-/// The slot's current backend, for a packet whose owner has failed before the daemon has given the slot a new one.
-#[inline(always)]
-fn fallback(service: &Service, slot: Slot, new: bool) -> Option<Choice> {
-    choice(service, slot.current, new, Why::Slot)
-}
-
-/// A choice of a backend that is up.
-#[inline(always)]
-fn choice(service: &Service, index: u16, new: bool, why: Why) -> Option<Choice> {
-    let backend = place(service, index)?;
-    let head = Head::from_word(atomic::load(&raw const backend.head));
-    (head.state == backend::UP).then(|| Choice {
-        mac: mac_words(head.mac),
-        source: mac_words(word_mac(atomic::load(&raw const backend.source))),
-        ifindex: backend.ifindex,
-        counter: backend.counter,
-        index,
-        new,
-        why,
-    })
-}
-
-/// Whether packets may be sent to the backend of an index.
-#[inline(always)]
-fn usable(service: &Service, index: u16) -> bool {
-    place(service, index)
-        .is_some_and(|backend| Head::from_word(atomic::load(&raw const backend.head)).state == backend::UP)
-}
-
-/// What stands at an index.
-#[inline(always)]
-fn place(service: &Service, index: u16) -> Option<&'static Backend> {
-    if u32::from(index) >= service.backends_len {
-        return None;
-    }
-    maps::backend(service.backends_base.wrapping_add(u32::from(index)))
+fn choice(meant: &Meant, index: u16, new: bool, why: Why) -> Option<Choice> {
+    let hop = backend::hop(meant.backends(), index)?;
+    Some(Choice { hop, index, new, why })
 }

@@ -1,48 +1,250 @@
 //! Step two: which service is meant, and whether it is this NIC's business.
 
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lbx_common::{
+    address::Address,
     drops::DropReason,
-    nic::CLIENTS,
-    service::{Service, ServiceKey},
+    hash,
+    lookup::{ALL_TCP, ALL_UDP, PORT_WAYS, VIP_WAYS, number, port_key},
+    maps::VIP_BUCKETS,
+    nic::{CLIENTS, segment},
+    service::{Service, TCP, Timeouts, WORDS},
+    slot::NONE,
 };
 
 use crate::{
-    maps,
+    atomic, fragment, maps,
     packet::{Frame, Mac, mac_words, same_mac},
     parse::Packet,
     verdict::{Exit, Step},
 };
 
-/// The service of a packet. The look-up comes first, so that traffic for others pays for nothing else.
+/// The service of a packet.
+pub struct Meant {
+    /// Its number.
+    pub number: u16,
+    /// Its flags.
+    pub flags: u32,
+    /// The backend that the first fragment of the packet went to; [`NONE`](NONE).
+    pub backend: u16,
+    service: *const Service,
+}
+
+impl Meant {
+    /// First slot and number of slots.
+    #[inline(always)]
+    pub fn slots(&self) -> (u32, u32) {
+        self.range(1)
+    }
+
+    /// First ring entry and number of them.
+    #[inline(always)]
+    pub fn ring(&self) -> (u32, u32) {
+        self.range(2)
+    }
+
+    /// First backend and room for them.
+    #[inline(always)]
+    pub fn backends(&self) -> (u32, u32) {
+        self.range(3)
+    }
+
+    /// Scheduler, leading bits of persistence, sorry server's index.
+    #[inline(always)]
+    pub fn scheduling(&self) -> (u8, u8, u16) {
+        let [_, _, _, _, scheduler, prefix, a, b] = self.word(0).to_ne_bytes();
+        (scheduler, prefix, u16::from_ne_bytes([a, b]))
+    }
+
+    /// Idle timeouts.
+    #[inline(always)]
+    pub fn timeouts(&self) -> Timeouts {
+        let mut words = [0; WORDS];
+        words[4] = self.word(4);
+        words[5] = self.word(5);
+        Service::from_words(words).timeouts
+    }
+
+    #[inline(always)]
+    fn range(&self, word: usize) -> (u32, u32) {
+        let [a, b, c, d, e, f, g, h] = self.word(word).to_ne_bytes();
+        (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    }
+
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        // SAFETY: index < WORDS at every call, and a service is that many words.
+        atomic::load(unsafe { self.service.cast::<u64>().add(index) })
+    }
+}
+
+/// The service of a packet.
 #[inline(always)]
-pub fn find(frame: &Frame, packet: &Packet) -> Step<&'static Service> {
-    let key = ServiceKey {
-        address: packet.vip,
-        port: packet.vip_port,
-        protocol: packet.protocol,
-        pad: 0,
+pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
+    let word = lbx_service(frame.xdp_md(), packet);
+    let meant = by_number(word as u16).ok_or(Exit::Drop(DropReason::TableMismatch))?;
+    match (word >> 32) as u32 {
+        FOUND => Ok(Meant {
+            backend: (word >> 16) as u16,
+            ..meant
+        }),
+        code => Err(DropReason::from_index(code.wrapping_sub(DROPPED)).map_or(Exit::Pass, Exit::Drop)),
+    }
+}
+
+const FOUND: u32 = 0;
+const PASSED: u32 = 1;
+/// Added to the index of a drop reason.
+const DROPPED: u32 = 2;
+
+/// Service number in bits 0–15, backend of the first fragment in 16–31, code above. A function of a name of its own is
+/// verified by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_service(xdp_md: *mut xdp_md, packet: *const Packet) -> u64 {
+    // SAFETY: null or a packet of the caller's.
+    let Some(packet) = (unsafe { packet.as_ref() }) else {
+        return u64::from(PASSED) << 32;
     };
-    let service = maps::service(&key).ok_or(Exit::Pass)?;
-    if !accepts(frame.ingress(), packet.destination) {
+    let context = XdpContext::new(xdp_md);
+    match look_up(&Frame::of(&context), packet) {
+        Ok((service, backend)) => u64::from(service) | u64::from(backend) << 16,
+        Err(Exit::Pass) => u64::from(PASSED) << 32,
+        Err(Exit::Drop(reason)) => u64::from(DROPPED + reason.index()) << 32,
+    }
+}
+
+/// The look-up comes first, so that traffic for others pays for nothing else.
+#[inline(always)]
+fn look_up(frame: &Frame<'_>, packet: &Packet) -> Step<(u16, u16)> {
+    let vip = vip(packet.vip).ok_or(Exit::Pass)?;
+    if packet.is_later_fragment() {
+        return follow_first(frame, packet, vip);
+    }
+    let service = port(port_key(number(vip), packet.protocol, packet.vip_port))
+        .or_else(|| all_ports(vip, packet.protocol))
+        .ok_or(Exit::Pass)?;
+    if !accepts(frame, packet.tags, packet.destination) {
         return Err(Exit::Pass);
     }
-    Ok(service)
+    if !possible(packet.client) || packet.client == packet.vip {
+        return Err(Exit::Drop(DropReason::BadSource));
+    }
+    Ok((service, NONE))
 }
 
 /// What becomes of a malformed packet: dropped with its reason on a VIP, passed untouched elsewhere.
 #[inline(always)]
-pub fn refuse(frame: &Frame, mac: Mac, address: [u8; 4], reason: DropReason) -> Exit {
-    if maps::is_vip(address) && accepts(frame.ingress(), mac) {
+pub fn refuse(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Exit {
+    if vip(packet.vip).is_some() && accepts(frame, packet.tags, packet.destination) {
         Exit::Drop(reason)
     } else {
         Exit::Pass
     }
 }
 
+/// The service of a fragment without ports: that of its first, or one that has all ports and asks for none.
+#[inline(always)]
+fn follow_first(frame: &Frame<'_>, packet: &Packet, vip: u64) -> Step<(u16, u16)> {
+    const ORPHAN: Exit = Exit::Drop(DropReason::OrphanFragment);
+    if !accepts(frame, packet.tags, packet.destination) {
+        return Err(Exit::Pass);
+    }
+    if let Some(first) = fragment::first(packet) {
+        return Ok((first.service, first.backend));
+    }
+    let service = all_ports(vip, packet.protocol).ok_or(ORPHAN)?;
+    let meant = by_number(service).ok_or(ORPHAN)?;
+    if !fragment::needs_no_first(meant.flags) {
+        return Err(ORPHAN);
+    }
+    Ok((service, NONE))
+}
+
+/// The service of a number.
+#[inline(always)]
+pub fn by_number(number: u16) -> Option<Meant> {
+    let mut meant = Meant {
+        number,
+        flags: 0,
+        backend: NONE,
+        service: maps::service(number)?,
+    };
+    meant.flags = meant.range(0).0;
+    Some(meant)
+}
+
+/// The value of a VIP.
+#[inline(always)]
+fn vip(address: Address) -> Option<u64> {
+    for bucket in hash::buckets(hash::vip(address, maps::seed()), VIP_BUCKETS - 1) {
+        let bucket = maps::vips(bucket)?;
+        for way in 0..VIP_WAYS {
+            // SAFETY: way < VIP_WAYS, and the verifier has seen the bucket's bounds.
+            let entry = unsafe { &raw const (*bucket).entries[way] };
+            // SAFETY: only addresses are taken.
+            let (value, high, low) = unsafe {
+                (
+                    &raw const (*entry).value,
+                    &raw const (*entry).address.high,
+                    &raw const (*entry).address.low,
+                )
+            };
+            let value = atomic::load(value);
+            if value != 0 && atomic::load(low) == address.low && atomic::load(high) == address.high {
+                return Some(value);
+            }
+        }
+    }
+    None
+}
+
+/// The service number of a port's key.
+#[inline(always)]
+fn port(key: u64) -> Option<u16> {
+    for bucket in hash::buckets(hash::port(key, maps::seed()), maps::port_mask()) {
+        let bucket = maps::ports(bucket)?;
+        for way in 0..PORT_WAYS {
+            // SAFETY: way < PORT_WAYS, and the verifier has seen the bucket's bounds.
+            let entry = unsafe { &raw const (*bucket).entries[way] };
+            // SAFETY: only addresses are taken.
+            let (value, own) = unsafe { (&raw const (*entry).value, &raw const (*entry).key) };
+            let value = atomic::load(value);
+            if value != 0 && atomic::load(own) == key {
+                return Some(number(value));
+            }
+        }
+    }
+    None
+}
+
+/// The service that has every port of a VIP that no other has.
+#[inline(always)]
+fn all_ports(vip: u64, protocol: u8) -> Option<u16> {
+    let flag = if protocol == TCP { ALL_TCP } else { ALL_UDP };
+    if vip & flag == 0 {
+        return None;
+    }
+    port(port_key(number(vip), protocol, [0; 2]))
+}
+
+/// Whether an address can be a client's. IPv4: not 0/8, 127/8, 224/3 (RFC 1122 section 3.2.1.3); IPv6: not ff00::/8, :: or ::1
+/// (RFC 4291 section 2.4).
+#[inline(always)]
+fn possible(client: Address) -> bool {
+    if client.is_ipv4() {
+        let [first, ..] = client.ipv4();
+        first != 0 && first != 127 && first < 224
+    } else {
+        let local = client.high == 0 && u64::from_be(client.low) <= 1;
+        client.high.to_ne_bytes()[0] != 0xff && !local
+    }
+}
+
 /// Whether the NIC takes clients' traffic and the frame was sent to it: one in promiscuous mode sees frames of others.
 #[inline(always)]
-fn accepts(ingress: u32, mac: Mac) -> bool {
-    let Some((own, roles)) = maps::nic(ingress) else {
+fn accepts(frame: &Frame<'_>, tags: lbx_common::backend::Tags, mac: Mac) -> bool {
+    let Some((own, roles)) = maps::nic(segment(frame.ingress(), tags)) else {
         return false;
     };
     roles & CLIENTS != 0 && same_mac(mac_words(own), mac)

@@ -1,12 +1,12 @@
 //! Step five: out of the NIC the backend is reached by.
 
-use lbx_common::drops::DropReason;
+use lbx_common::{backend::word_mac, drops::DropReason};
 
 use crate::{
+    backend::Hop,
     maps,
-    packet::{Frame, same_mac},
+    packet::{Frame, mac_words, same_mac},
     parse::Packet,
-    pick::Choice,
     verdict::{Exit, Step},
 };
 
@@ -20,13 +20,13 @@ pub enum Egress {
 
 /// Chooses the way out, and refuses to send a frame back to where it came from.
 #[inline(always)]
-pub fn towards(frame: &Frame, packet: &Packet, choice: &Choice) -> Step<Egress> {
-    if same_mac(packet.source, choice.mac) {
+pub fn towards(frame: &Frame<'_>, packet: &Packet, hop: &Hop) -> Step<Egress> {
+    if same_mac(packet.source, mac_words(word_mac(hop.mac))) {
         return Err(Exit::Drop(DropReason::Loop));
     }
-    if choice.ifindex == frame.ingress() {
+    if hop.ifindex == frame.ingress() {
         Ok(Egress::SameNic)
-    } else if maps::redirect(choice.ifindex) {
+    } else if maps::redirect(hop.ifindex) {
         Ok(Egress::OtherNic)
     } else {
         Err(Exit::Drop(DropReason::NoEgress))

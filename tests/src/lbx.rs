@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
     sync::OnceLock,
@@ -296,15 +296,30 @@ impl Agent {
     ///
     /// # Errors
     /// It ends or is not ready within ten seconds; with its log.
-    pub fn start(host: &Host, name: &str, vip: Ipv4Addr) -> Result<Self> {
-        let vip = vip.to_string();
-        let mut process = host.spawn(
-            &format!("realserver-{name}"),
-            real_server_words(name, &["--vip", &vip])?,
-        )?;
+    pub fn start(host: &Host, name: &str, vip: impl Into<IpAddr>) -> Result<Self> {
+        let vip = vip.into().to_string();
+        let mut agent = Self::begin(host, name, &["--vip", &vip])?;
         let ready = ["--vip", &vip, "check"];
-        process.wait_ready(START, || Ok(real_server(host, name, &ready)?.status.success()))?;
+        let is_ready = || Ok(real_server(host, name, &ready)?.status.success());
+        agent.process.wait_ready(START, is_ready)?;
+        Ok(agent)
+    }
+
+    /// Starts it with arguments of one's choice and does not wait for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(host: &Host, name: &str, arguments: &[&str]) -> Result<Self> {
+        let process = host.spawn(&format!("realserver-{name}"), real_server_words(name, arguments)?)?;
         Ok(Self { process })
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Stops it properly.

@@ -9,7 +9,7 @@ use crate::{
     config,
     desired::{Desired, RealServer, Service, Timeouts},
     exit::{Exit, Failure, OrExit},
-    tables::{Hop, Tables, allocate::Full},
+    tables::{Hop, Layout, Tables, plan::PlanError},
 };
 
 /// Arguments of `lbx check`.
@@ -29,15 +29,21 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Whether the tables have room for all of it once every real server has answered.
-fn fits(desired: &Desired) -> Result<(), Full> {
+fn fits(desired: &Desired) -> Result<(), PlanError> {
+    let layout = Layout {
+        slots: desired.tables.slots,
+        ports: desired.tables.ports,
+        ..Layout::default()
+    };
     let hop = Hop {
         mac: [0; 6],
         ifindex: 0,
+        vlan: [0; 2],
         source: [0; 6],
     };
     let servers = desired.services.iter().flat_map(|service| &service.servers);
     let hops = servers.map(|server| (server.address, hop)).collect();
-    Tables::default().plan(desired, &hops, 0).map(drop)
+    Tables::new(&layout).plan(desired, &hops, 0).map(drop)
 }
 
 const HEADER: [&str; 5] = ["SERVICE", "ADDRESS", "SCHEDULER", "REAL SERVER", "WEIGHT"];
@@ -69,7 +75,7 @@ fn rows(service: &Service) -> Vec<[String; HEADER.len()]> {
         service.virtual_service.to_string(),
         service.scheduler.to_string(),
     ];
-    let row = |RealServer { address, weight }: &RealServer| {
+    let row = |RealServer { address, weight, .. }: &RealServer| {
         let [name, virtual_service, scheduler] = std::mem::take(&mut head);
         let weight = match weight {
             0 => "0 (drains)".to_owned(),

@@ -1,10 +1,13 @@
 //! `lbx realserver`: makes this host a real server.
 
-use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{Global, print};
 use crate::{
@@ -22,8 +25,9 @@ use crate::{
 /// Arguments of `lbx realserver`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Puts each VIP on lo with a host route, after ARP has been made quiet about it (arp_ignore=1, arp_announce=2). Then it \
-stays and mends what another tool takes away. SIGINT and SIGTERM end it and leave everything in place, so that \
+Puts each VIP on lo, an IPv4 one with a host route and after ARP has been made quiet about it (arp_ignore=1, \
+arp_announce=2). Then it stays and mends what another tool takes away. SIGHUP makes it read --config again: VIPs that it \
+no longer names for this host are taken off lo. SIGINT and SIGTERM end it and leave everything in place, so that \
 stopping it cuts no connection; --undo restores what it found.")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -31,7 +35,7 @@ pub struct Arguments {
     /// A VIP this host serves; may be given several times. Without it: those of --config whose services list an address
     /// of this host
     #[arg(long = "vip", value_name = "ADDRESS", value_parser = parse_vip, global = true)]
-    vips: Vec<Ipv4Addr>,
+    vips: Vec<IpAddr>,
     /// Applies the rules and exits instead of staying to keep them
     #[arg(long)]
     once: bool,
@@ -48,8 +52,8 @@ enum Command {
     Check,
 }
 
-fn parse_vip(text: &str) -> Result<Ipv4Addr, String> {
-    let vip = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
+fn parse_vip(text: &str) -> Result<IpAddr, String> {
+    let vip = text.parse().map_err(|_| "not an IP address".to_owned())?;
     match config::reserved(vip) {
         Some(class) => Err(format!("cannot be a VIP: it is {class}")),
         None => Ok(vip),
@@ -68,36 +72,49 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     if arguments.undo {
         return undo(&net, global).await;
     }
-    let vips = vips(&net, global, arguments.vips).await?;
+    let vips = vips(&net, global, &arguments.vips).await?;
     if let Some(Command::Check) = arguments.command {
         return check(&net, &vips).await;
     }
-    let mut agent = Agent::new(net, &global.name, vips).map_err(failure)?;
+    let mut agent = Agent::new(net.clone(), &global.name, vips).map_err(failure)?;
     if arguments.once {
         return agent.apply().await.map_err(failure);
     }
+    let mut hangup = signal(SignalKind::hangup()).or_exit(Exit::Failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).or_exit(Exit::Failure)?;
     let mut terminate = signal(SignalKind::terminate()).or_exit(Exit::Failure)?;
+    let (sender, reloads) = mpsc::channel(1);
     let stop = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = hangup.recv() => reload(&net, global, &arguments.vips, &sender).await,
+            }
         }
     };
-    agent.keep(stop).await.map_err(failure)?;
+    agent.keep(stop, reloads).await.map_err(failure)?;
     tracing::info!("stopped; the rules stay in place (--undo restores what was before)");
     Ok(())
 }
 
-async fn vips(net: &Net, global: &Global, given: Vec<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, Failure> {
+/// Finds out anew which VIPs to look after; where that fails it goes on with those it has.
+async fn reload(net: &Net, global: &Global, given: &[IpAddr], reloads: &mpsc::Sender<BTreeSet<IpAddr>>) {
+    match vips(net, global, given).await {
+        Ok(vips) => {
+            tracing::info!("reloaded");
+            let _stopping = reloads.send(vips).await;
+        }
+        Err(failure) => tracing::error!("reload refused, nothing changed: {:#}", failure.error),
+    }
+}
+
+async fn vips(net: &Net, global: &Global, given: &[IpAddr]) -> Result<BTreeSet<IpAddr>, Failure> {
     let usage = |problem| Failure::new(Exit::Usage, anyhow!("{problem}: --vip ADDRESS, or --config FILE"));
     match (&global.config, given.is_empty()) {
         (None, true) => Err(usage("no VIP is named")),
         (Some(_), false) => Err(usage("name VIPs in one way only")),
-        (None, false) => {
-            let once: BTreeSet<_> = given.into_iter().collect();
-            Ok(once.into_iter().collect())
-        }
+        (None, false) => Ok(given.iter().copied().collect()),
         (Some(file), true) => {
             let desired = config::load(file).or_exit(Exit::Config)?;
             let own = net.addresses().await.or_exit(Exit::Failure)?;
@@ -126,7 +143,7 @@ async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<(), Failure> {
+async fn check(net: &Net, vips: &BTreeSet<IpAddr>) -> Result<(), Failure> {
     let findings = agent::check(net, vips).await.map_err(failure)?;
     print(&report(&findings))?;
     let failed = findings
@@ -153,6 +170,7 @@ fn report(findings: &[Finding]) -> String {
         rule,
         seen,
         mend,
+        ..
     } in findings
     {
         let verdict = match verdict {

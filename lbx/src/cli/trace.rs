@@ -26,7 +26,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let path = run_path(&global.name, "sock");
     let request = Request::Trace(TraceRequest {
-        client: arguments.client,
+        client: arguments.client.map(Into::into),
         service: arguments.service,
     });
     let mut conversation = client::ask(&global.name, &path, &request)

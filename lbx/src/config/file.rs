@@ -1,6 +1,6 @@
 //! The format of the file: which fields are where, and what may not be there twice.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 use lbx_common::maps::{MAX_NICS, MAX_SERVERS, MAX_SERVICES};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
     node::Value,
     value,
 };
-use crate::desired::{Desired, RealServer, Service, Timeouts, VirtualService};
+use crate::desired::{Desired, Hashing, Ports, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService};
 
 const ROOT: [&str; 4] = ["interface", "mode", "timeouts", "services"];
 const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
@@ -36,6 +36,7 @@ pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
             Some(field) => timeouts(&field)?,
             None => Timeouts::default(),
         },
+        tables: TableSizes::default(),
         services: services(&fields.required("services", "list what clients connect to")?)?,
     })
 }
@@ -94,6 +95,16 @@ fn timeouts(field: &Field<'_>) -> Result<Timeouts, Fault> {
     })
 }
 
+/// The schedulers that the XDP program knows.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Choice {
+    #[default]
+    Rr,
+    Wrr,
+    Maglev,
+}
+
 /// A service, and the fields that the checks across services may have to point at.
 struct Written<'a> {
     service: Service,
@@ -136,12 +147,16 @@ fn service<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
     let fields = field.fields(&SERVICE)?;
     let vip = fields.required("vip", "give the address that clients connect to")?;
     let virtual_service = VirtualService {
-        vip: value::address(&vip, "a VIP")?,
+        vip: value::address(&vip, "a VIP")?.into(),
         port: value::port(&fields.required("port", "give the port that clients connect to")?)?,
         protocol: choice_or_default(&fields, "protocol")?,
     };
     let name = fields.optional("name")?;
-    let scheduler = choice_or_default(&fields, "scheduler")?;
+    let scheduler = match choice_or_default(&fields, "scheduler")? {
+        Choice::Rr => Scheduler::Rr,
+        Choice::Wrr => Scheduler::Wrr,
+        Choice::Maglev => Scheduler::Maglev,
+    };
     let (real_servers, servers) = real_servers(&fields.required("realservers", "list the real servers")?)?;
     Ok(Written {
         service: Service {
@@ -150,7 +165,17 @@ fn service<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
                 None => virtual_service.to_string(),
             },
             virtual_service,
+            ports: Ports::one(virtual_service.port),
             scheduler,
+            hashing: Hashing {
+                port: true,
+                fallback: true,
+            },
+            slots: None,
+            persistence: None,
+            one_packet: false,
+            sorry_server: None,
+            quic: false,
             servers: real_servers,
         },
         name,
@@ -189,18 +214,21 @@ fn real_server<'a>(field: &Field<'a>) -> Result<(RealServer, Field<'a>), Fault> 
         _ => (field.clone(), None),
     };
     let server = RealServer {
-        address: value::address(&address, "a real server")?,
+        address: value::address(&address, "a real server")?.into(),
         weight: match weight {
             Some(weight) => value::weight(&weight)?,
             None => DEFAULT_WEIGHT,
         },
+        upper: 0,
+        lower: 0,
+        quic_id: None,
     };
     Ok((server, address))
 }
 
 /// A real server with the address of a VIP would have the director send to itself.
 fn refuse_vips_as_servers(all: &[Written<'_>]) -> Result<(), Fault> {
-    let mut vips: HashMap<Ipv4Addr, &Field<'_>> = HashMap::new();
+    let mut vips: HashMap<IpAddr, &Field<'_>> = HashMap::new();
     for written in all {
         vips.entry(written.service.virtual_service.vip).or_insert(&written.vip);
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
 };
 
@@ -78,14 +78,33 @@ pub(super) fn address(field: &Field<'_>, role: &str) -> Result<Ipv4Addr, Fault> 
         return Err(field.fault(format!("{text} is an IPv6 address: IPv6 is not supported yet")));
     }
     let address: Ipv4Addr = text.parse().map_err(|_| field.is_not("an IPv4 address", expected))?;
-    match reserved(address) {
+    match reserved(address.into()) {
         Some(class) => Err(field.fault(format!("{address} cannot be {role}: it is {class}"))),
         None => Ok(address),
     }
 }
 
-/// Why an address belongs to no single host (RFC 1122 section 3.2.1.3, RFC 1112 section 4).
-pub(crate) fn reserved(address: Ipv4Addr) -> Option<&'static str> {
+/// Why an address cannot be that of one host, for others on its network to reach (RFC 1122 section 3.2.1.3, RFC 1112
+/// section 4, RFC 4291 section 2.4).
+pub(crate) fn reserved(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) => reserved4(address),
+        IpAddr::V6(address) => reserved6(address),
+    }
+}
+
+fn reserved6(address: Ipv6Addr) -> Option<&'static str> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some("the unspecified address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some("the loopback address"),
+        [0, 0, 0, 0, 0, 0xffff, ..] => Some("an IPv4 address in the form of IPv6: write it as IPv4"),
+        [0xfe80..=0xfebf, ..] => Some("a link-local address, which means another host on every link"),
+        [0xff00..=0xffff, ..] => Some("a multicast address"),
+        _ => None,
+    }
+}
+
+fn reserved4(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("in 0.0.0.0/8, which means this network"),
         [127, ..] => Some("a loopback address"),

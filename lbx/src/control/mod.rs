@@ -7,7 +7,7 @@ pub mod client;
 pub mod report;
 pub mod server;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub enum Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRequest {
     /// A client.
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
     /// A service, by name.
     pub service: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub struct Service {
     /// Its name in the configuration.
     pub name: String,
     /// VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// Port.
     pub port: u16,
     /// Protocol.
@@ -65,7 +65,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Weight.
     pub weight: u16,
     /// Whether it takes part.
@@ -247,7 +247,7 @@ mod tests {
 
     fn report() -> Report {
         let server = |last, active| Server {
-            address: Ipv4Addr::new(192, 168, 1, last),
+            address: IpAddr::from([192, 168, 1, last]),
             weight: 1,
             state: State::Up,
             mac: None,
@@ -272,7 +272,7 @@ mod tests {
             flows: 0,
             services: vec![Service {
                 name: "web".into(),
-                vip: Ipv4Addr::new(192, 168, 1, 160),
+                vip: IpAddr::from([192, 168, 1, 160]),
                 port: 80,
                 protocol: Protocol::Tcp,
                 scheduler: Scheduler::Rr,

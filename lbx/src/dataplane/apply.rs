@@ -6,13 +6,16 @@ use aya::maps::MapError;
 use lbx_common::{
     backend::Backend,
     counters::Traffic,
+    load,
+    lookup::VipEntry,
     maps,
-    nic::{Nic, SERVERS},
+    nic::{Nic, SERVERS, segment},
+    service::WORDS,
     slot::Slot,
     trace::TraceFilter,
 };
 
-use super::{Dataplane, DataplaneError, maps::failed, read::BACKEND_WORDS};
+use super::{Dataplane, DataplaneError, mapped::Mapped, maps::failed, read::BACKEND_WORDS};
 use crate::tables::Write;
 
 impl Dataplane {
@@ -34,37 +37,61 @@ impl Dataplane {
                 self.write_slots(*base, slots);
                 Ok(())
             }
-            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(place, &entry)| {
+            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(place, turn)| {
                 self.maps
                     .rings
-                    .set(place, u32::from(entry), 0)
+                    .set(place, turn.to_word(), 0)
                     .map_err(failed(maps::RINGS))
             }),
-            Write::Service { key, value } => self.maps.services.insert(key, value, 0).map_err(failed(maps::SERVICES)),
-            Write::RemoveService(key) => absent_is_fine(self.maps.services.remove(key)).map_err(failed(maps::SERVICES)),
-            Write::Vip(vip) => self.maps.vips.insert(vip.octets(), 1, 0).map_err(failed(maps::VIPS)),
-            Write::RemoveVip(vip) => absent_is_fine(self.maps.vips.remove(&vip.octets())).map_err(failed(maps::VIPS)),
-            Write::ResetService(number) => self.reset_service(u32::from(*number)),
-            Write::ResetBackend(counter) => {
-                let zero = zeros()?;
-                self.maps
-                    .backend_stats
-                    .set(*counter, zero, 0)
-                    .map_err(failed(maps::BACKEND_STATS))
+            Write::Service { number, value } => {
+                store_backwards(&self.maps.services, usize::from(*number) * WORDS, &value.words());
+                Ok(())
             }
+            Write::Vip { place, entry } => {
+                let VipEntry { value, address, pad } = *entry;
+                let words = [value, address.high, address.low, pad];
+                replace(&self.maps.vips, *place as usize * words.len(), &words);
+                Ok(())
+            }
+            Write::Port { place, entry } => {
+                let words = [entry.value, entry.key];
+                replace(&self.maps.ports, *place as usize * words.len(), &words);
+                Ok(())
+            }
+            Write::QuicId { service, id, backend } => self.write_quic_id(*service, *id, *backend),
+            Write::ResetService(number) => self.reset_service(u32::from(*number)),
+            Write::ResetBackend(counter) => self.reset_backend(*counter),
         }
+    }
+
+    fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) -> Result<(), DataplaneError> {
+        let key = u32::from(id) | u32::from(service) << 16;
+        match backend {
+            Some(index) => self.maps.quic_ids.insert(key, u32::from(index), 0),
+            None => absent_is_fine(self.maps.quic_ids.remove(&key)),
+        }
+        .map_err(failed(maps::QUIC_IDS))
+    }
+
+    fn reset_backend(&mut self, counter: u32) -> Result<(), DataplaneError> {
+        store_backwards(&self.maps.loads, counter as usize * load::WORDS, &[0; load::WORDS]);
+        self.maps
+            .backend_stats
+            .set(counter, zeros()?, 0)
+            .map_err(failed(maps::BACKEND_STATS))
+    }
+
+    /// Sets the time of a program that was loaded to take it from its map.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_test_clock(&mut self, nanoseconds: u64) -> Result<(), DataplaneError> {
+        self.maps.clock.set(0, nanoseconds, 0).map_err(failed(maps::CLOCK))
     }
 
     /// Everything but the head first: the head makes the backend visible, MAC address and state in one store.
     fn write_backend(&self, place: u32, value: &Backend) {
-        let start = place as usize * BACKEND_WORDS;
-        let Some(words) = self.maps.backends.get(start..start + BACKEND_WORDS) else {
-            return;
-        };
-        for (word, value) in words.iter().zip(value.words()).skip(1) {
-            word.store(value, Ordering::Relaxed);
-        }
-        words[0].store(value.head, Ordering::Release);
+        store_backwards(&self.maps.backends, place as usize * BACKEND_WORDS, &value.words());
     }
 
     fn write_slots(&self, base: u32, slots: &[(u32, Slot)]) {
@@ -89,9 +116,11 @@ impl Dataplane {
     /// There are more NICs than the map holds, or the NIC is gone.
     pub fn set_nic(&mut self, nic: Nic) -> Result<(), DataplaneError> {
         let ifindex = nic.ifindex;
+        let segment = segment(ifindex, nic.tags);
         let entry = self
-            .nic_entry(ifindex)
-            .or_else(|| self.nic_entry(0))
+            .nic_entries(|word| word == segment)
+            .next()
+            .or_else(|| self.nic_entries(|word| word == 0).next())
             .ok_or(DataplaneError::TooManyNics)?;
         let [address, index] = nic.words();
         entry[0].store(address, Ordering::Release);
@@ -108,23 +137,31 @@ impl Dataplane {
             })
     }
 
-    /// Forgets a NIC.
+    /// Forgets every segment but these.
+    pub fn forget_other_nics(&mut self, kept: &[Nic]) {
+        let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
+        for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
+            entry[1].store(0, Ordering::Release);
+        }
+    }
+
+    /// Forgets a NIC and all VLANs on it.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn remove_nic(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        if let Some(entry) = self.nic_entry(ifindex) {
+        for entry in self.nic_entries(|word| word as u32 == ifindex) {
             entry[1].store(0, Ordering::Release);
         }
         absent_is_fine(self.maps.egress.remove(ifindex)).map_err(failed(maps::EGRESS))
     }
 
-    /// The words of a NIC's entry; of the first free one for index 0.
-    fn nic_entry(&self, ifindex: u32) -> Option<&[AtomicU64; 2]> {
+    /// The words of those entries of the NIC map whose second word, the [`segment`], is like this.
+    fn nic_entries(&self, matches: impl Fn(u64) -> bool) -> impl Iterator<Item = &[AtomicU64; 2]> {
         let (entries, _) = self.maps.nics.as_chunks();
         entries
             .iter()
-            .find(|entry: &&[AtomicU64; 2]| entry[1].load(Ordering::Acquire) as u32 == ifindex)
+            .filter(move |entry: &&[AtomicU64; 2]| matches(entry[1].load(Ordering::Acquire)))
     }
 
     /// Says what is traced.
@@ -137,6 +174,25 @@ impl Dataplane {
             .set(0, filter, 0)
             .map_err(failed(maps::TRACE_FILTER))
     }
+}
+
+/// Stores words at a place, the first last: that one leads packets to the others.
+fn store_backwards(map: &Mapped, place: usize, words: &[u64]) {
+    if let Some(places) = map.get(place..place + words.len()) {
+        for (place, &word) in places.iter().zip(words).rev() {
+            place.store(word, Ordering::Release);
+        }
+    }
+}
+
+/// The same for an entry of a table that packets search: what is to be empty is emptied first.
+fn replace(map: &Mapped, place: usize, words: &[u64]) {
+    if words[0] == 0
+        && let Some(first) = map.get(place)
+    {
+        first.store(0, Ordering::Release);
+    }
+    store_backwards(map, place, words);
 }
 
 /// Zero on every CPU.

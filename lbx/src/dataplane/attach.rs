@@ -11,10 +11,7 @@ use aya::{
     },
 };
 
-use super::{
-    Dataplane, DataplaneError, object,
-    pins::{Pins, remove_file},
-};
+use super::{Dataplane, DataplaneError, link_info::LinkInfo, object, pins::Pins};
 
 /// How an attachment came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,24 +41,21 @@ pub enum AttachError {
 
 impl Dataplane {
     /// Attaches to a NIC. A link that a former daemon has left is adopted, with this program in it at once; one of this
-    /// daemon stays as it is. `running` says whether the NIC runs an XDP program at all: if not, a pinned link is of
-    /// another NIC that had its index.
+    /// daemon stays as it is. `running` is the id of the XDP program that the NIC runs.
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn attach(&mut self, ifindex: u32, running: bool, mode: XdpMode) -> Result<Attached, AttachError> {
-        if self.pins.link(ifindex).exists() {
-            if running && self.links.contains(&ifindex) {
-                return Ok(Attached::Already);
-            }
-            if running {
+    pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
+        if self.holds(ifindex, running)? {
+            if !self.links.contains(&ifindex) {
                 swap(&mut self.program, &self.pins, ifindex)
                     .map_err(|error| AttachError::Refused(error_chain(&error)))?;
                 self.links.insert(ifindex);
-                return Ok(Attached::Already);
             }
-            self.detach(ifindex)?;
+            return Ok(Attached::Already);
         }
+        // What is pinned leads nowhere, or to a NIC elsewhere that has the same index.
+        self.detach(ifindex)?;
         let xdp = object::xdp_mut(&mut self.program)?;
         let link = xdp.attach_to_if_index(ifindex, mode).map_err(refusal)?;
         let link: XdpLink = xdp.take_link(link).map_err(refusal)?;
@@ -76,13 +70,48 @@ impl Dataplane {
         Ok(Attached::New)
     }
 
+    /// Whether the program that a NIC runs is in a link of this director. A pin alone does not tell: its NIC may be gone
+    /// and its index another's, the program detached, or, where a former daemon made it, the NIC one of another network
+    /// namespace.
+    ///
+    /// # Errors
+    /// The kernel does not tell of a pinned link.
+    pub fn holds(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
+        let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program) == running;
+        let info = self.link_info(ifindex)?;
+        Ok(info.is_some_and(|link| link.ifindex == ifindex && here(&link)))
+    }
+
+    /// The NICs that this daemon has attached to and whose links no longer lead there: the NIC is gone, or somebody has
+    /// detached the program. The kernel tells nobody of the latter.
+    ///
+    /// # Errors
+    /// The kernel does not tell of a pinned link.
+    pub fn severed(&self) -> Result<Vec<u32>, DataplaneError> {
+        let mut severed = Vec::new();
+        for &ifindex in &self.links {
+            if self.link_info(ifindex)?.is_none_or(|link| link.ifindex != ifindex) {
+                severed.push(ifindex);
+            }
+        }
+        Ok(severed)
+    }
+
+    fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
+        let path = self.pins.link(ifindex);
+        LinkInfo::of_pin(&path).map_err(|source| DataplaneError::File {
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
     /// Detaches from a NIC.
     ///
     /// # Errors
-    /// The pin cannot be removed.
+    /// The link cannot be ended or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        remove_file(&self.pins.link(ifindex))
+        self.pins.remove_link(ifindex)
     }
 
     /// The NICs with a link of this director.

@@ -8,30 +8,39 @@ use lbx_common::{
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
-    flow::Bucket,
+    flow::{Bucket4, Bucket6, WAYS4, WAYS6},
+    fragment::{FragmentKey, Fragmented},
+    load,
+    lookup::{PortBucket, VipBucket},
     maps::{self, Meta},
     nic::Nic,
-    service::{Service, ServiceKey},
+    service::Service,
     trace::TraceFilter,
 };
 
 use super::{DataplaneError, mapped::Mapped, pins::Pins};
+use crate::desired::TableSizes;
 
 /// Every map user space reads or writes.
 pub(super) struct Maps {
-    pub services: HashMap<MapData, ServiceKey, Service>,
-    pub vips: HashMap<MapData, [u8; 4], u32>,
+    pub vips: Mapped,
+    pub ports: Mapped,
+    pub services: Mapped,
     pub slots: Mapped,
     pub rings: Array<MapData, u32>,
     pub cursors: Array<MapData, u64>,
     pub backends: Mapped,
-    pub flows: Mapped,
+    pub loads: Mapped,
+    pub flows4: Mapped,
+    pub flows6: Mapped,
+    pub quic_ids: HashMap<MapData, u32, u32>,
     pub service_stats: PerCpuArray<MapData, Traffic>,
     pub backend_stats: PerCpuArray<MapData, Traffic>,
     pub drops: PerCpuArray<MapData, u64>,
     pub nics: Mapped,
     pub egress: DevMapHash<MapData>,
     pub trace_filter: Array<MapData, TraceFilter>,
+    pub clock: Array<MapData, u64>,
     meta: Array<MapData, Meta>,
 }
 
@@ -41,20 +50,26 @@ impl Maps {
     /// # Errors
     /// A pin is missing or cannot be opened.
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+        let mapped = |name| Mapped::open(name, &data(pins, name)?);
         Ok(Self {
-            services: typed(pins, maps::SERVICES, Map::HashMap)?,
-            vips: typed(pins, maps::VIPS, Map::HashMap)?,
-            slots: Mapped::open(maps::SLOTS, &data(pins, maps::SLOTS)?)?,
+            vips: mapped(maps::VIPS)?,
+            ports: mapped(maps::PORTS)?,
+            services: mapped(maps::SERVICES)?,
+            slots: mapped(maps::SLOTS)?,
             rings: typed(pins, maps::RINGS, Map::Array)?,
             cursors: typed(pins, maps::CURSORS, Map::Array)?,
-            backends: Mapped::open(maps::BACKENDS, &data(pins, maps::BACKENDS)?)?,
-            flows: Mapped::open(maps::FLOWS, &data(pins, maps::FLOWS)?)?,
+            backends: mapped(maps::BACKENDS)?,
+            loads: mapped(maps::LOADS)?,
+            flows4: mapped(maps::FLOWS4)?,
+            flows6: mapped(maps::FLOWS6)?,
+            quic_ids: typed(pins, maps::QUIC_IDS, Map::HashMap)?,
             service_stats: typed(pins, maps::SERVICE_STATS, Map::PerCpuArray)?,
             backend_stats: typed(pins, maps::BACKEND_STATS, Map::PerCpuArray)?,
             drops: typed(pins, maps::DROPS, Map::PerCpuArray)?,
-            nics: Mapped::open(maps::NICS, &data(pins, maps::NICS)?)?,
+            nics: mapped(maps::NICS)?,
             egress: typed(pins, maps::EGRESS, Map::DevMapHash)?,
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
+            clock: typed(pins, maps::CLOCK, Map::Array)?,
             meta: typed(pins, maps::META, Map::Array)?,
         })
     }
@@ -71,51 +86,63 @@ struct Shape {
     kind: MapType,
     key: usize,
     value: usize,
-    /// None: any number, the program is told.
-    entries: Option<u32>,
+    entries: Entries,
 }
 
-const fn shape(name: &'static str, kind: MapType, key: usize, value: usize, entries: u32) -> Shape {
+/// How many entries a map has.
+#[derive(Clone, Copy)]
+enum Entries {
+    /// So many.
+    These(u32),
+    /// As many as it was made with: the program is told.
+    Any,
+    /// The same, but a power of two.
+    PowerOfTwo,
+}
+
+const fn array(name: &'static str, value: usize, entries: u32) -> Shape {
+    shape(name, MapType::Array, value, Entries::These(entries))
+}
+
+const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries) -> Shape {
     Shape {
         name,
         kind,
-        key,
+        key: 4,
         value,
-        entries: Some(entries),
+        entries,
     }
 }
 
 /// Shapes of all pinned maps. A pin opens whatever stands there: a narrower value would be read past its end.
 const SHAPES: [Shape; maps::PINNED.len()] = {
-    use MapType::{Array, DevMapHash, Hash, PerCpuArray};
+    use Entries::{Any, PowerOfTwo, These};
+    use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray};
     const TRAFFIC: usize = size_of::<Traffic>();
     [
-        shape(
-            maps::SERVICES,
-            Hash,
-            size_of::<ServiceKey>(),
-            size_of::<Service>(),
-            maps::MAX_SERVICES,
-        ),
-        shape(maps::VIPS, Hash, 4, 4, maps::MAX_SERVICES),
-        shape(maps::SLOTS, Array, 4, 8, maps::MAX_SLOTS),
-        shape(maps::RINGS, Array, 4, 4, maps::MAX_RING_ENTRIES),
-        shape(maps::CURSORS, Array, 4, 8, maps::MAX_SERVICES),
-        shape(maps::BACKENDS, Array, 4, size_of::<Backend>(), maps::MAX_BACKENDS),
+        array(maps::VIPS, size_of::<VipBucket>(), maps::VIP_BUCKETS),
+        shape(maps::PORTS, Array, size_of::<PortBucket>(), PowerOfTwo),
+        array(maps::SERVICES, size_of::<Service>(), maps::MAX_SERVICES),
+        shape(maps::SLOTS, Array, 8, Any),
+        array(maps::RINGS, 4, maps::MAX_RING_ENTRIES),
+        array(maps::CURSORS, 8, maps::MAX_SERVICES),
+        array(maps::BACKENDS, size_of::<Backend>(), maps::MAX_BACKENDS),
+        array(maps::LOADS, 8 * load::WORDS, maps::MAX_SERVERS),
+        shape(maps::FLOWS4, Array, size_of::<Bucket4>(), PowerOfTwo),
+        shape(maps::FLOWS6, Array, size_of::<Bucket6>(), PowerOfTwo),
         Shape {
-            name: maps::FLOWS,
-            kind: Array,
-            key: 4,
-            value: size_of::<Bucket>(),
-            entries: None,
+            key: size_of::<FragmentKey>(),
+            ..shape(maps::FRAGMENTS, LruHash, size_of::<Fragmented>(), Any)
         },
-        shape(maps::SERVICE_STATS, PerCpuArray, 4, TRAFFIC, maps::MAX_SERVICES),
-        shape(maps::BACKEND_STATS, PerCpuArray, 4, TRAFFIC, maps::MAX_SERVERS),
-        shape(maps::DROPS, PerCpuArray, 4, 8, DropReason::COUNT as u32),
-        shape(maps::NICS, Array, 4, size_of::<Nic>() * maps::MAX_NICS as usize, 1),
-        shape(maps::EGRESS, DevMapHash, 4, 8, maps::MAX_NICS),
-        shape(maps::TRACE_FILTER, Array, 4, size_of::<TraceFilter>(), 1),
-        shape(maps::META, Array, 4, size_of::<Meta>(), 1),
+        shape(maps::QUIC_IDS, Hash, 4, These(maps::MAX_QUIC_IDS)),
+        shape(maps::SERVICE_STATS, PerCpuArray, TRAFFIC, These(maps::MAX_SERVICES)),
+        shape(maps::BACKEND_STATS, PerCpuArray, TRAFFIC, These(maps::MAX_SERVERS)),
+        shape(maps::DROPS, PerCpuArray, 8, These(DropReason::COUNT as u32)),
+        array(maps::NICS, size_of::<Nic>() * maps::MAX_NICS as usize, 1),
+        shape(maps::EGRESS, DevMapHash, 8, These(maps::MAX_NICS)),
+        array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
+        array(maps::META, size_of::<Meta>(), 1),
+        array(maps::CLOCK, 8, 1),
     ]
 };
 
@@ -127,39 +154,43 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
     for shape in &SHAPES {
         let info = data(pins, shape.name)?.info().map_err(failed(shape.name))?;
         let kind = info.map_type().map_err(failed(shape.name))?;
-        let entries = shape.entries.unwrap_or(info.max_entries());
+        let found = info.max_entries();
+        let differs = |what, found: String, expected: String| DataplaneError::Shape {
+            path: pins.map(shape.name).display().to_string(),
+            what,
+            found,
+            expected,
+        };
         for (what, found, expected) in [
             ("type", kind as usize, shape.kind as usize),
             ("key size", info.key_size() as usize, shape.key),
             ("value size", info.value_size() as usize, shape.value),
-            ("number of entries", info.max_entries() as usize, entries as usize),
         ] {
             if found != expected {
-                return Err(DataplaneError::Shape {
-                    path: pins.map(shape.name).display().to_string(),
-                    what,
-                    found: found.to_string(),
-                    expected: expected.to_string(),
-                });
+                return Err(differs(what, found.to_string(), expected.to_string()));
             }
         }
-    }
-    let buckets = flow_buckets(pins)?;
-    if !buckets.is_power_of_two() {
-        return Err(DataplaneError::Shape {
-            path: pins.map(maps::FLOWS).display().to_string(),
-            what: "number of entries",
-            found: buckets.to_string(),
-            expected: "a power of two".into(),
-        });
+        let expected = match shape.entries {
+            Entries::These(entries) if entries != found => entries.to_string(),
+            Entries::PowerOfTwo if !found.is_power_of_two() => "a power of two".to_owned(),
+            _ => continue,
+        };
+        return Err(differs("number of entries", found.to_string(), expected));
     }
     Ok(())
 }
 
-/// The number of buckets the flow table was made with.
-pub(super) fn flow_buckets(pins: &Pins) -> Result<u32, DataplaneError> {
-    let info = data(pins, maps::FLOWS)?.info().map_err(failed(maps::FLOWS))?;
-    Ok(info.max_entries())
+/// How large the tables were made.
+pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
+    let entries =
+        |name| -> Result<u32, DataplaneError> { Ok(data(pins, name)?.info().map_err(failed(name))?.max_entries()) };
+    Ok(TableSizes {
+        flows: entries(maps::FLOWS4)? * WAYS4 as u32,
+        flows6: entries(maps::FLOWS6)? * WAYS6 as u32,
+        slots: entries(maps::SLOTS)?,
+        ports: entries(maps::PORTS)?,
+        fragments: entries(maps::FRAGMENTS)?,
+    })
 }
 
 /// What the former daemon has left to know.

@@ -3,8 +3,8 @@
 //! - [`object`]: the program as it was built into this binary, loaded with its constants
 //! - [`pins`]: where programs, maps and links outlive the daemon
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
-//! - [`mapped`]: maps shared with the kernel as plain words: the only unsafe code of user space
-//! - [`attach`]: links to NICs
+//! - [`mapped`]: maps shared with the kernel as plain words
+//! - [`attach`]: links to NICs; [`link_info`]: which NIC a link really leads to
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back
 //! - [`clock`]: the tick it is now
@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod attach;
 pub mod clock;
+mod link_info;
 pub mod mapped;
 pub mod maps;
 pub mod object;
@@ -24,6 +25,7 @@ use aya::{Ebpf, EbpfError, maps::MapError, pin::PinError, programs::ProgramError
 use lbx_common::maps::Meta;
 
 use self::{maps::Maps, object::Constants, pins::Pins};
+use crate::desired::TableSizes;
 
 /// The data plane of one director.
 pub struct Dataplane {
@@ -111,18 +113,35 @@ pub enum DataplaneError {
 }
 
 impl Dataplane {
-    /// Opens the data plane of a name: adopts the maps a former daemon has left, or makes new ones. No NIC is touched yet.
+    /// Opens the data plane of a name: adopts the maps a former daemon has left, or makes new ones of these sizes. No NIC is
+    /// touched yet.
     ///
     /// # Errors
     /// The kernel refuses the program, or what was left cannot be adopted.
-    pub fn open(name: &str) -> Result<Self, DataplaneError> {
+    pub fn open(name: &str, sizes: TableSizes) -> Result<Self, DataplaneError> {
+        Self::open_as(name, Constants::random(sizes))
+    }
+
+    /// The same for tests: the program takes the time from where [`Dataplane::set_test_clock`] puts it.
+    ///
+    /// # Errors
+    /// See [`Dataplane::open`].
+    pub fn open_with_test_clock(name: &str, sizes: TableSizes) -> Result<Self, DataplaneError> {
+        let constants = Constants {
+            test_clock: true,
+            ..Constants::random(sizes)
+        };
+        Self::open_as(name, constants)
+    }
+
+    fn open_as(name: &str, wanted: Constants) -> Result<Self, DataplaneError> {
         let pins = Pins::open(name)?;
         let adopted = pins.adoptable()?;
         if !adopted {
             pins.remove()?;
         }
         pins.create()?;
-        match Self::load(&pins, adopted) {
+        match Self::load(&pins, adopted, wanted) {
             Ok(dataplane) => Ok(dataplane),
             Err(error) => {
                 if !adopted {
@@ -133,22 +152,23 @@ impl Dataplane {
         }
     }
 
-    fn load(pins: &Pins, adopted: bool) -> Result<Self, DataplaneError> {
+    fn load(pins: &Pins, adopted: bool, wanted: Constants) -> Result<Self, DataplaneError> {
         let constants = if adopted {
             maps::check_shapes(pins)?;
             Constants {
-                flow_seed: maps::read_meta(pins)?.flow_seed,
-                flow_buckets: maps::flow_buckets(pins)?,
+                seed: maps::read_meta(pins)?.seed,
+                sizes: maps::sizes(pins)?,
+                ..wanted
             }
         } else {
-            Constants::random()
+            wanted
         };
         let mut program = object::load(pins, &constants, false)?;
         let mut maps = Maps::open(pins)?;
         pins.replace_program(object::xdp_mut(&mut program)?)?;
         if !adopted {
             maps.write_meta(Meta {
-                flow_seed: constants.flow_seed,
+                seed: constants.seed,
                 ready: 1,
             })?;
         }
@@ -160,6 +180,12 @@ impl Dataplane {
             adopted,
             links: BTreeSet::new(),
         })
+    }
+
+    /// How large the tables are: as they were made.
+    #[must_use]
+    pub fn sizes(&self) -> TableSizes {
+        self.constants.sizes
     }
 
     /// Whether the maps were there already.

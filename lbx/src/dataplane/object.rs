@@ -1,10 +1,14 @@
 //! The program as it was built into this binary, loaded with its constants.
 
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
-use lbx_common::maps;
+use lbx_common::{
+    flow::{WAYS4, WAYS6},
+    maps,
+};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{DataplaneError, pins::Pins};
+use crate::desired::TableSizes;
 
 /// The object file; empty in a binary that was built without the BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx.bpf.o"));
@@ -15,21 +19,24 @@ const LOG_INFO: u8 = 3;
 /// What the program is loaded with, besides its maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constants {
-    /// Seed of the bucket hash.
-    pub flow_seed: u64,
-    /// Number of buckets: a power of two.
-    pub flow_buckets: u32,
+    /// Seed of all bucket hashes.
+    pub seed: u64,
+    /// How large the tables are.
+    pub sizes: TableSizes,
+    /// Whether the time is taken from a map: for tests.
+    pub test_clock: bool,
 }
 
 impl Constants {
-    /// A new seed and the default size.
+    /// A new seed.
     #[must_use]
-    pub fn random() -> Self {
+    pub fn random(sizes: TableSizes) -> Self {
         use std::hash::{BuildHasher, RandomState};
         Self {
             // RandomState is seeded by the operating system; one hash of it is a random word.
-            flow_seed: RandomState::new().hash_one(std::process::id()),
-            flow_buckets: maps::FLOW_BUCKETS,
+            seed: RandomState::new().hash_one(std::process::id()),
+            sizes,
+            test_clock: false,
         }
     }
 }
@@ -44,15 +51,32 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoProgram);
     }
-    let mask = constants.flow_buckets - 1;
+    let TableSizes {
+        flows,
+        flows6,
+        slots,
+        ports,
+        fragments,
+    } = constants.sizes;
+    let buckets4 = flows / WAYS4 as u32;
+    let buckets6 = flows6 / WAYS6 as u32;
+    let (mask4, mask6, port_mask) = (buckets4 - 1, buckets6 - 1, ports - 1);
     let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
+    let test_clock = u8::from(constants.test_clock);
     let mut loader = EbpfLoader::new();
     loader
-        .override_global(maps::FLOW_MASK, &mask, true)
-        .override_global(maps::FLOW_SEED, &constants.flow_seed, true)
+        .override_global(maps::FLOW4_MASK, &mask4, true)
+        .override_global(maps::FLOW6_MASK, &mask6, true)
+        .override_global(maps::PORT_MASK, &port_mask, true)
+        .override_global(maps::SEED, &constants.seed, true)
+        .override_global(maps::TEST_CLOCK, &test_clock, true)
         .override_global(maps::TRACE, &trace, true)
         .override_global(aya_log::LEVEL, &level, true)
-        .map_max_entries(maps::FLOWS, constants.flow_buckets);
+        .map_max_entries(maps::FLOWS4, buckets4)
+        .map_max_entries(maps::FLOWS6, buckets6)
+        .map_max_entries(maps::SLOTS, slots)
+        .map_max_entries(maps::PORTS, ports)
+        .map_max_entries(maps::FRAGMENTS, fragments);
     for map in maps::PINNED {
         loader.map_pin_path(map, pins.map(map));
     }

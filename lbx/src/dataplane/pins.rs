@@ -12,7 +12,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DataplaneError, maps};
+use super::{DataplaneError, link_info, maps};
 
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -85,6 +85,16 @@ impl Pins {
         self.dir.join(format!("link_{ifindex}"))
     }
 
+    /// Ends the link to a NIC and removes its pin. Without the first the kernel would end it some time after the second.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the pin cannot be removed.
+    pub fn remove_link(&self, ifindex: u32) -> Result<(), DataplaneError> {
+        let path = self.link(ifindex);
+        link_info::detach(&path).map_err(|source| file(&path, source))?;
+        remove_file(&path)
+    }
+
     /// The indices of all NICs with a pinned link.
     ///
     /// # Errors
@@ -113,7 +123,7 @@ impl Pins {
     /// A pin cannot be removed.
     pub fn remove(&self) -> Result<(), DataplaneError> {
         for ifindex in self.links()? {
-            remove_file(&self.link(ifindex))?;
+            self.remove_link(ifindex)?;
         }
         for pin in entries(&self.dir)? {
             remove_file(&pin)?;

@@ -1,26 +1,28 @@
 //! Tables, counters and flows read back.
 
-use std::{
-    collections::BTreeSet,
-    net::Ipv4Addr,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lbx_common::{
+    address::Address,
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
+    flow::{Entry, FlowKey, KEY4, KEY6},
+    load::{self, Load},
+    lookup::{PortEntry, VipEntry},
     maps,
-    service::{Service, ServiceKey},
+    ring::Turn,
+    service::Service,
     slot::Slot,
 };
 
 use super::{
     Dataplane, DataplaneError,
+    mapped::Mapped,
     maps::{failed, sum},
 };
 use crate::tables::{
-    Tables,
+    Layout, Tables,
     adopt::{self, AdoptError},
     census::{Census, Taker, Verdict},
 };
@@ -29,6 +31,12 @@ use crate::tables::{
 pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / size_of::<u64>();
 
 impl Dataplane {
+    /// Tables with nothing loaded, for maps that are new.
+    #[must_use]
+    pub fn no_tables(&self) -> Tables {
+        Tables::new(&adopt::Maps::layout(self))
+    }
+
     /// The tables as they stand in the maps, at tick `now`.
     ///
     /// # Errors
@@ -43,33 +51,59 @@ impl Dataplane {
     #[must_use]
     pub fn sweep(&self, tables: &Tables, now: u32) -> Census {
         let mut taker = Taker::new(tables, now);
-        for record in self.maps.flows.chunks_exact(2) {
-            let [a, b] = record else { continue };
-            let mut entry = b.load(Ordering::Acquire);
-            if entry == 0 {
-                continue;
-            }
-            // Both words of one moment. A record in use changes about once a tick: to leave it out then would let its slot
-            // come to rest against it.
-            let key = loop {
-                let key = a.load(Ordering::Acquire);
-                let again = b.load(Ordering::Acquire);
-                if again == entry {
-                    break key;
-                }
-                entry = again;
-            };
-            if taker.visit(key, entry) == Verdict::Erase {
-                let _changed_meanwhile = b.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed);
-            }
+        let (records, _) = self.maps.flows4.as_chunks::<{ KEY4 + 1 }>();
+        for [key, entry] in records {
+            self.visit(&mut taker, entry, || FlowKey::from_word(key.load(Ordering::Acquire)));
+        }
+        let (records, _) = self.maps.flows6.as_chunks::<{ KEY6 + 1 }>();
+        for [high, low, rest, entry] in records {
+            let key = || FlowKey::from_words([high, low, rest].map(|word| word.load(Ordering::Acquire)));
+            self.visit(&mut taker, entry, key);
         }
         taker.finish()
     }
 
-    /// Records the flow table has room for.
+    /// Looks at one record, and erases it where nobody needs it.
+    fn visit(&self, taker: &mut Taker<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
+        let mut before = word.load(Ordering::Acquire);
+        if before == 0 {
+            return;
+        }
+        // Key and entry of one moment. A record in use changes about once a tick: to leave it out then would let its slot
+        // come to rest against it.
+        let key = loop {
+            let key = key();
+            let again = word.load(Ordering::Acquire);
+            if again == before {
+                break key;
+            }
+            before = again;
+        };
+        let entry = Entry::from_word(before);
+        if taker.visit(key, entry) == Verdict::Keep {
+            return;
+        }
+        let erased = word.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Relaxed);
+        // Whoever takes a record away takes it off its backend's load too.
+        if erased.is_ok()
+            && let Some(counter) = taker.counter(key, entry)
+            && let Some(load) = self.maps.loads.get(counter as usize * load::WORDS)
+        {
+            load.fetch_sub(load::of_state(entry.state), Ordering::Relaxed);
+        }
+    }
+
+    /// Records the flow tables have room for: IPv4, IPv6.
     #[must_use]
-    pub fn flow_capacity(&self) -> usize {
-        self.maps.flows.len() / 2
+    pub fn flow_capacity(&self) -> (usize, usize) {
+        (self.maps.flows4.len() / (KEY4 + 1), self.maps.flows6.len() / (KEY6 + 1))
+    }
+
+    /// Connections of a backend counter, as the program counts them.
+    #[must_use]
+    pub fn backend_load(&self, counter: u32) -> Load {
+        let word = self.maps.loads.get(counter as usize * load::WORDS);
+        Load::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     /// What a service number has carried.
@@ -100,17 +134,43 @@ impl Dataplane {
 impl adopt::Maps for Dataplane {
     type Error = DataplaneError;
 
-    fn services(&self) -> Result<Vec<(ServiceKey, Service)>, DataplaneError> {
-        self.maps
-            .services
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(failed(maps::SERVICES))
+    fn layout(&self) -> Layout {
+        Layout {
+            seed: self.constants.seed,
+            slots: self.constants.sizes.slots,
+            ports: self.constants.sizes.ports,
+        }
     }
 
-    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, DataplaneError> {
-        let vips = self.maps.vips.keys().map(|vip| vip.map(Ipv4Addr::from));
-        vips.collect::<Result<_, _>>().map_err(failed(maps::VIPS))
+    fn vips(&self) -> Vec<(u32, VipEntry)> {
+        let (entries, _) = self.maps.vips.as_chunks();
+        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 4])| {
+            let [value, high, low, _] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
+            let address = Address { high, low };
+            (place, VipEntry { value, address, pad: 0 })
+        });
+        entries.filter(|(_, entry)| entry.value != 0).collect()
+    }
+
+    fn ports(&self) -> Vec<(u32, PortEntry)> {
+        let (entries, _) = self.maps.ports.as_chunks();
+        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 2])| {
+            let [value, key] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
+            (place, PortEntry { value, key })
+        });
+        entries.filter(|(_, entry)| entry.value != 0).collect()
+    }
+
+    fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, DataplaneError> {
+        let ids = self.maps.quic_ids.iter();
+        ids.map(|entry| entry.map(|(key, index)| ((key >> 16) as u16, key as u16, index as u16)))
+            .collect::<Result<_, _>>()
+            .map_err(failed(maps::QUIC_IDS))
+    }
+
+    fn service(&self, number: u16) -> Option<Service> {
+        let words = read_words(&self.maps.services, u32::from(number))?;
+        Some(Service::from_words(words))
     }
 
     fn slot(&self, place: u32) -> Option<Slot> {
@@ -118,18 +178,23 @@ impl adopt::Maps for Dataplane {
         Some(Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    fn ring_entry(&self, place: u32) -> Result<u16, DataplaneError> {
+    fn turn(&self, place: u32) -> Result<Turn, DataplaneError> {
         let entry = self.maps.rings.get(&place, 0).map_err(failed(maps::RINGS))?;
-        Ok(entry as u16)
+        Ok(Turn::from_word(entry))
     }
 
     fn backend(&self, place: u32) -> Option<Backend> {
-        let start = place as usize * BACKEND_WORDS;
-        let words = self.maps.backends.get(start..start + BACKEND_WORDS)?;
-        let mut values = [0; BACKEND_WORDS];
-        for (value, word) in values.iter_mut().zip(words) {
-            *value = word.load(Ordering::Acquire);
-        }
-        Some(Backend::from_words(values))
+        read_words(&self.maps.backends, place).map(Backend::from_words)
     }
+}
+
+/// The words of an entry.
+fn read_words<const N: usize>(map: &Mapped, place: u32) -> Option<[u64; N]> {
+    let start = place as usize * N;
+    let words = map.get(start..start + N)?;
+    let mut values = [0; N];
+    for (value, word) in values.iter_mut().zip(words) {
+        *value = word.load(Ordering::Acquire);
+    }
+    Some(values)
 }

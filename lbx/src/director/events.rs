@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     Director, DirectorError,
     listing::Sources,
+    topology,
     trace::{self, Tracer},
 };
 use crate::{
@@ -20,6 +21,17 @@ use crate::{
 
 /// Seconds between two looks at all flow records.
 const SWEEP_EVERY: u32 = 2;
+/// Seconds between two looks at a network that does not fit, if nothing is heard of it: 1, 2, 4, … and no more than this.
+const RETRY_MAX: u32 = 8;
+
+/// When the next look at a network that does not fit is due.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    /// Seconds until then.
+    left: u32,
+    /// Seconds between the last look and then.
+    delay: u32,
+}
 
 /// What woke the loop.
 enum Wake {
@@ -135,7 +147,9 @@ impl Director {
             let done = tell("cannot follow the neighbours", self.replan());
             self.unsettled |= !done;
         }
-        if self.misfit.is_some() {
+        self.notice_detached().await;
+        self.retry.left = self.retry.left.saturating_sub(1);
+        if self.look_again || (!self.misfit.is_empty() && self.retry.left == 0) {
             self.fit().await;
         }
         self.announce();
@@ -143,11 +157,30 @@ impl Director {
             let census = self.census();
             let plan = self.tables.age(&census);
             tell("cannot age the tables", self.carry_out(plan));
-            let window = u32::from(crate::tables::service::ticks(&self.desired.timeouts).closing);
+            let window = u32::from(crate::tables::treatment::ticks(&self.desired.timeouts).closing);
             let sampled = self
                 .estimator
                 .sample(&self.dataplane, &self.tables, clock::now(), window);
             tell("cannot read counters", sampled);
+        }
+    }
+
+    /// Looks whether somebody has detached the program from a NIC: clients' packets go to this host's own stack then.
+    async fn notice_detached(&mut self) {
+        let severed = match self.dataplane.severed() {
+            Ok(severed) => severed,
+            Err(error) => {
+                tell("cannot look after the XDP program", Err(error));
+                return;
+            }
+        };
+        for ifindex in severed {
+            // Where the NIC itself is gone, its event tells.
+            if let Ok(Some(link)) = self.net.link_by_index(ifindex).await {
+                let interface = link.name;
+                tracing::warn!(interface, "somebody has detached the XDP program: attaching it again");
+                self.look_again = true;
+            }
         }
     }
 
@@ -170,9 +203,10 @@ impl Director {
                     self.neighbourhood.hear_carrier(link.index, link.up && link.carrier);
                     relinked |= self.concerns(&link);
                 }
-                Event::LinkGone { index, .. } => relinked |= self.topology.nics.contains_key(&index),
+                Event::LinkGone { index, .. } => relinked |= self.topology.device(index).is_some(),
                 Event::AddressGone(address) => {
-                    let vip = address.ifindex == self.topology.primary && self.tables.vips().contains(&address.address);
+                    let vip =
+                        Some(address.ifindex) == self.topology.primary && self.tables.vips().contains(&address.address);
                     if vip {
                         tracing::warn!(vip = %address.address, "somebody removed the VIP");
                     }
@@ -188,9 +222,7 @@ impl Director {
                     relinked = true;
                 }
                 Event::Route(route) | Event::RouteGone(route) => {
-                    if self.topology.ways.keys().any(|&server| route.covers(server)) {
-                        self.misfit.get_or_insert_default();
-                    }
+                    self.look_again |= topology::servers(&self.desired).any(|server| route.covers(server));
                 }
                 Event::Address(_) => {}
             }
@@ -203,29 +235,37 @@ impl Director {
         }
     }
 
-    /// Leads everything to the desired state again, the network having changed. Where it no longer fits, what was loaded
-    /// stays, and it is tried again every second; told once for every reason.
+    /// Leads everything to the desired state again, the network having changed. What no longer fits is left out and tried
+    /// again, at first soon; told once for every reason.
     async fn fit(&mut self) {
-        let desired = self.desired.clone();
-        match self.converge(desired, Duration::ZERO).await {
-            Ok(()) if self.misfit.take().is_some_and(|reason| !reason.is_empty()) => {
+        self.look_again = false;
+        let (misfit, consequence) = match self.refit().await {
+            Ok(reasons) => (reasons.join("; "), "left out until it fits"),
+            Err(error) => (format!("{:#}", anyhow::Error::from(error)), "what was loaded stays"),
+        };
+        self.retry.delay = if misfit == self.misfit {
+            (self.retry.delay * 2).clamp(1, RETRY_MAX)
+        } else {
+            1
+        };
+        self.retry.left = self.retry.delay;
+        if misfit != self.misfit {
+            if misfit.is_empty() {
                 tracing::info!("the network fits again");
+            } else {
+                tracing::error!("the network has changed and does not fit; {consequence}: {misfit}");
             }
-            Ok(()) => {}
-            Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
-                if self.misfit.as_ref() != Some(&reason) {
-                    tracing::error!("the network has changed and no longer fits; what was loaded stays: {reason}");
-                    self.misfit = Some(reason);
-                }
-            }
+            self.misfit = misfit;
         }
     }
 
-    /// Whether a link event says something new about a NIC of ours, or brings one back.
+    /// Whether a link event says something new about a device of ours, or brings one back.
     fn concerns(&self, link: &crate::net::Link) -> bool {
-        match self.topology.nics.get(&link.index) {
-            Some(nic) => nic.link.mac != link.mac || nic.link.up != link.up || nic.link.name != link.name,
+        match self.topology.device(link.index) {
+            Some(device) => {
+                let of = |link: &crate::net::Link| (link.mac, link.up, link.mtu);
+                of(device) != of(link) || device.name != link.name
+            }
             None => self.desired.interfaces.contains(&link.name),
         }
     }
@@ -260,6 +300,7 @@ impl Director {
             census: &census,
             estimator: &self.estimator,
             links: &links,
+            topology: &self.topology,
         };
         Ok(sources.report()?)
     }

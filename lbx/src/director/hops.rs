@@ -8,12 +8,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use super::topology::{Topology, Way};
+use super::{
+    segment::Segment,
+    topology::{Topology, Way},
+};
 use crate::{
-    net::{ArpSocket, Neighbour, Net, NetError, arp},
+    net::{Neighbour, Net, NetError, SegmentSocket},
     tables::{Hop, Hops, Tables},
 };
 
@@ -23,15 +26,15 @@ const PATIENCE: u32 = 3;
 /// What is known of every real server's MAC address.
 #[derive(Debug, Default)]
 pub struct Neighbourhood {
-    servers: BTreeMap<Ipv4Addr, Known>,
-    sockets: BTreeMap<u32, ArpSocket>,
+    servers: BTreeMap<IpAddr, Known>,
+    sockets: BTreeMap<u32, SegmentSocket>,
     /// NICs without a carrier.
     cut_off: BTreeSet<u32>,
 }
 
 /// What was known of every real server at one moment.
 #[derive(Debug)]
-pub struct Memory(BTreeMap<Ipv4Addr, Known>);
+pub struct Memory(BTreeMap<IpAddr, Known>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
@@ -67,9 +70,9 @@ impl Neighbourhood {
             servers.insert(server, before.copied().unwrap_or(unknown));
         }
         self.servers = servers;
-        self.sockets.retain(|ifindex, _| topology.nics.contains_key(ifindex));
-        for (&ifindex, nic) in &topology.nics {
-            self.hear_carrier(ifindex, nic.link.up && nic.link.carrier);
+        self.sockets.retain(|ifindex, _| topology.device(*ifindex).is_some());
+        for device in topology.devices() {
+            self.hear_carrier(device.index, device.up && device.carrier);
         }
     }
 
@@ -78,7 +81,7 @@ impl Neighbourhood {
         let members = tables.services.values().flat_map(|service| service.members.values());
         for member in members.filter(|member| member.life == crate::tables::service::Life::Up) {
             if let Some(known) = self.servers.get_mut(&member.address)
-                && known.way.ifindex == member.hop.ifindex
+                && known.way.segment == Segment::from(&member.hop)
             {
                 known.hear(Some(member.hop.mac));
             }
@@ -108,11 +111,11 @@ impl Neighbourhood {
     /// Asks every real server for its address, through the kernel (which then knows it) and by broadcast.
     pub async fn ask(&mut self, net: &Net, topology: &Topology) {
         for (&server, known) in &self.servers {
-            let Way { ifindex, source } = known.way;
+            let Way { ifindex, source, .. } = known.way;
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
-                match topology.nics.get(&ifindex) {
-                    Some(nic) => socket.send(&arp::request(nic.link.mac, source, server)),
+                match topology.device(ifindex) {
+                    Some(device) => socket.ask(device.mac, source, server),
                     None => Ok(()),
                 }
             });
@@ -130,11 +133,10 @@ impl Neighbourhood {
         &mut self,
         ifindex: u32,
         mac: [u8; 6],
-        vips: impl IntoIterator<Item = Ipv4Addr>,
+        vips: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), NetError> {
         let socket = socket(&mut self.sockets, ifindex)?;
-        vips.into_iter()
-            .try_for_each(|vip| socket.send(&arp::announcement(mac, vip)))
+        vips.into_iter().try_for_each(|vip| socket.announce(mac, vip))
     }
 
     /// Takes in whether a NIC has a carrier.
@@ -168,18 +170,22 @@ impl Neighbourhood {
     /// The hops of those whose MAC address is known.
     #[must_use]
     pub fn hops(&self, topology: &Topology) -> Hops {
-        let hop = |(&server, known): (&Ipv4Addr, &Known)| {
-            let source = topology.nics.get(&known.way.ifindex)?.link.mac;
-            let mac = known.hop_mac()?;
-            let ifindex = known.way.ifindex;
-            Some((server, Hop { mac, ifindex, source }))
+        let hop = |(&server, known): (&IpAddr, &Known)| {
+            let Segment { ifindex, vlan } = known.way.segment;
+            let hop = Hop {
+                mac: known.hop_mac()?,
+                ifindex,
+                vlan,
+                source: topology.segments.get(&known.way.segment)?.device.mac,
+            };
+            Some((server, hop))
         };
         self.servers.iter().filter_map(hop).collect()
     }
 
     /// Whether the MAC address of a real server is known.
     #[must_use]
-    pub fn knows(&self, server: Ipv4Addr) -> bool {
+    pub fn knows(&self, server: IpAddr) -> bool {
         self.servers.get(&server).is_some_and(|known| known.hop_mac().is_some())
     }
 
@@ -209,11 +215,11 @@ impl Known {
     }
 }
 
-fn socket(sockets: &mut BTreeMap<u32, ArpSocket>, ifindex: u32) -> Result<&ArpSocket, NetError> {
+fn socket(sockets: &mut BTreeMap<u32, SegmentSocket>, ifindex: u32) -> Result<&SegmentSocket, NetError> {
     use std::collections::btree_map::Entry;
     match sockets.entry(ifindex) {
         Entry::Occupied(entry) => Ok(entry.into_mut()),
-        Entry::Vacant(entry) => Ok(entry.insert(ArpSocket::open(ifindex)?)),
+        Entry::Vacant(entry) => Ok(entry.insert(SegmentSocket::open(ifindex)?)),
     }
 }
 
@@ -226,8 +232,12 @@ mod tests {
     fn unknown() -> Known {
         Known {
             way: Way {
+                segment: Segment {
+                    ifindex: 2,
+                    vlan: [0; 2],
+                },
                 ifindex: 2,
-                source: Ipv4Addr::new(192, 168, 1, 2),
+                source: IpAddr::from([192, 168, 1, 2]),
             },
             mac: None,
             silent: PATIENCE,
@@ -237,7 +247,7 @@ mod tests {
     #[test]
     fn an_address_is_kept_for_some_seconds_of_silence() {
         let mut neighbourhood = Neighbourhood::default();
-        let server = Ipv4Addr::new(192, 168, 1, 185);
+        let server = IpAddr::from([192, 168, 1, 185]);
         neighbourhood.servers.insert(server, unknown());
         let hear = |neighbourhood: &mut Neighbourhood, mac| {
             neighbourhood.hear(&Neighbour {
@@ -267,7 +277,7 @@ mod tests {
     #[test]
     fn another_nic_is_not_heard() {
         let mut neighbourhood = Neighbourhood::default();
-        let server = Ipv4Addr::new(192, 168, 1, 185);
+        let server = IpAddr::from([192, 168, 1, 185]);
         neighbourhood.servers.insert(server, unknown());
         assert!(!neighbourhood.hear(&Neighbour {
             ifindex: 3,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lbx_common::{counters, drops::DropReason};
 
+use super::{segment::Segment, topology::Topology};
 use crate::{
     control::report::{Interface, Report, Server, Service, State},
     dataplane::{Dataplane, DataplaneError},
@@ -33,6 +34,8 @@ pub struct Sources<'s> {
     pub estimator: &'s Estimator,
     /// The NICs of this host, as they are now.
     pub links: &'s [Link],
+    /// Which of them take part.
+    pub topology: &'s Topology,
 }
 
 impl Sources<'_> {
@@ -44,6 +47,8 @@ impl Sources<'_> {
         let drops = DropReason::ALL
             .iter()
             .map(|&reason| Ok((reason.name().to_owned(), self.dataplane.drops(reason)?)));
+        let (flows4, flows6) = self.dataplane.flow_capacity();
+        let [flows4, flows6] = [flows4, flows6].map(|records| records as u64);
         let mut services: Vec<_> = self.desired.services.iter().collect();
         services.sort_by_key(|service| service.virtual_service);
         Ok(Report {
@@ -51,7 +56,7 @@ impl Sources<'_> {
             name: self.name.to_owned(),
             pid: std::process::id(),
             interfaces: self.interfaces()?,
-            flow_capacity: self.dataplane.flow_capacity() as u64,
+            flow_capacity: flows4 + flows6,
             flows: self.census.live,
             services: services
                 .into_iter()
@@ -105,7 +110,7 @@ impl Sources<'_> {
             port: id.port,
             protocol: id.protocol,
             scheduler: service.scheduler,
-            estimated: !service.scheduler.records_all(),
+            estimated: !service.records_all(),
             traffic: traffic.into(),
             servers,
         })
@@ -119,7 +124,7 @@ impl Sources<'_> {
         member: &Member,
     ) -> Result<Server, DataplaneError> {
         let traffic = self.dataplane.backend_traffic(member.counter)?;
-        let flows = if service.scheduler.records_all() {
+        let flows = if service.records_all() {
             self.census
                 .flows
                 .get(&(loaded.number, index))
@@ -128,13 +133,13 @@ impl Sources<'_> {
         } else {
             self.estimator.flows(member.counter, &traffic)
         };
-        let interface = self.links.iter().find(|link| link.index == member.hop.ifindex);
+        let segment = self.topology.segments.get(&Segment::from(&member.hop));
         Ok(Server {
             address: member.address,
             weight: member.weight,
             state: if member.weight == 0 { State::Draining } else { State::Up },
             mac: Some(mac(member.hop.mac)),
-            interface: interface.map(|link| link.name.clone()),
+            interface: segment.map(|segment| segment.device.name.clone()),
             active: flows.active,
             inactive: flows.inactive,
             traffic: traffic.into(),
@@ -184,10 +189,7 @@ impl Estimator {
         now: u32,
         window: u32,
     ) -> Result<(), DataplaneError> {
-        let hashed = tables
-            .services
-            .values()
-            .filter(|service| !service.scheduler.records_all());
+        let hashed = tables.services.values().filter(|service| !service.records_all());
         let counters: Vec<u32> = hashed
             .flat_map(|service| service.members.values().map(|m| m.counter))
             .collect();

@@ -4,7 +4,7 @@
 //! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! - [`topology`]: which NIC has which role, and the way to each real server
+//! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
 //! - [`nics`]: the program on the NICs
 //! - [`vips`]: the addresses clients connect to
@@ -13,13 +13,14 @@
 pub mod hops;
 pub mod listing;
 pub mod nics;
+pub mod segment;
 pub mod topology;
 pub mod trace;
 pub mod vips;
 
 mod events;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -38,7 +39,7 @@ use crate::{
     desired::Desired,
     net::{Event, Net, NetError, watch},
     preflight::{self, Lock, PreflightError, run_path},
-    tables::{Plan, Tables, adopt::AdoptError, allocate::Full, census::Census},
+    tables::{Plan, Tables, adopt::AdoptError, census::Census, plan::PlanError},
 };
 
 /// How long a start or reload waits for the MAC addresses of new real servers.
@@ -60,12 +61,17 @@ pub struct Director {
     calls: mpsc::Receiver<Call>,
     /// Something could not be done and is tried again.
     unsettled: bool,
-    /// Why the network does not fit the desired state, or that it has to be looked at again: see [`events`].
-    misfit: Option<String>,
+    /// The network has to be looked at again.
+    look_again: bool,
+    /// What of the desired state the network does not allow, as it was told last; empty: it fits.
+    misfit: String,
+    retry: events::Retry,
     /// Announcements of the VIPs still due.
     announcements: u32,
+    /// Device and MAC address the VIPs were last announced with.
+    announced: Option<(u32, [u8; 6])>,
     /// The VIPs that this daemon added itself.
-    added_vips: BTreeSet<Ipv4Addr>,
+    added_vips: BTreeSet<IpAddr>,
     _socket: ControlSocket,
     _lock: Lock,
 }
@@ -85,7 +91,7 @@ pub enum DirectorError {
     /// A NIC cannot be attached to.
     #[error(transparent)]
     Nic(#[from] NicError),
-    /// Netlink or ARP.
+    /// Netlink, ARP or neighbour discovery.
     #[error(transparent)]
     Net(#[from] NetError),
     /// The kernel side.
@@ -96,7 +102,7 @@ pub enum DirectorError {
     Adopt(#[from] AdoptError<DataplaneError>),
     /// A table is full.
     #[error(transparent)]
-    Full(#[from] Full),
+    Plan(#[from] PlanError),
     /// The control socket cannot be made.
     #[error("control socket")]
     Control(#[source] std::io::Error),
@@ -124,7 +130,7 @@ impl Director {
         let events = watch()?;
         let net = Net::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
-        let dataplane = Dataplane::open(name)?;
+        let dataplane = Dataplane::open(name, desired.tables)?;
         let (socket, calls) = match listen(run_path(name, "sock")) {
             Ok(listening) => listening,
             Err(error) => {
@@ -140,7 +146,7 @@ impl Director {
             desired,
             topology,
             neighbourhood: Neighbourhood::default(),
-            tables: Tables::default(),
+            tables: dataplane.no_tables(),
             dataplane,
             estimator: Estimator::default(),
             tracer: None,
@@ -148,8 +154,11 @@ impl Director {
             events,
             calls,
             unsettled: false,
-            misfit: None,
+            look_again: false,
+            misfit: String::new(),
+            retry: events::Retry::default(),
             announcements: 0,
+            announced: None,
             added_vips: BTreeSet::new(),
             _socket: socket,
             _lock: lock,
@@ -198,13 +207,8 @@ impl Director {
 
     /// Says what runs where.
     async fn tell_start(&self) -> Result<(), DirectorError> {
-        for link in self
-            .net
-            .links()
-            .await?
-            .iter()
-            .filter(|link| self.topology.nics.contains_key(&link.index))
-        {
+        let links = self.net.links().await?;
+        for link in links.iter().filter(|link| self.topology.nics.contains_key(&link.index)) {
             let mode = if link.xdp.is_some_and(|xdp| xdp.native) {
                 "native"
             } else {
@@ -242,12 +246,10 @@ impl Director {
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(self, vips: BTreeSet<Ipv4Addr>) {
+    async fn remove_everything(self, vips: BTreeSet<IpAddr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
-        for vip in vips {
-            if let Err(error) = vips::remove(&self.net, self.topology.primary, vip).await {
-                tracing::error!(%vip, error = %anyhow::Error::from(error), "cannot remove the VIP");
-            }
+        if let Err(error) = self.remove_vips(&vips).await {
+            tracing::error!(error = %anyhow::Error::from(error), "cannot remove the VIPs");
         }
         if let Err(error) = self.dataplane.remove() {
             tracing::error!(error = %anyhow::Error::from(error), "cannot remove the pins");
@@ -260,13 +262,36 @@ impl Director {
     /// See [`DirectorError`]; what was loaded stays.
     pub async fn reload(&mut self) -> Result<(), DirectorError> {
         let desired = config::load(&self.config)?;
-        self.converge(desired, RESOLVE_PATIENCE).await
-    }
-
-    /// Leads everything to a desired state: NICs, tables, VIPs. Waits so long for the MAC addresses of new real servers.
-    async fn converge(&mut self, desired: Desired, patience: Duration) -> Result<(), DirectorError> {
         let draining: Vec<_> = self.tables.addresses().collect();
         let topology = Topology::resolve(&self.net, &desired, &draining).await?;
+        self.announced = None;
+        self.converge(desired, topology, RESOLVE_PATIENCE).await?;
+        // It fits whole, or it would have been refused.
+        self.misfit.clear();
+        Ok(())
+    }
+
+    /// Follows a network that has changed, as far as it goes: one bad NIC or real server keeps no other from working.
+    /// What does not fit is left out and told.
+    async fn refit(&mut self) -> Result<Vec<String>, DirectorError> {
+        let desired = self.desired.clone();
+        let draining: Vec<_> = self.tables.addresses().collect();
+        let (mut topology, misfits) = self.topology.refit(&self.net, &desired, &draining).await?;
+        let refused = nics::attach_what_can_be(&mut self.dataplane, &mut topology, desired.mode)?;
+        self.converge(desired, topology, Duration::ZERO).await?;
+        let misfits = misfits.into_iter().map(anyhow::Error::from);
+        let refused = refused.into_iter().map(anyhow::Error::from);
+        Ok(misfits.chain(refused).map(|reason| format!("{reason:#}")).collect())
+    }
+
+    /// Leads everything to a desired state on a network: NICs, tables, VIPs. Waits so long for the MAC addresses of new
+    /// real servers.
+    async fn converge(
+        &mut self,
+        desired: Desired,
+        topology: Topology,
+        patience: Duration,
+    ) -> Result<(), DirectorError> {
         let before = std::mem::replace(&mut self.topology, topology);
         let known = self.neighbourhood.known();
         if let Err(error) = self.converge_tables(&desired, patience).await {
@@ -283,13 +308,13 @@ impl Director {
         let done = self.converge_surroundings(&vips).await;
         if done.is_err() {
             // The tables are the new ones: the rest is tried again until it follows.
-            self.misfit.get_or_insert_default();
+            self.look_again = true;
         }
         done
     }
 
     /// What follows the tables: roles of NICs, and VIPs.
-    async fn converge_surroundings(&mut self, vips: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
+    async fn converge_surroundings(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
         nics::set_roles(&mut self.dataplane, &self.topology)?;
         nics::leave_others(&mut self.dataplane, &self.topology)?;
         self.follow_vips(vips).await
@@ -331,7 +356,7 @@ impl Director {
                 tracing::warn!(
                     service = service.name,
                     server = %server.address,
-                    "the real server does not answer ARP: no connections go there until it does"
+                    "the real server does not tell its MAC address: no connections go there until it does"
                 );
             }
         }

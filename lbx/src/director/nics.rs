@@ -3,24 +3,31 @@
 //! A frame redirected from a native program must leave by a NIC that can take it natively, so one NIC that cannot makes
 //! all of them generic.
 
-use std::collections::BTreeSet;
-
 use aya::programs::XdpMode;
-use lbx_common::nic::{CLIENTS, Nic};
+use lbx_common::{
+    backend::Tags,
+    nic::{CLIENTS, Nic},
+};
 
-use super::topology::Topology;
+use super::{
+    segment::Segment,
+    topology::{SegmentRole, Topology},
+};
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
         attach::{AttachError, Attached},
     },
     desired::Mode,
+    net::Link,
 };
 
 /// A NIC cannot be attached to.
 #[derive(Debug, thiserror::Error)]
 #[error("interface {interface}{}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
 pub struct NicError {
+    /// Its index.
+    pub ifindex: u32,
     /// Its name.
     pub interface: String,
     /// The foreign program, where that is known.
@@ -36,7 +43,7 @@ pub struct NicError {
 /// A NIC refuses in every mode that the configuration allows.
 pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
     let left = leave_other_modes(dataplane, topology, mode)?;
-    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology) {
+    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
         XdpMode::Driver
@@ -56,7 +63,7 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
         Err(error) => {
             // Back to how it was: a mode that cannot be had must not cost the one there is.
             for (ifindex, mode) in left {
-                if let Err(error) = dataplane.attach(ifindex, false, mode) {
+                if let Err(error) = dataplane.attach(ifindex, None, mode) {
                     tracing::error!(ifindex, "cannot attach again: {:#}", anyhow::Error::from(error));
                 }
             }
@@ -66,21 +73,53 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
     }
 }
 
-/// Tells the program of every NIC and its role. Before this, the program passes everything.
+/// Attaches the program to every NIC of the topology that takes it, and leaves the others out of the topology; says why.
 ///
 /// # Errors
-/// There are too many NICs.
+/// It is no NIC's fault: nothing is left out for that.
+pub fn attach_what_can_be(
+    dataplane: &mut Dataplane,
+    topology: &mut Topology,
+    mode: Mode,
+) -> Result<Vec<NicError>, NicError> {
+    let mut refused = Vec::new();
+    loop {
+        match attach(dataplane, topology, mode) {
+            Ok(()) => return Ok(refused),
+            Err(error) if matches!(error.source, AttachError::Dataplane(_)) => return Err(error),
+            Err(error) => {
+                topology.leave_out(error.ifindex);
+                refused.push(error);
+            }
+        }
+    }
+}
+
+/// Tells the program of every segment and its role, and of no other. Before this, the program passes everything.
+///
+/// # Errors
+/// There are too many segments.
 pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
-    // Clients' NICs first: the program finds them sooner.
-    let (clients, servers): (Vec<_>, Vec<_>) = topology.nics.iter().partition(|(_, nic)| nic.roles & CLIENTS != 0);
-    clients.into_iter().chain(servers).try_for_each(|(&ifindex, nic)| {
-        dataplane.set_nic(Nic {
-            mac: nic.link.mac,
-            roles: nic.roles,
-            ifindex,
-            pad: 0,
-        })
-    })
+    // Clients' segments first: the program finds them sooner.
+    let segments = topology.segments.iter();
+    let (clients, servers): (Vec<_>, Vec<_>) = segments.partition(|(_, role)| role.roles & CLIENTS != 0);
+    let nics: Vec<_> = clients
+        .into_iter()
+        .chain(servers)
+        .map(|(segment, role)| nic(segment, role))
+        .collect();
+    dataplane.forget_other_nics(&nics);
+    nics.into_iter().try_for_each(|nic| dataplane.set_nic(nic))
+}
+
+fn nic(segment: &Segment, role: &SegmentRole) -> Nic {
+    let [outer, inner] = segment.vlan;
+    Nic {
+        mac: role.device.mac,
+        roles: role.roles,
+        ifindex: segment.ifindex,
+        tags: Tags { outer, inner },
+    }
 }
 
 /// Leaves NICs that the topology no longer has.
@@ -104,9 +143,8 @@ fn leave_other_modes(
     mode: Mode,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
     let mut left = Vec::new();
-    let pinned: BTreeSet<u32> = pinned(dataplane, topology)?;
-    for (&ifindex, nic) in topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex)) {
-        let native = nic.link.xdp.is_some_and(|xdp| xdp.native);
+    for (&ifindex, nic) in held(dataplane, topology)? {
+        let native = nic.xdp.is_some_and(|xdp| xdp.native);
         if (mode == Mode::Native && !native) || (mode == Mode::Generic && native) {
             detach(dataplane, ifindex, topology)?;
             left.push((ifindex, if native { XdpMode::Driver } else { XdpMode::Skb }));
@@ -116,16 +154,15 @@ fn leave_other_modes(
 }
 
 /// Whether a former daemon had to go generic.
-fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> bool {
-    let pinned = pinned(dataplane, topology).unwrap_or_default();
-    let mut adopted = topology.nics.iter().filter(|(ifindex, _)| pinned.contains(ifindex));
-    adopted.any(|(_, nic)| nic.link.xdp.is_some_and(|xdp| !xdp.native))
+fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<bool, NicError> {
+    let held = held(dataplane, topology)?;
+    Ok(held.iter().any(|(_, nic)| nic.xdp.is_some_and(|xdp| !xdp.native)))
 }
 
 fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        match dataplane.attach(ifindex, nic.link.xdp.is_some(), mode) {
+        match dataplane.attach(ifindex, nic.xdp.map(|xdp| xdp.program), mode) {
             Ok(Attached::New) => new.push(ifindex),
             Ok(Attached::Already) => {}
             Err(source) => {
@@ -134,8 +171,9 @@ fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> 
                 }
                 let foreign = matches!(source, AttachError::Foreign);
                 return Err(NicError {
-                    interface: nic.link.name.clone(),
-                    program: nic.link.xdp.filter(|_| foreign).map(|xdp| xdp.program),
+                    ifindex,
+                    interface: nic.name.clone(),
+                    program: nic.xdp.filter(|_| foreign).map(|xdp| xdp.program),
                     source,
                 });
             }
@@ -144,11 +182,17 @@ fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> 
     Ok(())
 }
 
-fn pinned(dataplane: &Dataplane, topology: &Topology) -> Result<BTreeSet<u32>, NicError> {
-    let attached = dataplane
-        .attached()
-        .map_err(|error| about(topology, topology.primary, error))?;
-    Ok(attached.into_iter().collect())
+/// The NICs that run a program of this director.
+fn held<'t>(dataplane: &Dataplane, topology: &'t Topology) -> Result<Vec<(&'t u32, &'t Link)>, NicError> {
+    let mut held = Vec::new();
+    for (ifindex, nic) in &topology.nics {
+        let running = nic.xdp.map(|xdp| xdp.program);
+        let holds = dataplane.holds(*ifindex, running);
+        if holds.map_err(|error| about(topology, *ifindex, error))? {
+            held.push((ifindex, nic));
+        }
+    }
+    Ok(held)
 }
 
 fn detach(dataplane: &mut Dataplane, ifindex: u32, topology: &Topology) -> Result<(), NicError> {
@@ -159,10 +203,11 @@ fn detach(dataplane: &mut Dataplane, ifindex: u32, topology: &Topology) -> Resul
 
 fn about(topology: &Topology, ifindex: u32, error: DataplaneError) -> NicError {
     NicError {
+        ifindex,
         interface: topology
             .nics
             .get(&ifindex)
-            .map_or_else(String::new, |nic| nic.link.name.clone()),
+            .map_or_else(String::new, |nic| nic.name.clone()),
         program: None,
         source: error.into(),
     }

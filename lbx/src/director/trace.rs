@@ -4,13 +4,13 @@ use std::{sync::Mutex, time::Duration};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use lbx_common::trace::TraceFilter;
+use lbx_common::{address::Address, trace::TraceFilter};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     control::{Answer, TraceRequest},
     dataplane::{Dataplane, DataplaneError},
-    tables::Tables,
+    tables::{Tables, lookup::address},
 };
 
 /// How often the program's buffer is looked at: soon enough for a person, and it holds a thousand decisions.
@@ -64,11 +64,11 @@ impl log::Log for Lines {
 /// No service has that name.
 pub fn filter(request: &TraceRequest, number: impl Fn(&str) -> Option<u16>) -> Result<TraceFilter, TraceError> {
     let service = match &request.service {
-        Some(name) => u32::from(number(name).ok_or_else(|| TraceError::UnknownService(name.clone()))?) + 1,
+        Some(name) => u64::from(number(name).ok_or_else(|| TraceError::UnknownService(name.clone()))?) + 1,
         None => 0,
     };
     Ok(TraceFilter {
-        client: request.client.map_or([0; 4], |client| client.octets()),
+        client: request.client.map_or_else(Address::default, address),
         service,
     })
 }

@@ -1,19 +1,20 @@
 //! The addresses clients connect to: put on the first NIC, announced, removed with their last service.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Director, DirectorError};
 use crate::{
     desired::Desired,
-    net::{Added, Net, NetError},
+    net::{Added, Address, Net, NetError},
 };
 
-/// Announcements of a new VIP, a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two).
+/// Announcements of a new VIP, a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two, RFC 4861
+/// section 7.2.6 for up to three).
 pub const ANNOUNCEMENTS: u32 = 3;
 
 /// The VIPs of a desired state.
 #[must_use]
-pub fn of(desired: &Desired) -> BTreeSet<Ipv4Addr> {
+pub fn of(desired: &Desired) -> BTreeSet<IpAddr> {
     desired
         .services
         .iter()
@@ -21,51 +22,76 @@ pub fn of(desired: &Desired) -> BTreeSet<Ipv4Addr> {
         .collect()
 }
 
-/// Removes a VIP from a NIC if an lbx put it there.
+/// Removes those addresses that are VIPs an lbx has put on a NIC. All are tried.
 ///
 /// # Errors
-/// The kernel refuses.
-pub async fn remove(net: &Net, ifindex: u32, vip: Ipv4Addr) -> Result<(), NetError> {
-    if net.remove_vip(ifindex, vip).await? {
-        tracing::info!(%vip, "VIP removed");
+/// The kernel refuses one: the first.
+pub async fn remove(net: &Net, vips: impl IntoIterator<Item = &Address>) -> Result<(), NetError> {
+    let mut first = Ok(());
+    for (Address { address, .. }, removed) in net.remove_vips(vips).await {
+        match removed {
+            Ok(true) => tracing::info!(vip = %address, "VIP removed"),
+            Ok(false) => {}
+            Err(error) => first = first.and(Err(error)),
+        }
     }
-    Ok(())
+    first
 }
 
 impl Director {
     /// Puts every VIP of the desired state on the first NIC and announces it; removes those of before that are no longer.
-    pub(super) async fn follow_vips(&mut self, before: &BTreeSet<Ipv4Addr>) -> Result<(), DirectorError> {
+    pub(super) async fn follow_vips(&mut self, before: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
         let primary = self.topology.primary;
         let wanted = of(&self.desired);
         let present = self.net.addresses().await?;
         // VIPs no longer wanted, and those a former primary NIC still has.
         let stale = present.iter().filter(|address| {
-            let at_home = address.ifindex == primary && wanted.contains(&address.address);
-            address.ours && !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
+            let at_home = Some(address.ifindex) == primary && wanted.contains(&address.address);
+            !at_home && (before.contains(&address.address) || wanted.contains(&address.address))
         });
-        for address in stale {
-            remove(&self.net, address.ifindex, address.address).await?;
-        }
-        let there = |vip| {
-            present
-                .iter()
-                .any(|a| a.ours && a.ifindex == primary && a.address == vip)
+        let removed = remove(&self.net, stale).await;
+        let added = match primary {
+            Some(primary) => self.add_vips(primary, wanted, &present).await,
+            // It is a misfit, and told as one.
+            None => Ok(()),
         };
-        for &vip in wanted.iter().filter(|&&vip| !there(vip)) {
-            match self.net.add_vip(primary, vip).await? {
-                Added::New => {
+        let device = primary.and_then(|primary| self.topology.device(primary));
+        let here = device.map(|device| (device.index, device.mac));
+        if self.announced != here {
+            self.announced = here;
+            self.announcements = ANNOUNCEMENTS;
+        }
+        self.announce();
+        Ok(removed.and(added)?)
+    }
+
+    /// Takes VIPs off the first NIC.
+    pub(super) async fn remove_vips(&self, vips: &BTreeSet<IpAddr>) -> Result<(), NetError> {
+        let present = self.net.addresses().await?;
+        let here =
+            |address: &&Address| Some(address.ifindex) == self.topology.primary && vips.contains(&address.address);
+        remove(&self.net, present.iter().filter(here)).await
+    }
+
+    /// Adds VIPs to the first NIC where they are missing. All are tried; the error is the first.
+    async fn add_vips(&mut self, primary: u32, wanted: BTreeSet<IpAddr>, present: &[Address]) -> Result<(), NetError> {
+        let interface = self.topology.device(primary).map(|device| device.name.clone());
+        let mut first = Ok(());
+        for (vip, added) in self.net.add_vips(primary, wanted, present).await {
+            match added {
+                Ok(Added::New) => {
                     self.added_vips.insert(vip);
-                    tracing::info!(%vip, interface = self.interface(primary), "VIP added");
+                    self.announcements = ANNOUNCEMENTS;
+                    tracing::info!(%vip, interface, "VIP added");
                 }
-                Added::AlreadyOurs => {}
-                Added::AlreadyTheirs => {
+                Ok(Added::AlreadyOurs) => {}
+                Ok(Added::AlreadyTheirs) => {
                     tracing::info!(%vip, "the VIP is on the interface already and will stay there when lbx stops");
                 }
+                Err(error) => first = first.and(Err(error)),
             }
         }
-        self.announcements = ANNOUNCEMENTS;
-        self.announce();
-        Ok(())
+        first
     }
 
     /// Announces every VIP, as often as still due.
@@ -74,18 +100,12 @@ impl Director {
             return;
         };
         self.announcements = left;
-        let primary = self.topology.primary;
-        let Some(nic) = self.topology.nics.get(&primary) else {
+        let Some((ifindex, mac)) = self.announced else {
             return;
         };
         let vips = self.tables.vips();
-        if let Err(error) = self.neighbourhood.announce(primary, nic.link.mac, vips) {
+        if let Err(error) = self.neighbourhood.announce(ifindex, mac, vips) {
             tracing::warn!(error = %anyhow::Error::from(error), "cannot announce the VIPs");
         }
-    }
-
-    pub(super) fn interface(&self, ifindex: u32) -> String {
-        let nic = self.topology.nics.get(&ifindex);
-        nic.map_or_else(|| format!("interface {ifindex}"), |nic| nic.link.name.clone())
     }
 }

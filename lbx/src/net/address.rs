@@ -1,26 +1,30 @@
-//! IPv4 addresses of NICs, and VIPs marked as ours.
+//! Addresses of NICs, and VIPs marked as ours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use futures_util::{StreamExt, stream};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressScope},
+    RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo},
 };
 
-use super::{Net, NetError, is_errno};
+use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the addresses we add carry (IFA_PROTO, Linux 5.18), so that a later lbx knows them from addresses of
 /// other tools. The kernel uses 1 to 3; the rest is free. "L" in ASCII.
 pub const ADDRESS_PROTOCOL: u8 = 0x4c;
 
-/// An IPv4 address of a NIC.
+/// A lifetime without end (INFINITY_LIFE_TIME, include/uapi/linux/if_addr.h has it as all ones).
+const FOREVER: u32 = u32::MAX;
+
+/// An address of a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The NIC.
     pub ifindex: u32,
     /// The address itself.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Length of its prefix in bits.
     pub prefix_len: u8,
     /// Whether an lbx added it.
@@ -39,40 +43,44 @@ pub enum Added {
 }
 
 impl Address {
-    /// Reads an address message; `None` if it is not about an IPv4 address.
+    /// Reads an address message; `None` if it is not about an IP address.
     pub(super) fn from_message(message: &AddressMessage) -> Option<Self> {
-        if message.header.family != AddressFamily::Inet {
+        if !is_ip(message.header.family) {
             return None;
         }
-        let mut local = None;
-        let mut ours = false;
+        let (mut local, mut other, mut ours) = (None, None, false);
         for attribute in &message.attributes {
             match attribute {
-                // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always this one.
-                AddressAttribute::Local(IpAddr::V4(address)) => local = Some(*address),
+                AddressAttribute::Local(address) => local = Some(*address),
+                AddressAttribute::Address(address) => other = Some(*address),
                 AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == ADDRESS_PROTOCOL,
                 _ => {}
             }
         }
         Some(Self {
             ifindex: message.header.index,
-            address: local?,
+            // On a point-to-point link IFA_ADDRESS is the other end. IPv6 has IFA_LOCAL there alone.
+            address: local.or(other)?,
             prefix_len: message.header.prefix_len,
             ours,
         })
     }
+
+    /// Whether it is a VIP that an lbx added.
+    #[must_use]
+    pub fn is_our_vip(&self) -> bool {
+        self.ours && self.prefix_len == host_bits(self.address)
+    }
 }
 
 impl Net {
-    /// All IPv4 addresses of this network namespace.
+    /// All addresses of this network namespace.
     ///
     /// # Errors
     /// The kernel refuses the dump.
     pub async fn addresses(&self) -> Result<Vec<Address>, NetError> {
-        let mut request = AddressMessage::default();
-        request.header.family = AddressFamily::Inet;
         let messages = self
-            .dump(RouteNetlinkMessage::GetAddress(request))
+            .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
             .await
             .map_err(NetError::refused("list the addresses"))?;
         Ok(messages
@@ -84,86 +92,145 @@ impl Net {
             .collect())
     }
 
-    /// Puts a VIP on a NIC as /32 with our mark, unless the NIC has it already, with whatever prefix.
+    /// Puts VIPs on a NIC as /32 or /128 with our mark, unless the NIC has them already, with whatever prefix.
+    /// `present` is what [`Net::addresses`] has just told. Each has its own result, in the order given.
+    ///
+    /// An IPv6 VIP is there at once, without duplicate address detection: real servers have it too, and must not keep it
+    /// from the director. It is deprecated from the start (RFC 4862 section 5.5.4), or it could become the source address
+    /// of what this host sends by itself.
     ///
     /// # Errors
-    /// The kernel refuses: the NIC is gone, or CAP_NET_ADMIN is missing.
-    pub async fn add_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<Added, NetError> {
-        if let Some(present) = self.find(ifindex, vip).await? {
-            return Ok(if present.ours {
-                Added::AlreadyOurs
-            } else {
-                Added::AlreadyTheirs
-            });
-        }
+    /// Of each: the kernel refuses it: the NIC is gone, IPv6 is off there, or CAP_NET_ADMIN is missing.
+    pub async fn add_vips(
+        &self,
+        ifindex: u32,
+        vips: impl IntoIterator<Item = IpAddr>,
+        present: &[Address],
+    ) -> Vec<(IpAddr, Result<Added, NetError>)> {
+        let here = by_address(ifindex, present);
+        let adding = vips.into_iter().map(|vip| {
+            let ours = here.get(&vip).copied();
+            async move {
+                let added = match ours {
+                    Some(true) => Ok(Added::AlreadyOurs),
+                    Some(false) => Ok(Added::AlreadyTheirs),
+                    None => self.add_vip(ifindex, vip).await,
+                };
+                (vip, added)
+            }
+        });
+        stream::iter(adding).buffered(AT_ONCE).collect().await
+    }
+
+    async fn add_vip(&self, ifindex: u32, vip: IpAddr) -> Result<Added, NetError> {
         let message = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip));
         match self.change(message, NLM_F_CREATE | NLM_F_EXCL).await {
             Ok(()) => Ok(Added::New),
             Err(error) if is_errno(&error, libc::EEXIST) => Ok(Added::AlreadyTheirs),
-            Err(error) => Err(NetError::refused(format!(
-                "add {vip}/32 to the interface with index {ifindex}"
-            ))(error)),
+            Err(error) => {
+                let mut action = format!("add {vip}/{} to the interface with index {ifindex}", host_bits(vip));
+                // inet6_rtm_newaddr, net/ipv6/addrconf.c.
+                if vip.is_ipv6() && is_errno(&error, libc::EACCES) {
+                    action += ", where IPv6 is switched off (sysctl net.ipv6.conf.NIC.disable_ipv6=0 switches it on)";
+                }
+                Err(NetError::refused(action)(error))
+            }
         }
     }
 
-    /// Takes a VIP with our mark off a NIC; says whether there was one.
+    /// Takes VIPs with our mark off their NICs; those of others it leaves. Each has its own result, in the order given:
+    /// whether it was still there.
     ///
     /// # Errors
-    /// The kernel refuses: CAP_NET_ADMIN is missing.
-    pub async fn remove_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<bool, NetError> {
-        let ours = |present: Address| present.ours && present.prefix_len == 32;
-        if !self.find(ifindex, vip).await?.is_some_and(ours) {
-            return Ok(false);
-        }
-        let message = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
+    /// Of each: the kernel refuses: CAP_NET_ADMIN is missing.
+    pub async fn remove_vips(
+        &self,
+        vips: impl IntoIterator<Item = &Address>,
+    ) -> Vec<(Address, Result<bool, NetError>)> {
+        let ours = vips.into_iter().copied().filter(Address::is_our_vip);
+        let removing = ours.map(|vip| async move { (vip, self.remove_vip(vip).await) });
+        stream::iter(removing).buffered(AT_ONCE).collect().await
+    }
+
+    async fn remove_vip(&self, vip: Address) -> Result<bool, NetError> {
+        let Address { ifindex, address, .. } = vip;
+        let message = RouteNetlinkMessage::DelAddress(vip_message(ifindex, address));
         match self.change(message, 0).await {
             Ok(()) => Ok(true),
             Err(error) if is_errno(&error, libc::EADDRNOTAVAIL) || is_errno(&error, libc::ENODEV) => Ok(false),
             Err(error) => Err(NetError::refused(format!(
-                "remove {vip}/32 from the interface with index {ifindex}"
+                "remove {address}/{} from the interface with index {ifindex}",
+                host_bits(address)
             ))(error)),
         }
     }
-
-    async fn find(&self, ifindex: u32, address: Ipv4Addr) -> Result<Option<Address>, NetError> {
-        let addresses = self.addresses().await?;
-        Ok(addresses
-            .into_iter()
-            .filter(|present| present.ifindex == ifindex && present.address == address)
-            // One with our mark says more than another prefix of the same address.
-            .max_by_key(|present| present.ours))
-    }
 }
 
-fn vip_message(ifindex: u32, vip: Ipv4Addr) -> AddressMessage {
+/// The addresses a NIC has, and whether they are ours.
+fn by_address(ifindex: u32, present: &[Address]) -> std::collections::HashMap<IpAddr, bool> {
+    let mut here = std::collections::HashMap::new();
+    for address in present.iter().filter(|present| present.ifindex == ifindex) {
+        // One with our mark says more than another prefix of the same address.
+        *here.entry(address.address).or_default() |= address.ours;
+    }
+    here
+}
+
+fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(vip);
     message.header.index = ifindex;
-    message.header.prefix_len = 32;
+    message.header.prefix_len = host_bits(vip);
     message.header.scope = AddressScope::Universe;
     message.attributes = vec![
-        AddressAttribute::Local(vip.into()),
-        AddressAttribute::Address(vip.into()),
+        AddressAttribute::Local(vip),
+        AddressAttribute::Address(vip),
         AddressAttribute::Protocol(ADDRESS_PROTOCOL.into()),
     ];
+    if vip.is_ipv6() {
+        message.header.flags = AddressHeaderFlags::Nodad;
+        let mut lifetime = CacheInfo::default();
+        lifetime.ifa_preferred = 0;
+        lifetime.ifa_valid = FOREVER;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    }
     message
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use netlink_packet_route::AddressFamily;
+
     use super::*;
+
+    const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x160));
 
     #[test]
     fn knows_its_own_vip() {
-        let vip = Ipv4Addr::new(192, 168, 1, 160);
-        let read = Address::from_message(&vip_message(3, vip));
-        let expected = Address {
+        for (vip, prefix_len) in [(Ipv4Addr::new(192, 168, 1, 160).into(), 32), (VIP6, 128)] {
+            let read = Address::from_message(&vip_message(3, vip)).expect("an IP address");
+            let expected = Address {
+                ifindex: 3,
+                address: vip,
+                prefix_len,
+                ours: true,
+            };
+            assert_eq!(read, expected);
+            assert!(read.is_our_vip());
+        }
+    }
+
+    #[test]
+    fn a_wider_prefix_is_no_vip_of_ours() {
+        let address = Address {
             ifindex: 3,
-            address: vip,
-            prefix_len: 32,
+            address: VIP6,
+            prefix_len: 64,
             ours: true,
         };
-        assert_eq!(read, Some(expected));
+        assert!(!address.is_our_vip());
     }
 
     #[test]
@@ -172,13 +239,37 @@ mod tests {
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = 32;
         message.attributes = vec![
-            AddressAttribute::Address(Ipv4Addr::new(10, 0, 0, 2).into()),
-            AddressAttribute::Local(Ipv4Addr::new(10, 0, 0, 1).into()),
+            AddressAttribute::Address(IpAddr::from([10, 0, 0, 2])),
+            AddressAttribute::Local(IpAddr::from([10, 0, 0, 1])),
         ];
         let read = Address::from_message(&message);
         assert_eq!(
             read.map(|a| (a.address, a.ours)),
-            Some((Ipv4Addr::new(10, 0, 0, 1), false))
+            Some((IpAddr::from([10, 0, 0, 1]), false))
         );
+    }
+
+    #[test]
+    fn an_ipv6_address_has_no_local_attribute() {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.attributes = vec![AddressAttribute::Address(VIP6)];
+        assert_eq!(Address::from_message(&message).map(|a| a.address), Some(VIP6));
+        message.header.family = AddressFamily::Unspec;
+        assert_eq!(Address::from_message(&message), None);
+    }
+
+    #[test]
+    fn our_mark_outweighs_another_prefix() {
+        let address = |prefix_len, ours| Address {
+            ifindex: 3,
+            address: VIP6,
+            prefix_len,
+            ours,
+        };
+        let present = [address(64, false), address(128, true)];
+        assert_eq!(by_address(3, &present).get(&VIP6), Some(&true));
+        assert_eq!(by_address(3, &present[..1]).get(&VIP6), Some(&false));
+        assert_eq!(by_address(4, &present).get(&VIP6), None);
     }
 }

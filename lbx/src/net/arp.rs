@@ -1,10 +1,6 @@
-//! ARP as frames (RFC 826), sent over a packet socket.
+//! ARP as frames (RFC 826).
 
-use std::{io, mem, net::Ipv4Addr, os::fd::AsRawFd, os::fd::OwnedFd};
-
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-
-use super::NetError;
+use std::net::Ipv4Addr;
 
 /// Length of an ARP frame for IPv4 over Ethernet in bytes, without padding and checksum.
 pub const FRAME_LEN: usize = 42;
@@ -33,57 +29,6 @@ pub fn request(sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_ip: Ipv4Addr) ->
 #[must_use]
 pub fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; FRAME_LEN] {
     request(mac, ip, ip)
-}
-
-/// A packet socket that sends on one NIC and receives nothing.
-#[derive(Debug)]
-pub struct ArpSocket {
-    fd: OwnedFd,
-    to: libc::sockaddr_ll,
-}
-
-impl ArpSocket {
-    /// Opens a socket for one NIC.
-    ///
-    /// # Errors
-    /// CAP_NET_RAW is missing.
-    pub fn open(ifindex: u32) -> Result<Self, NetError> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        // Protocol 0 receives nothing (packet(7)), so that no frame is ever queued here.
-        let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None).map_err(|errno| NetError::Socket {
-            kind: "packet",
-            source: errno.into(),
-        })?;
-        // SAFETY: sockaddr_ll is plain data for which all zeroes is a valid value.
-        let mut to: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        to.sll_family = libc::AF_PACKET as u16;
-        to.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
-        to.sll_ifindex = ifindex.cast_signed();
-        Ok(Self { fd, to })
-    }
-
-    /// Sends a frame as it is.
-    ///
-    /// # Errors
-    /// The NIC is gone or down, or its queue is full.
-    pub fn send(&self, frame: &[u8; FRAME_LEN]) -> Result<(), NetError> {
-        // SAFETY: frame and address are borrowed for the call and their true lengths are given.
-        let sent = unsafe {
-            libc::sendto(
-                self.fd.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const self.to).cast(),
-                mem::size_of_val(&self.to) as libc::socklen_t,
-            )
-        };
-        if sent < 0 {
-            let action = format!("send ARP on the interface with index {}", self.to.sll_ifindex);
-            return Err(NetError::refused(action)(io::Error::last_os_error()));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

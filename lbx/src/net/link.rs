@@ -2,7 +2,10 @@
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+        VlanProtocol, XdpAttached,
+    },
 };
 
 use super::{Net, NetError, is_errno};
@@ -27,6 +30,45 @@ pub struct Link {
     pub mtu: u32,
     /// The XDP program attached to it.
     pub xdp: Option<Xdp>,
+    /// Which VLAN it is, where it is a VLAN device.
+    pub vlan: Option<VlanDevice>,
+}
+
+/// What makes a link a VLAN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanDevice {
+    /// Index of the device it is on, which may be a VLAN device itself; none where that is in another network namespace.
+    pub lower: Option<u32>,
+    /// VLAN id.
+    pub id: u16,
+    /// Its tags are those of IEEE 802.1ad (TPID 0x88a8) instead of IEEE 802.1Q (0x8100).
+    pub service: bool,
+}
+
+impl VlanDevice {
+    /// Reads what a link message says of a VLAN; `None` where the link is none.
+    fn from_info(info: &[LinkInfo], lower: Option<u32>) -> Option<Self> {
+        if !info.contains(&LinkInfo::Kind(InfoKind::Vlan)) {
+            return None;
+        }
+        let mut vlan = Self {
+            lower,
+            id: 0,
+            service: false,
+        };
+        let data = info.iter().find_map(|info| match info {
+            LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+            _ => None,
+        })?;
+        for attribute in data {
+            match attribute {
+                InfoVlan::Id(id) => vlan.id = *id,
+                InfoVlan::Protocol(protocol) => vlan.service = *protocol == VlanProtocol::Ieee8021Ad,
+                _ => {}
+            }
+        }
+        Some(vlan)
+    }
 }
 
 /// An XDP program on a link.
@@ -70,16 +112,22 @@ impl Link {
             carrier: header.flags.contains(LinkFlags::LowerUp),
             mtu: 0,
             xdp: None,
+            vlan: None,
         };
+        let (mut lower, mut elsewhere, mut info) = (None, false, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Xdp(attributes) => link.xdp = Xdp::from_attributes(attributes),
+                LinkAttribute::Link(index) => lower = Some(*index),
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::LinkInfo(attributes) => info = Some(attributes),
                 _ => {}
             }
         }
+        link.vlan = info.and_then(|info| VlanDevice::from_info(info, lower.filter(|_| !elsewhere)));
         Some(link)
     }
 }
@@ -181,8 +229,32 @@ mod tests {
                 native: true,
                 program: 9,
             }),
+            vlan: None,
         };
         assert_eq!(read, Some(expected));
+    }
+
+    #[test]
+    fn reads_a_vlan_device() {
+        let vlan = |attributes: Vec<LinkAttribute>| {
+            let data = InfoData::Vlan(vec![InfoVlan::Id(10), InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)]);
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)]);
+            Link::from_message(&message([vec![info], attributes].concat())).and_then(|link| link.vlan)
+        };
+        let expected = |lower| {
+            Some(VlanDevice {
+                lower,
+                id: 10,
+                service: true,
+            })
+        };
+        assert_eq!(vlan(vec![LinkAttribute::Link(3)]), expected(Some(3)));
+        // The index is one of another network namespace.
+        let elsewhere = vec![LinkAttribute::Link(3), LinkAttribute::LinkNetNsId(0)];
+        assert_eq!(vlan(elsewhere), expected(None));
+        let veth = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]);
+        let read = Link::from_message(&message(vec![veth, LinkAttribute::Link(3)]));
+        assert_eq!(read.and_then(|link| link.vlan), None);
     }
 
     #[test]

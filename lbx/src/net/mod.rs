@@ -1,36 +1,40 @@
-//! The network as the kernel sees it, IPv4: over route netlink, and ARP over a packet socket.
+//! The network as the kernel sees it: over route netlink, and ARP and neighbour discovery over a packet socket.
 //!
-//! - [`link`]: NICs by name and index;
+//! - [`link`]: NICs by name and index; [`ethtool`]: their offload features;
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: where an address leads, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
 //! - [`mod@watch`]: what changes, as it changes;
-//! - [`arp`]: ARP requests and announcements as frames;
+//! - [`arp`], [`ndp`]: who has an address, and that we have it, as frames;
+//! - [`segment`]: the socket such frames go out by;
 //! - [`namespace`]: which network namespace this is.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
 
 pub mod address;
 pub mod arp;
+pub mod ethtool;
 pub mod link;
 pub mod namespace;
+pub mod ndp;
 pub mod neighbour;
 pub mod route;
+pub mod segment;
 pub mod watch;
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
-    arp::ArpSocket,
-    link::{Link, Xdp},
+    link::{Link, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,
     route::{ROUTE_PROTOCOL, Route, TableRoute},
+    segment::SegmentSocket,
     watch::{Event, watch},
 };
 
@@ -40,6 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often a dump is read anew when the table changed while it was read.
 const DUMP_ATTEMPTS: u32 = 8;
+
+/// How many requests are sent before the first is answered, where there are many: enough to keep the kernel busy, few
+/// enough for a socket's buffer.
+const AT_ONCE: usize = 64;
 
 /// What can go wrong with the network.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +168,27 @@ struct Answer {
     messages: Vec<RouteNetlinkMessage>,
     /// The table changed while it was dumped: something may be missing or double.
     interrupted: bool,
+}
+
+/// The family of an address.
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn is_ip(family: AddressFamily) -> bool {
+    matches!(family, AddressFamily::Inet | AddressFamily::Inet6)
+}
+
+/// Bits of an address: the length of the prefix that means it alone.
+#[must_use]
+pub const fn host_bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
 }
 
 /// Whether a request failed for this reason.

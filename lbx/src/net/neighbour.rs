@@ -1,16 +1,16 @@
-//! The kernel's neighbour table (ARP).
+//! The kernel's neighbour table: ARP and neighbour discovery.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    RouteNetlinkMessage,
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
 };
 
-use super::{Net, NetError, is_errno};
+use super::{Net, NetError, family, is_errno, is_ip};
 
 /// An entry of the neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,23 +18,23 @@ pub struct Neighbour {
     /// The NIC it is behind.
     pub ifindex: u32,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its MAC, if the kernel would send to it now: not while it is being resolved, nor after that has failed.
     pub mac: Option<[u8; 6]>,
 }
 
 impl Neighbour {
-    /// Reads a neighbour message; `None` if it is not about IPv4 (bridges put their MAC table into the same group).
+    /// Reads a neighbour message; `None` if it is not about IP (bridges put their MAC table into the same group).
     pub(super) fn from_message(message: &NeighbourMessage) -> Option<Self> {
         let header = &message.header;
-        if header.family != AddressFamily::Inet || header.flags.contains(NeighbourFlags::Proxy) {
+        if !is_ip(header.family) || header.flags.contains(NeighbourFlags::Proxy) {
             return None;
         }
         let mut address = None;
         let mut mac = None;
         for attribute in &message.attributes {
             match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => address = Some(*destination),
+                NeighbourAttribute::Destination(destination) => address = ip_address(destination),
                 NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
                 _ => {}
             }
@@ -47,6 +47,14 @@ impl Neighbour {
     }
 }
 
+fn ip_address(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(address) => Some((*address).into()),
+        NeighbourAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
 /// The kernel's NUD_VALID (include/net/neighbour.h): the states in which it sends to the address it has.
 fn is_usable(state: NeighbourState) -> bool {
     use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
@@ -54,15 +62,13 @@ fn is_usable(state: NeighbourState) -> bool {
 }
 
 impl Net {
-    /// The whole IPv4 neighbour table.
+    /// The whole neighbour table.
     ///
     /// # Errors
     /// The kernel refuses the dump.
     pub async fn neighbours(&self) -> Result<Vec<Neighbour>, NetError> {
-        let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
         let messages = self
-            .dump(RouteNetlinkMessage::GetNeighbour(request))
+            .dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))
             .await
             .map_err(NetError::refused("list the neighbours"))?;
         Ok(messages
@@ -79,12 +85,15 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses: the NIC is gone or down, or CAP_NET_ADMIN is missing.
-    pub async fn solicit(&self, ifindex: u32, address: Ipv4Addr) -> Result<(), NetError> {
+    pub async fn solicit(&self, ifindex: u32, address: IpAddr) -> Result<(), NetError> {
         let refused = || NetError::refused(format!("resolve {address} on the interface with index {ifindex}"));
         let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = family(address);
         message.header.ifindex = ifindex;
-        let destination = NeighbourAddress::Inet(address);
+        let destination = match address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        };
         message.attributes.push(NeighbourAttribute::Destination(destination));
 
         match self.get(RouteNetlinkMessage::GetNeighbour(message.clone())).await {
@@ -99,7 +108,7 @@ impl Net {
     }
 }
 
-/// Whether the kernel resolves this entry by ARP on demand. NTF_USE would turn a permanent entry into one without a
+/// Whether the kernel resolves this entry on demand. NTF_USE would turn a permanent entry into one without a
 /// MAC, and would take the mark off a managed or externally learned one (__neigh_update and neigh_update_flags in
 /// net/core/neighbour.c, since Linux 5.16); those who made them keep them fresh.
 fn is_for_the_kernel(entry: &NeighbourMessage) -> bool {
@@ -114,6 +123,8 @@ fn is_for_the_kernel(entry: &NeighbourMessage) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::AddressFamily;
+
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -124,7 +135,7 @@ mod tests {
         message.header.ifindex = 4;
         message.header.state = state;
         message.attributes = vec![
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(Ipv4Addr::new(10, 0, 0, 2))),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(std::net::Ipv4Addr::new(10, 0, 0, 2))),
             NeighbourAttribute::LinkLayerAddress(MAC.to_vec()),
         ];
         message
@@ -141,6 +152,20 @@ mod tests {
             let read = Neighbour::from_message(&entry(state));
             assert_eq!(read.map(|neighbour| neighbour.mac), Some(None), "{state}");
         }
+    }
+
+    #[test]
+    fn reads_both_families() {
+        let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+        let mut message = entry(NeighbourState::Reachable);
+        message.header.family = AddressFamily::Inet6;
+        message.attributes[0] = NeighbourAttribute::Destination(NeighbourAddress::Inet6(address));
+        let expected = Neighbour {
+            ifindex: 4,
+            address: address.into(),
+            mac: Some(MAC),
+        };
+        assert_eq!(Neighbour::from_message(&message), Some(expected));
     }
 
     #[test]

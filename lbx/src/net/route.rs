@@ -1,17 +1,19 @@
-//! IPv4 routes: where an address leads, and host routes marked as ours.
+//! Routes: where an address leads, and host routes marked as ours.
 
 use std::{
+    collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
 
-use super::{Net, NetError, is_errno};
+use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the routes we add carry (rtm_protocol), so that undoing removes no route of others. Not taken in
 /// include/uapi/linux/rtnetlink.h nor in iproute2's rt_protos. "L" in ASCII.
@@ -27,7 +29,7 @@ pub enum Route {
         /// The NIC it is behind.
         ifindex: u32,
         /// The address that the kernel would send from.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// It is behind a router.
     Via {
@@ -44,7 +46,7 @@ pub enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableRoute {
     /// The first address it is for.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// How many bits of the destination count.
     pub prefix_len: u8,
     /// The NIC, unless it has several or none.
@@ -54,21 +56,22 @@ pub struct TableRoute {
 }
 
 impl TableRoute {
-    /// Reads a route message; `None` if it is not about IPv4 or not of the main table.
+    /// Reads a route message; `None` if it is not about IP or not of the main table.
     pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
-        if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN {
+        if !is_ip(header.address_family) || header.table != RouteHeader::RT_TABLE_MAIN {
             return None;
         }
         let mut route = Self {
-            destination: Ipv4Addr::UNSPECIFIED,
+            // The default route names none.
+            destination: unspecified(header.address_family),
             prefix_len: header.destination_prefix_length,
             ifindex: None,
             ours: u8::from(header.protocol) == ROUTE_PROTOCOL,
         };
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => route.destination = *address,
+                RouteAttribute::Destination(address) => route.destination = ip_address(address)?,
                 RouteAttribute::Oif(index) => route.ifindex = Some(*index),
                 _ => {}
             }
@@ -78,15 +81,19 @@ impl TableRoute {
 
     /// Whether it is for an address, among others.
     #[must_use]
-    pub fn covers(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
-        (self.destination.to_bits() ^ address.to_bits()) & mask == 0
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let differing = match (self.destination, address) {
+            (IpAddr::V4(ours), IpAddr::V4(address)) => (ours.to_bits() ^ address.to_bits()).leading_zeros(),
+            (IpAddr::V6(ours), IpAddr::V6(address)) => (ours.to_bits() ^ address.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        differing >= u32::from(self.prefix_len)
     }
 
     /// Whether it is the route to this one address by this NIC.
     #[must_use]
-    pub fn is_host_route(&self, ifindex: u32, address: Ipv4Addr) -> bool {
-        self.prefix_len == 32 && self.destination == address && self.ifindex == Some(ifindex)
+    pub fn is_host_route(&self, ifindex: u32, address: IpAddr) -> bool {
+        self.prefix_len == host_bits(address) && self.destination == address && self.ifindex == Some(ifindex)
     }
 }
 
@@ -95,13 +102,13 @@ impl Net {
     ///
     /// # Errors
     /// The kernel refuses the request; that there is no route is no error.
-    pub async fn route_to(&self, address: Ipv4Addr) -> Result<Route, NetError> {
+    async fn route_to(&self, address: IpAddr) -> Result<Route, NetError> {
         let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = 32;
+        request.header.address_family = family(address);
+        request.header.destination_prefix_length = host_bits(address);
         request
             .attributes
-            .push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+            .push(RouteAttribute::Destination(route_address(address)));
         match self.get(RouteNetlinkMessage::GetRoute(request)).await {
             Ok(Some(RouteNetlinkMessage::NewRoute(message))) => Ok(route_of(&message)),
             Ok(_) => Ok(Route::None),
@@ -110,7 +117,21 @@ impl Net {
         }
     }
 
-    /// The routes of the main table that lead to one NIC.
+    /// Where the kernel would send packets for these addresses now.
+    ///
+    /// # Errors
+    /// The kernel refuses a request; that there is no route is no error.
+    pub async fn routes_to(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Route>, NetError> {
+        let asking = addresses
+            .into_iter()
+            .map(|address| async move { Ok((address, self.route_to(address).await?)) });
+        stream::iter(asking).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// The IPv4 routes of the main table that lead to one NIC.
     ///
     /// # Errors
     /// The kernel refuses the dump.
@@ -135,15 +156,6 @@ impl Net {
             .collect())
     }
 
-    /// Whether the main table has a route to this one address by this NIC, whoever added it.
-    ///
-    /// # Errors
-    /// The kernel refuses the dump.
-    pub async fn has_host_route(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, NetError> {
-        let routes = self.routes_by(ifindex).await?;
-        Ok(routes.iter().any(|route| route.is_host_route(ifindex, address)))
-    }
-
     /// Adds `ADDRESS/32 dev NIC scope link` with our mark to the main table, unless it is there; says whether it was
     /// added.
     ///
@@ -151,9 +163,6 @@ impl Net {
     /// The kernel refuses: the NIC is down, another NIC has the route to this address (`EEXIST`), or CAP_NET_ADMIN is
     /// missing.
     pub async fn add_host_route(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, NetError> {
-        if self.has_host_route(ifindex, address).await? {
-            return Ok(false);
-        }
         let mut message = host_route(ifindex, address);
         message.header.scope = RouteScope::Link;
         let request = RouteNetlinkMessage::NewRoute(message);
@@ -162,6 +171,10 @@ impl Net {
             Err(error) => {
                 let mut action = format!("add the route to {address}/32 by the interface with index {ifindex}");
                 if is_errno(&error, libc::EEXIST) {
+                    let mut routes = self.routes_by(ifindex).await?.into_iter();
+                    if routes.any(|route| route.is_host_route(ifindex, address.into())) {
+                        return Ok(false);
+                    }
                     action += &format!(", remove the one by another interface first (ip route show {address})");
                 }
                 Err(NetError::refused(action)(error))
@@ -187,6 +200,28 @@ impl Net {
     }
 }
 
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
+}
+
+fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn unspecified(family: AddressFamily) -> IpAddr {
+    match family {
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
 fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
@@ -202,7 +237,7 @@ fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
 }
 
 /// The errors by which a look-up says that there is no way: none, and the unreachable, prohibit and blackhole types
-/// (fib_props in net/ipv4/fib_semantics.c).
+/// (fib_props in net/ipv4/fib_semantics.c, ip6_rt_type_to_error in net/ipv6/route.c).
 fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -216,13 +251,13 @@ fn route_of(message: &RouteMessage) -> Route {
         RouteType::Unicast => {}
         _ => return Route::None,
     }
-    let (mut ifindex, mut gateway, mut source) = (0, None, Ipv4Addr::UNSPECIFIED);
+    let (mut ifindex, mut gateway, mut source) = (0, None, unspecified(message.header.address_family));
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = *index,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
+            RouteAttribute::Gateway(address) => gateway = ip_address(address),
             RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = *address,
+            RouteAttribute::PrefSource(address) => source = ip_address(address).unwrap_or(source),
             _ => {}
         }
     }
@@ -236,7 +271,9 @@ fn route_of(message: &RouteMessage) -> Route {
 mod tests {
     use super::*;
 
-    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const HOST4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const HOST: IpAddr = IpAddr::V4(HOST4);
+    const HOST6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
     fn answer(kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
         let mut message = RouteMessage::default();
@@ -253,17 +290,23 @@ mod tests {
             ifindex: None,
             ours: false,
         };
-        assert!(route(Ipv4Addr::new(10, 0, 0, 0), 24).covers(HOST));
-        assert!(!route(Ipv4Addr::new(10, 0, 1, 0), 24).covers(HOST));
+        assert!(route(IpAddr::from([10, 0, 0, 0]), 24).covers(HOST));
+        assert!(!route(IpAddr::from([10, 0, 1, 0]), 24).covers(HOST));
         assert!(route(HOST, 32).covers(HOST));
-        assert!(route(Ipv4Addr::UNSPECIFIED, 0).covers(HOST));
+        assert!(route(Ipv4Addr::UNSPECIFIED.into(), 0).covers(HOST));
+        let network6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
+        assert!(route(network6, 64).covers(HOST6));
+        assert!(!route(network6, 127).covers(HOST6));
+        assert!(route(HOST6, 128).covers(HOST6));
+        assert!(route(Ipv6Addr::UNSPECIFIED.into(), 0).covers(HOST6));
+        assert!(!route(Ipv6Addr::UNSPECIFIED.into(), 0).covers(HOST));
     }
 
     #[test]
     fn tells_the_ways_apart() {
-        let source = Ipv4Addr::new(10, 0, 0, 1);
-        let own = RouteAttribute::PrefSource(RouteAddress::Inet(source));
-        let gateway = RouteAttribute::Gateway(RouteAddress::Inet(HOST));
+        let source = IpAddr::from([10, 0, 0, 1]);
+        let own = RouteAttribute::PrefSource(route_address(source));
+        let gateway = RouteAttribute::Gateway(route_address(HOST));
         let oif = RouteAttribute::Oif(3);
 
         assert_eq!(
@@ -278,7 +321,7 @@ mod tests {
         assert_eq!(
             route_of(&answer(RouteType::Unicast, vec![gateway, oif, own])),
             Route::Via {
-                gateway: HOST.into(),
+                gateway: HOST,
                 ifindex: 3
             }
         );
@@ -286,14 +329,37 @@ mod tests {
 
     #[test]
     fn knows_its_own_host_route() {
-        let read = TableRoute::from_message(&host_route(1, HOST)).expect("an IPv4 route of the main table");
+        let read = TableRoute::from_message(&host_route(1, HOST4)).expect("a route of the main table");
         assert!(read.ours && read.is_host_route(1, HOST));
         assert!(!read.is_host_route(2, HOST));
     }
 
     #[test]
+    fn reads_ipv6_routes() {
+        let mut message = host_route(1, HOST4);
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message.attributes[0] = RouteAttribute::Destination(route_address(HOST6));
+        let read = TableRoute::from_message(&message).expect("a route of the main table");
+        assert!(read.is_host_route(1, HOST6));
+        // A default route has no destination, and is of its family all the same.
+        message.header.destination_prefix_length = 0;
+        message.attributes.remove(0);
+        let read = TableRoute::from_message(&message).expect("a route of the main table");
+        assert!(read.covers(HOST6) && !read.covers(HOST));
+        let gateway = RouteAttribute::Gateway(route_address(HOST6));
+        let mut message = answer(RouteType::Unicast, vec![gateway, RouteAttribute::Oif(3)]);
+        message.header.address_family = AddressFamily::Inet6;
+        let expected = Route::Via {
+            gateway: HOST6,
+            ifindex: 3,
+        };
+        assert_eq!(route_of(&message), expected);
+    }
+
+    #[test]
     fn the_local_table_is_left_out() {
-        let mut message = host_route(1, HOST);
+        let mut message = host_route(1, HOST4);
         message.header.table = 255;
         assert_eq!(TableRoute::from_message(&message), None);
     }

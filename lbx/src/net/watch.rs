@@ -1,6 +1,6 @@
 //! What changes in the network, as it changes.
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::IpAddr};
 
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -32,7 +32,7 @@ pub enum Event {
         /// The NIC it was behind.
         ifindex: u32,
         /// Its address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A link is new or changed.
     Link(Link),
@@ -76,7 +76,7 @@ impl Event {
     }
 }
 
-/// Follows neighbours, links, IPv4 addresses and IPv4 routes in the calling thread's network namespace from now on:
+/// Follows neighbours, links, addresses and routes in the calling thread's network namespace from now on:
 /// what is read afterwards by [`super::Net`] is followed without a gap. Ends when the receiver is dropped; a channel
 /// that closes means that the socket has failed.
 ///
@@ -106,6 +106,8 @@ fn subscribe() -> io::Result<TokioSocket> {
         MulticastGroup::Neigh,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
     ] {
         inner.add_membership(group as u32)?;
     }
@@ -197,7 +199,7 @@ mod tests {
         let mut neighbour = NeighbourMessage::default();
         neighbour.header.family = AddressFamily::Inet;
         neighbour.header.ifindex = 2;
-        let address = Ipv4Addr::new(10, 0, 0, 2);
+        let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
         neighbour.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
         let mut link = LinkMessage::default();
         link.header.index = 5;
@@ -210,7 +212,10 @@ mod tests {
                 index: 5,
                 name: "eth12".into(),
             },
-            Event::NeighbourGone { ifindex: 2, address },
+            Event::NeighbourGone {
+                ifindex: 2,
+                address: address.into(),
+            },
         ];
         assert_eq!(events(&datagram), expected);
     }

@@ -1,18 +1,27 @@
 //! Applies the rules, keeps them, undoes them.
 
-use std::{net::Ipv4Addr, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error as _,
+    net::{IpAddr, Ipv4Addr},
+    pin::pin,
+    time::Duration,
+};
 
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Mend, Observed, evaluate, wanted},
+    rules::{Finding, Mend, Observed, blocked, evaluate, wanted},
     state::{State, Store},
     sysctl::{self, Setting},
 };
 use crate::{
-    net::{Added, Event, Net, namespace_cookie, watch},
+    net::{Added, Address, Event, Net, NetError, namespace_cookie, watch},
     preflight::{NET_ADMIN, require_capabilities},
 };
 
@@ -28,9 +37,20 @@ pub struct Agent {
     net: Net,
     store: Store,
     state: State,
-    vips: Vec<Ipv4Addr>,
+    vips: BTreeSet<IpAddr>,
     /// What was last complained about, so that it is said once.
     complaint: String,
+}
+
+/// What applying the rules has come to.
+#[derive(Debug, Default)]
+struct Applied {
+    /// There was something to do.
+    busy: bool,
+    /// What only the operator can decide about.
+    left: Vec<Finding>,
+    /// VIPs or routes that the kernel refused.
+    failed: Vec<NetError>,
 }
 
 impl Agent {
@@ -38,10 +58,10 @@ impl Agent {
     ///
     /// # Errors
     /// CAP_NET_ADMIN is missing, or another process has this name.
-    pub fn new(net: Net, name: &str, vips: Vec<Ipv4Addr>) -> Result<Self, RealServerError> {
+    pub fn new(net: Net, name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, RealServerError> {
         require_capabilities(&[NET_ADMIN])?;
         let store = Store::open(name, namespace_cookie()?)?;
-        let state = store.load()?.unwrap_or_else(|| store.empty());
+        let state = store.load()?.unwrap_or_default();
         Ok(Self {
             net,
             store,
@@ -51,32 +71,52 @@ impl Agent {
         })
     }
 
-    /// Makes every rule hold.
+    /// Makes every rule hold. A VIP that cannot be had keeps no other from being made ready.
     ///
     /// # Errors
-    /// Something stands in the way, and nothing was changed; or a change failed.
+    /// Something stands in the way of some VIP, or of all, or a change failed.
     pub async fn apply(&mut self) -> Result<(), RealServerError> {
-        let observed = observe(&self.net).await?;
-        let blocking: Vec<_> = evaluate(&observed, &self.vips)
-            .into_iter()
-            .filter(Finding::is_blocking)
-            .collect();
-        if !blocking.is_empty() {
-            return Err(RealServerError::Refused(blocking));
+        let applied = self.apply_what_can_be().await?;
+        match applied.failed.into_iter().next() {
+            Some(error) => Err(error.into()),
+            None if applied.left.is_empty() => Ok(()),
+            None => Err(RealServerError::Partly(applied.left)),
         }
-        self.mend(&observed).await.map(drop)
+    }
+
+    /// Makes the rules hold for those VIPs for which they can.
+    ///
+    /// # Errors
+    /// There is none such: nothing was changed. Or a sysctl cannot be written.
+    async fn apply_what_can_be(&mut self) -> Result<Applied, RealServerError> {
+        let observed = observe(&self.net).await?;
+        let findings = evaluate(&observed, &self.vips);
+        let left: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.is_blocking())
+            .cloned()
+            .collect();
+        if left.iter().any(|finding| finding.vip.is_none()) || blocked(&findings).len() == self.vips.len() {
+            return Err(RealServerError::Refused(left));
+        }
+        self.mend(findings, &observed).await
     }
 
     /// Makes every rule hold, and hold again whenever something has broken it, until `stop` resolves. What was applied
-    /// stays then.
+    /// stays then. `reloads` brings other VIPs to look after; those that it no longer names are taken off lo.
     ///
     /// # Errors
     /// The rules cannot be applied at first, or the network can no longer be watched. What fails later is logged and
     /// tried again.
-    pub async fn keep(mut self, stop: impl Future<Output = ()>) -> Result<(), RealServerError> {
+    pub async fn keep(
+        mut self,
+        stop: impl Future<Output = ()>,
+        mut reloads: mpsc::Receiver<BTreeSet<IpAddr>>,
+    ) -> Result<(), RealServerError> {
         // Watching starts before the first look, so that no change falls in between.
         let mut events = watch()?;
-        self.apply().await?;
+        let applied = self.apply_what_can_be().await?;
+        self.complain_of(&applied);
         let mut observed = observe(&self.net).await?;
         self.say_ready();
         let mut stop = pin!(stop);
@@ -85,6 +125,10 @@ impl Agent {
         loop {
             let network_changed = tokio::select! {
                 () = &mut stop => return Ok(()),
+                Some(vips) = reloads.recv() => {
+                    self.take_over(vips).await;
+                    true
+                }
                 _ = poll.tick() => false,
                 event = events.recv() => match event {
                     Some(event) if concerns(&event, &self.vips) => true,
@@ -103,57 +147,97 @@ impl Agent {
         }
     }
 
+    /// Looks after other VIPs from now on.
+    async fn take_over(&mut self, vips: BTreeSet<IpAddr>) {
+        let gone: Vec<_> = self.vips.difference(&vips).copied().collect();
+        self.vips = vips;
+        if let Err(error) = self.leave(&gone).await {
+            tracing::warn!("a VIP no longer named stays on lo: {:#}", anyhow::Error::from(error));
+        }
+        self.say_ready();
+    }
+
+    /// Takes VIPs off lo, unless another real server of this host has them.
+    async fn leave(&mut self, gone: &[IpAddr]) -> Result<(), RealServerError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let others = self.store.others()?;
+        let own: Vec<_> = self.state.own_vips(&others).filter(|vip| gone.contains(vip)).collect();
+        take_off(&self.net, &own).await?;
+        self.state.vips.retain(|vip| !gone.contains(vip));
+        self.store.save(&self.state)
+    }
+
     async fn look_after(&mut self, observed: &mut Observed, network_changed: bool) -> Result<(), RealServerError> {
         if network_changed {
             *observed = observe(&self.net).await?;
         } else {
             observed.conf = observe::sysctls(&observed.nics)?;
         }
-        let mended = self.mend(observed).await;
-        if !matches!(mended, Ok(false)) {
+        let findings = evaluate(observed, &self.vips);
+        let applied = self.mend(findings, observed).await;
+        if !matches!(&applied, Ok(Applied { busy: false, .. })) {
             *observed = observe(&self.net).await?;
         }
-        mended?;
-        let blocking = evaluate(observed, &self.vips).into_iter().filter(Finding::is_blocking);
-        let complaints: Vec<_> = blocking
-            .map(|Finding { rule, seen, .. }| format!("does not hold: {rule} ({seen})"))
-            .collect();
-        self.complain(complaints.join("; "));
+        self.complain_of(&applied?);
         Ok(())
     }
 
-    /// Carries out what it can to make the rules hold; says whether there was anything to do.
-    async fn mend(&mut self, observed: &Observed) -> Result<bool, RealServerError> {
-        let mut todo: Vec<(Mend, String)> = Vec::new();
-        for Finding { rule, seen, mend, .. } in evaluate(observed, &self.vips) {
-            match mend {
-                None | Some(Mend::Operator(_)) => {}
-                // One setting may mend several NICs.
-                Some(mend) if todo.iter().any(|(other, _)| *other == mend) => {}
-                Some(mend) => todo.push((mend, format!("{rule}: {seen}"))),
+    /// Carries out what it can to make the rules hold. ARP is quiet before any VIP is there; VIPs do not wait for each
+    /// other.
+    async fn mend(&mut self, findings: Vec<Finding>, observed: &Observed) -> Result<Applied, RealServerError> {
+        let blocked = blocked(&findings);
+        let mut todo = Todo::default();
+        let mut applied = Applied::default();
+        for finding in findings {
+            if finding.is_blocking() {
+                applied.left.push(finding);
+            } else if finding.vip.is_none_or(|vip| !blocked.contains(&vip)) {
+                todo.add(finding);
             }
         }
-        self.remember(&todo, observed)?;
-        for (mend, reason) in &todo {
-            if self.carry_out(observed.lo, mend).await? {
-                tracing::info!("{mend} ({reason})");
+        applied.busy = !todo.is_empty();
+        self.remember(&todo, &blocked, observed)?;
+        for (setting, reason) in &todo.sysctls {
+            if sysctl::write(setting)? {
+                tracing::info!("sysctl -w {setting} ({reason})");
             }
         }
-        Ok(!todo.is_empty())
+        let vips = todo.vips.keys().copied();
+        for (vip, added) in self.net.add_vips(observed.lo, vips, &observed.addresses).await {
+            match added {
+                Ok(Added::New) => tracing::info!("{} ({})", Mend::Vip(vip), todo.vips[&vip]),
+                Ok(Added::AlreadyOurs | Added::AlreadyTheirs) => {}
+                Err(error) => applied.failed.push(error),
+            }
+        }
+        for (vip, reason) in &todo.routes {
+            match self.net.add_host_route(observed.lo, *vip).await {
+                Ok(true) => tracing::info!("{} ({reason})", Mend::Route(*vip)),
+                Ok(false) => {}
+                Err(error) => applied.failed.push(error),
+            }
+        }
+        Ok(applied)
     }
 
     /// Writes down what is about to change, before it does.
-    fn remember(&mut self, todo: &[(Mend, String)], observed: &Observed) -> Result<(), RealServerError> {
+    fn remember(
+        &mut self,
+        todo: &Todo,
+        blocked: &BTreeSet<IpAddr>,
+        observed: &Observed,
+    ) -> Result<(), RealServerError> {
         let mut state = self.state.clone();
-        state.vips.extend(&self.vips);
+        state.vips.extend(self.vips.difference(blocked));
         // Read only when it matters: most looks find nothing to do.
         let others = if todo.is_empty() {
             Vec::new()
         } else {
             self.store.others()?
         };
-        for (mend, _) in todo {
-            let Mend::Sysctl(setting) = mend else { continue };
+        for (setting, _) in &todo.sysctls {
             let values = observed.conf.get(&setting.conf);
             if let Some(&now) = values.and_then(|values| values.get(&setting.key)) {
                 state.remember(&setting.conf, setting.key, now, &others);
@@ -166,26 +250,25 @@ impl Agent {
         Ok(())
     }
 
-    /// Says whether it changed anything.
-    async fn carry_out(&self, lo: u32, mend: &Mend) -> Result<bool, RealServerError> {
-        Ok(match mend {
-            Mend::Sysctl(setting) => sysctl::write(setting)?,
-            Mend::Vip(vip) => self.net.add_vip(lo, *vip).await? == Added::New,
-            Mend::Route(vip) => self.net.add_host_route(lo, *vip).await?,
-            Mend::Operator(_) => false,
-        })
-    }
-
     fn say_ready(&self) {
-        let list = |vips: &mut dyn Iterator<Item = &Ipv4Addr>| {
-            let vips: Vec<_> = vips.map(Ipv4Addr::to_string).collect();
-            vips.join(", ")
-        };
-        tracing::info!("this host is a real server for {}", list(&mut self.vips.iter()));
-        let earlier = list(&mut self.state.vips.iter().filter(|vip| !self.vips.contains(vip)));
+        tracing::info!("this host is a real server for {}", list(&self.vips));
+        let earlier = list(self.state.vips.difference(&self.vips));
         if !earlier.is_empty() {
             tracing::info!("in place from an earlier run, not looked after: {earlier}");
         }
+    }
+
+    fn complain_of(&mut self, applied: &Applied) {
+        let left = applied
+            .left
+            .iter()
+            .map(|Finding { rule, seen, .. }| format!("does not hold: {rule} ({seen})"));
+        let failed = applied.failed.iter().map(|error| match error.source() {
+            Some(reason) => format!("{error}: {reason}"),
+            None => error.to_string(),
+        });
+        let complaints: Vec<_> = left.chain(failed).collect();
+        self.complain(complaints.join("; "));
     }
 
     fn complain(&mut self, complaint: String) {
@@ -194,6 +277,62 @@ impl Agent {
         }
         self.complaint = complaint;
     }
+}
+
+/// What is to be done, each thing once and with its reason.
+#[derive(Debug, Default)]
+struct Todo {
+    sysctls: Vec<(Setting, String)>,
+    vips: BTreeMap<IpAddr, String>,
+    routes: BTreeMap<Ipv4Addr, String>,
+}
+
+impl Todo {
+    fn add(&mut self, finding: Finding) {
+        let reason = format!("{}: {}", finding.rule, finding.seen);
+        match finding.mend {
+            None | Some(Mend::Operator(_)) => {}
+            // One setting may mend several NICs.
+            Some(Mend::Sysctl(setting)) if self.sysctls.iter().any(|(other, _)| *other == setting) => {}
+            Some(Mend::Sysctl(setting)) => self.sysctls.push((setting, reason)),
+            Some(Mend::Vip(vip)) => drop(self.vips.insert(vip, reason)),
+            Some(Mend::Route(vip)) => drop(self.routes.insert(vip, reason)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sysctls.is_empty() && self.vips.is_empty() && self.routes.is_empty()
+    }
+}
+
+fn list<'a>(vips: impl IntoIterator<Item = &'a IpAddr>) -> String {
+    let vips: Vec<_> = vips.into_iter().map(IpAddr::to_string).collect();
+    vips.join(", ")
+}
+
+/// Takes VIPs that an lbx added off lo, with their routes; says how many there were.
+async fn take_off(net: &Net, vips: &[IpAddr]) -> Result<usize, RealServerError> {
+    let observed = observe(net).await?;
+    for vip in vips {
+        if let IpAddr::V4(vip) = vip {
+            net.remove_host_route(observed.lo, *vip).await?;
+        }
+    }
+    let on_lo = |address: &&Address| address.ifindex == observed.lo && vips.contains(&address.address);
+    let mut removed = 0;
+    for (
+        Address {
+            address, prefix_len, ..
+        },
+        was_there,
+    ) in net.remove_vips(observed.addresses.iter().filter(on_lo)).await
+    {
+        if was_there? {
+            tracing::info!("removed {address}/{prefix_len} from lo");
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// What undoing has come to.
@@ -216,16 +355,12 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
         return Ok(None);
     };
     let others = store.others()?;
-    let lo = observe(net).await?.lo;
-    let mut undone = Undone { vips: 0, sysctls: 0 };
     // The reverse of applying: the VIP is gone before ARP answers for any address again.
-    for vip in state.own_vips(&others) {
-        net.remove_host_route(lo, vip).await?;
-        if net.remove_vip(lo, vip).await? {
-            tracing::info!("removed {vip}/32 from lo");
-            undone.vips += 1;
-        }
-    }
+    let own: Vec<_> = state.own_vips(&others).collect();
+    let mut undone = Undone {
+        vips: take_off(net, &own).await?,
+        sysctls: 0,
+    };
     if others.iter().any(|other| !other.vips.is_empty()) {
         tracing::info!("ARP stays quiet: a real server of another --name needs it, and restores it when it is undone");
         state.vips.clear();
@@ -255,13 +390,13 @@ fn restore(setting: &Setting) -> Result<bool, RealServerError> {
 ///
 /// # Errors
 /// What there is cannot be read.
-pub async fn check(net: &Net, vips: &[Ipv4Addr]) -> Result<Vec<Finding>, RealServerError> {
+pub async fn check(net: &Net, vips: &BTreeSet<IpAddr>) -> Result<Vec<Finding>, RealServerError> {
     Ok(evaluate(&observe(net).await?, vips))
 }
 
 /// Whether an event may have broken a rule. A route that is replaced is not said to be gone, only that there is a new
 /// one.
-fn concerns(event: &Event, vips: &[Ipv4Addr]) -> bool {
+fn concerns(event: &Event, vips: &BTreeSet<IpAddr>) -> bool {
     match event {
         Event::Link(_) | Event::LinkGone { .. } | Event::Overrun => true,
         Event::Address(address) | Event::AddressGone(address) => vips.contains(&address.address),

@@ -1,4 +1,5 @@
-//! The real server's side of direct server return: it accepts the VIP, and never answers ARP for it.
+//! The real server's side of direct server return: it accepts the VIP, and answers nobody who asks the
+//! segment for it.
 //!
 //! - [`rules`]: what has to hold, judged from what was observed: pure, shared by all that follows;
 //! - [`observe`]: what there is: links, addresses, routes, sysctls;
@@ -12,10 +13,10 @@ pub mod rules;
 pub mod state;
 pub mod sysctl;
 
-use std::{fmt::Write as _, io, net::Ipv4Addr, path::PathBuf};
+use std::{collections::BTreeSet, fmt::Write as _, io, net::IpAddr, path::PathBuf};
 
 use crate::{
-    desired::Desired,
+    desired::{Desired, Service},
     exit::Exit,
     net::{Address, NetError},
     preflight::PreflightError,
@@ -56,9 +57,12 @@ pub enum RealServerError {
     /// The netlink socket that tells of changes has failed.
     #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
     Unwatched,
-    /// Something stands in the way that only the operator can decide about.
-    #[error("{}", reasons(.0))]
+    /// Something stands in the way of all VIPs that only the operator can decide about.
+    #[error("nothing was changed, since this is yours to decide: {}", reasons(.0))]
     Refused(Vec<Finding>),
+    /// Something stands in the way of some VIPs.
+    #[error("the other VIPs are ready, but this is yours to decide: {}", reasons(.0))]
+    Partly(Vec<Finding>),
 }
 
 impl RealServerError {
@@ -70,7 +74,7 @@ impl RealServerError {
             Self::File { source, .. } => source.raw_os_error(),
             Self::State { .. } | Self::Unwatched => None,
             Self::Preflight(error) => return error.exit(),
-            Self::NoLoopback | Self::Refused(_) => return Exit::Network,
+            Self::NoLoopback | Self::Refused(_) | Self::Partly(_) => return Exit::Network,
         };
         match errno {
             Some(libc::EPERM | libc::EACCES | libc::EROFS) => Exit::Privilege,
@@ -80,9 +84,9 @@ impl RealServerError {
 }
 
 fn reasons(findings: &[Finding]) -> String {
-    let mut text = "nothing was changed, since this is yours to decide".to_owned();
+    let mut text = String::new();
     for (number, Finding { rule, seen, mend, .. }) in findings.iter().enumerate() {
-        let separator = if number == 0 { ": " } else { "; " };
+        let separator = if number == 0 { "" } else { "; " };
         // Writing to a String does not fail.
         let _ = write!(text, "{separator}{rule} does not hold, {seen}");
         if let Some(mend) = mend {
@@ -92,19 +96,16 @@ fn reasons(findings: &[Finding]) -> String {
     text
 }
 
-/// The VIPs that the host with these addresses serves: those of the services that list one of them, in the order of the
-/// file.
+/// The VIPs that the host with these addresses serves: those of the services that list one of them, or have one stand in.
 #[must_use]
-pub fn vips_of(desired: &Desired, own: &[Address]) -> Vec<Ipv4Addr> {
-    let mut vips = Vec::new();
-    for service in &desired.services {
-        let lists = |own: &Address| service.servers.iter().any(|server| server.address == own.address);
-        let vip = service.virtual_service.vip;
-        if own.iter().any(lists) && !vips.contains(&vip) {
-            vips.push(vip);
-        }
-    }
-    vips
+pub fn vips_of(desired: &Desired, own: &[Address]) -> BTreeSet<IpAddr> {
+    let own: BTreeSet<_> = own.iter().map(|own| own.address).collect();
+    let lists_us = |service: &&Service| {
+        let mut servers = service.servers.iter().map(|server| server.address);
+        servers.any(|server| own.contains(&server)) || service.sorry_server.is_some_and(|server| own.contains(&server))
+    };
+    let services = desired.services.iter().filter(lists_us);
+    services.map(|service| service.virtual_service.vip).collect()
 }
 
 #[cfg(test)]
@@ -130,9 +131,9 @@ services:
             ours: false,
         };
         let vips = |address| vips_of(&desired, &[own([127, 0, 0, 1]), own(address)]);
-        let (web, other) = (Ipv4Addr::new(192, 168, 1, 160), Ipv4Addr::new(192, 168, 1, 161));
-        assert_eq!(vips([192, 168, 1, 190]), [web]);
-        assert_eq!(vips([192, 168, 1, 185]), [web, other]);
+        let (web, other) = (IpAddr::from([192, 168, 1, 160]), IpAddr::from([192, 168, 1, 161]));
+        assert_eq!(vips([192, 168, 1, 190]), BTreeSet::from([web]));
+        assert_eq!(vips([192, 168, 1, 185]), BTreeSet::from([web, other]));
         assert!(vips([192, 168, 1, 99]).is_empty());
     }
 }

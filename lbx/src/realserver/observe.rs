@@ -25,6 +25,7 @@ pub async fn observe(net: &Net) -> Result<Observed, RealServerError> {
     Ok(Observed {
         lo: lo.index,
         lo_up: lo.up,
+        lo_ipv6: sysctl::ipv6_on(LOOPBACK)?,
         conf: sysctls(&nics)?,
         nics,
         links: others.into_iter().map(|link| (link.index, link.name)).collect(),

@@ -1,9 +1,17 @@
 //! What has to hold on a real server, judged from what was observed.
 
-use std::{cmp::max, collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    cmp::max,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
+use self::vip::Places;
 use super::sysctl::{Key, Setting, Values};
 use crate::net::{Address, TableRoute};
+
+mod vip;
 
 /// What the network and the sysctls of this host are like.
 #[derive(Clone, Debug, Default)]
@@ -18,9 +26,11 @@ pub struct Observed {
     pub nics: Vec<String>,
     /// Sysctls of `all`, `lo` and the NICs.
     pub conf: BTreeMap<String, Values>,
-    /// All IPv4 addresses.
+    /// Whether `lo` takes IPv6 addresses.
+    pub lo_ipv6: bool,
+    /// All addresses.
     pub addresses: Vec<Address>,
-    /// Routes of the main table that lead to `lo`.
+    /// IPv4 routes of the main table that lead to `lo`.
     pub routes: Vec<TableRoute>,
 }
 
@@ -29,6 +39,8 @@ pub struct Observed {
 pub struct Finding {
     /// Whether it holds.
     pub verdict: Verdict,
+    /// The VIP it is about; none: all of them.
+    pub vip: Option<IpAddr>,
     /// What has to hold.
     pub rule: String,
     /// What was seen, and how it comes about.
@@ -54,7 +66,7 @@ pub enum Mend {
     /// Write a sysctl.
     Sysctl(Setting),
     /// Put the VIP on lo.
-    Vip(Ipv4Addr),
+    Vip(IpAddr),
     /// Add the host route.
     Route(Ipv4Addr),
     /// A command that is the operator's to decide on.
@@ -65,7 +77,8 @@ impl fmt::Display for Mend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl(setting) => write!(f, "sysctl -w {setting}"),
-            Self::Vip(vip) => write!(f, "ip addr add {vip}/32 dev lo"),
+            Self::Vip(IpAddr::V4(vip)) => write!(f, "ip addr add {vip}/32 dev lo"),
+            Self::Vip(IpAddr::V6(vip)) => write!(f, "ip addr add {vip}/128 dev lo nodad preferred_lft 0"),
             Self::Route(vip) => write!(f, "ip route add {vip}/32 dev lo scope link"),
             Self::Operator(command) => f.write_str(command),
         }
@@ -76,6 +89,7 @@ impl Finding {
     fn ok(rule: impl Into<String>, seen: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Ok,
+            vip: None,
             rule: rule.into(),
             seen: seen.into(),
             mend: None,
@@ -85,13 +99,18 @@ impl Finding {
     fn not(verdict: Verdict, rule: impl Into<String>, seen: impl Into<String>, mend: Mend) -> Self {
         Self {
             verdict,
+            vip: None,
             rule: rule.into(),
             seen: seen.into(),
             mend: Some(mend),
         }
     }
 
-    /// Whether applying the rules has to stop here because only the operator can decide.
+    fn about(self, vip: IpAddr) -> Self {
+        Self { vip: Some(vip), ..self }
+    }
+
+    /// Whether applying the rules, for this VIP or all, has to stop here because only the operator can decide.
     #[must_use]
     pub fn is_blocking(&self) -> bool {
         self.verdict == Verdict::Fail && matches!(self.mend, Some(Mend::Operator(_)))
@@ -130,25 +149,35 @@ pub const fn keeps_quiet(key: Key, value: i32) -> bool {
 
 /// Judges every rule, in the order in which they have to be made to hold: ARP is quiet before the VIP is there, or the
 /// host would answer for it for a moment.
+///
+/// Neighbour discovery needs no quieting. A solicitation is answered for an address of the NIC where it arrives and no
+/// other (ndisc_recv_ns in net/ipv6/ndisc.c asks for the address on that device), the group that is asked for the VIP is
+/// joined on lo alone, and solicitations go out from an address of the NIC they leave by (ndisc_solicit).
 #[must_use]
-pub fn evaluate(observed: &Observed, vips: &[Ipv4Addr]) -> Vec<Finding> {
+pub fn evaluate(observed: &Observed, vips: &BTreeSet<IpAddr>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for key in [Key::ArpIgnore, Key::ArpAnnounce] {
-        findings.extend(["all", "lo"].map(|conf| arp_of_conf(observed, key, conf)));
-        findings.extend(observed.nics.iter().filter_map(|nic| arp_of_nic(observed, key, nic)));
+    if vips.iter().any(IpAddr::is_ipv4) {
+        for key in [Key::ArpIgnore, Key::ArpAnnounce] {
+            findings.extend(["all", "lo"].map(|conf| arp_of_conf(observed, key, conf)));
+            findings.extend(observed.nics.iter().filter_map(|nic| arp_of_nic(observed, key, nic)));
+        }
     }
     findings.push(if observed.lo_up {
         Finding::ok("lo up", "it is")
     } else {
         Finding::not(Verdict::Fail, "lo up", "it is down", lo_up())
     });
-    for &vip in vips {
-        findings.push(not_elsewhere(observed, vip));
-        findings.push(vip_on_lo(observed, vip));
-        findings.push(host_route(observed, vip));
-    }
+    let places = Places::of(observed);
+    findings.extend(vips.iter().flat_map(|&vip| places.judge(vip)));
     findings.extend(strict_rp_filter(observed));
     findings
+}
+
+/// The VIPs that only the operator can make ready: the others do not wait for them.
+#[must_use]
+pub fn blocked(findings: &[Finding]) -> BTreeSet<IpAddr> {
+    let blocking = findings.iter().filter(|finding| finding.is_blocking());
+    blocking.filter_map(|finding| finding.vip).collect()
 }
 
 fn lo_up() -> Mend {
@@ -210,66 +239,6 @@ fn set(key: Key, conf: &str) -> Mend {
         key,
         value: wanted(key),
     })
-}
-
-/// A VIP on another NIC than lo is answered for there whatever arp_ignore says, and with a wider prefix than /32 on lo
-/// every address of the subnet would become this host's own.
-fn not_elsewhere(observed: &Observed, vip: Ipv4Addr) -> Finding {
-    let rule = format!("{vip} on no NIC but lo");
-    for address in &observed.addresses {
-        let Address { prefix_len, .. } = *address;
-        let nic = match observed.links.get(&address.ifindex) {
-            Some(nic) => nic.as_str(),
-            None if address.ifindex == observed.lo => "lo",
-            None => continue,
-        };
-        let fault = if nic != "lo" && address.address == vip {
-            format!("it is on {nic}, where this host answers ARP for it (is it the director?)")
-        } else if nic == "lo" && address.address == vip && prefix_len != 32 {
-            format!("it is on lo as /{prefix_len}, which makes this whole subnet the host's own")
-        } else if nic != "lo" && is_subnet_broadcast(address, vip) {
-            let mend = Mend::Operator("choose another VIP".into());
-            let seen = format!(
-                "it is the broadcast address of {}/{prefix_len} on {nic}",
-                address.address
-            );
-            return Finding::not(Verdict::Fail, rule, seen, mend);
-        } else {
-            continue;
-        };
-        let mend = Mend::Operator(format!("ip addr del {vip}/{prefix_len} dev {nic}"));
-        return Finding::not(Verdict::Fail, rule, fault, mend);
-    }
-    Finding::ok(rule, "on none")
-}
-
-fn is_subnet_broadcast(address: &Address, vip: Ipv4Addr) -> bool {
-    let host_bits = u32::MAX.checked_shr(address.prefix_len.into()).unwrap_or_default();
-    address.prefix_len < 31 && vip.to_bits() == address.address.to_bits() | host_bits
-}
-
-fn vip_on_lo(observed: &Observed, vip: Ipv4Addr) -> Finding {
-    let rule = format!("{vip}/32 on lo");
-    let present =
-        |address: &&Address| address.ifindex == observed.lo && address.address == vip && address.prefix_len == 32;
-    match observed.addresses.iter().find(present) {
-        Some(_) => Finding::ok(rule, "present"),
-        None => Finding::not(Verdict::Fail, rule, "missing", Mend::Vip(vip)),
-    }
-}
-
-fn host_route(observed: &Observed, vip: Ipv4Addr) -> Finding {
-    let rule = format!("route to {vip}/32 by lo");
-    if observed
-        .routes
-        .iter()
-        .any(|route| route.is_host_route(observed.lo, vip))
-    {
-        return Finding::ok(rule, "present");
-    }
-    // The kernel takes no route by a link that is down.
-    let mend = if observed.lo_up { Mend::Route(vip) } else { lo_up() };
-    Finding::not(Verdict::Fail, rule, "missing", mend)
 }
 
 /// With several NICs a client's packet may come in by another one than leads back to it: strict filtering drops it.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write as _},
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -17,13 +17,11 @@ use super::{
     sysctl::{Key, Setting, Values},
 };
 
-/// What one real server has changed.
+/// What one real server has changed in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct State {
-    /// The network namespace it is about: see [`crate::net::namespace_cookie`].
-    pub namespace: u64,
     /// VIPs put on lo, or found there.
-    pub vips: BTreeSet<Ipv4Addr>,
+    pub vips: BTreeSet<IpAddr>,
     /// Values that sysctls had before their first change, by NIC or `all`.
     pub sysctls: BTreeMap<String, Values>,
 }
@@ -42,8 +40,8 @@ impl State {
     }
 
     /// The VIPs that no other real server of this host has.
-    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = Ipv4Addr> + 'a {
-        let elsewhere = |vip: &Ipv4Addr| others.iter().any(|other| other.vips.contains(vip));
+    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = IpAddr> + 'a {
+        let elsewhere = |vip: &IpAddr| others.iter().any(|other| other.vips.contains(vip));
         self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
     }
 
@@ -68,7 +66,10 @@ impl State {
     }
 }
 
-/// The state file of a name, locked.
+/// The state file of a name in a network namespace, locked.
+///
+/// The namespace is part of the file's name, by its cookie ([`crate::net::namespace_cookie`]): every container may have a
+/// real server of the same name, and most share one `/run`.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -87,7 +88,7 @@ impl Store {
     }
 
     fn open_in(directory: &Path, name: &str, namespace: u64) -> Result<Self, RealServerError> {
-        let path = directory.join(format!("realserver-{name}.json"));
+        let path = directory.join(format!("realserver-{name}{}", suffix(namespace)));
         // The lock is a file of its own, since the state file is replaced.
         let lock = Lock::take(&path.with_extension("lock"), "real server", name)?;
         Ok(Self {
@@ -97,29 +98,12 @@ impl Store {
         })
     }
 
-    /// The state, if there is one of this network namespace.
+    /// The state, if there is one.
     ///
     /// # Errors
     /// It cannot be read, or is not one.
     pub fn load(&self) -> Result<Option<State>, RealServerError> {
-        let Some(state) = read(&self.path)? else {
-            return Ok(None);
-        };
-        if state.namespace != self.namespace {
-            let path = self.path.display();
-            tracing::warn!("{path} is about another network namespace: passed over");
-            return Ok(None);
-        }
-        Ok(Some(state))
-    }
-
-    /// A state with nothing in it yet.
-    #[must_use]
-    pub fn empty(&self) -> State {
-        State {
-            namespace: self.namespace,
-            ..State::default()
-        }
+        read(&self.path)
     }
 
     /// The states of other names in this network namespace.
@@ -136,9 +120,8 @@ impl Store {
         for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
             let path = entry.map_err(failed("list", directory))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path != self.path && name.starts_with("realserver-") && name.ends_with(".json") {
-                let here = read(&path)?.filter(|state| state.namespace == self.namespace);
-                files.extend(here.map(|state| (path, state)));
+            if path != self.path && name.starts_with("realserver-") && name.ends_with(&suffix(self.namespace)) {
+                files.extend(read(&path)?.map(|state| (path, state)));
             }
         }
         Ok(files)
@@ -174,6 +157,11 @@ impl Store {
     }
 }
 
+/// How the names of all state files of a network namespace end. Names of real servers have no dot.
+fn suffix(namespace: u64) -> String {
+    format!(".{namespace}.json")
+}
+
 fn delete(path: &Path) -> Result<(), RealServerError> {
     fs::remove_file(path).map_err(failed("delete", path))
 }
@@ -201,8 +189,8 @@ mod tests {
     use super::*;
     use crate::preflight::PreflightError;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 160));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 161));
 
     #[test]
     fn the_first_value_is_the_original() {
@@ -245,17 +233,17 @@ mod tests {
         ));
         assert_eq!(store.load().unwrap(), None);
 
-        let mut state = store.empty();
+        let mut state = State::default();
         state.vips.insert(VIP);
         state.remember("eth0.100", Key::ArpAnnounce, 0, &[]);
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap().as_ref(), Some(&state));
 
         assert_eq!(open("b", 7).unwrap().others().unwrap(), [state]);
-        // Another network namespace has nothing to do with it.
+        // Another network namespace has nothing to do with it, and may have the same name at the same time.
         assert_eq!(open("b", 8).unwrap().others().unwrap(), []);
-        drop(store);
         assert_eq!(open("a", 8).unwrap().load().unwrap(), None);
+        drop(store);
 
         open("a", 7).unwrap().delete().unwrap();
         assert_eq!(open("a", 7).unwrap().load().unwrap(), None);

@@ -8,6 +8,7 @@ use super::RealServerError;
 
 /// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective`].
 const CONF: &str = "/proc/sys/net/ipv4/conf";
+const CONF6: &str = "/proc/sys/net/ipv6/conf";
 
 /// A sysctl of a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -76,12 +77,24 @@ pub fn read(conf: &str) -> Result<Option<Values>, RealServerError> {
     Ok(Some(values))
 }
 
+/// Whether a NIC takes IPv6 addresses: not where IPv6 is switched off, or unknown to the kernel.
+///
+/// # Errors
+/// The file cannot be read or holds no number.
+pub fn ipv6_on(nic: &str) -> Result<bool, RealServerError> {
+    let path = [CONF6, nic, "disable_ipv6"].iter().collect();
+    Ok(read_number(path)? == Some(0))
+}
+
 /// Reads one value; `None` if the NIC is gone.
 ///
 /// # Errors
 /// The file cannot be read or holds no number.
 pub fn read_one(conf: &str, key: Key) -> Result<Option<i32>, RealServerError> {
-    let path = path(conf, key);
+    read_number(path(conf, key))
+}
+
+fn read_number(path: PathBuf) -> Result<Option<i32>, RealServerError> {
     let failed = |source| RealServerError::File {
         action: "read",
         path: path.clone(),

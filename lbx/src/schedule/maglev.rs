@@ -1,16 +1,29 @@
-//! The consistent-hash table of Maglev (Eisenbud et al., NSDI 2016, section 3.4), with weights.
+//! The consistent-hash table of every service: slots claimed in turn, as in Maglev (Eisenbud et al., NSDI 2016, section
+//! 3.4), with weights, and with some leeway in the shares so that fewer slots move.
+//!
+//! Everyone proposes slots in an order of its own and claims those that are free. In Maglev whoever finds a slot taken goes
+//! on until it has claimed one: shares are exact to a slot, and for that every change of the candidates moves slots that it
+//! need not. Here it waits for its next turn instead, as long as it is within a fiftieth of its share.
+//!
+//! The paper's orders, an offset and a skip each, keep step with each other now and then, and move a fifth of the slots
+//! where two meet: here they are pseudo-random.
 
-use lbx_common::{hash::mix, slot};
+use std::net::IpAddr;
 
-use super::{Candidate, common_divisor};
+use lbx_common::{hash::mix, ring::Turn, slot};
 
-/// Numbers of slots a service may have: primes, each about twice the one before.
-const SIZES: [u32; 9] = [251, 509, 1_021, 2_039, 4_093, 8_191, 16_381, 32_749, 65_537];
-/// Slots per unit of weight that keep the shares within about a percent of the weights (section 5.3 of the paper).
-const SLOTS_PER_UNIT: u32 = 100;
-/// Fixed seeds: two directors with the same file build the same table.
-const OFFSET_SEED: u64 = 0x6c62_7865_6f66_6673;
-const SKIP_SEED: u64 = 0x6c62_7865_736b_6970;
+use super::{Candidate, common_divisor, ring};
+
+/// Slots per unit of weight. Over 14,640 removals of one of 2 to 100 equal real servers, its own slots moved and besides, on
+/// average for each number, up to 1.0 % of all; more than 2 % in 12 of them. (With 100 slots per unit, and Maglev's own
+/// orders and shares: up to 2.6 %, more than 2 % in six of ten.)
+const SLOTS_PER_UNIT: u32 = 250;
+/// Slots at least and at most: primes, as are all sizes.
+const SIZES: std::ops::RangeInclusive<u32> = 251..=65_537;
+/// The part of its share that a candidate may be ahead or behind, while slots are claimed and at the end.
+const LEEWAY: u64 = 50;
+/// Fixed: two directors with the same file build the same table.
+const ORDER_SEED: u64 = 0x6c62_7865_6f66_6673;
 
 /// The number of slots for a service that starts with these weights; fixed while the service lives.
 #[must_use]
@@ -19,91 +32,125 @@ pub fn size(weights: impl IntoIterator<Item = u16>) -> u32 {
         .into_iter()
         .map(|weight| Candidate {
             index: 0,
-            address: std::net::Ipv4Addr::UNSPECIFIED,
+            address: std::net::Ipv4Addr::UNSPECIFIED.into(),
             weight,
         })
         .collect();
     let divisor = common_divisor(&candidates);
     let units: u32 = candidates.iter().map(|c| u32::from(c.weight) / divisor).sum();
-    let wanted = units.saturating_mul(SLOTS_PER_UNIT);
-    let [.., largest] = SIZES;
-    SIZES.into_iter().find(|&size| size >= wanted).unwrap_or(largest)
+    let wanted = units.saturating_mul(SLOTS_PER_UNIT).max(*SIZES.start());
+    (wanted..*SIZES.end()).find(|&size| prime(size)).unwrap_or(*SIZES.end())
 }
 
-/// The table: for each of `size` slots (a prime) the index of its backend, or [`slot::NONE`] where there is no candidate.
+/// Whether a number above 1 is a prime.
+fn prime(number: u32) -> bool {
+    (2..)
+        .take_while(|factor| factor * factor <= number)
+        .all(|factor| !number.is_multiple_of(factor))
+}
+
+/// The table: for each of `size` slots the index of its backend, or [`slot::NONE`] where there is no candidate.
 ///
-/// It depends on the set of addresses and weights alone, not on their order or indices.
+/// Whose a slot is depends on the set of addresses and weights alone, not on their order or indices.
 #[must_use]
 pub fn table(candidates: &[Candidate], size: u32) -> Vec<u16> {
-    let mut slots = vec![slot::NONE; size as usize];
-    let mut walkers: Vec<Walker> = candidates
-        .iter()
-        .map(|candidate| Walker::new(candidate, size))
-        .collect();
-    walkers.sort_by_key(|walker| walker.candidate.address);
-    let Some(heaviest) = walkers.iter().map(|w| u32::from(w.candidate.weight)).max() else {
-        return slots;
-    };
-    let mut free = size;
+    let mut sorted = candidates.to_vec();
+    sorted.sort_by_key(|candidate| candidate.address);
+    let numbered: Vec<_> = (0..).zip(&sorted).map(|(index, c)| Candidate { index, ..*c }).collect();
+    let turns = ring::weighted(&numbered);
+    let mut holders = vec![slot::NONE; size as usize];
+    if !candidates.is_empty() {
+        claim(&mut holders, &mut Claimant::all(&sorted, size), &turns);
+    }
+    for holder in &mut holders {
+        *holder = sorted
+            .get(usize::from(*holder))
+            .map_or(slot::NONE, |candidate| candidate.index);
+    }
+    holders
+}
+
+/// Somebody who claims slots.
+struct Claimant {
+    /// State of the generator of its proposals.
+    state: u64,
+    weight: u64,
+    /// The weight of all.
+    total: u64,
+    /// Slots it holds, times the weight of all.
+    held: u64,
+    /// Slots it may be ahead or behind, times the weight of all.
+    leeway: u64,
+}
+
+impl Claimant {
+    fn all(candidates: &[Candidate], size: u32) -> Vec<Self> {
+        let total = candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
+        candidates
+            .iter()
+            .map(|candidate| {
+                let weight = u64::from(candidate.weight);
+                Self {
+                    state: mix(address_word(candidate.address), ORDER_SEED),
+                    weight,
+                    total,
+                    held: 0,
+                    leeway: u64::from(size) * weight / total.max(1) / LEEWAY * total,
+                }
+            })
+            .collect()
+    }
+}
+
+fn address_word(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            mix((bits >> 64) as u64, bits as u64)
+        }
+    }
+}
+
+/// Lets the claimants (at least one) claim all slots, turn by turn. This is most of the work of a plan: slices and plain
+/// arithmetic, so that it is quick without optimisation too.
+fn claim(holders: &mut [u16], claimants: &mut [Claimant], turns: &[Turn]) {
+    let size = holders.len() as u64;
+    // Slots claimed by all.
+    let mut taken = 0;
     loop {
-        for walker in &mut walkers {
-            walker.credit += u32::from(walker.candidate.weight);
-            if walker.credit < heaviest {
+        for turn in turns {
+            let claimant = &mut claimants[turn.index as usize];
+            // Ahead: the others are to catch up.
+            if claimant.held > taken * claimant.weight + claimant.leeway {
                 continue;
             }
-            walker.credit -= heaviest;
-            let Some(empty) = walker.find(|&place| slots[place as usize] == slot::NONE) else {
-                return slots;
-            };
-            slots[empty as usize] = walker.candidate.index;
-            free -= 1;
-            if free == 0 {
-                return slots;
+            loop {
+                // Knuth's linear congruential generator (of MMIX), whose upper bits are good.
+                claimant.state = claimant
+                    .state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let holder = &mut holders[(((claimant.state >> 32) * size) >> 32) as usize];
+                if *holder == slot::NONE {
+                    *holder = turn.index;
+                    claimant.held += claimant.total;
+                    taken += 1;
+                    if taken == size {
+                        return;
+                    }
+                }
+                // Behind: it is to catch up at once.
+                if claimant.held + claimant.leeway >= taken * claimant.weight {
+                    break;
+                }
             }
         }
-    }
-}
-
-/// Walks all slots in the candidate's own order, each once; `credit` holds its turns back to its weight.
-struct Walker {
-    candidate: Candidate,
-    next: u32,
-    skip: u32,
-    left: u32,
-    size: u32,
-    credit: u32,
-}
-
-impl Walker {
-    fn new(candidate: &Candidate, size: u32) -> Self {
-        let address = u64::from(candidate.address.to_bits());
-        let below = |seed, bound: u32| (mix(address, seed) % u64::from(bound)) as u32;
-        Self {
-            candidate: *candidate,
-            next: below(OFFSET_SEED, size),
-            skip: below(SKIP_SEED, size - 1) + 1,
-            left: size,
-            size,
-            credit: 0,
-        }
-    }
-}
-
-impl Iterator for Walker {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        self.left = self.left.checked_sub(1)?;
-        let place = self.next;
-        self.next = (self.next + self.skip) % self.size;
-        Some(place)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -112,14 +159,29 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nobody_gets_more_or_less_than_a_few_slots_from_its_share(weights in prop::collection::vec(1..60u16, 1..25)) {
+        fn nobody_is_further_from_its_share_than_the_leeway(weights in prop::collection::vec(1..60u16, 1..25)) {
             let size = size(weights.iter().copied());
             let table = table(&candidates(&weights), size);
             let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
             for (index, &weight) in (0u16..).zip(&weights) {
                 let slots = table.iter().filter(|&&slot| slot == index).count() as f64;
-                let want = f64::from(size) * f64::from(weight) / f64::from(total);
-                prop_assert!((slots - want).abs() <= 2.0, "{slots} slots for {want}");
+                let share = f64::from(size) * f64::from(weight) / f64::from(total);
+                let leeway = share / LEEWAY as f64 + 2.0;
+                prop_assert!((slots - share).abs() <= leeway, "{slots} slots for {share}");
+            }
+        }
+
+        #[test]
+        fn whose_a_slot_is_does_not_depend_on_order_or_indices(
+            weights in prop::collection::vec(1..60u16, 1..25),
+            shuffled in Just((0..25usize).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let straight = candidates(&weights);
+            let chosen: Vec<_> = shuffled.into_iter().filter(|place| *place < weights.len()).collect();
+            let mixed: Vec<_> = (0..).zip(&chosen).map(|(index, &place)| Candidate { index, ..straight[place] }).collect();
+            let expected = table(&straight, 1_021);
+            for (holder, before) in table(&mixed, 1_021).into_iter().zip(expected) {
+                prop_assert_eq!(chosen[usize::from(holder)], usize::from(before));
             }
         }
     }
@@ -129,7 +191,7 @@ mod tests {
             .zip(weights)
             .map(|(index, &weight)| Candidate {
                 index,
-                address: Ipv4Addr::new(10, 0, (index >> 8) as u8, index as u8 + 1),
+                address: IpAddr::from([10, 1, (index >> 8) as u8, index as u8]),
                 weight,
             })
             .collect()
@@ -143,10 +205,11 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_weights() {
-        assert_eq!(size([1, 1]), 251);
-        assert_eq!(size([7, 7]), 251, "equal weights are one unit each");
-        assert_eq!(size([3, 1]), 509);
-        assert_eq!(size([1; 100]), 16_381);
+        assert_eq!(size([1]), 251);
+        assert_eq!(size([1, 1]), 503);
+        assert_eq!(size([7, 7]), 503, "equal weights are one unit each");
+        assert_eq!(size([3, 1]), 1_009);
+        assert_eq!(size([1; 100]), 25_013);
         assert_eq!(size([65_535, 1]), 65_537);
         assert_eq!(size([0, 0]), 251);
     }
@@ -163,21 +226,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_order_of_the_file_does_not_matter() {
-        let mut servers = candidates(&[1, 2, 3, 4, 5]);
-        let straight = table(&servers, 1_021);
-        servers.reverse();
-        assert_eq!(table(&servers, 1_021), straight);
+    /// The part of the slots that move when one of the candidates goes, less its own share.
+    fn moved_besides(weights: &[u16], gone: usize) -> f64 {
+        let size = size(weights.iter().copied());
+        let mut candidates = candidates(weights);
+        let before = table(&candidates, size);
+        candidates.remove(gone);
+        let after = table(&candidates, size);
+        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        moved as f64 / f64::from(size) - f64::from(weights[gone]) / total
+    }
+
+    /// For every number up to 100; `weights` names those of so many.
+    fn moves_little(weights: impl Fn(usize) -> Vec<u16>) {
+        let mut sum = 0.0;
+        for n in 2..=100 {
+            for gone in [0, n / 2, n - 1] {
+                let besides = moved_besides(&weights(n), gone);
+                assert!(besides <= 0.02, "{n}: {besides}");
+                sum += besides / 297.0;
+            }
+        }
+        assert!(sum <= 0.008, "{sum}");
     }
 
     #[test]
     fn removing_one_of_n_moves_little_more_than_its_own_slots() {
-        let servers = candidates(&[1; 10]);
-        let before = table(&servers, 1_021);
-        let after = table(&servers[..9], 1_021);
-        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count() as f64 / 1_021.0;
-        assert!(moved < 0.1 + 0.04, "{moved}");
+        moves_little(|n| vec![1; n]);
+    }
+
+    #[test]
+    fn removing_one_of_n_with_weights_moves_little_more_than_its_own_slots() {
+        moves_little(|n| (0..n).map(|place| [1, 3, 2, 5, 1, 4][(place + n) % 6]).collect());
+    }
+
+    #[test]
+    fn lopsided_weights_and_thousands_of_candidates_have_their_slots() {
+        let mut weights = vec![1; 4_096];
+        weights[2_000] = u16::MAX;
+        let table = table(&candidates(&weights), 65_537);
+        let held = |index| table.iter().filter(|&&holder| holder == index).count();
+        assert!((60_000..63_000).contains(&held(2_000)), "{}", held(2_000));
+        assert!([0, 1, 4_095].map(held).iter().all(|slots| (1..=3).contains(slots)));
     }
 
     #[test]

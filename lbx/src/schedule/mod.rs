@@ -1,17 +1,38 @@
 //! Who gets the new connections: pure functions of real servers and weights.
+//!
+//! - [`ring`]: in which order the schedulers that do not hash come to the candidates; what they compare is in
+//!   [`lbx_common::load`]
+//! - [`entitled`]: who has slots of the hash table, and [`maglev`]: which
 
+pub mod entitled;
 pub mod maglev;
 pub mod ring;
+
+#[cfg(test)]
+mod tests;
+
+use lbx_common::ring::Turn;
 
 /// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Index within the service.
+    /// Index within the service; [`slot::NONE`](lbx_common::slot::NONE) for one that is not up and keeps its slots.
     pub index: u16,
     /// RIP: the same on every director, whatever the indices.
-    pub address: std::net::Ipv4Addr,
+    pub address: std::net::IpAddr,
     /// Weight.
     pub weight: u16,
+}
+
+impl Candidate {
+    /// Its turn in a ring.
+    #[must_use]
+    pub const fn turn(&self) -> Turn {
+        Turn {
+            index: self.index,
+            weight: self.weight,
+        }
+    }
 }
 
 /// The greatest common divisor of all weights; 1 where there are none.

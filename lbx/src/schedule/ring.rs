@@ -1,20 +1,62 @@
-//! The ring of turns that rr and wrr walk: one entry per turn, as evenly interleaved as the weights allow.
+//! The ring of a service: those who get new connections, in the order in which a scheduler walks them.
+//!
+//! rr and wrr take one entry after the other: their ring is a list of turns, as evenly interleaved as the weights allow.
+//! p2c takes two at random, so everyone has as many entries as its weight asks for. Those that look at all candidates have
+//! everyone once.
+
+use std::cmp::Reverse;
+
+use lbx_common::{ring::Turn, slot};
 
 use super::{Candidate, common_divisor};
+use crate::desired::Scheduler;
 
 /// Entries of a ring at most; weights whose turns would need more are scaled down to it.
 pub const MAX_LEN: u32 = 4_096;
 
+/// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over. Whoever
+/// is not up has slots at most.
+#[must_use]
+pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<Turn> {
+    let up = candidates.iter().filter(|candidate| candidate.index != slot::NONE);
+    let up: Vec<_> = up.copied().collect();
+    match scheduler {
+        Scheduler::Rr => equal(&up),
+        Scheduler::Wrr | Scheduler::P2c => weighted(&up),
+        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => once(&up),
+        Scheduler::Fo | Scheduler::Ovf => heaviest_first(&up),
+        Scheduler::Maglev | Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => equal(&up),
+    }
+}
+
+/// Everyone once, in the order given, and as if all weighed the same: another weight makes no other ring.
+#[must_use]
+pub fn equal(candidates: &[Candidate]) -> Vec<Turn> {
+    let turn = |candidate: &Candidate| Turn {
+        index: candidate.index,
+        weight: 1,
+    };
+    candidates.iter().map(turn).collect()
+}
+
 /// Everyone once, in the order given.
 #[must_use]
-pub fn equal(candidates: &[Candidate]) -> Vec<u16> {
-    candidates.iter().map(|candidate| candidate.index).collect()
+pub fn once(candidates: &[Candidate]) -> Vec<Turn> {
+    candidates.iter().map(Candidate::turn).collect()
+}
+
+/// Everyone once, the heaviest first, equals in the order given.
+#[must_use]
+pub fn heaviest_first(candidates: &[Candidate]) -> Vec<Turn> {
+    let mut ring = once(candidates);
+    ring.sort_by_key(|turn| Reverse(turn.weight));
+    ring
 }
 
 /// Everyone as often as its weight says, by smooth weighted round robin: at every turn each gains its weight, the one
 /// with the most takes the turn and pays the sum of all.
 #[must_use]
-pub fn weighted(candidates: &[Candidate]) -> Vec<u16> {
+pub fn weighted(candidates: &[Candidate]) -> Vec<Turn> {
     let shares = shares(candidates);
     let total: i64 = shares.iter().sum();
     let mut credit = vec![0i64; shares.len()];
@@ -26,7 +68,7 @@ pub fn weighted(candidates: &[Candidate]) -> Vec<u16> {
             // The first of equals, so that the ring starts in the order of the file.
             let best = (0..credit.len()).rev().max_by_key(|&i| credit[i])?;
             credit[best] -= total;
-            Some(candidates[best].index)
+            Some(candidates[best].turn())
         })
         .collect()
 }
@@ -52,24 +94,29 @@ fn shares(candidates: &[Candidate]) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use super::*;
 
-    fn ring(weights: &[u16]) -> Vec<u16> {
-        let candidates: Vec<_> = (0u16..)
+    fn candidates(weights: &[u16]) -> Vec<Candidate> {
+        (0u16..)
             .zip(weights)
             .map(|(index, &weight)| Candidate {
                 index,
-                address: Ipv4Addr::new(10, 0, 0, index as u8),
+                address: IpAddr::from([10, 0, (index >> 8) as u8, index as u8]),
                 weight,
             })
-            .collect();
-        weighted(&candidates)
+            .collect()
+    }
+
+    /// Who takes which turn.
+    fn order(ring: &[Turn]) -> Vec<u16> {
+        ring.iter().map(|turn| turn.index).collect()
     }
 
     #[test]
     fn turns_follow_the_weights_and_interleave() {
+        let ring = |weights: &[u16]| order(&weighted(&candidates(weights)));
         assert_eq!(ring(&[1, 1]), [0, 1]);
         assert_eq!(ring(&[3, 1]), [0, 0, 1, 0]);
         assert_eq!(ring(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
@@ -79,10 +126,32 @@ mod tests {
 
     #[test]
     fn lopsided_weights_stay_within_the_limit() {
-        let ring = ring(&[65_535, 65_534, 1]);
-        let turns = |index| ring.iter().filter(|&&i| i == index).count();
+        let ring = weighted(&candidates(&[65_535, 65_534, 1]));
+        let turns = |index| ring.iter().filter(|turn| turn.index == index).count();
         assert!(ring.len() <= MAX_LEN as usize + 2, "{}", ring.len());
         assert_eq!(turns(2), 1);
         assert!(turns(0).abs_diff(turns(1)) <= 1);
+    }
+
+    #[test]
+    fn every_scheduler_has_everybody_in_its_ring() {
+        let candidates = candidates(&[2, 9, 4, 9]);
+        let down = Candidate {
+            index: slot::NONE,
+            ..candidates[0]
+        };
+        for scheduler in Scheduler::ALL {
+            let ring = of_scheduler(scheduler, &candidates);
+            for candidate in &candidates {
+                let turns = ring.iter().filter(|turn| turn.index == candidate.index).count();
+                let often = matches!(scheduler, Scheduler::Wrr | Scheduler::P2c);
+                assert_eq!(turns, if often { candidate.weight.into() } else { 1 }, "{scheduler}");
+            }
+            assert!(of_scheduler(scheduler, &[down]).is_empty());
+        }
+        let weights = |ring: Vec<Turn>| ring.iter().map(|turn| turn.weight).collect::<Vec<_>>();
+        assert_eq!(weights(of_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
+        assert_eq!(weights(of_scheduler(Scheduler::Rr, &candidates)), [1; 4]);
+        assert_eq!(order(&of_scheduler(Scheduler::Fo, &candidates)), [1, 3, 2, 0]);
     }
 }

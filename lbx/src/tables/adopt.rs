@@ -2,46 +2,52 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
 
 use lbx_common::{
     backend::{self, Backend, Head, word_mac},
-    service::{HASHED, Service, ServiceKey},
+    lookup::{PRIMARY, PortEntry, VipEntry, key_port, number},
+    ring::Turn,
+    service::{HASHED, Service},
     slot::{self, Slot},
 };
 
 use super::{
-    Hop, Tables,
+    Hop, Layout, Leaving, Tables,
     allocate::Range,
-    service::{Life, Loaded, Member, virtual_service},
+    service::{Life, Loaded, Member},
+    treatment::{MAPPING, Treatment},
     window::Slots,
 };
-use crate::desired::Scheduler;
+use crate::desired::{Ports, Protocol, VirtualService};
 
 /// The maps, as far as they are read back.
 pub trait Maps {
     /// Why a map could not be read.
     type Error;
 
-    /// Every entry of the service map.
+    /// What the maps were made with.
+    fn layout(&self) -> Layout;
+    /// Every entry of the table of VIPs that is not empty, and its place.
+    fn vips(&self) -> Vec<(u32, VipEntry)>;
+    /// Every entry of the table of ports that is not empty, and its place.
+    fn ports(&self) -> Vec<(u32, PortEntry)>;
+    /// Every QUIC server id: service number, id, backend index.
     ///
     /// # Errors
     /// The map cannot be read.
-    fn services(&self) -> Result<Vec<(ServiceKey, Service)>, Self::Error>;
-    /// Every address in the map of VIPs.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, Self::Error>;
+    fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, Self::Error>;
+    /// The service of a number; none beyond the table.
+    fn service(&self, number: u16) -> Option<Service>;
     /// The slot at a place; none beyond the table.
     fn slot(&self, place: u32) -> Option<Slot>;
-    /// The backend index at a place of the ring table.
+    /// The turn at a place of the ring table.
     ///
     /// # Errors
     /// The map cannot be read.
-    fn ring_entry(&self, place: u32) -> Result<u16, Self::Error>;
+    fn turn(&self, place: u32) -> Result<Turn, Self::Error>;
     /// The backend at a place; none beyond the table.
     fn backend(&self, place: u32) -> Option<Backend>;
 }
@@ -53,12 +59,18 @@ pub enum AdoptError<E> {
     #[error(transparent)]
     Read(#[from] E),
     /// The tables of a service contradict each other or another's.
-    #[error("the tables of service {service:?} are damaged: {what}")]
+    #[error("the tables of service {service} are damaged: {what}")]
     Damaged {
-        /// Its key in the map.
-        service: ServiceKey,
+        /// What it is known by.
+        service: VirtualService,
         /// What does not fit.
         what: &'static str,
+    },
+    /// The tables that services are found by contradict themselves.
+    #[error("the table of {table} is damaged")]
+    Lookup {
+        /// Which.
+        table: &'static str,
     },
 }
 
@@ -69,17 +81,65 @@ impl Tables {
     /// A map cannot be read, or what stands there contradicts itself.
     pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
         let mut tables = Self {
-            vips: maps.vips()?,
-            ..Self::default()
+            looked_up: false,
+            ..Self::new(&maps.layout())
         };
-        for (key, service) in maps.services()? {
-            let damaged = |what| AdoptError::Damaged { service: key, what };
-            let id = virtual_service(&key).ok_or_else(|| damaged("unknown protocol"))?;
-            let loaded = read_service(maps, &service, damaged, now)?;
+        let found = tables.read_lookup(maps, now)?;
+        let quic_ids = maps.quic_ids()?;
+        for (number, ports) in found {
+            let Some(id) = identity(&ports) else { continue };
+            let damaged = |what| AdoptError::Damaged { service: id, what };
+            let service = maps
+                .service(number)
+                .ok_or_else(|| damaged("its number lies beyond the table"))?;
+            let mut loaded = read_service(maps, &service, damaged, now)?;
+            loaded.number = number;
+            loaded.ports = Ports::of(ports.iter().map(|port| port.port));
+            loaded.quic_ids = quic_ids
+                .iter()
+                .filter(|(of, ..)| *of == number)
+                .map(|&(_, id, index)| (id, index))
+                .collect();
             tables.claim(&loaded).map_err(damaged)?;
             tables.services.insert(id, Arc::new(loaded));
         }
         Ok(tables)
+    }
+
+    /// Reads what services are found by: the ports of every service number. Ports of a VIP that is not there lead nowhere,
+    /// and go with the next plan.
+    fn read_lookup<M: Maps>(&mut self, maps: &M, now: u32) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
+        let lookup = Arc::make_mut(&mut self.lookup);
+        let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
+        for (place, entry) in maps.vips() {
+            let vip = super::lookup::ip(entry.address);
+            if !lookup.adopt_vip(place, entry) || vips.insert(number(entry.value), vip).is_some() {
+                return Err(AdoptError::Lookup { table: "VIPs" });
+            }
+        }
+        let mut numbers: BTreeSet<u16> = vips.keys().copied().collect();
+        let mut services: BTreeMap<u16, Vec<Found>> = BTreeMap::new();
+        for (place, entry) in maps.ports() {
+            if !lookup.adopt_port(place, entry) {
+                return Err(AdoptError::Lookup { table: "ports" });
+            }
+            let (vip, protocol, port) = key_port(entry.key);
+            if numbers.insert(vip) {
+                self.places.leaving.push((now, Leaving::Vip(vip)));
+            }
+            if let (Some(&vip), Some(protocol)) = (vips.get(&vip), Protocol::from_number(protocol)) {
+                services.entry(number(entry.value)).or_default().push(Found {
+                    vip,
+                    protocol,
+                    port,
+                    primary: entry.value & PRIMARY != 0,
+                });
+            }
+        }
+        for number in numbers {
+            self.places.vips.reserve(Range::one(u32::from(number)));
+        }
+        Ok(services)
     }
 
     /// Marks the places of a service as taken.
@@ -108,13 +168,31 @@ impl Tables {
     }
 }
 
+/// A port found in the maps.
+struct Found {
+    vip: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    primary: bool,
+}
+
+/// What a service is known by: its first port, or the lowest if a daemon died before that one was written.
+fn identity(ports: &[Found]) -> Option<VirtualService> {
+    let found = ports.iter().min_by_key(|port| (!port.primary, port.port))?;
+    Some(VirtualService {
+        vip: found.vip,
+        port: found.port,
+        protocol: found.protocol,
+    })
+}
+
 fn read_service<M: Maps>(
     maps: &M,
     service: &Service,
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
     now: u32,
 ) -> Result<Loaded, AdoptError<M::Error>> {
-    let scheduler = Scheduler::from_code(service.scheduler).ok_or_else(|| damaged("unknown scheduler"))?;
+    let treatment = Treatment::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
     let slots: Vec<Slot> = places(service.slots_base, service.slots_len)
         .map(|place| maps.slot(place))
         .collect::<Option<_>>()
@@ -123,19 +201,19 @@ fn read_service<M: Maps>(
         .map(|place| maps.backend(place))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
-    let ring: Vec<u16> = places(service.ring_base, service.ring_len)
-        .map(|place| maps.ring_entry(place))
+    let ring: Vec<Turn> = places(service.ring_base, service.ring_len)
+        .map(|place| maps.turn(place))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)
         .zip(&backends)
         .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
-        .map(|(index, backend)| Some((index, read_member(backend, now)?)))
-        .collect::<Option<BTreeMap<u16, Member>>>()
-        .ok_or_else(|| damaged("a backend has no IPv4 address"))?;
+        .map(|(index, backend)| (index, read_member(backend, index == service.sorry, now)))
+        .collect();
     Ok(Loaded {
-        number: service.number,
-        scheduler,
-        timeouts: service.timeouts,
+        number: 0,
+        ports: Ports::All,
+        treatment,
+        mapping: service.flags & MAPPING,
         slots_range: Range {
             base: service.slots_base,
             len: service.slots_len,
@@ -151,7 +229,8 @@ fn read_service<M: Maps>(
             len: service.backends_len,
         },
         members,
-        candidates: Vec::new(),
+        quic_ids: BTreeMap::new(),
+        candidates: None,
         hashed_until: (service.flags & HASHED != 0).then_some(now),
     })
 }
@@ -160,22 +239,26 @@ fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {
     base..base.saturating_add(len)
 }
 
-fn read_member(backend: &Backend, now: u32) -> Option<Member> {
+fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
     let Head { mac, state } = Head::from_word(backend.head);
-    Some(Member {
-        address: Ipv6Addr::from(backend.address).to_ipv4_mapped()?,
+    Member {
+        address: IpAddr::V6(Ipv6Addr::from(backend.address)).to_canonical(),
         weight: backend.weight as u16,
+        upper: backend.upper,
+        lower: backend.lower,
+        sorry,
         hop: Hop {
             mac,
             ifindex: backend.ifindex,
             source: word_mac(backend.source),
+            vlan: [backend.tags.outer, backend.tags.inner],
         },
         counter: backend.counter,
-        life: if state == backend::UP {
+        life: if backend::usable(state) {
             Life::Up
         } else {
             Life::Dead { since: now }
         },
         wanted: true,
-    })
+    }
 }

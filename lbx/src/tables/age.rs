@@ -2,14 +2,14 @@
 
 use std::{cell::LazyCell, sync::Arc};
 
-use lbx_common::{backend::Backend, flow::elapsed};
+use lbx_common::{backend::Backend, flow::elapsed, service::Service};
 
 use super::{
     Event, GRACE, Leaving, Plan, Tables, Write,
     allocate::Range,
     census::Census,
     event::What,
-    service::{Life, Loaded, key},
+    service::{Life, Loaded},
 };
 use crate::desired::VirtualService;
 
@@ -33,7 +33,7 @@ impl Tables {
             bury(id, &mut loaded, census, now, &mut plan);
             plan.tables.services.insert(*id, Arc::new(loaded));
         }
-        plan.tables.free_what_left(census);
+        plan.tables.free_what_left(census, &mut plan.writes);
         plan
     }
 
@@ -43,13 +43,14 @@ impl Tables {
         let places = &mut self.places;
         for &number in &census.numbers {
             if places.services.reserve(Range::one(u32::from(number))) {
+                places.leaving.push((census.taken, Leaving::Value(number)));
                 places.leaving.push((census.taken, Leaving::Service(number)));
             }
         }
     }
 
-    fn free_what_left(&mut self, census: &Census) {
-        let places = &mut self.places;
+    fn free_what_left(&mut self, census: &Census, writes: &mut Vec<Write>) {
+        let Self { places, lookup, .. } = self;
         for (since, leaving) in std::mem::take(&mut places.leaving) {
             let still_named = matches!(leaving, Leaving::Service(number) if census.numbers.contains(&number));
             if still_named || elapsed(since, census.taken) < GRACE {
@@ -61,7 +62,14 @@ impl Tables {
                 Leaving::Ring(range) => places.rings.free(range),
                 Leaving::Backends(range) => places.backends.free(range),
                 Leaving::Counter(counter) => places.counters.free(Range::one(counter)),
+                Leaving::Value(number) => writes.push(Write::Service {
+                    number,
+                    value: Service::default(),
+                }),
                 Leaving::Service(number) => places.services.free(Range::one(u32::from(number))),
+                Leaving::Vip(number) => places.vips.free(Range::one(u32::from(number))),
+                Leaving::VipPlace(place) => Arc::make_mut(lookup).free_vip(place),
+                Leaving::PortPlace(place) => Arc::make_mut(lookup).free_port(place),
             }
         }
     }
@@ -89,7 +97,7 @@ fn forget_hashing(id: &VirtualService, loaded: &mut Loaded, now: u32, writes: &m
     let over = |since: &mut u32| elapsed(*since, now) > timeout + GRACE;
     if loaded.hashed_until.take_if(over).is_some() {
         writes.push(Write::Service {
-            key: key(id),
+            number: loaded.number,
             value: loaded.to_service(),
         });
     }

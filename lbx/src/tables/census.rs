@@ -1,11 +1,11 @@
 //! Flows counted from their records, and records nobody needs any more found.
 
-use std::collections::{HashMap, HashSet};
-
-use lbx_common::{
-    flow::{self, BUSY, EMPTY, Entry, FlowKey},
-    hash,
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
 };
+
+use lbx_common::flow::{self, BUSY, EMPTY, Entry, FlowKey};
 
 use super::{Tables, service::Loaded};
 
@@ -46,7 +46,7 @@ pub enum Verdict {
 
 /// Takes the census of a set of tables at one moment.
 pub struct Taker<'t> {
-    services: Vec<Option<&'t Loaded>>,
+    services: Vec<Option<(IpAddr, &'t Loaded)>>,
     census: Census,
 }
 
@@ -55,12 +55,12 @@ impl<'t> Taker<'t> {
     #[must_use]
     pub fn new(tables: &'t Tables, now: u32) -> Self {
         let mut services = Vec::new();
-        for loaded in tables.services.values() {
+        for (id, loaded) in &tables.services {
             let number = usize::from(loaded.number);
             if services.len() <= number {
                 services.resize(number + 1, None);
             }
-            services[number] = Some(loaded.as_ref());
+            services[number] = Some((id.vip, loaded.as_ref()));
         }
         Self {
             services,
@@ -71,21 +71,23 @@ impl<'t> Taker<'t> {
         }
     }
 
-    /// Looks at a record's two words.
-    pub fn visit(&mut self, a: u64, b: u64) -> Verdict {
-        let entry = Entry::from_word(b);
+    /// Looks at a record.
+    pub fn visit(&mut self, key: FlowKey, entry: Entry) -> Verdict {
         if matches!(entry.state, EMPTY | BUSY) {
             return Verdict::Keep;
         }
-        let key = FlowKey::from_word(a);
         let named = (key.service, entry.backend);
         self.census.numbers.insert(key.service);
         self.census.named.insert(named);
-        let Some(service) = self.services.get(usize::from(key.service)).copied().flatten() else {
+        let Some((vip, service)) = self.service(key.service) else {
             return Verdict::Erase;
         };
-        if entry.expired(self.census.taken, &service.timeouts) || !service.usable(entry.backend) {
+        if entry.expired(self.census.taken, &service.treatment.timeouts) || !service.usable(entry.backend) {
             return Verdict::Erase;
+        }
+        self.census.live += 1;
+        if !flow::counts(entry.state) {
+            return Verdict::Keep;
         }
         let flows = self.census.flows.entry(named).or_default();
         if flow::active(entry.state) {
@@ -93,14 +95,23 @@ impl<'t> Taker<'t> {
         } else {
             flows.inactive += 1;
         }
-        self.census.live += 1;
         let slots = service.slots.as_slice();
-        let tuple = hash::tuple(key.client, key.client_port, entry.vip_port);
-        let slot = hash::slot(tuple, slots.len() as u32);
+        let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
             self.census.disagreeing.insert((key.service, slot));
         }
         Verdict::Keep
+    }
+
+    /// The backend counter that a record counts for.
+    #[must_use]
+    pub fn counter(&self, key: FlowKey, entry: Entry) -> Option<u32> {
+        let (_, service) = self.service(key.service)?;
+        service.members.get(&entry.backend).map(|member| member.counter)
+    }
+
+    fn service(&self, number: u16) -> Option<(IpAddr, &'t Loaded)> {
+        self.services.get(usize::from(number)).copied().flatten()
     }
 
     /// What was found.

@@ -1,6 +1,6 @@
 //! What there is to tell about a plan: one line each in the log.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
 use crate::desired::{Scheduler, VirtualService};
 
@@ -25,31 +25,31 @@ pub enum What {
     /// A real server takes part.
     ServerUp {
         /// RIP.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Weight.
         weight: u16,
         /// MAC address.
         mac: [u8; 6],
     },
     /// A real server has no MAC address any more: it has failed.
-    ServerLost(Ipv4Addr),
+    ServerLost(IpAddr),
     /// A real server's weight is another.
     Weight {
         /// RIP.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Before.
         from: u16,
         /// Now.
         to: u16,
     },
     /// A real server was taken out of the file: its flows stay, new ones go elsewhere.
-    Draining(Ipv4Addr),
+    Draining(IpAddr),
     /// The last flow of a drained real server is over.
-    Drained(Ipv4Addr),
+    Drained(IpAddr),
     /// A real server's MAC address is another.
     Moved {
         /// RIP.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Before.
         from: [u8; 6],
         /// Now.

@@ -6,7 +6,9 @@
 //! [`Tables::age`] does what only time brings: it closes windows and frees what nobody uses any more.
 //!
 //! - [`allocate`]: places in the flat tables
-//! - [`service`]: one service as loaded, and its own part of the plan
+//! - [`lookup`]: what services are found by
+//! - [`service`]: one service as loaded, and its own part of the plan; [`treatment`]: its settings; [`members`]: its real
+//!   servers
 //! - [`plan`]: all services
 //! - [`window`]: the slots between a change and their rest
 //! - [`age`]: what time brings
@@ -19,8 +21,11 @@ pub mod age;
 pub mod allocate;
 pub mod census;
 pub mod event;
+pub mod lookup;
+pub mod members;
 pub mod plan;
 pub mod service;
+pub mod treatment;
 pub mod window;
 pub mod write;
 
@@ -29,7 +34,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -39,6 +44,7 @@ use crate::{
     desired::VirtualService,
     tables::{
         allocate::{Range, Ranges},
+        lookup::Lookup,
         service::Loaded,
     },
 };
@@ -52,7 +58,9 @@ pub struct Hop {
     pub mac: [u8; 6],
     /// The NIC it is reached by.
     pub ifindex: u32,
-    /// That NIC's MAC address.
+    /// The VLAN tags that lead there, outer and inner: 12 bits of VLAN id, bit 15 for a tag of IEEE 802.1ad; 0: none.
+    pub vlan: [u16; 2],
+    /// MAC address that frames are sent from: that of the NIC, or of the VLAN device on it.
     pub source: [u8; 6],
 }
 
@@ -61,14 +69,38 @@ pub struct Hop {
 const GRACE: u32 = 2;
 
 /// The hops of all real servers that are resolved.
-pub type Hops = BTreeMap<Ipv4Addr, Hop>;
+pub type Hops = BTreeMap<IpAddr, Hop>;
 
-/// A mirror of the maps. Cloning is cheap: services are shared until one of the copies changes them.
+/// What the maps were made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Seed of all bucket hashes.
+    pub seed: u64,
+    /// Room for slots.
+    pub slots: u32,
+    /// Buckets of ports: a power of two.
+    pub ports: u32,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            slots: maps::MAX_SLOTS,
+            ports: maps::MAX_PORTS,
+        }
+    }
+}
+
+/// A mirror of the maps. Cloning is cheap: what is large is shared until one of the copies changes it.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Every loaded service.
     pub services: BTreeMap<VirtualService, Arc<Loaded>>,
-    vips: BTreeSet<Ipv4Addr>,
+    /// What packets find them by.
+    pub lookup: Arc<Lookup>,
+    /// Whether what packets find them by is known to be as it should.
+    looked_up: bool,
     places: Places,
 }
 
@@ -79,6 +111,7 @@ struct Places {
     rings: Ranges,
     backends: Ranges,
     services: Ranges,
+    vips: Ranges,
     counters: Ranges,
     /// What packets under way may still use, and since when (tick).
     leaving: Vec<(u32, Leaving)>,
@@ -91,36 +124,52 @@ enum Leaving {
     Ring(Range),
     Backends(Range),
     Counter(u32),
+    /// The value of a service that is no longer: before its places are another's, it must lead to none of them.
+    Value(u16),
     /// A service number: freed once no record names it either.
     Service(u16),
+    /// A VIP number.
+    Vip(u16),
+    /// The place of a VIP.
+    VipPlace(u32),
+    /// The place of a port.
+    PortPlace(u32),
 }
 
 impl Default for Tables {
     fn default() -> Self {
+        Self::new(&Layout::default())
+    }
+}
+
+impl Tables {
+    /// Nothing loaded.
+    #[must_use]
+    pub fn new(layout: &Layout) -> Self {
         Self {
             services: BTreeMap::new(),
-            vips: BTreeSet::new(),
+            lookup: Arc::new(Lookup::new(layout.seed, layout.ports)),
+            looked_up: true,
             places: Places {
-                slots: Ranges::new("slots", maps::MAX_SLOTS),
+                slots: Ranges::new("slots", layout.slots),
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
                 services: Ranges::new("services", maps::MAX_SERVICES - 1),
+                vips: Ranges::new("VIPs", maps::MAX_VIPS),
                 counters: Ranges::new("backend counters", maps::MAX_SERVERS),
                 leaving: Vec::new(),
             },
         }
     }
-}
 
-impl Tables {
     /// The VIPs of all loaded services.
     #[must_use]
-    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
-        self.vips.clone()
+    pub fn vips(&self) -> BTreeSet<IpAddr> {
+        self.lookup.vips.keys().copied().collect()
     }
 
     /// The addresses of all real servers that may still get packets, those that drain included.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.services
             .values()
             .flat_map(|service| service.members.values())

@@ -2,20 +2,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
-use lbx_common::backend::Backend;
+use lbx_common::{
+    backend::Backend,
+    lookup::{ALL_TCP, ALL_UDP, PRIMARY, PortEntry, VipEntry, number, port_key},
+};
 
 use super::{
     Event, Hop, Hops, Leaving, Places, Tables, Write,
     allocate::{Full, Range},
     event::What,
-    service::{self, Life, Loaded, Member, key},
+    lookup::Lookup,
+    service::{self, Loaded, Member, Wanted, wanted},
+    treatment::{Treatment, mapping},
     window::{Changes, Slots},
 };
-use crate::desired::{Desired, Protocol, RealServer, Service, VirtualService};
+use crate::{
+    desired::{Desired, Ports, Protocol, Service, VirtualService},
+    schedule::Candidate,
+};
 
 /// The way from what is loaded to what is wanted.
 #[derive(Clone, Debug)]
@@ -33,12 +41,38 @@ pub(super) const fn room(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
 
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A table has no room for what is wanted.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// Connections are found by what the scheduler hashes.
+    #[error(
+        "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
+         hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
+    )]
+    Remapped(VirtualService),
+    /// Slots are counted once.
+    #[error(
+        "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
+    )]
+    Resized {
+        /// Which.
+        service: VirtualService,
+        /// Slots there are.
+        loaded: u32,
+        /// Slots the file wants.
+        wanted: u32,
+    },
+}
+
 impl Tables {
     /// Plans the way to the desired state with the hops there are, at tick `now`. `self` is left as it is.
     ///
     /// # Errors
-    /// A table has no room for what is wanted.
-    pub fn plan(&self, desired: &Desired, hops: &Hops, now: u32) -> Result<Plan, Full> {
+    /// See [`PlanError`].
+    pub fn plan(&self, desired: &Desired, hops: &Hops, now: u32) -> Result<Plan, PlanError> {
         let mut planner = Planner {
             tables: self.clone(),
             writes: Vec::new(),
@@ -50,12 +84,14 @@ impl Tables {
             .iter()
             .map(|service| (service.virtual_service, service))
             .collect();
-        let timeouts = service::ticks(&desired.timeouts);
+        planner.rename(&wanted);
         planner.remove_unwanted(&wanted);
         for (&id, service) in &wanted {
-            planner.update(id, service, timeouts, hops)?;
+            planner.update(id, service, Treatment::of(service, &desired.timeouts), hops)?;
         }
-        planner.follow_vips(wanted.keys().map(|service| service.vip).collect());
+        if !planner.tables.looked_up {
+            planner.follow_lookup()?;
+        }
         Ok(Plan {
             tables: planner.tables,
             writes: planner.writes,
@@ -85,12 +121,91 @@ impl Planner {
         self.places().leaving.push((now, leaving));
     }
 
-    fn follow_vips(&mut self, wanted: BTreeSet<Ipv4Addr>) {
-        let before = std::mem::replace(&mut self.tables.vips, wanted);
-        let after = &self.tables.vips;
-        self.writes.extend(after.difference(&before).copied().map(Write::Vip));
-        self.writes
-            .extend(before.difference(after).copied().map(Write::RemoveVip));
+    /// A service whose first port is another now is still the same, if it has one of its ports.
+    fn rename(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
+        let services = &self.tables.services;
+        let mut renamed: BTreeMap<VirtualService, VirtualService> = BTreeMap::new();
+        for (&id, service) in wanted.iter().filter(|(id, _)| !services.contains_key(id)) {
+            let same = services.iter().find(|&(former, loaded)| {
+                former.vip == id.vip
+                    && former.protocol == id.protocol
+                    && !wanted.contains_key(former)
+                    && !renamed.contains_key(former)
+                    && service.ports.meet(&loaded.ports)
+            });
+            if let Some((&former, _)) = same {
+                renamed.insert(former, id);
+            }
+        }
+        for (former, id) in renamed {
+            if let Some(loaded) = self.tables.services.remove(&former) {
+                self.tables.services.insert(id, loaded);
+                self.tables.looked_up = false;
+            }
+        }
+    }
+
+    /// Lets packets find every service by its ports, and none that is no longer: ports first, then the VIPs that lead to
+    /// them.
+    fn follow_lookup(&mut self) -> Result<(), PlanError> {
+        let mut lookup = Arc::unwrap_or_clone(Arc::clone(&self.tables.lookup));
+        let mut flags: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        let mut keys = BTreeSet::new();
+        for (id, loaded) in self.tables.services.clone() {
+            let vip = self.vip_number(&lookup, &flags, id.vip)?;
+            let vip_flags = flags.entry(id.vip).or_insert_with(|| u64::from(vip));
+            if loaded.ports == Ports::All {
+                *vip_flags |= match id.protocol {
+                    Protocol::Tcp => ALL_TCP,
+                    Protocol::Udp => ALL_UDP,
+                };
+            }
+            for port in loaded.ports.iter() {
+                let key = port_key(vip, id.protocol.number(), port.to_be_bytes());
+                let primary = if port == id.port { PRIMARY } else { 0 };
+                keys.insert(key);
+                let entry = lookup.set_port(key, u64::from(loaded.number) | primary)?;
+                self.writes
+                    .extend(entry.map(|(place, entry)| Write::Port { place, entry }));
+            }
+        }
+        for (&vip, &value) in &flags {
+            let entry = lookup.set_vip(vip, value)?;
+            self.writes
+                .extend(entry.map(|(place, entry)| Write::Vip { place, entry }));
+        }
+        self.forget(&mut lookup, &flags, &keys);
+        self.tables.lookup = Arc::new(lookup);
+        self.tables.looked_up = true;
+        Ok(())
+    }
+
+    /// The number a VIP has, or is to have.
+    fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, Full> {
+        let standing = lookup.vips.get(&vip).map(|standing| standing.value);
+        match new.get(&vip).copied().or(standing) {
+            Some(value) => Ok(number(value)),
+            None => Ok(self.places().vips.take_one()? as u16),
+        }
+    }
+
+    /// Takes away the VIPs and ports that nobody has any more.
+    fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
+        for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
+            self.writes.push(Write::Vip {
+                place: gone.place,
+                entry: VipEntry::default(),
+            });
+            self.leave(Leaving::Vip(number(gone.value)));
+            self.leave(Leaving::VipPlace(gone.place));
+        }
+        for (_, gone) in lookup.ports.extract_if(.., |key, _| !ports.contains(key)) {
+            self.writes.push(Write::Port {
+                place: gone.place,
+                entry: PortEntry::default(),
+            });
+            self.leave(Leaving::PortPlace(gone.place));
+        }
     }
 
     fn remove_unwanted(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
@@ -105,7 +220,11 @@ impl Planner {
             let Some(loaded) = self.tables.services.remove(&id) else {
                 continue;
             };
-            self.writes.push(Write::RemoveService(key(&id)));
+            self.tables.looked_up = false;
+            for &id in loaded.quic_ids.keys() {
+                self.write_quic_id(loaded.number, id, None);
+            }
+            self.leave(Leaving::Value(loaded.number));
             self.leave(Leaving::Slots(loaded.slots_range));
             self.leave(Leaving::Ring(loaded.ring_range));
             self.leave(Leaving::Backends(loaded.backends_range));
@@ -118,23 +237,25 @@ impl Planner {
     }
 
     /// A service with places and nothing in them. It becomes one only when its entry in the service map is written.
-    fn create(&mut self, id: VirtualService, service: &Service) -> Result<Loaded, Full> {
+    fn create(&mut self, id: VirtualService, service: &Service, treatment: Treatment) -> Result<Loaded, Full> {
         let number = self.places().services.take_one()? as u16;
         let slots_range = self.places().slots.take(service::slot_count(service))?;
-        let backends_range = self.places().backends.take(room(service.servers.len() as u32))?;
+        let backends_range = self.places().backends.take(room(wanted(service).len() as u32))?;
         self.writes.push(Write::ResetService(number));
         self.tell(id, What::ServiceAdded(service.scheduler));
         let loaded = Loaded {
             number,
-            scheduler: service.scheduler,
-            timeouts: service::ticks(&crate::desired::Timeouts::default()),
+            ports: service.ports.clone(),
+            treatment,
+            mapping: mapping(service).unwrap_or_default(),
             slots_range,
             slots: Slots::resting(&[], self.now),
             ring_range: Range::default(),
             ring: Vec::new(),
             backends_range,
             members: BTreeMap::new(),
-            candidates: Vec::new(),
+            quic_ids: BTreeMap::new(),
+            candidates: None,
             hashed_until: None,
         };
         self.write_backends(&loaded);
@@ -146,48 +267,72 @@ impl Planner {
         &mut self,
         id: VirtualService,
         service: &Service,
-        timeouts: lbx_common::service::Timeouts,
+        treatment: Treatment,
         hops: &Hops,
-    ) -> Result<(), Full> {
+    ) -> Result<(), PlanError> {
         let standing = self.tables.services.get(&id).cloned();
-        if standing
-            .as_ref()
-            .is_some_and(|loaded| loaded.fits(service, timeouts, hops))
-        {
-            return Ok(());
+        if let Some(loaded) = &standing {
+            resized(id, service, loaded)?;
+            if loaded.fits(service, &treatment, hops) {
+                return Ok(());
+            }
         }
         let new = standing.is_none();
         let mut loaded = match standing {
             Some(loaded) => loaded.as_ref().clone(),
-            None => self.create(id, service)?,
+            None => self.create(id, service, treatment)?,
         };
-        let missing = loaded.missing(&service.servers, hops);
-        self.make_room(id, &mut loaded, missing.len())?;
+        if new || loaded.ports != service.ports {
+            loaded.ports = service.ports.clone();
+            self.tables.looked_up = false;
+        }
+        let servers = wanted(service);
+        let missing = loaded.missing(&servers, hops);
+        self.make_room(&mut loaded, missing.len())?;
         let before = loaded.to_service();
-        let (changed, told) = loaded.settle_members(&service.servers, hops, self.now);
+        let (changed, told) = loaded.settle_members(&servers, hops, self.now);
         for what in told {
             self.tell(id, what);
         }
         let (living, dead): (Vec<u16>, Vec<u16>) = changed.iter().partition(|&&index| loaded.usable(index));
         self.write_members(&loaded, &living);
         self.add_members(id, &mut loaded, missing)?;
-        loaded.timeouts = timeouts;
-        self.reschedule(id, &mut loaded, service);
-        loaded.candidates = loaded.candidates(&service.servers);
-        self.turn_ring(&mut loaded)?;
+        self.treat(id, &mut loaded, service, treatment)?;
+        let candidates = loaded.candidates(&servers);
+        self.turn_ring(&mut loaded, &candidates)?;
         let slots = if new {
-            loaded.begin(self.now)
+            loaded.begin(&candidates, self.now)
         } else {
-            loaded.follow(self.now)
+            loaded.follow(&candidates, self.now)
         };
+        loaded.candidates = Some(candidates);
         self.write_slots(&loaded, slots);
         if new || loaded.to_service() != before {
-            self.write_service(id, &loaded);
+            self.write_service(&loaded);
         }
+        self.follow_quic_ids(&mut loaded, &servers);
         // The dead come last: until here slots and ring may have led to them.
         self.write_members(&loaded, &dead);
         self.tables.services.insert(id, Arc::new(loaded));
         Ok(())
+    }
+
+    /// Lets QUIC server ids lead to the backends there are.
+    fn follow_quic_ids(&mut self, loaded: &mut Loaded, servers: &[Wanted]) {
+        let due = loaded.due_quic_ids(servers);
+        let before = std::mem::replace(&mut loaded.quic_ids, due);
+        for (&id, &index) in &loaded.quic_ids {
+            if before.get(&id) != Some(&index) {
+                self.write_quic_id(loaded.number, id, Some(index));
+            }
+        }
+        for &id in before.keys().filter(|id| !loaded.quic_ids.contains_key(id)) {
+            self.write_quic_id(loaded.number, id, None);
+        }
+    }
+
+    fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) {
+        self.writes.push(Write::QuicId { service, id, backend });
     }
 
     /// Gives every wanted real server that has a hop and no backend a backend.
@@ -195,10 +340,10 @@ impl Planner {
         &mut self,
         id: VirtualService,
         loaded: &mut Loaded,
-        missing: Vec<(RealServer, Hop)>,
+        missing: Vec<(Wanted, Hop)>,
     ) -> Result<(), Full> {
-        for (RealServer { address, weight }, hop) in missing {
-            let counter = match loaded.former_counter(address) {
+        for (server, hop) in missing {
+            let counter = match loaded.former_counter(server.address) {
                 Some(counter) => counter,
                 None => {
                     let counter = self.places().counters.take_one()?;
@@ -207,21 +352,14 @@ impl Planner {
                 }
             };
             let index = loaded.free_index();
-            let member = Member {
-                address,
-                weight,
-                hop,
-                counter,
-                life: Life::Up,
-                wanted: true,
-            };
+            let member = Member::new(&server, hop, counter);
             loaded.members.insert(index, member);
             self.write_members(loaded, &[index]);
             self.tell(
                 id,
                 What::ServerUp {
-                    server: address,
-                    weight,
+                    server: server.address,
+                    weight: server.weight,
                     mac: hop.mac,
                 },
             );
@@ -231,7 +369,7 @@ impl Planner {
 
     /// Moves the backends of a service to where there is room for more. Indices stay. Packets follow at once: what comes
     /// later in the plan may name an index the old place has no room for.
-    fn make_room(&mut self, id: VirtualService, loaded: &mut Loaded, more: usize) -> Result<(), Full> {
+    fn make_room(&mut self, loaded: &mut Loaded, more: usize) -> Result<(), Full> {
         let needed = (loaded.members.len() + more) as u32;
         if needed <= loaded.backends_range.len {
             return Ok(());
@@ -240,13 +378,13 @@ impl Planner {
         self.leave(Leaving::Backends(loaded.backends_range));
         loaded.backends_range = range;
         self.write_backends(loaded);
-        self.write_service(id, loaded);
+        self.write_service(loaded);
         Ok(())
     }
 
     /// Gives the service another ring, in places no packet looks at until the service itself is written.
-    fn turn_ring(&mut self, loaded: &mut Loaded) -> Result<(), Full> {
-        let ring = loaded.due_ring();
+    fn turn_ring(&mut self, loaded: &mut Loaded, candidates: &[Candidate]) -> Result<(), Full> {
+        let ring = loaded.due_ring(candidates);
         if ring == loaded.ring {
             return Ok(());
         }
@@ -264,29 +402,40 @@ impl Planner {
         Ok(())
     }
 
-    /// Changes the scheduler. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed ones,
-    /// records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners: those of
-    /// TCP show by their packets that they are not new, those of UDP get one idle timeout.
-    fn reschedule(&mut self, id: VirtualService, loaded: &mut Loaded, service: &Service) {
-        if loaded.scheduler == service.scheduler {
-            return;
-        }
-        match (loaded.scheduler.records_all(), service.scheduler.records_all()) {
+    /// Changes how flows are treated. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
+    /// ones, records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners:
+    /// those of TCP show by their packets that they are not new, those of UDP get one idle timeout.
+    fn treat(
+        &mut self,
+        id: VirtualService,
+        loaded: &mut Loaded,
+        service: &Service,
+        treatment: Treatment,
+    ) -> Result<(), PlanError> {
+        let remapped = loaded.remap(mapping(service)).map_err(|_| PlanError::Remapped(id))?;
+        match (loaded.records_all(), treatment.records_all()) {
             (true, false) => {
                 loaded.hashed_until = None;
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);
             }
             (false, true) if id.protocol == Protocol::Udp => loaded.hashed_until = Some(self.now),
+            _ if remapped => {
+                let slots = loaded.slots.track_all(self.now);
+                self.write_slots(loaded, slots);
+            }
             _ => {}
         }
-        loaded.scheduler = service.scheduler;
-        self.tell(id, What::Rescheduled(service.scheduler));
+        if loaded.treatment.scheduler != treatment.scheduler {
+            self.tell(id, What::Rescheduled(treatment.scheduler));
+        }
+        loaded.treatment = treatment;
+        Ok(())
     }
 
-    fn write_service(&mut self, id: VirtualService, loaded: &Loaded) {
+    fn write_service(&mut self, loaded: &Loaded) {
         self.writes.push(Write::Service {
-            key: key(&id),
+            number: loaded.number,
             value: loaded.to_service(),
         });
     }
@@ -321,5 +470,17 @@ impl Planner {
                 slots,
             });
         }
+    }
+}
+
+/// Slots are counted once, unless the file leaves it to the weights.
+fn resized(id: VirtualService, service: &Service, loaded: &Loaded) -> Result<(), PlanError> {
+    match service.slots {
+        Some(wanted) if wanted != loaded.slots_range.len => Err(PlanError::Resized {
+            service: id,
+            loaded: loaded.slots_range.len,
+            wanted,
+        }),
+        _ => Ok(()),
     }
 }

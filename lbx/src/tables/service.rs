@@ -2,24 +2,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use lbx_common::{
-    backend::{self, Backend, Head, mac_word},
-    flow::TICK_SHIFT,
-    service::{self as abi, ServiceKey},
+    address::Address,
+    flow::FlowKey,
+    hash,
+    ring::Turn,
+    service::{self as abi, HASH_VIP, HASHED},
+    slot,
 };
 
+pub use super::members::{Life, Member, Wanted, wanted};
 use super::{
     Hop, Hops,
     allocate::Range,
     event::What,
+    lookup::address,
+    treatment::{MAPPING, Treatment},
     window::{Changes, Slots},
 };
 use crate::{
-    desired::{self, Protocol, RealServer, Scheduler, Timeouts, VirtualService},
-    schedule::{Candidate, maglev, ring},
+    desired::{self, Ports, Protocol},
+    schedule::{Candidate, entitled, maglev, ring},
 };
 
 /// A service as it stands in the maps.
@@ -27,143 +33,92 @@ use crate::{
 pub struct Loaded {
     /// Service number.
     pub number: u16,
-    /// Who schedules new connections.
-    pub scheduler: Scheduler,
-    /// Idle timeouts in ticks, as the program sees them.
-    pub timeouts: abi::Timeouts,
+    /// Its ports.
+    pub ports: Ports,
+    /// How it treats its flows.
+    pub treatment: Treatment,
+    /// What its slots are found by, as long as flows without a record depend on it.
+    pub mapping: u32,
     /// Its slots' places, and the slots.
     pub slots_range: Range,
     /// The slots themselves.
     pub slots: Slots,
     /// Its ring's places; empty where the slots schedule.
     pub ring_range: Range,
-    /// Backend indices, turn by turn.
-    pub ring: Vec<u16>,
+    /// Whose turn it is, turn by turn.
+    pub ring: Vec<Turn>,
     /// Room for its backends.
     pub backends_range: Range,
     /// Its backends by index.
     pub members: BTreeMap<u16, Member>,
-    /// Those that get new connections, in the order of the file, as the last plan saw them.
-    pub candidates: Vec<Candidate>,
-    /// A UDP service that records every flow and hashed until this tick: some of its flows have no record yet.
+    /// Backend indices by QUIC server id.
+    pub quic_ids: BTreeMap<u16, u16>,
+    /// Those that slots and ring lead new connections to, in the order of the file; none where that is not known, a
+    /// former daemon having had the service last.
+    pub candidates: Option<Vec<Candidate>>,
+    /// A UDP service that records every flow and did not until this tick: some of its flows have no record yet.
     pub hashed_until: Option<u32>,
-}
-
-/// A backend as it stands in the maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// RIP.
-    pub address: Ipv4Addr,
-    /// Weight; 0 drains.
-    pub weight: u16,
-    /// Where its frames go.
-    pub hop: Hop,
-    /// Its place in the backend counters.
-    pub counter: u32,
-    /// Whether it gets packets.
-    pub life: Life,
-    /// Whether the file names it.
-    pub wanted: bool,
-}
-
-/// Whether a backend gets packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It does.
-    Up,
-    /// Failed or drained, since this tick: no packet goes there, and its index waits until no record names it.
-    Dead {
-        /// Since when.
-        since: u32,
-    },
-}
-
-impl Member {
-    /// The backend as the map holds it.
-    #[must_use]
-    pub fn to_backend(&self) -> Backend {
-        let state = match self.life {
-            Life::Up => backend::UP,
-            Life::Dead { .. } => backend::DEAD,
-        };
-        Backend {
-            head: Head {
-                mac: self.hop.mac,
-                state,
-            }
-            .to_word(),
-            source: mac_word(self.hop.source),
-            ifindex: self.hop.ifindex,
-            counter: self.counter,
-            address: self.address.to_ipv6_mapped().octets(),
-            weight: u32::from(self.weight),
-            ..Backend::NONE
-        }
-    }
-}
-
-/// The key packets are matched by.
-#[must_use]
-pub fn key(service: &VirtualService) -> ServiceKey {
-    ServiceKey::new(service.vip.octets(), service.port, service.protocol.number())
-}
-
-/// The service of a key, unless it is of a protocol lbx does not know.
-#[must_use]
-pub fn virtual_service(key: &ServiceKey) -> Option<VirtualService> {
-    Some(VirtualService {
-        vip: key.address.into(),
-        port: u16::from_be_bytes(key.port),
-        protocol: Protocol::from_number(key.protocol)?,
-    })
-}
-
-/// Timeouts as the program sees them: in ticks, rounded up, so that none is shorter than asked.
-#[must_use]
-pub fn ticks(timeouts: &Timeouts) -> abi::Timeouts {
-    let ticks = |seconds: u16| (u64::from(seconds) * 1_000_000_000).div_ceil(1 << TICK_SHIFT) as u16;
-    abi::Timeouts {
-        half_open: ticks(timeouts.half_open),
-        established: ticks(timeouts.established),
-        closing: ticks(timeouts.closing),
-        closed: ticks(timeouts.closed),
-        udp: ticks(timeouts.udp),
-        pad: 0,
-    }
 }
 
 impl Loaded {
     /// The service as the map holds it.
     #[must_use]
     pub fn to_service(&self) -> abi::Service {
+        let hashed = if self.hashed_until.is_some() { HASHED } else { 0 };
         abi::Service {
-            number: self.number,
-            scheduler: self.scheduler as u8,
-            flags: self.flags(),
+            flags: self.treatment.flags | self.mapping | hashed,
+            scheduler: self.treatment.scheduler as u8,
+            prefix: self.treatment.prefix,
+            sorry: self.sorry().unwrap_or(slot::NONE),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
             ring_base: self.ring_range.base,
             ring_len: self.ring_range.len,
             backends_base: self.backends_range.base,
             backends_len: self.backends_range.len,
-            timeouts: self.timeouts,
+            timeouts: self.treatment.timeouts,
+            pad: [0; 2],
         }
     }
 
-    fn flags(&self) -> u8 {
-        match (self.scheduler.records_all(), self.hashed_until) {
-            (false, _) => 0,
-            (true, None) => abi::RECORD_ALL,
-            (true, Some(_)) => abi::RECORD_ALL | abi::HASHED,
-        }
+    /// Whether every flow gets a record.
+    #[must_use]
+    pub const fn records_all(&self) -> bool {
+        self.treatment.records_all()
+    }
+
+    /// The slot of a flow with the service's VIP.
+    #[must_use]
+    pub fn slot_of(&self, vip: IpAddr, client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u32 {
+        let tuple = match self.mapping {
+            0 => hash::tuple(client, client_port, vip_port),
+            HASH_VIP => hash::tuple(address(vip), [0; 2], [0; 2]),
+            _ => hash::tuple(client, [0; 2], [0; 2]),
+        };
+        hash::slot(tuple, self.slots_range.len)
+    }
+
+    /// The slot of the flow of a record.
+    #[must_use]
+    pub fn slot_of_record(&self, vip: IpAddr, key: FlowKey, vip_port: [u8; 2]) -> u32 {
+        self.slot_of(vip, key.client, key.client_port, vip_port)
+    }
+
+    /// The index of the sorry server that gets packets.
+    fn sorry(&self) -> Option<u16> {
+        let sorry = |member: &Member| member.sorry && member.life == Life::Up;
+        self.members
+            .iter()
+            .find(|(_, member)| sorry(member))
+            .map(|(&index, _)| index)
     }
 
     /// How long an idle flow without a record keeps its owner, in ticks.
     #[must_use]
     pub fn window(&self, protocol: Protocol) -> u32 {
         u32::from(match protocol {
-            Protocol::Tcp => self.timeouts.established,
-            Protocol::Udp => self.timeouts.udp,
+            Protocol::Tcp => self.treatment.timeouts.established,
+            Protocol::Udp => self.treatment.timeouts.udp,
         })
     }
 
@@ -187,7 +142,7 @@ impl Loaded {
 
     /// The backend of an address that gets packets.
     #[must_use]
-    pub fn up(&self, address: Ipv4Addr) -> Option<(u16, &Member)> {
+    pub fn up(&self, address: IpAddr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
@@ -196,7 +151,7 @@ impl Loaded {
     }
 
     /// The indices of all backends that get packets.
-    fn indices(&self) -> BTreeMap<Ipv4Addr, u16> {
+    fn indices(&self) -> BTreeMap<IpAddr, u16> {
         self.members
             .iter()
             .filter(|(_, member)| member.life == Life::Up)
@@ -219,7 +174,7 @@ impl Loaded {
 
     /// The counter that a dead backend of this address had: whoever comes back goes on counting.
     #[must_use]
-    pub fn former_counter(&self, address: Ipv4Addr) -> Option<u32> {
+    pub fn former_counter(&self, address: IpAddr) -> Option<u32> {
         self.members
             .values()
             .find(|member| member.address == address)
@@ -228,23 +183,25 @@ impl Loaded {
 
     /// Whether a plan would change nothing. With thousands of services that is so for nearly all of them.
     #[must_use]
-    pub fn fits(&self, service: &desired::Service, timeouts: abi::Timeouts, hops: &Hops) -> bool {
-        let weights = weights(&service.servers);
+    pub fn fits(&self, service: &desired::Service, treatment: &Treatment, hops: &Hops) -> bool {
+        let wanted = wanted(service);
+        let by_address = by_address(&wanted);
         let settled = |member: &Member| {
             let mut after = *member;
-            after.settle(&weights, hops, 0, &mut Vec::new());
+            after.settle(&by_address, hops, 0, &mut Vec::new());
             after == *member
         };
-        self.scheduler == service.scheduler
-            && self.timeouts == timeouts
+        self.treatment == *treatment
+            && self.ports == service.ports
             && self.members.values().all(settled)
-            && self.missing(&service.servers, hops).is_empty()
-            && self.candidates == self.candidates(&service.servers)
+            && self.missing(&wanted, hops).is_empty()
+            && self.candidates == Some(self.candidates(&wanted))
+            && self.quic_ids == self.due_quic_ids(&wanted)
     }
 
     /// The wanted real servers that have a hop and no backend that gets packets.
     #[must_use]
-    pub fn missing(&self, wanted: &[RealServer], hops: &Hops) -> Vec<(RealServer, Hop)> {
+    pub fn missing(&self, wanted: &[Wanted], hops: &Hops) -> Vec<(Wanted, Hop)> {
         let up = self.indices();
         wanted
             .iter()
@@ -254,13 +211,13 @@ impl Loaded {
     }
 
     /// Brings the backends there are to what is wanted; tells which indices have changed in the map.
-    pub fn settle_members(&mut self, wanted: &[RealServer], hops: &Hops, now: u32) -> (Vec<u16>, Vec<What>) {
-        let weights = weights(wanted);
+    pub fn settle_members(&mut self, wanted: &[Wanted], hops: &Hops, now: u32) -> (Vec<u16>, Vec<What>) {
+        let by_address = by_address(wanted);
         let mut changed = Vec::new();
         let mut told = Vec::new();
         for (&index, member) in &mut self.members {
             let before = member.to_backend();
-            member.settle(&weights, hops, now, &mut told);
+            member.settle(&by_address, hops, now, &mut told);
             if member.to_backend() != before {
                 changed.push(index);
             }
@@ -268,95 +225,90 @@ impl Loaded {
         (changed, told)
     }
 
-    /// Those that get new connections, in the order of the file.
+    /// Those that get new connections, in the order of the file: whoever has a weight and is up. A hash without fallback
+    /// leads to the others too, and so nowhere. When there is nobody, it is the sorry server.
     #[must_use]
-    pub fn candidates(&self, wanted: &[RealServer]) -> Vec<Candidate> {
+    pub fn candidates(&self, wanted: &[Wanted]) -> Vec<Candidate> {
+        let up = self.indices();
+        let claim = |server: &Wanted, weight| entitled::Wanted {
+            address: server.address,
+            weight,
+            index: up.get(&server.address).copied(),
+        };
+        let all = wanted.iter().map(|server| claim(server, server.weight));
+        let candidates = entitled::entitled(self.treatment.shares(), all);
+        if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
+            return candidates;
+        }
+        let sorry = wanted
+            .iter()
+            .filter(|server| server.sorry)
+            .map(|server| claim(server, 1));
+        entitled::entitled(true, sorry)
+    }
+
+    /// The backend indices of the QUIC server ids there are.
+    #[must_use]
+    pub fn due_quic_ids(&self, wanted: &[Wanted]) -> BTreeMap<u16, u16> {
         let up = self.indices();
         wanted
             .iter()
-            .filter(|server| server.weight > 0)
-            .filter_map(|server| {
-                Some(Candidate {
-                    index: *up.get(&server.address)?,
-                    address: server.address,
-                    weight: server.weight,
-                })
-            })
+            .filter_map(|server| Some((server.quic_id?, *up.get(&server.address)?)))
             .collect()
     }
 
     /// Lets the slots of a service no packet knows yet begin with the candidates.
-    pub fn begin(&mut self, now: u32) -> Changes {
-        self.slots = Slots::resting(&maglev::table(&self.candidates, self.slots_range.len), now);
+    pub fn begin(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+        self.slots = Slots::resting(&maglev::table(candidates, self.slots_range.len), now);
         self.slots.all()
     }
 
     /// Lets the slots follow the candidates.
-    pub fn follow(&mut self, now: u32) -> Changes {
-        let table = maglev::table(&self.candidates, self.slots_range.len);
+    pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+        let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
         let usable = |index: u16| members.get(&index).is_some_and(|member| member.life == Life::Up);
         self.slots.follow(&table, usable, now)
     }
 
-    /// The ring the candidates are to be walked by; empty where the slots schedule.
+    /// The ring the candidates are to be walked by: turns, or everyone once with its weight; empty where the slots schedule
+    /// and nobody can be full.
     #[must_use]
-    pub fn due_ring(&self) -> Vec<u16> {
-        match self.scheduler {
-            Scheduler::Rr => ring::equal(&self.candidates),
-            Scheduler::Wrr => ring::weighted(&self.candidates),
-            Scheduler::Maglev => Vec::new(),
+    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<Turn> {
+        let Treatment { scheduler, flags, .. } = self.treatment;
+        if scheduler.hashes() && flags & abi::LIMITED == 0 {
+            return Vec::new();
         }
+        ring::of_scheduler(scheduler, candidates)
+    }
+
+    /// Takes over another treatment; whether flows without a record are found by another mapping now, or not at all.
+    ///
+    /// # Errors
+    /// Flows without a record depend on the mapping there is.
+    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, Remapped> {
+        let Some(mapping) = mapping.filter(|&mapping| mapping != self.mapping) else {
+            return Ok(false);
+        };
+        if !self.records_all() || self.hashed_until.is_some() {
+            return Err(Remapped);
+        }
+        self.mapping = mapping & MAPPING;
+        Ok(true)
     }
 }
 
-/// The weights of real servers by address.
-type Weights = BTreeMap<Ipv4Addr, u16>;
+/// Slots cannot be found by something else while flows without a record depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remapped;
 
-fn weights(servers: &[RealServer]) -> Weights {
-    servers.iter().map(|server| (server.address, server.weight)).collect()
-}
-
-impl Member {
-    /// Takes over weight and hop, drains what the file no longer names, dies where no hop is left.
-    fn settle(&mut self, weights: &Weights, hops: &Hops, now: u32, told: &mut Vec<What>) {
-        let server = self.address;
-        let weight = weights.get(&server).copied();
-        let wanted_before = std::mem::replace(&mut self.wanted, weight.is_some());
-        if self.life != Life::Up {
-            return;
-        }
-        match weight {
-            None if wanted_before => told.push(What::Draining(server)),
-            Some(weight) if weight != self.weight => told.push(What::Weight {
-                server,
-                from: self.weight,
-                to: weight,
-            }),
-            _ => {}
-        }
-        self.weight = weight.unwrap_or(0);
-        match hops.get(&server) {
-            Some(&hop) => {
-                if hop.mac != self.hop.mac {
-                    told.push(What::Moved {
-                        server,
-                        from: self.hop.mac,
-                        to: hop.mac,
-                    });
-                }
-                self.hop = hop;
-            }
-            None => {
-                told.push(What::ServerLost(server));
-                self.life = Life::Dead { since: now };
-            }
-        }
-    }
+fn by_address(wanted: &[Wanted]) -> BTreeMap<IpAddr, Wanted> {
+    wanted.iter().map(|server| (server.address, *server)).collect()
 }
 
 /// The number of slots a new service gets.
 #[must_use]
 pub fn slot_count(service: &desired::Service) -> u32 {
-    maglev::size(service.servers.iter().map(|server| server.weight))
+    let by_weights = || maglev::size(service.servers.iter().map(|server| server.weight));
+    service.slots.unwrap_or_else(by_weights)
 }

@@ -1,10 +1,10 @@
 //! The writes a plan consists of: what the data plane carries out, in order.
 
-use std::net::Ipv4Addr;
-
 use lbx_common::{
     backend::Backend,
-    service::{Service, ServiceKey},
+    lookup::{PortEntry, VipEntry},
+    ring::Turn,
+    service::Service,
     slot::Slot,
 };
 
@@ -22,8 +22,8 @@ pub enum Write {
     Ring {
         /// First place in the table of all ring entries.
         base: u32,
-        /// Backend indices, turn by turn.
-        entries: Vec<u16>,
+        /// Whose turn it is, turn by turn.
+        entries: Vec<Turn>,
     },
     /// Slots that change.
     Slots {
@@ -32,21 +32,38 @@ pub enum Write {
         /// Slot number within the service, and its new word.
         slots: Vec<(u32, Slot)>,
     },
-    /// A service, new or changed.
+    /// A service, new or changed, word by word from the last to the first: flags change when all they lead to stands.
     Service {
-        /// What packets are matched by.
-        key: ServiceKey,
+        /// Its number.
+        number: u16,
         /// Where its tables lie.
         value: Service,
     },
-    /// A service that is no longer.
-    RemoveService(ServiceKey),
-    /// An address that is a VIP from now on.
-    Vip(Ipv4Addr),
-    /// An address that is a VIP no longer.
-    RemoveVip(Ipv4Addr),
+    /// An entry of the table of VIPs: all zero where none is to be.
+    Vip {
+        /// Bucket times ways, plus way.
+        place: u32,
+        /// What is to stand there.
+        entry: VipEntry,
+    },
+    /// An entry of the table of ports: all zero where none is to be.
+    Port {
+        /// Bucket times ways, plus way.
+        place: u32,
+        /// What is to stand there.
+        entry: PortEntry,
+    },
+    /// Where packets with a QUIC server id go, or that they go nowhere for it.
+    QuicId {
+        /// Service number.
+        service: u16,
+        /// Server id.
+        id: u16,
+        /// Backend's index.
+        backend: Option<u16>,
+    },
     /// Counters and cursor of a service number that begins anew.
     ResetService(u16),
-    /// Counters of a backend that begins anew.
+    /// Counters and load of a backend that begins anew.
     ResetBackend(u32),
 }

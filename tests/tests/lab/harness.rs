@@ -56,7 +56,7 @@ fn missing_for_lab() -> Option<String> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    let programs = ["ip", "ethtool", "arping", "ping", "curl", "setpriv"];
+    let programs = ["ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv"];
     let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
     if !Path::new(nginx::PROGRAM).is_file() {
         absent.push("nginx");

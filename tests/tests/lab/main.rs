@@ -8,7 +8,9 @@ mod harness;
 mod itself;
 mod lifecycle;
 mod listing;
+mod nics;
 mod real_server;
+mod real_server6;
 mod refusals;
 mod schedulers;
 mod setup;
@@ -32,7 +34,9 @@ fn main() -> ExitCode {
         lifecycle::tests(),
         listing::tests(),
         refusals::tests(),
+        nics::tests(),
         real_server::tests(),
+        real_server6::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

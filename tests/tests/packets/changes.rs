@@ -3,13 +3,13 @@
 use anyhow::{Result, ensure};
 use lbx::{
     dataplane::clock,
-    desired::{RealServer, Scheduler, VirtualService},
+    desired::{Scheduler, VirtualService},
 };
 use lbx_common::drops::DropReason;
 use lbx_tests::{lab::rip, mac::Mac};
 
 use crate::{
-    cluster::{DNS, Flow, LO, MAGLEV, RR, SECOND, SYSLOG, flow},
+    cluster::{DNS, Flow, LO, MAGLEV, RR, SECOND, SYSLOG, flow, real_server},
     director::{Director, To},
     harness::{Fixture, story},
     outcome::{
@@ -237,10 +237,7 @@ fn added_server(director: &mut Director) -> Result<()> {
         .iter_mut()
         .find(|service| service.virtual_service == RR);
     let servers = &mut rr.expect("the cluster has it").servers;
-    servers.push(RealServer {
-        address: rip(3),
-        weight: 1,
-    });
+    servers.push(real_server(3, 1));
     director.plan()?;
     director.sends(one, &one.data(), To::Rs(1), Continues)?;
     director.sends(two, &two.data(), To::Rs(2), Continues)?;
@@ -255,7 +252,7 @@ fn added_server(director: &mut Director) -> Result<()> {
 fn moved_server(director: &mut Director) -> Result<()> {
     let flow = flow(RR, 40_000);
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
-    let hop = director.hops.get_mut(&rip(1)).expect("it has a hop");
+    let hop = director.hops.get_mut(&rip(1).into()).expect("it has a hop");
     hop.mac = Mac::of([10, 9, 8, 7].into()).0;
     director.plan()?;
     director.sends(flow, &flow.data(), To::Rs(1), Continues)

@@ -1,9 +1,11 @@
 //! The cluster all fixtures share: its services, its real servers, and the flows of its clients.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use lbx::{
-    desired::{Desired, Mode, Protocol, RealServer, Scheduler, Service, Timeouts, VirtualService},
+    desired::{
+        Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+    },
     tables::{Hop, Hops},
 };
 use lbx_tests::{
@@ -45,7 +47,11 @@ pub const LO: u32 = 1;
 const MISSING: u8 = 9;
 
 const fn service(vip: Ipv4Addr, port: u16, protocol: Protocol) -> VirtualService {
-    VirtualService { vip, port, protocol }
+    VirtualService {
+        vip: IpAddr::V4(vip),
+        port,
+        protocol,
+    }
 }
 
 /// What the director is to do.
@@ -53,19 +59,27 @@ pub fn desired() -> Desired {
     let service = |virtual_service: VirtualService, scheduler, weights: &[(u8, u16)]| Service {
         name: virtual_service.to_string(),
         virtual_service,
+        ports: Ports::one(virtual_service.port),
         scheduler,
+        hashing: Hashing {
+            port: true,
+            fallback: true,
+        },
+        slots: None,
+        persistence: None,
+        one_packet: false,
+        sorry_server: None,
+        quic: false,
         servers: weights
             .iter()
-            .map(|&(number, weight)| RealServer {
-                address: rip(number),
-                weight,
-            })
+            .map(|&(number, weight)| real_server(number, weight))
             .collect(),
     };
     Desired {
         interfaces: vec!["lo".to_owned()],
         mode: Mode::Auto,
         timeouts: Timeouts::default(),
+        tables: TableSizes::default(),
         services: vec![
             service(RR, Scheduler::Rr, &[(1, 1), (2, 1)]),
             service(WRR, Scheduler::Wrr, &[(1, 3), (2, 1)]),
@@ -81,18 +95,38 @@ pub fn desired() -> Desired {
     }
 }
 
+/// The n-th real server.
+pub fn real_server(number: u8, weight: u16) -> RealServer {
+    RealServer {
+        address: rip(number).into(),
+        weight,
+        upper: 0,
+        lower: 0,
+        quic_id: None,
+    }
+}
+
+/// An address of the fixtures, all of which are IPv4.
+pub fn v4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => panic!("{address} is not of the fixtures"),
+    }
+}
+
 /// The way to a real server that is reached by a NIC with the director's MAC address.
 pub fn hop(number: u8, ifindex: u32) -> Hop {
     Hop {
         mac: Mac::of(rip(number)).0,
         ifindex,
+        vlan: [0; 2],
         source: Mac::of(DIP).0,
     }
 }
 
 /// Where the real servers are: all on the ingress NIC.
 pub fn hops() -> Hops {
-    (1..=3).map(|number| (rip(number), hop(number, LO))).collect()
+    (1..=3).map(|number| (rip(number).into(), hop(number, LO))).collect()
 }
 
 /// A client's flow to a service.
@@ -114,7 +148,7 @@ pub const fn flow(service: VirtualService, port: u16) -> Flow {
 
 impl Flow {
     fn destination(self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.service.vip, self.service.port)
+        SocketAddrV4::new(v4(self.service.vip), self.service.port)
     }
 
     /// A TCP segment of it with these flags, as it reaches the director.

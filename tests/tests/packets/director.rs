@@ -80,10 +80,11 @@ impl Director {
     }
 
     fn on(dataplane: Dataplane, reusable: bool) -> Result<Self> {
+        let tables = dataplane.no_tables();
         let mut director = Self {
             dataplane: Some(dataplane),
             reusable,
-            tables: Tables::default(),
+            tables,
             desired: cluster::desired(),
             hops: cluster::hops(),
         };
@@ -143,13 +144,13 @@ impl Director {
 
     /// Takes a real server from the network.
     pub fn lose(&mut self, number: u8) -> Result<()> {
-        self.hops.remove(&rip(number)).context("it was lost before")?;
+        self.hops.remove(&rip(number).into()).context("it was lost before")?;
         self.plan()
     }
 
     /// Puts a real server back into the network.
     pub fn find(&mut self, number: u8) -> Result<()> {
-        self.hops.insert(rip(number), cluster::hop(number, LO));
+        self.hops.insert(rip(number).into(), cluster::hop(number, LO));
         self.plan()
     }
 
@@ -211,7 +212,7 @@ impl Director {
     /// Checks that a frame of a flow that comes in by a NIC goes to a real server, by the NIC that one is reached by.
     pub fn sends_from(&self, ingress: u32, flow: Flow, frame: &Frame, to: To, counts: Counts) -> Result<()> {
         let server = self.server(flow, to)?;
-        let hop = *self.hops.get(&server).context("nobody knows the way there")?;
+        let hop = *self.hops.get(&server.into()).context("nobody knows the way there")?;
         let sent = Sent {
             action: if hop.ifindex == ingress {
                 Action::Tx
@@ -236,7 +237,7 @@ impl Director {
             To::Current => self.slot(flow).current,
         };
         let member = self.tables.services[&flow.service].members.get(&index);
-        Ok(member.context("the slot has no such server")?.address)
+        Ok(cluster::v4(member.context("the slot has no such server")?.address))
     }
 
     /// The number of the slot a flow belongs to.

@@ -255,7 +255,7 @@ fn no_loop(director: &mut Director) -> Result<()> {
 
 fn no_egress(director: &mut Director) -> Result<()> {
     const NOWHERE: u32 = 4_711;
-    director.hops.insert(rip(1), hop(1, NOWHERE));
+    director.hops.insert(rip(1).into(), hop(1, NOWHERE));
     director.plan()?;
     director.expect(LO, &tcp().syn(), Expected::Dropped(DropReason::NoEgress))?;
     let second = flow(RR, 40_001);

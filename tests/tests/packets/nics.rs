@@ -83,10 +83,10 @@ impl Site {
         let mut director = Director::alone()?;
         director.set_nic(second, SECOND_MAC, CLIENTS | SERVERS)?;
         // A test run on a NIC needs its receive queue, and veth has none for XDP without a program.
-        director.dataplane_mut().attach(second, false, XdpMode::Driver)?;
+        director.dataplane_mut().attach(second, None, XdpMode::Driver)?;
         let mut behind = hop(1, second);
         behind.source = SECOND_MAC.0;
-        director.hops.insert(rip(1), behind);
+        director.hops.insert(rip(1).into(), behind);
         director.plan()?;
         Ok(Self {
             director,

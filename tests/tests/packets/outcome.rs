@@ -99,7 +99,9 @@ impl Counted {
             counted.services.insert(id, dataplane.service_traffic(loaded.number)?);
             for member in loaded.members.values() {
                 let traffic = dataplane.backend_traffic(member.counter)?;
-                counted.servers.insert((id, member.address), traffic);
+                counted
+                    .servers
+                    .insert((id, crate::cluster::v4(member.address)), traffic);
             }
         }
         counted.drops.retain(|_, count| *count != 0);

@@ -31,7 +31,7 @@ pub fn take() -> Result<Dataplane> {
 pub fn open() -> Result<Dataplane> {
     leftovers::sweep_once();
     bpffs::mount_if_missing()?;
-    Ok(Dataplane::open(&unique_name())?)
+    Ok(Dataplane::open(&unique_name(), TableSizes::default())?)
 }
 
 /// Takes a data plane back that has these tables, unless it cannot be emptied.

@@ -1,7 +1,8 @@
 use super::*;
 
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 160);
-const RIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 185);
+const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 160));
+const VIP6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x160));
+const RIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 185));
 const LO: u32 = 1;
 const ETH0: u32 = 2;
 
@@ -13,7 +14,7 @@ fn values(arp_ignore: i32, arp_announce: i32, rp_filter: i32) -> Values {
     ])
 }
 
-fn address(ifindex: u32, address: Ipv4Addr, prefix_len: u8) -> Address {
+fn address(ifindex: u32, address: IpAddr, prefix_len: u8) -> Address {
     Address {
         ifindex,
         address,
@@ -32,6 +33,7 @@ fn fresh() -> Observed {
         conf: ["all", "lo", "eth0"]
             .map(|conf| (conf.to_owned(), values(0, 0, 0)))
             .into(),
+        lo_ipv6: true,
         addresses: vec![address(ETH0, RIP, 24)],
         routes: vec![],
     }
@@ -54,15 +56,23 @@ fn configured() -> Observed {
 }
 
 fn failing(observed: &Observed) -> Vec<String> {
-    let findings = evaluate(observed, &[VIP]);
+    failing_of(observed, VIP)
+}
+
+fn failing_of(observed: &Observed, vip: IpAddr) -> Vec<String> {
+    let findings = evaluate(observed, &BTreeSet::from([vip]));
     let failing = findings.iter().filter(|finding| finding.verdict == Verdict::Fail);
     failing.map(|finding| finding.rule.clone()).collect()
 }
 
 /// The commands that applying the rules would carry out, each once.
 fn commands(observed: &Observed) -> Vec<String> {
+    commands_for(observed, VIP)
+}
+
+fn commands_for(observed: &Observed, vip: IpAddr) -> Vec<String> {
     let mut commands = Vec::new();
-    for mend in evaluate(observed, &[VIP])
+    for mend in evaluate(observed, &BTreeSet::from([vip]))
         .into_iter()
         .filter_map(|finding| finding.mend)
     {
@@ -76,7 +86,7 @@ fn commands(observed: &Observed) -> Vec<String> {
 
 /// Carries out what the rules ask for.
 fn apply(observed: &mut Observed) {
-    for mend in evaluate(observed, &[VIP])
+    for mend in evaluate(observed, &BTreeSet::from([VIP]))
         .into_iter()
         .filter_map(|finding| finding.mend)
     {
@@ -86,7 +96,7 @@ fn apply(observed: &mut Observed) {
             }
             Mend::Vip(vip) => observed.addresses.push(address(LO, vip, 32)),
             Mend::Route(vip) => observed.routes.push(TableRoute {
-                destination: vip,
+                destination: vip.into(),
                 prefix_len: 32,
                 ifindex: Some(LO),
                 ours: true,
@@ -175,7 +185,7 @@ fn conf_lo_alone_does_nothing_for_eth0() {
     let mut observed = configured();
     observed.conf.insert("all".into(), values(0, 0, 0));
     assert_eq!(failing(&observed), ["arp_ignore on eth0", "arp_announce on eth0"]);
-    let findings = evaluate(&observed, &[VIP]);
+    let findings = evaluate(&observed, &BTreeSet::from([VIP]));
     let seen = &findings
         .iter()
         .find(|finding| finding.rule == "arp_ignore on eth0")
@@ -188,34 +198,80 @@ fn conf_lo_alone_does_nothing_for_eth0() {
 fn a_vip_on_a_nic_is_refused() {
     let mut observed = fresh();
     observed.addresses.push(address(ETH0, VIP, 24));
-    let finding = not_elsewhere(&observed, VIP);
-    assert!(finding.is_blocking());
+    observed.addresses.push(address(ETH0, VIP6, 128));
+    for (vip, mend, how) in [
+        (VIP, "ip addr del 192.168.1.160/24 dev eth0", "ARP"),
+        (VIP6, "ip addr del 2001:db8::160/128 dev eth0", "neighbour discovery"),
+    ] {
+        let findings = evaluate(&observed, &BTreeSet::from([vip]));
+        let blocking = findings.into_iter().find(Finding::is_blocking).unwrap();
+        assert_eq!(blocking.vip, Some(vip));
+        assert_eq!(blocking.mend.unwrap().to_string(), mend);
+        assert!(blocking.seen.contains(how), "{}", blocking.seen);
+    }
+}
+
+#[test]
+fn a_vip_that_is_refused_blocks_no_other() {
+    let mut observed = fresh();
+    observed.addresses.push(address(ETH0, VIP, 24));
+    let findings = evaluate(&observed, &BTreeSet::from([VIP, VIP6]));
+    assert_eq!(blocked(&findings), BTreeSet::from([VIP]));
+}
+
+#[test]
+fn ipv6_needs_an_address_and_nothing_else() {
+    let mut observed = fresh();
+    assert_eq!(failing_of(&observed, VIP6), ["2001:db8::160/128 on lo"]);
+    let expected = ["ip addr add 2001:db8::160/128 dev lo nodad preferred_lft 0"];
+    assert_eq!(commands_for(&observed, VIP6), expected);
+    observed.lo_ipv6 = false;
     assert_eq!(
-        finding.mend.unwrap().to_string(),
-        "ip addr del 192.168.1.160/24 dev eth0"
+        blocked(&evaluate(&observed, &BTreeSet::from([VIP6]))),
+        BTreeSet::from([VIP6])
+    );
+    observed.lo_ipv6 = true;
+    observed.addresses.push(address(LO, VIP6, 128));
+    assert_eq!(commands_for(&observed, VIP6), [""; 0]);
+    // A wider prefix would lead the whole subnet here.
+    observed.addresses.push(address(LO, VIP6, 64));
+    assert_eq!(
+        blocked(&evaluate(&observed, &BTreeSet::from([VIP6]))),
+        BTreeSet::from([VIP6])
     );
 }
 
 #[test]
 fn a_vip_with_a_subnet_on_lo_is_refused() {
     let mut observed = configured();
-    assert!(!not_elsewhere(&observed, VIP).is_blocking());
+    assert_eq!(blocked(&evaluate(&observed, &BTreeSet::from([VIP]))), BTreeSet::new());
     observed.addresses.push(address(LO, VIP, 24));
-    assert!(not_elsewhere(&observed, VIP).is_blocking());
+    assert_eq!(
+        blocked(&evaluate(&observed, &BTreeSet::from([VIP]))),
+        BTreeSet::from([VIP])
+    );
 }
 
 #[test]
 fn the_broadcast_address_of_a_subnet_is_no_vip() {
     let observed = fresh();
-    assert!(not_elsewhere(&observed, Ipv4Addr::new(192, 168, 1, 255)).is_blocking());
-    assert!(!not_elsewhere(&observed, Ipv4Addr::new(192, 168, 2, 255)).is_blocking());
+    let broadcast = IpAddr::from([192, 168, 1, 255]);
+    let elsewhere = IpAddr::from([192, 168, 2, 255]);
+    assert_eq!(
+        blocked(&evaluate(&observed, &BTreeSet::from([broadcast, elsewhere]))),
+        BTreeSet::from([broadcast])
+    );
 }
 
 #[test]
 fn nothing_goes_on_a_loopback_that_is_down() {
     let mut observed = fresh();
     observed.lo_up = false;
-    assert!(evaluate(&observed, &[VIP]).iter().any(Finding::is_blocking));
+    assert!(
+        evaluate(&observed, &BTreeSet::from([VIP]))
+            .iter()
+            .any(Finding::is_blocking)
+    );
 }
 
 #[test]

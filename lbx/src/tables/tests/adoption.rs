@@ -1,6 +1,6 @@
 //! What a new daemon makes of the maps of one that died.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
     flow::{ESTABLISHED, Entry, Signal},
@@ -22,7 +22,7 @@ use crate::desired::{
 };
 
 /// Of a backend: RIP, weight, hop, counter and whether it is up.
-type Seen = (Ipv4Addr, u16, Hop, u32, bool);
+type Seen = (IpAddr, u16, Hop, u32, bool);
 
 /// Of a service: its entry, slots, ring and backends.
 type Whole = (Service, Vec<Slot>, Vec<u16>, BTreeMap<u16, Seen>);

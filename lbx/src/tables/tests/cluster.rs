@@ -1,11 +1,13 @@
 //! What the operator wants and the network gives, small enough to be changed at random.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lbx_common::service::ServiceKey;
 
 use super::super::{Hop, Hops, service::key};
-use crate::desired::{Desired, Mode, Protocol, RealServer, Scheduler, Service, Timeouts, VirtualService};
+use crate::desired::{
+    Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+};
 
 /// Services of a [`Cluster`]; the last is UDP.
 pub const SERVICES: usize = 3;
@@ -73,11 +75,21 @@ impl Cluster {
             service: Service {
                 name: format!("service-{number}"),
                 virtual_service: VirtualService {
-                    vip: Ipv4Addr::new(192, 0, 2, 1 + number as u8 / 2),
+                    vip: IpAddr::from([192, 0, 2, 1 + number as u8 / 2]),
                     port: [80, 443, 53][number],
                     protocol: [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number],
                 },
+                ports: Ports::one([80, 443, 53][number]),
                 scheduler: schedulers[number],
+                hashing: Hashing {
+                    port: true,
+                    fallback: true,
+                },
+                slots: None,
+                persistence: None,
+                one_packet: false,
+                sorry_server: None,
+                quic: false,
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
             },
         };
@@ -115,6 +127,7 @@ impl Cluster {
             interfaces: vec!["eth0".into()],
             mode: Mode::Auto,
             timeouts: self.timeouts,
+            tables: TableSizes::default(),
             services: self
                 .services
                 .iter()
@@ -134,14 +147,25 @@ impl Cluster {
 }
 
 /// RIP of a real server by number.
-pub fn address(server: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, 1 + server)
+pub fn address(server: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, 1 + server])
+}
+
+/// The number of a real server by its RIP.
+pub fn number(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3] - 1,
+        IpAddr::V6(_) => panic!("{address} is no real server of the cluster"),
+    }
 }
 
 pub fn real_server(server: u8, weight: u16) -> RealServer {
     RealServer {
         address: address(server),
         weight,
+        upper: 0,
+        lower: 0,
+        quic_id: None,
     }
 }
 
@@ -150,6 +174,7 @@ pub fn hop(server: u8, nic: u8) -> Hop {
     Hop {
         mac: [2, 0, 0, 0, nic, server],
         ifindex: 2,
+        vlan: [0; 2],
         source: [2, 0, 0, 0, 0xff, 0xff],
     }
 }

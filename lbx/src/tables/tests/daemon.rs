@@ -16,7 +16,7 @@ use super::{
         event::What,
         service::{Life, Loaded, Member, ticks},
     },
-    cluster::{Change, Cluster, SERVICES, address},
+    cluster::{Change, Cluster, SERVICES, address, number},
     packets::{Client, Kernel},
 };
 use crate::desired::Scheduler::{self, Maglev};
@@ -107,7 +107,7 @@ impl Daemon {
         let under_way = self
             .kernel
             .begin(&self.cluster.key(service), client, signal, self.now)?;
-        Some(self.kernel.finish(&under_way)?.octets()[3] - 1)
+        self.kernel.finish(&under_way).map(number)
     }
 
     /// A record that a packet of another time has left.
@@ -131,7 +131,7 @@ impl Daemon {
     /// The backends of the first service: index, real server, weight, whether up.
     pub fn members(&self) -> Vec<(u16, u8, u16, bool)> {
         let state = |(&index, member): (&u16, &Member)| {
-            let server = member.address.octets()[3] - 1;
+            let server = number(member.address);
             (index, server, member.weight, member.life == Life::Up)
         };
         self.loaded(0).members.iter().map(state).collect()

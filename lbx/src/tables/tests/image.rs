@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     convert::Infallible,
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use lbx_common::{
@@ -19,7 +19,7 @@ use super::super::{Write, adopt};
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     pub services: HashMap<ServiceKey, Service>,
-    pub vips: BTreeSet<Ipv4Addr>,
+    pub vips: BTreeSet<IpAddr>,
     slots: Vec<Slot>,
     rings: Vec<u16>,
     backends: Vec<Backend>,
@@ -205,7 +205,7 @@ impl adopt::Maps for Image {
         Ok(self.services.iter().map(|(key, service)| (*key, *service)).collect())
     }
 
-    fn vips(&self) -> Result<BTreeSet<Ipv4Addr>, Infallible> {
+    fn vips(&self) -> Result<BTreeSet<IpAddr>, Infallible> {
         Ok(self.vips.clone())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
 };
 
 use lbx_common::{
@@ -83,7 +83,7 @@ impl Kernel {
     }
 
     /// Where it goes; none if it is dropped.
-    pub fn finish(&mut self, packet: &UnderWay) -> Option<Ipv4Addr> {
+    pub fn finish(&mut self, packet: &UnderWay) -> Option<IpAddr> {
         let slot = packet.slot;
         if !packet.records_all() && !slot.tracked {
             return self.up(packet, slot.current);
@@ -103,24 +103,21 @@ impl Kernel {
             stale = true;
         }
         let all_known = packet.records_all() && packet.service.flags & HASHED == 0;
-        if opens || (all_known && packet.signal == Signal::Datagram) {
-            let chosen = self.schedule(packet);
-            if chosen == NONE {
-                return None;
-            }
-            if (packet.records_all() || chosen != slot.owner)
-                && let Some(address) = self.up(packet, chosen)
-            {
-                self.remember(packet, chosen);
-                return Some(address);
-            }
-            if stale {
-                self.records.remove(&packet.key());
-            }
-        } else if (packet.records_all() || slot.current != slot.owner) && self.up(packet, slot.owner).is_some() {
-            self.remember(packet, slot.owner);
+        let new = opens || (all_known && packet.signal == Signal::Datagram);
+        let preferred = if new { self.schedule(packet) } else { slot.owner };
+        if new && preferred == NONE {
+            return None;
         }
-        self.up(packet, slot.owner).or_else(|| self.up(packet, slot.current))
+        let usable = |index: &u16| self.up(packet, *index).is_some();
+        let target = [preferred, slot.current, slot.owner].into_iter().find(usable)?;
+        let at_rest = !packet.records_all() && target == slot.owner && slot.current == slot.owner;
+        if !at_rest && self.remember(packet, target) {
+            return self.up(packet, target);
+        }
+        if stale {
+            self.records.remove(&packet.key());
+        }
+        self.up(packet, slot.owner).or_else(|| self.up(packet, target))
     }
 
     /// Whether the service a packet was for is still the one of its key.
@@ -147,9 +144,10 @@ impl Kernel {
         self.image.turn_of(service, turn as u32)
     }
 
-    fn remember(&mut self, packet: &UnderWay, backend: u16) {
+    /// Writes a record; false where none may be had.
+    fn remember(&mut self, packet: &UnderWay, backend: u16) -> bool {
         let Some(state) = flow::first_state(packet.signal) else {
-            return;
+            return false;
         };
         let entry = Entry {
             vip_port: packet.vip_port,
@@ -158,10 +156,11 @@ impl Kernel {
             seen: packet.now,
         };
         self.records.insert(packet.key(), entry);
+        true
     }
 
     /// The address at an index, if packets may go there.
-    fn up(&self, packet: &UnderWay, index: u16) -> Option<Ipv4Addr> {
+    fn up(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
         let backend = self.image.backend_of(&packet.service, index)?;
         (Head::from_word(backend.head).state == backend::UP).then(|| address(&backend))
     }
@@ -196,8 +195,9 @@ impl Kernel {
 }
 
 /// RIP of a backend.
-pub fn address(backend: &Backend) -> Ipv4Addr {
+pub fn address(backend: &Backend) -> IpAddr {
     Ipv6Addr::from(backend.address)
         .to_ipv4_mapped()
         .expect("an IPv4 address")
+        .into()
 }

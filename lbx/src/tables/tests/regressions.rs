@@ -4,7 +4,7 @@ use lbx_common::flow::Signal;
 
 use super::{
     super::GRACE,
-    cluster::{Change, SERVICES},
+    cluster::{Change, SERVICES, number},
     daemon::Daemon,
     packets::{Client, UnderWay},
 };
@@ -64,7 +64,7 @@ fn a_record_written_after_the_census_keeps_its_slot_tracked() {
     for (packet, server) in under_way.iter().zip(servers) {
         let port = packet.port();
         let went = daemon.packet(0, port, Signal::Data);
-        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+        assert_eq!(went, server.map(number));
     }
 }
 
@@ -84,7 +84,7 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
     daemon.age(&census);
     for (packet, server) in under_way.iter().zip(servers) {
         let went = daemon.packet(0, packet.port(), Signal::Data);
-        assert_eq!(went, server.map(|server| server.octets()[3] - 1));
+        assert_eq!(went, server.map(number));
     }
 }
 
@@ -143,4 +143,100 @@ fn a_new_connection_with_the_owner_has_no_record_of_the_one_before() {
         assert_eq!(connect(&mut daemon, port), owner);
     }
     assert!(daemon.kernel.records.is_empty());
+}
+
+/// A new daemon knew of no candidates, the file had none, and so everything seemed done.
+#[test]
+fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
+    for scheduler in [Maglev, Rr] {
+        let draining = || {
+            let mut daemon = Daemon::of([scheduler; SERVICES]);
+            for server in 0..3 {
+                daemon.cluster.change(Change::Weight(0, server, 0));
+            }
+            daemon
+        };
+        let writes = draining().planned().writes;
+        for cut in 0..=writes.len() {
+            let mut daemon = draining();
+            daemon.kernel.image.apply_all(&writes[..cut]);
+            daemon.restart();
+            daemon.plan();
+            for port in PORTS {
+                assert_eq!(daemon.packet(0, port, Signal::Open), None, "killed after {cut} writes");
+            }
+        }
+    }
+}
+
+/// Its server died under a new connection, the owner got it without a record, and then its window closed.
+#[test]
+fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+    for scheduler in [Maglev, Rr] {
+        let mut daemon = Daemon::of([scheduler; SERVICES]);
+        let timeout = u32::from(daemon.timeouts().established);
+        daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
+        daemon.now += timeout + GRACE;
+        let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+        daemon.change(&[Change::Lose(3), Change::Weight(0, 4, 9)]);
+        let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+        daemon.pass(1);
+        for (packet, server) in under_way.iter().zip(servers) {
+            let went = daemon.packet(0, packet.port(), Signal::Data);
+            assert_eq!(went, server.map(number), "{scheduler}");
+        }
+    }
+}
+
+/// The owner had died as well: the slot's current got the connection, and then the slot became another's.
+#[test]
+fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+    daemon.change(&[
+        Change::Lose(0),
+        Change::Lose(1),
+        Change::Lose(2),
+        Change::Weight(0, 4, 9),
+    ]);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    for (packet, server) in under_way.iter().zip(servers) {
+        if let Some(server) = server {
+            let went = daemon.packet(0, packet.port(), Signal::Data);
+            assert_eq!(went, Some(number(server)));
+        }
+    }
+}
+
+/// A datagram whose server had died went to the owner, and the next one was scheduled anew.
+#[test]
+fn a_udp_flow_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 2, port, Signal::Datagram)).collect();
+    daemon.change(&[Change::Lose(1)]);
+    let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
+    for (packet, server) in under_way.iter().zip(servers) {
+        if let Some(server) = server {
+            let went = daemon.packet(2, packet.port(), Signal::Datagram);
+            assert_eq!(went, Some(number(server)));
+        }
+    }
+}
+
+/// A record that had expired, and that its flow had gone on without, was found again under longer timeouts.
+#[test]
+fn longer_timeouts_revive_no_record_that_had_expired() {
+    let mut daemon = Daemon::of([Rr; SERVICES]);
+    daemon.change(&[Change::Timeouts(1)]);
+    for port in PORTS {
+        daemon.packet(2, port, Signal::Datagram);
+    }
+    daemon.change(&[Change::Scheduler(2, Maglev)]);
+    daemon.now += u32::from(daemon.timeouts().udp) + 1;
+    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
+    daemon.change(&[Change::Timeouts(0)]);
+    for (port, server) in PORTS.zip(servers) {
+        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+    }
 }

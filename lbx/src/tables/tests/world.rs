@@ -1,6 +1,6 @@
 //! A director, its kernel and its clients in plain memory, and what the clients may expect.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
     flow::{Signal, TICK_MASK, elapsed},
@@ -69,7 +69,7 @@ pub struct World {
 /// What a client may expect of its flow.
 #[derive(Clone, Copy, Debug)]
 struct Expected {
-    server: Ipv4Addr,
+    server: IpAddr,
     established: bool,
     /// When it was last active.
     last: u32,
@@ -228,7 +228,7 @@ impl World {
     }
 
     /// Holds what became of a packet against what its client expects, and takes note for the next.
-    fn expect(&mut self, packet: Packet, went: Option<Ipv4Addr>, held: bool) {
+    fn expect(&mut self, packet: Packet, went: Option<IpAddr>, held: bool) {
         let id = (packet.service, packet.client);
         let timeouts = self.in_force.iter().copied().reduce(shorter).expect("timeouts");
         let before = self

@@ -1,0 +1,361 @@
+//! How many connections a backend has, and who of several gets the next one: pure functions, called by the kernel program
+//! once per candidate.
+//!
+//! Every scheduler that goes by load takes the candidate of the least cost for its weight, the first of equals. They
+//! differ in what a candidate costs ([`Rule::score`]). Rules and numbers are those of IPVS (net/netfilter/ipvs/ip_vs_lc.c,
+//! ip_vs_wlc.c, ip_vs_sed.c, ip_vs_nq.c, ip_vs_fo.c, ip_vs_ovf.c and ip_vs_twos.c; ip_vs_dest_conn_overhead in
+//! include/net/ip_vs.h).
+
+use crate::{
+    flow::{ADOPTED, CLOSED, CLOSING, ESTABLISHED, HALF_OPEN, UDP_NEW, UDP_STREAM},
+    service::scheduler::{LC, NQ, OVF, P2C, SED, WLC},
+};
+
+/// Words of an entry of the load table: connections, and whether the backend is marked as having as many as it may.
+pub const WORDS: usize = 2;
+
+/// What an active connection adds to the word of its backend.
+pub const ACTIVE: u64 = 1;
+/// What an inactive connection adds to the word of its backend.
+pub const INACTIVE: u64 = 1 << 32;
+
+/// An active connection costs as much as so many inactive ones.
+const ACTIVE_COST: u64 = 256;
+
+/// What a record in a state adds to the word of its backend: when the state changes, the new summand less (wrapping) the
+/// old one is to be added.
+#[inline(always)]
+#[must_use]
+pub const fn of_state(state: u8) -> u64 {
+    match state {
+        ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM => ACTIVE,
+        HALF_OPEN | CLOSING | CLOSED => INACTIVE,
+        _ => 0,
+    }
+}
+
+/// The connections of a backend.
+///
+/// Its word is `active + inactive * 2^32` modulo 2^64, so that one atomic addition counts a connection, moves it from one
+/// half to the other or takes it away, and additions may come in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Established, and UDP flows.
+    pub active: u32,
+    /// Half-open and closing.
+    pub inactive: u32,
+}
+
+impl Load {
+    /// The word in the map: active in bits 0–31, inactive in 32–63.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        self.active as u64 | (self.inactive as u64) << 32
+    }
+
+    /// The load of a word. A half that is below zero, an end having been counted before its beginning, reads as 0 and
+    /// leaves the other as it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let active = word as i32;
+        let inactive = (word.wrapping_sub(active as i64 as u64) >> 32) as i32;
+        Self {
+            active: at_least_zero(active),
+            inactive: at_least_zero(inactive),
+        }
+    }
+
+    /// Whether a backend gets no new connections for having too many, `marked` being whether it did not so far: from
+    /// `upper` on, and until it has fewer than `lower`, or, where that is 0, than three quarters of `upper`. An `upper` of 0
+    /// is no limit. (ip_vs_bind_dest and ip_vs_unbind_dest in net/netfilter/ipvs/ip_vs_conn.c)
+    #[inline(always)]
+    #[must_use]
+    pub const fn overloaded(self, marked: bool, upper: u32, lower: u32) -> bool {
+        let total = self.active as u64 + self.inactive as u64;
+        let upper = upper as u64;
+        let relieved = if lower == 0 {
+            total * 4 < upper * 3
+        } else {
+            total < lower as u64
+        };
+        upper != 0 && (total >= upper || (marked && !relieved))
+    }
+
+    /// What a new connection would wait for, in IPVS's estimate.
+    #[inline(always)]
+    const fn overhead(self) -> u64 {
+        self.active as u64 * ACTIVE_COST + self.inactive as u64
+    }
+}
+
+/// The value, or 0 for one below.
+#[inline(always)]
+const fn at_least_zero(value: i32) -> u32 {
+    // All ones where the sign is set.
+    let negative = (value >> 31) as u32;
+    value as u32 & !negative
+}
+
+/// How a scheduler compares candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule(u8);
+
+impl Rule {
+    /// Weighted least connections.
+    pub const WLC: Self = Self(WLC);
+
+    /// The rule of a scheduler, by its code. One that does not go by load takes the first candidate that it comes to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_scheduler(code: u8) -> Self {
+        Self(code)
+    }
+
+    /// The score of a candidate. A weight of 0 is never better than anybody.
+    #[inline(always)]
+    #[must_use]
+    pub const fn score(self, load: Load, weight: u16) -> Score {
+        let weight = weight as u64;
+        let active = load.active as u64;
+        match self.0 {
+            LC => Score::new(load.overhead(), one_at_most(weight)),
+            WLC | P2C => Score::new(load.overhead(), weight),
+            // An idle one costs nothing.
+            NQ if active == 0 => Score::new(0, one_at_most(weight)),
+            // This connection counted in.
+            SED | NQ => Score::new(active + 1, weight),
+            // Full once it has more than its weight.
+            OVF if active > weight => Score::NOBODY,
+            _ => Score::new(1, weight),
+        }
+    }
+
+    /// Whether nobody that comes later in the ring can be better. Those that go by weight alone walk it from the heaviest
+    /// on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends(self, score: Score) -> bool {
+        let compares = matches!(self.0, LC | WLC | SED | NQ | P2C);
+        score.weight != 0 && (score.cost == 0 || !compares)
+    }
+
+    /// Whether the candidate is to be preferred to the best so far.
+    #[inline(always)]
+    #[must_use]
+    pub const fn better(self, (load, weight): (Load, u16), best: (Load, u16)) -> bool {
+        self.score(load, weight).better_than(self.score(best.0, best.1))
+    }
+}
+
+/// What a candidate costs, and the weight that it carries the cost with. Less cost for the weight is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Score {
+    cost: u64,
+    weight: u64,
+}
+
+impl Score {
+    /// Nobody: everyone who may be chosen at all is better.
+    pub const NOBODY: Self = Self::new(1, 0);
+
+    #[inline(always)]
+    const fn new(cost: u64, weight: u64) -> Self {
+        Self { cost, weight }
+    }
+
+    /// Whether it is to be taken instead of the best so far.
+    #[inline(always)]
+    #[must_use]
+    pub const fn better_than(self, best: Self) -> bool {
+        // At most 2^40 times 2^16.
+        self.cost * best.weight < best.cost * self.weight
+    }
+}
+
+#[inline(always)]
+const fn one_at_most(weight: u64) -> u64 {
+    (weight != 0) as u64
+}
+
+/// Two places of a ring of `len`, taken evenly by 64 random bits; different ones unless there is but one.
+#[inline(always)]
+#[must_use]
+pub const fn two(random: u64, len: u32) -> [u32; 2] {
+    let first = below(random as u32, len);
+    let second = below((random >> 32) as u32, len.saturating_sub(1));
+    [first, second + (second >= first && len > 1) as u32]
+}
+
+/// A number below `bound` (0 for 0) from 32 random bits, by multiply-and-shift (Lemire, "Fast random integer generation in
+/// an interval", 2019).
+#[inline(always)]
+const fn below(random: u32, bound: u32) -> u32 {
+    ((random as u64 * bound as u64) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        flow::{BUSY, EMPTY},
+        service::scheduler::{FO, MAGLEV, RR},
+    };
+
+    const GO_BY_LOAD: [u8; 7] = [LC, WLC, SED, NQ, FO, OVF, P2C];
+
+    fn load(active: u32, inactive: u32) -> Load {
+        Load { active, inactive }
+    }
+
+    /// The place of the one a scheduler takes, walking as the kernel program does.
+    fn chosen(scheduler: u8, candidates: &[(Load, u16)]) -> Option<usize> {
+        let rule = Rule::of_scheduler(scheduler);
+        let mut best = (None, Score::NOBODY);
+        for (place, &(load, weight)) in candidates.iter().enumerate() {
+            let score = rule.score(load, weight);
+            if score.better_than(best.1) {
+                best = (Some(place), score);
+            }
+            if rule.ends(score) {
+                break;
+            }
+        }
+        best.0
+    }
+
+    #[test]
+    fn a_word_counts_both_halves_in_any_order() {
+        assert_eq!(Load::from_word(load(7, 9).to_word()), load(7, 9));
+        // One comes, is established, closes and goes; others come meanwhile.
+        let states = [EMPTY, HALF_OPEN, ESTABLISHED, CLOSING, EMPTY, BUSY, UDP_NEW];
+        let mut steps = [0; 7];
+        for (step, change) in steps.iter_mut().zip(states.windows(2)) {
+            *step = of_state(change[1]).wrapping_sub(of_state(change[0]));
+        }
+        steps[6] = of_state(HALF_OPEN);
+        let sum = |steps: &[u64]| {
+            steps
+                .iter()
+                .fold(load(0, 5).to_word(), |word, step| word.wrapping_add(*step))
+        };
+        let mut backwards = steps;
+        backwards.reverse();
+        assert_eq!(Load::from_word(sum(&steps)), load(1, 6));
+        assert_eq!(sum(&backwards), sum(&steps));
+    }
+
+    #[test]
+    fn a_half_below_zero_leaves_the_other_alone() {
+        let word = load(0, 3).to_word().wrapping_sub(ACTIVE);
+        assert_eq!(Load::from_word(word), load(0, 3));
+        assert_eq!(Load::from_word(word.wrapping_add(ACTIVE)), load(0, 3));
+        let word = load(3, 0).to_word().wrapping_sub(INACTIVE);
+        assert_eq!(Load::from_word(word), load(3, 0));
+        assert_eq!(Load::from_word(word.wrapping_add(INACTIVE)), load(3, 0));
+    }
+
+    #[test]
+    fn the_first_of_equals_is_taken_and_nobody_of_weight_zero() {
+        for scheduler in GO_BY_LOAD {
+            assert_eq!(chosen(scheduler, &[(load(1, 1), 1); 3]), Some(0));
+            assert_eq!(chosen(scheduler, &[(load(0, 0), 0), (load(1, 9), 1)]), Some(1));
+            assert_eq!(chosen(scheduler, &[(load(0, 0), 0); 3]), None);
+            assert_eq!(chosen(scheduler, &[]), None);
+        }
+    }
+
+    #[test]
+    fn an_active_connection_weighs_as_much_as_256_others() {
+        assert_eq!(chosen(LC, &[(load(1, 0), 9), (load(0, 255), 1)]), Some(1));
+        assert_eq!(chosen(LC, &[(load(1, 0), 9), (load(0, 256), 1)]), Some(0));
+        assert_eq!(chosen(WLC, &[(load(4, 0), 2), (load(1, 256), 1)]), Some(0));
+        assert_eq!(chosen(WLC, &[(load(4, 1), 2), (load(1, 256), 1)]), Some(1));
+    }
+
+    #[test]
+    fn the_shortest_delay_counts_this_connection_in() {
+        // An empty slow server would take 1/1, the fast one with one connection 2/3.
+        let servers = [(load(0, 50), 1), (load(1, 0), 3)];
+        assert_eq!(chosen(SED, &servers), Some(1));
+        assert_eq!(
+            chosen(NQ, &servers),
+            Some(0),
+            "an idle one does not wait for a fast one"
+        );
+        assert_eq!(chosen(WLC, &[(load(0, 0), 1), (load(1, 0), 3)]), Some(0));
+    }
+
+    #[test]
+    fn failover_and_overflow_go_by_weight() {
+        assert_eq!(
+            chosen(FO, &[(load(9_999, 0), 3), (load(0, 0), 3), (load(0, 0), 2)]),
+            Some(0)
+        );
+        assert_eq!(chosen(OVF, &[(load(3, 99), 3), (load(0, 0), 2)]), Some(0));
+        assert_eq!(chosen(OVF, &[(load(4, 0), 3), (load(0, 0), 2)]), Some(1));
+        assert_eq!(chosen(OVF, &[(load(4, 0), 3), (load(3, 0), 2)]), None, "all are full");
+    }
+
+    #[test]
+    fn a_walk_ends_where_nobody_better_can_come() {
+        let ends = |scheduler, load, weight| {
+            let rule = Rule::of_scheduler(scheduler);
+            rule.ends(rule.score(load, weight))
+        };
+        let idle = load(0, 1);
+        assert_eq!([FO, OVF, RR, MAGLEV, NQ].map(|code| ends(code, idle, 1)), [true; 5]);
+        assert_eq!([LC, WLC, SED, P2C].map(|code| ends(code, idle, 1)), [false; 4]);
+        assert!(ends(WLC, load(0, 0), 1) && !ends(SED, load(0, 0), 1));
+        assert!(!ends(OVF, load(2, 0), 1), "it is full");
+        assert!(!ends(FO, idle, 0));
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let most = load(i32::MAX as u32, i32::MAX as u32);
+        for scheduler in GO_BY_LOAD.into_iter().filter(|&scheduler| scheduler != OVF) {
+            assert!(chosen(scheduler, &[(most, u16::MAX), (most, 1), (most, u16::MAX)]).is_some());
+        }
+        assert!(most.overloaded(false, u32::MAX - 1, u32::MAX));
+        assert_eq!(two(u64::MAX, u32::MAX), [u32::MAX - 1, u32::MAX - 2]);
+    }
+
+    #[test]
+    fn two_places_are_different_and_even() {
+        assert_eq!((two(u64::MAX, 1), two(u64::MAX, 0)), ([0, 0], [0, 0]));
+        let mut hits = [[0u32; 4]; 4];
+        for n in 0..48_000u64 {
+            let [a, b] = two(crate::hash::mix(n, 1), 4);
+            hits[a as usize][b as usize] += 1;
+        }
+        for (a, row) in hits.iter().enumerate() {
+            for (b, &hits) in row.iter().enumerate() {
+                // 4,000 expected, standard deviation 61: six of them either way.
+                assert!(
+                    if a == b {
+                        hits == 0
+                    } else {
+                        (3_630..4_370).contains(&hits)
+                    },
+                    "{a} {b}: {hits}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_threshold_has_two_edges() {
+        let walk = |upper, lower, totals: &[u32]| {
+            let mut marked = false;
+            totals.iter().fold(0u32, |bits, &total| {
+                marked = load(total / 2, total.div_ceil(2)).overloaded(marked, upper, lower);
+                bits << 1 | u32::from(marked)
+            })
+        };
+        assert_eq!(walk(10, 5, &[9, 10, 11, 9, 5, 4, 9]), 0b0111100);
+        assert_eq!(walk(8, 0, &[7, 8, 6, 5, 7]), 0b01100, "three quarters of 8 are 6");
+        assert_eq!(walk(0, 5, &[0, 9, u32::MAX]), 0);
+    }
+}

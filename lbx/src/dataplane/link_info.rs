@@ -1,0 +1,119 @@
+//! What aya does not do with a pinned link: tell its NIC, and end it at once.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// A link to a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// Id of the program in it.
+    pub program: u32,
+    /// The NIC's index; 0 where the NIC is gone, or somebody has detached the program: then nothing leads back.
+    pub ifindex: u32,
+}
+
+/// Commands and structures of bpf(2), include/uapi/linux/bpf.h.
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, as it is for XDP; the kernel writes no more than it is given room for.
+#[repr(C)]
+#[derive(Default)]
+struct RawInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    xdp_ifindex: u32,
+    xdp_pad: u32,
+}
+
+impl LinkInfo {
+    /// Asks about the link pinned at a path; none if nothing is pinned there.
+    ///
+    /// # Errors
+    /// The kernel refuses, or something else is pinned there.
+    pub fn of_pin(path: &Path) -> io::Result<Option<Self>> {
+        let link = match open(path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut info = RawInfo::default();
+        let mut attributes = InfoByFd {
+            bpf_fd: link.as_raw_fd().cast_unsigned(),
+            info_len: size_of::<RawInfo>() as u32,
+            info: (&raw mut info).addr() as u64,
+        };
+        // SAFETY: the attributes name a buffer of the length they say, borrowed for the call.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw mut attributes)? };
+        Ok(Some(Self {
+            program: info.prog_id,
+            ifindex: info.xdp_ifindex,
+        }))
+    }
+}
+
+/// Ends the link pinned at a path, if there is one: when this returns the NIC runs no program of it.
+///
+/// # Errors
+/// The kernel refuses, or something else is pinned there.
+pub(super) fn detach(path: &Path) -> io::Result<()> {
+    let link = match open(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut attributes = link.as_raw_fd().cast_unsigned();
+    // SAFETY: the command takes the descriptor alone, which is ours.
+    unsafe { bpf(BPF_LINK_DETACH, &raw mut attributes)? };
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = ObjGet {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    // SAFETY: the attributes name a terminated string that outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &raw mut attributes)? };
+    // SAFETY: the kernel has just opened it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// The attributes are those of the command, and what they point to is valid for it.
+unsafe fn bpf<T>(command: libc::c_long, attributes: *mut T) -> io::Result<i32> {
+    // SAFETY: as the caller promises; the kernel reads no more than the size given.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

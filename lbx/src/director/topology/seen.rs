@@ -1,0 +1,58 @@
+//! The network as it was at one moment, as far as a topology is made from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::TopologyError;
+use crate::net::{Address, Link, Net, NetError, Route};
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// All links by index.
+    pub links: BTreeMap<u32, Link>,
+    /// All addresses.
+    pub addresses: Vec<Address>,
+    /// Where the kernel sends what is for each real server.
+    pub routes: BTreeMap<IpAddr, Route>,
+}
+
+impl Seen {
+    /// Reads it, with the routes to these addresses.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn read(net: &Net, servers: impl Iterator<Item = IpAddr>) -> Result<Self, NetError> {
+        let servers: BTreeSet<_> = servers.collect();
+        let links = net.links().await?;
+        Ok(Self {
+            links: links.into_iter().map(|link| (link.index, link)).collect(),
+            addresses: net.addresses().await?,
+            routes: net.routes_to(servers).await?,
+        })
+    }
+
+    /// The device of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn device(&self, name: &str) -> Result<&Link, TopologyError> {
+        let device = self.links.values().find(|link| link.name == name);
+        device.ok_or_else(|| {
+            let known: Vec<_> = self.links.values().map(|link| link.name.as_str()).collect();
+            TopologyError::Missing {
+                name: name.to_owned(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    /// The name of a device, for messages.
+    #[must_use]
+    pub fn name(&self, ifindex: u32) -> String {
+        let link = self.links.get(&ifindex);
+        link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
+    }
+}

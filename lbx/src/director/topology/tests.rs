@@ -1,0 +1,272 @@
+use super::*;
+use crate::{
+    config,
+    net::{Address, VlanDevice},
+};
+
+const ETH0: u32 = 2;
+const ETH1: u32 = 3;
+const VLAN: u32 = 9;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn link(index: u32, name: &str) -> Link {
+    Link {
+        index,
+        name: name.into(),
+        mac: [2, 0, 0, 0, 0, index as u8],
+        up: true,
+        carrier: true,
+        mtu: 1_500,
+        xdp: None,
+        vlan: None,
+    }
+}
+
+fn vlan(index: u32, name: &str, lower: u32, id: u16) -> Link {
+    Link {
+        vlan: Some(VlanDevice {
+            lower: Some(lower),
+            id,
+            service: false,
+        }),
+        ..link(index, name)
+    }
+}
+
+/// A service on eth0 with two real servers, one behind each NIC.
+fn desired() -> Desired {
+    let text = "
+interface: eth0
+services:
+  - {name: web, vip: 192.168.1.160, port: 80, realservers: [192.168.1.185, 192.168.2.190]}
+";
+    config::parse(text, std::path::Path::new("lb.yaml")).unwrap()
+}
+
+fn on_link(ifindex: u32) -> Route {
+    Route::OnLink {
+        ifindex,
+        source: ip("192.168.1.2"),
+    }
+}
+
+/// A network where it all fits.
+fn seen() -> Seen {
+    Seen {
+        links: [link(ETH0, "eth0"), link(ETH1, "eth1")]
+            .map(|link| (link.index, link))
+            .into(),
+        addresses: Vec::new(),
+        routes: BTreeMap::from([
+            (ip("192.168.1.185"), on_link(ETH0)),
+            (ip("192.168.2.190"), on_link(ETH1)),
+        ]),
+    }
+}
+
+fn strict(seen: &Seen) -> Result<Topology, String> {
+    let (topology, misfits) = Topology::of(seen, &desired(), &[], None);
+    match misfits.first() {
+        Some(misfit) => Err(misfit.to_string()),
+        None => Ok(topology),
+    }
+}
+
+fn refit(before: &Topology, seen: &Seen) -> (Topology, Vec<String>) {
+    let (topology, misfits) = Topology::of(seen, &desired(), &[], Some(before));
+    (topology, misfits.iter().map(ToString::to_string).collect())
+}
+
+fn untagged(ifindex: u32) -> Segment {
+    Segment { ifindex, vlan: [0; 2] }
+}
+
+#[test]
+fn nics_have_the_roles_of_who_is_behind_them() {
+    let topology = strict(&seen()).unwrap();
+    assert_eq!(topology.primary, Some(ETH0));
+    assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0, ETH1]);
+    assert_eq!(topology.segments[&untagged(ETH0)].roles, CLIENTS | SERVERS);
+    assert_eq!(topology.segments[&untagged(ETH1)].roles, SERVERS);
+    assert_eq!(topology.ways[&ip("192.168.2.190")].segment, untagged(ETH1));
+}
+
+#[test]
+fn a_vlan_device_is_served_on_the_nic_below() {
+    let mut seen = seen();
+    seen.links.insert(VLAN, vlan(VLAN, "eth0.10", ETH0, 10));
+    seen.routes.insert(ip("192.168.2.190"), on_link(VLAN));
+    let topology = strict(&seen).unwrap();
+    let segment = Segment {
+        ifindex: ETH0,
+        vlan: [10, 0],
+    };
+    assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
+    assert_eq!(topology.segments[&segment].device.index, VLAN);
+    let way = topology.ways[&ip("192.168.2.190")];
+    assert_eq!((way.segment, way.ifindex), (segment, VLAN));
+    assert_eq!(
+        topology.device(VLAN).map(|device| device.name.as_str()),
+        Some("eth0.10")
+    );
+    assert_eq!(topology.devices().count(), 2);
+
+    // Clients in a VLAN: the program is on a NIC that has no segment of its own.
+    seen.links.insert(ETH0, link(ETH0, "trunk"));
+    seen.links.insert(VLAN, vlan(VLAN, "eth0", ETH0, 10));
+    seen.routes = [ip("192.168.1.185"), ip("192.168.2.190")]
+        .map(|server| (server, on_link(VLAN)))
+        .into();
+    let topology = strict(&seen).unwrap();
+    assert_eq!(topology.primary, Some(VLAN));
+    assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
+    assert_eq!(topology.segments.keys().copied().collect::<Vec<_>>(), [segment]);
+}
+
+#[test]
+fn a_missing_interface_is_told_from_one_that_is_down() {
+    let mut seen = seen();
+    seen.links.get_mut(&ETH0).unwrap().up = false;
+    assert_eq!(
+        strict(&seen).unwrap_err(),
+        "interface eth0 is down: bring it up with `ip link set eth0 up`"
+    );
+    seen.links.remove(&ETH0);
+    assert_eq!(
+        strict(&seen).unwrap_err(),
+        "interface eth0 does not exist; this host has eth1"
+    );
+}
+
+#[test]
+fn a_real_server_that_is_not_a_neighbour_is_refused() {
+    let refused = |route: Option<Route>| {
+        let mut seen = seen();
+        seen.routes.remove(&ip("192.168.2.190"));
+        seen.routes.extend(route.map(|route| (ip("192.168.2.190"), route)));
+        strict(&seen).unwrap_err()
+    };
+    let router = Route::Via {
+        gateway: ip("192.168.1.1"),
+        ifindex: ETH0,
+    };
+    assert_eq!(
+        refused(Some(router)),
+        "real server 192.168.2.190 of service web is not on-link (it is behind router 192.168.1.1 on eth0): direct \
+         server return needs it on a network segment of this host"
+    );
+    assert!(refused(None).contains("there is no route to it"));
+    assert!(refused(Some(Route::Local)).contains("is an address of this host"));
+}
+
+#[test]
+fn a_link_local_real_server_is_refused() {
+    let mut seen = seen();
+    seen.routes.insert(ip("fe80::1"), on_link(ETH0));
+    let topology = Topology::default();
+    let refused = topology.way(&seen, ip("fe80::1"), "web").unwrap_err();
+    assert!(refused.to_string().contains("link-local"), "{refused}");
+}
+
+#[test]
+fn what_clients_send_must_fit_through() {
+    let mut seen = seen();
+    seen.links.get_mut(&ETH0).unwrap().mtu = 9_000;
+    let refused = strict(&seen).unwrap_err();
+    assert!(
+        refused.contains("behind eth1 with MTU 1500, but clients' packets come in by eth0 with MTU 9000"),
+        "{refused}"
+    );
+    seen.links.get_mut(&ETH1).unwrap().mtu = 9_000;
+    assert!(strict(&seen).is_ok());
+}
+
+#[test]
+fn one_bad_real_server_keeps_no_other_away() {
+    let before = strict(&seen()).unwrap();
+    let mut seen = seen();
+    seen.routes.insert(ip("192.168.2.190"), Route::None);
+    let (after, misfits) = refit(&before, &seen);
+    assert!(after.ways.contains_key(&ip("192.168.1.185")) && !after.ways.contains_key(&ip("192.168.2.190")));
+    assert_eq!(after.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
+    assert_eq!(misfits.len(), 1);
+    assert!(misfits[0].contains("192.168.2.190"), "{misfits:?}");
+}
+
+#[test]
+fn behind_a_nic_that_is_down_everything_stays_as_it_was() {
+    let before = strict(&seen()).unwrap();
+    let mut seen = seen();
+    seen.links.get_mut(&ETH1).unwrap().up = false;
+    // The kernel now takes the default route.
+    let router = Route::Via {
+        gateway: ip("192.168.1.1"),
+        ifindex: ETH0,
+    };
+    seen.routes.insert(ip("192.168.2.190"), router);
+    let (after, misfits) = refit(&before, &seen);
+    assert_eq!(after.ways, before.ways);
+    assert_eq!(misfits, [""; 0]);
+    // The clients' NIC too; but a start is refused.
+    seen.links.get_mut(&ETH0).unwrap().up = false;
+    let (after, misfits) = refit(&before, &seen);
+    assert_eq!(after.ways, before.ways);
+    assert_eq!(after.primary, Some(ETH0));
+    assert_eq!(misfits, [""; 0]);
+    assert!(strict(&seen).is_err());
+    // It is back, and the route is not.
+    seen.links.get_mut(&ETH0).unwrap().up = true;
+    seen.links.get_mut(&ETH1).unwrap().up = true;
+    let (after, misfits) = refit(&before, &seen);
+    assert!(!after.ways.contains_key(&ip("192.168.2.190")));
+    assert_eq!(misfits.len(), 1);
+}
+
+#[test]
+fn a_nic_that_is_gone_takes_what_is_behind_it_along() {
+    let before = strict(&seen()).unwrap();
+    let mut seen = seen();
+    seen.links.remove(&ETH0);
+    seen.routes.insert(ip("192.168.1.185"), Route::None);
+    let (after, misfits) = refit(&before, &seen);
+    assert_eq!(after.primary, None);
+    assert_eq!(after.ways.keys().copied().collect::<Vec<_>>(), [ip("192.168.2.190")]);
+    assert_eq!(misfits.len(), 2, "the interface and the real server: {misfits:?}");
+}
+
+#[test]
+fn a_nic_that_is_left_out_goes_with_its_segments_and_ways() {
+    let mut topology = strict(&seen()).unwrap();
+    topology.leave_out(ETH1);
+    assert!(topology.device(ETH1).is_none());
+    assert_eq!(topology.ways.keys().copied().collect::<Vec<_>>(), [ip("192.168.1.185")]);
+}
+
+#[test]
+fn all_ports_are_taken_of_no_address_of_the_host() {
+    let mut desired = desired();
+    let mut seen = seen();
+    let vip = desired.services[0].virtual_service.vip;
+    let address = |ours| Address {
+        ifindex: ETH1,
+        address: vip,
+        prefix_len: 32,
+        ours,
+    };
+    seen.addresses = vec![address(false)];
+    assert!(
+        refuse_all_ports_of_others(&seen, &desired).is_ok(),
+        "port 80 alone is no harm"
+    );
+    desired.services[0].ports = Ports::All;
+    let refused = refuse_all_ports_of_others(&seen, &desired).unwrap_err();
+    assert!(refused.to_string().contains("which eth1 had before lbx"), "{refused}");
+    seen.addresses = vec![address(true)];
+    assert!(
+        refuse_all_ports_of_others(&seen, &desired).is_ok(),
+        "a former lbx has left it"
+    );
+}

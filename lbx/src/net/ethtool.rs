@@ -1,0 +1,200 @@
+//! Offload features of a NIC, by the names `ethtool -k` has for them in the kernel (netdev_features_strings,
+//! net/ethtool/common.c): the ioctl that is older than every kernel lbx runs on.
+
+use std::{io, os::fd::AsRawFd, os::fd::OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::NetError;
+
+/// The NIC takes the 802.1Q tag out of a frame and hands it over beside it, where an XDP program does not see it.
+pub const RX_VLAN: &str = "rx-vlan-hw-parse";
+/// The same for tags of 802.1ad.
+pub const RX_SERVICE_VLAN: &str = "rx-vlan-stag-hw-parse";
+/// The NIC makes one packet out of many in a way that cannot be undone.
+pub const LRO: &str = "rx-lro";
+
+/// Requests of include/uapi/linux/ethtool.h.
+const GET_STRINGS: u32 = 0x1b;
+const GET_SET_INFO: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
+const SET_FEATURES: u32 = 0x3b;
+/// The string set with the names of features.
+const FEATURES: u32 = 4;
+/// Bytes of a name.
+const NAME_LEN: usize = 32;
+/// IFNAMSIZ.
+const INTERFACE_LEN: usize = 16;
+
+/// What a feature of a NIC is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// It is on.
+    pub on: bool,
+    /// It can be turned on and off.
+    pub changeable: bool,
+}
+
+/// What `ifreq` is for SIOCETHTOOL.
+#[repr(C)]
+struct Request {
+    interface: [u8; INTERFACE_LEN],
+    data: *mut u32,
+    /// The union is larger than a pointer.
+    rest: [u64; 2],
+}
+
+/// The features of one NIC.
+#[derive(Debug)]
+pub struct Ethtool {
+    socket: OwnedFd,
+    interface: String,
+}
+
+impl Ethtool {
+    /// Speaks about a NIC of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// There is no socket to be had.
+    pub fn of(interface: &str) -> Result<Self, NetError> {
+        let socket =
+            socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| {
+                NetError::Socket {
+                    kind: "UDP",
+                    source: errno.into(),
+                }
+            })?;
+        Ok(Self {
+            socket,
+            interface: interface.to_owned(),
+        })
+    }
+
+    /// What a feature is like; none if the kernel does not know it.
+    ///
+    /// # Errors
+    /// The NIC is gone.
+    pub fn feature(&self, name: &str) -> Result<Option<Feature>, NetError> {
+        let read = || -> io::Result<_> {
+            let names = self.names()?;
+            let Some(bit) = names.iter().position(|known| known == name) else {
+                return Ok(None);
+            };
+            // Per 32 features four words: available, requested, active, never changed.
+            let blocks = names.len().div_ceil(32);
+            let mut buffer = vec![0; 2 + 4 * blocks];
+            buffer[..2].copy_from_slice(&[GET_FEATURES, blocks as u32]);
+            self.ask(&mut buffer)?;
+            let block = &buffer[2 + 4 * (bit / 32)..];
+            let is_set = |word: u32| word & 1 << (bit % 32) != 0;
+            Ok(Some(Feature {
+                on: is_set(block[2]),
+                changeable: is_set(block[0]) && !is_set(block[3]),
+            }))
+        };
+        read().map_err(NetError::refused(format!(
+            "read the feature {name} of {}",
+            self.interface
+        )))
+    }
+
+    /// Turns a feature on or off.
+    ///
+    /// # Errors
+    /// The NIC is gone or cannot, or CAP_NET_ADMIN is missing.
+    pub fn set(&self, name: &str, on: bool) -> Result<(), NetError> {
+        let set = || -> io::Result<()> {
+            let names = self.names()?;
+            let unknown = || io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            let bit = names.iter().position(|known| known == name).ok_or_else(unknown)?;
+            // Per 32 features two words: which are meant, and what they are to be.
+            let blocks = names.len().div_ceil(32);
+            let mut buffer = vec![0; 2 + 2 * blocks];
+            buffer[..2].copy_from_slice(&[SET_FEATURES, blocks as u32]);
+            let mask = 1 << (bit % 32);
+            buffer[2 + 2 * (bit / 32)] = mask;
+            buffer[3 + 2 * (bit / 32)] = if on { mask } else { 0 };
+            // A positive answer is the kernel's way to say that it has done less than was asked for.
+            match self.ask(&mut buffer)? {
+                0 => Ok(()),
+                _ => Err(unknown()),
+            }
+        };
+        let state = if on { "on" } else { "off" };
+        set().map_err(NetError::refused(format!("turn {name} {state} on {}", self.interface)))
+    }
+
+    /// The names of all features, each at the place of its bit.
+    fn names(&self) -> io::Result<Vec<String>> {
+        // Command, reserved, a mask of string sets in two words, the number of strings.
+        let mut buffer = vec![GET_SET_INFO, 0, 0, 0, 0];
+        let mask = (1_u64 << FEATURES).to_ne_bytes();
+        let (words, _) = mask.as_chunks();
+        for (word, bytes) in buffer[2..4].iter_mut().zip(words) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        self.ask(&mut buffer)?;
+        let count = buffer[4] as usize;
+        let mut buffer = vec![0; 3 + count * NAME_LEN / size_of::<u32>()];
+        buffer[..3].copy_from_slice(&[GET_STRINGS, FEATURES, count as u32]);
+        self.ask(&mut buffer)?;
+        let bytes: Vec<u8> = buffer[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let text = |name: &[u8]| {
+            let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+            String::from_utf8_lossy(&name[..length]).into_owned()
+        };
+        Ok(bytes.chunks(NAME_LEN).map(text).collect())
+    }
+
+    /// One request; the answer is in the buffer. The buffer must be as long as its first words say.
+    fn ask(&self, buffer: &mut [u32]) -> io::Result<i32> {
+        let mut interface = [0; INTERFACE_LEN];
+        let name = self.interface.as_bytes();
+        if name.len() >= INTERFACE_LEN {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        interface[..name.len()].copy_from_slice(name);
+        let mut request = Request {
+            interface,
+            data: buffer.as_mut_ptr(),
+            rest: [0; 2],
+        };
+        // SAFETY: the request names a terminated interface and a buffer that is borrowed for the call; every caller here
+        // has made it as long as the command and the count in it say.
+        let answer = unsafe {
+            libc::ioctl(
+                self.socket.as_raw_fd(),
+                libc::SIOCETHTOOL as _,
+                (&raw mut request).cast::<libc::c_void>(),
+            )
+        };
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_knows_its_features() {
+        let lo = Ethtool::of("lo").unwrap();
+        // NETIF_F_LOOPBACK can never be changed (loopback_setup, drivers/net/loopback.c).
+        let loopback = lo.feature("loopback").unwrap().expect("known to every kernel");
+        assert!(loopback.on && !loopback.changeable);
+        assert_eq!(lo.feature("no-such-feature").unwrap(), None);
+        assert!(lo.feature(RX_VLAN).unwrap().is_some());
+        assert!(lo.feature(LRO).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_nic_that_is_gone_has_none() {
+        let gone = Ethtool::of("no-such-nic").unwrap();
+        assert_eq!(gone.feature(LRO).unwrap_err().errno(), Some(libc::ENODEV));
+        let long = Ethtool::of("a-name-that-is-too-long").unwrap();
+        assert_eq!(long.feature(LRO).unwrap_err().errno(), Some(libc::ENODEV));
+    }
+}

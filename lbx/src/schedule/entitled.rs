@@ -1,0 +1,136 @@
+//! Who is entitled to slots of a service's hash table.
+
+use std::net::IpAddr;
+
+use lbx_common::slot;
+
+use super::Candidate;
+use crate::desired::{Hashing, Scheduler};
+
+/// A real server that the file names, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// RIP.
+    pub address: IpAddr,
+    /// Weight.
+    pub weight: u16,
+    /// Index of its backend that may get new connections, if it has one.
+    pub index: Option<u16>,
+}
+
+/// Whether another real server takes over the slots of one that is not up. A scheduler that does not hash has its slots for
+/// connections without a record alone, and those are always somebody's. dh has no such flag in IPVS.
+#[must_use]
+pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
+    match scheduler {
+        Scheduler::Dh => false,
+        scheduler => hashing.fallback || !scheduler.hashes(),
+    }
+}
+
+/// Those that the slots are shared out among: with fallback everyone who is up, without it everyone whether up or not, so
+/// that the slots of one that is not lead nowhere ([`slot::NONE`]), and all others stay where they are
+/// (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight of 0 is no claim in either case.
+#[must_use]
+pub fn entitled(falls_back: bool, wanted: impl IntoIterator<Item = Wanted>) -> Vec<Candidate> {
+    wanted
+        .into_iter()
+        .filter(|server| server.weight > 0 && (server.index.is_some() || !falls_back))
+        .map(|server| Candidate {
+            index: server.index.unwrap_or(slot::NONE),
+            address: server.address,
+            weight: server.weight,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::maglev;
+
+    fn server(number: u8, weight: u16, index: Option<u16>) -> Wanted {
+        Wanted {
+            address: IpAddr::from([10, 0, 0, number]),
+            weight,
+            index,
+        }
+    }
+
+    fn table(falls_back: bool, wanted: &[Wanted]) -> Vec<u16> {
+        maglev::table(&entitled(falls_back, wanted.iter().copied()), 1_021)
+    }
+
+    const ALL_UP: [(u8, u16, Option<u16>); 3] = [(1, 1, Some(0)), (2, 2, Some(1)), (3, 1, Some(2))];
+
+    fn all_but(gone: Option<usize>) -> Vec<Wanted> {
+        let mut wanted: Vec<_> = ALL_UP
+            .map(|(number, weight, index)| server(number, weight, index))
+            .into();
+        if let Some(gone) = gone {
+            wanted[gone].index = None;
+        }
+        wanted
+    }
+
+    #[test]
+    fn without_fallback_the_slots_of_one_that_is_down_lead_nowhere_and_no_other_moves() {
+        let before = table(false, &all_but(None));
+        for gone in 0..3 {
+            let after = table(false, &all_but(Some(gone)));
+            for (before, after) in before.iter().zip(after) {
+                let expected = if usize::from(*before) == gone {
+                    slot::NONE
+                } else {
+                    *before
+                };
+                assert_eq!(after, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn who_comes_back_under_another_index_has_its_slots_again() {
+        let before = table(false, &all_but(None));
+        let mut wanted = all_but(None);
+        wanted[1].index = Some(7);
+        for (before, after) in before.iter().zip(table(false, &wanted)) {
+            assert_eq!(after, if *before == 1 { 7 } else { *before });
+        }
+    }
+
+    #[test]
+    fn with_fallback_every_slot_is_somebodys() {
+        let after = table(true, &all_but(Some(1)));
+        assert!(after.iter().all(|index| matches!(index, 0 | 2)));
+        assert_eq!(after, table(true, &[server(3, 1, Some(2)), server(1, 1, Some(0))]));
+    }
+
+    #[test]
+    fn who_drains_has_no_slots_in_either_case() {
+        let drained = |index| [server(1, 1, Some(0)), server(2, 0, index), server(3, 1, Some(2))];
+        let others = table(true, &[server(1, 1, Some(0)), server(3, 1, Some(2))]);
+        for falls_back in [true, false] {
+            assert_eq!(table(falls_back, &drained(Some(1))), others);
+            assert_eq!(table(falls_back, &drained(None)), others);
+        }
+        assert!(entitled(false, [server(1, 0, Some(0))]).is_empty());
+    }
+
+    #[test]
+    fn where_all_are_down_nobody_has_anything() {
+        let down = [server(1, 1, None), server(2, 1, None)];
+        assert!(table(false, &down).iter().all(|index| *index == slot::NONE));
+        assert!(table(true, &down).iter().all(|index| *index == slot::NONE));
+    }
+
+    #[test]
+    fn the_flag_counts_for_those_that_have_it() {
+        let falls_back = |scheduler, fallback| super::falls_back(scheduler, Hashing { port: true, fallback });
+        for scheduler in [Scheduler::Sh, Scheduler::Mh, Scheduler::Maglev] {
+            assert!(falls_back(scheduler, true) && !falls_back(scheduler, false));
+        }
+        assert!(falls_back(Scheduler::Rr, false) && falls_back(Scheduler::Wlc, false));
+        assert!(!falls_back(Scheduler::Dh, true));
+    }
+}

@@ -1,0 +1,234 @@
+//! What services are found by, mirrored: VIPs and ports in their buckets (see [`lbx_common::lookup`]).
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use lbx_common::{
+    address::Address,
+    hash,
+    lookup::{PORT_WAYS, PRESENT, PortEntry, VIP_WAYS, VipEntry, key_port, number},
+    maps,
+};
+
+use super::allocate::Full;
+
+/// An address as the maps hold it.
+#[must_use]
+pub fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip) => Address::from_ipv4(ip.octets()),
+        IpAddr::V6(ip) => Address::from_octets(ip.octets()),
+    }
+}
+
+/// An address of the maps as user space knows it.
+#[must_use]
+pub fn ip(address: Address) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(address.octets())).to_canonical()
+}
+
+/// What stands at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Bucket times ways, plus way.
+    pub place: u32,
+    /// As in the map.
+    pub value: u64,
+}
+
+/// The VIPs and ports that packets find.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    seed: u64,
+    /// By address.
+    pub vips: BTreeMap<IpAddr, Standing>,
+    /// By [`port_key`](lbx_common::lookup::port_key).
+    pub ports: BTreeMap<u64, Standing>,
+    vip_buckets: Buckets,
+    port_buckets: Buckets,
+}
+
+impl Lookup {
+    /// Empty tables with room for so many ports (a power of two), hashed with a seed.
+    #[must_use]
+    pub fn new(seed: u64, ports: u32) -> Self {
+        Self {
+            seed,
+            vips: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            vip_buckets: Buckets::new("VIPs", maps::VIP_BUCKETS, VIP_WAYS as u32),
+            port_buckets: Buckets::new("ports", ports, PORT_WAYS as u32),
+        }
+    }
+
+    /// The VIP of a number.
+    #[must_use]
+    pub fn vip(&self, vip: u16) -> Option<IpAddr> {
+        let (&address, _) = self.vips.iter().find(|(_, standing)| number(standing.value) == vip)?;
+        Some(address)
+    }
+
+    /// Sets the value of a VIP, giving it a place if it has none; the entry to be written, if it differs.
+    ///
+    /// # Errors
+    /// Both of its buckets are full.
+    pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, Full> {
+        let value = value | PRESENT;
+        let address = address(vip);
+        if self.vips.get(&vip).is_some_and(|standing| standing.value == value) {
+            return Ok(None);
+        }
+        let place = match self.vips.get(&vip) {
+            Some(standing) => standing.place,
+            None => self.vip_buckets.take(hash::vip(address, self.seed))?,
+        };
+        self.vips.insert(vip, Standing { place, value });
+        let entry = VipEntry { value, address, pad: 0 };
+        Ok(Some((place, entry)))
+    }
+
+    /// Sets the value of a port, giving it a place if it has none; the entry to be written, if it differs.
+    ///
+    /// # Errors
+    /// Both of its buckets are full.
+    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, Full> {
+        let value = value | PRESENT;
+        if self.ports.get(&key).is_some_and(|standing| standing.value == value) {
+            return Ok(None);
+        }
+        let place = match self.ports.get(&key) {
+            Some(standing) => standing.place,
+            None => self.port_buckets.take(hash::port(key, self.seed))?,
+        };
+        self.ports.insert(key, Standing { place, value });
+        Ok(Some((place, PortEntry { value, key })))
+    }
+
+    /// Takes in a VIP found in the map; false if its place is another's.
+    pub fn adopt_vip(&mut self, place: u32, entry: VipEntry) -> bool {
+        let value = entry.value;
+        self.vip_buckets.reserve(place) && self.vips.insert(ip(entry.address), Standing { place, value }).is_none()
+    }
+
+    /// Takes in a port found in the map; false if its place is another's.
+    pub fn adopt_port(&mut self, place: u32, PortEntry { value, key }: PortEntry) -> bool {
+        self.port_buckets.reserve(place) && self.ports.insert(key, Standing { place, value }).is_none()
+    }
+
+    /// Gives back the place of a VIP that no packet looks at any more.
+    pub fn free_vip(&mut self, place: u32) {
+        self.vip_buckets.free(place);
+    }
+
+    /// Gives back the place of a port that no packet looks at any more.
+    pub fn free_port(&mut self, place: u32) {
+        self.port_buckets.free(place);
+    }
+
+    /// The VIP, protocol number and port (host byte order) of a port's key; none for a VIP that is not there.
+    #[must_use]
+    pub fn read(&self, key: u64) -> Option<(IpAddr, u8, u16)> {
+        let (vip, protocol, port) = key_port(key);
+        Some((self.vip(vip)?, protocol, port))
+    }
+}
+
+/// Which places of a table of buckets are taken.
+#[derive(Clone, Debug)]
+struct Buckets {
+    table: &'static str,
+    buckets: u32,
+    ways: u32,
+    /// A bit for every place of the buckets that are not empty.
+    taken: BTreeMap<u32, u8>,
+}
+
+impl Buckets {
+    const fn new(table: &'static str, buckets: u32, ways: u32) -> Self {
+        Self {
+            table,
+            buckets,
+            ways,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a place in the emptier of the two buckets of a hash.
+    fn take(&mut self, hash: u64) -> Result<u32, Full> {
+        let [first, second] = hash::buckets(hash, self.buckets - 1);
+        let count = |bucket| self.taken.get(&bucket).map_or(0, |bits: &u8| bits.count_ones());
+        let bucket = if count(second) < count(first) { second } else { first };
+        let bits = self.taken.entry(bucket).or_default();
+        let way = bits.trailing_ones();
+        if way >= self.ways {
+            return Err(Full {
+                table: self.table,
+                capacity: self.buckets,
+                wanted: 1,
+            });
+        }
+        *bits |= 1 << way;
+        Ok(bucket * self.ways + way)
+    }
+
+    fn reserve(&mut self, place: u32) -> bool {
+        let bits = self.taken.entry(place / self.ways).or_default();
+        let bit = 1 << (place % self.ways);
+        let free = *bits & bit == 0;
+        *bits |= bit;
+        free && place / self.ways < self.buckets
+    }
+
+    fn free(&mut self, place: u32) {
+        let bucket = place / self.ways;
+        if let Some(bits) = self.taken.get_mut(&bucket) {
+            *bits &= !(1 << (place % self.ways));
+            if *bits == 0 {
+                self.taken.remove(&bucket);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lbx_common::lookup::port_key;
+
+    use super::*;
+
+    #[test]
+    fn places_are_those_the_program_looks_at() {
+        let mut lookup = Lookup::new(7, 1 << 10);
+        for port in 0..1_024u16 {
+            let key = port_key(3, 6, port.to_be_bytes());
+            let (place, entry) = lookup.set_port(key, 5).unwrap().unwrap();
+            let bucket = place / PORT_WAYS as u32;
+            assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
+            assert_eq!((entry.key, number(entry.value)), (key, 5));
+            assert_eq!(lookup.set_port(key, 5).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn the_configured_number_of_ports_fits() {
+        let mut lookup = Lookup::new(1, 1 << 16);
+        for port in 0..=u16::MAX {
+            lookup.set_port(port_key(0, 6, port.to_be_bytes()), 0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_place_is_used_again_once_it_is_free() {
+        let mut lookup = Lookup::new(1, 1);
+        let places: Vec<u32> = (0..4)
+            .map(|vip| lookup.set_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
+            .collect();
+        assert_eq!(places, [0, 1, 2, 3]);
+        assert!(lookup.set_port(port_key(4, 6, [0, 80]), 0).is_err());
+        lookup.free_port(2);
+        assert_eq!(lookup.set_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);
+        assert!(!lookup.adopt_port(2, PortEntry { value: PRESENT, key: 1 }));
+    }
+}

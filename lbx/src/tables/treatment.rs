@@ -1,0 +1,117 @@
+//! How a service treats its flows, as the maps say it: what of the configuration is neither place nor weight.
+
+use lbx_common::{
+    flow::TICK_SHIFT,
+    service::{
+        self as abi, FALLBACK, HASH_ADDRESS, HASH_VIP, HASHES, LEAVE_DRAINING, LIMITED, ONE_PACKET, PERSISTENT, QUIC,
+        RECORD_ALL,
+    },
+};
+
+use crate::{
+    desired::{Scheduler, Service, Timeouts},
+    schedule::entitled::falls_back,
+};
+
+/// Scheduler, flags, timeouts and what else the program must know of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// Who schedules new connections.
+    pub scheduler: Scheduler,
+    /// All flags of [`lbx_common::service`] but those of the mapping and `HASHED`.
+    pub flags: u32,
+    /// Leading bits of a client's address that count for persistence, of 128.
+    pub prefix: u8,
+    /// Idle timeouts in ticks.
+    pub timeouts: abi::Timeouts,
+}
+
+impl Treatment {
+    /// The treatment a service is to have.
+    #[must_use]
+    pub fn of(service: &Service, timeouts: &Timeouts) -> Self {
+        let persistence = service.persistence;
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        let flags = flag(service.records_all(), RECORD_ALL)
+            | flag(service.scheduler.hashes(), HASHES)
+            | flag(falls_back(service.scheduler, service.hashing), FALLBACK)
+            | flag(persistence.is_some(), PERSISTENT)
+            | flag(
+                persistence.is_some_and(|persistence| !persistence.drain),
+                LEAVE_DRAINING,
+            )
+            | flag(service.one_packet, ONE_PACKET)
+            | flag(service.servers.iter().any(|server| server.upper != 0), LIMITED)
+            | flag(service.quic, QUIC);
+        let bits_before = if service.virtual_service.vip.is_ipv4() { 96 } else { 0 };
+        Self {
+            scheduler: service.scheduler,
+            flags,
+            prefix: persistence.map_or(0, |persistence| bits_before + persistence.prefix),
+            timeouts: abi::Timeouts {
+                persistent: persistence.map_or(0, |persistence| ticks_of(persistence.timeout)),
+                ..ticks(timeouts)
+            },
+        }
+    }
+
+    /// The treatment that a service found in the maps has.
+    #[must_use]
+    pub fn adopted(service: &abi::Service) -> Option<Self> {
+        Some(Self {
+            scheduler: Scheduler::from_code(service.scheduler)?,
+            flags: service.flags & !(abi::HASHED | MAPPING),
+            prefix: service.prefix,
+            timeouts: service.timeouts,
+        })
+    }
+
+    /// Whether every flow gets a record.
+    #[must_use]
+    pub const fn records_all(&self) -> bool {
+        self.flags & RECORD_ALL != 0
+    }
+
+    /// Whether new connections go where the hash says.
+    #[must_use]
+    pub const fn hashes(&self) -> bool {
+        self.flags & HASHES != 0
+    }
+
+    /// Whether a real server that gets no new connections leaves its share to the others.
+    #[must_use]
+    pub const fn shares(&self) -> bool {
+        self.flags & FALLBACK != 0
+    }
+}
+
+/// The flags that say what slots are found by.
+pub const MAPPING: u32 = HASH_ADDRESS | HASH_VIP;
+
+/// What the slots of a service are to be found by; none where it does not matter to its scheduler.
+#[must_use]
+pub fn mapping(service: &Service) -> Option<u32> {
+    match service.scheduler {
+        Scheduler::Maglev => Some(0),
+        Scheduler::Sh | Scheduler::Mh => Some(if service.hashing.port { 0 } else { HASH_ADDRESS }),
+        Scheduler::Dh => Some(HASH_VIP),
+        _ => None,
+    }
+}
+
+/// Timeouts as the program sees them: in ticks, rounded up, so that none is shorter than asked.
+#[must_use]
+pub fn ticks(timeouts: &Timeouts) -> abi::Timeouts {
+    abi::Timeouts {
+        half_open: ticks_of(timeouts.half_open),
+        established: ticks_of(timeouts.established),
+        closing: ticks_of(timeouts.closing),
+        closed: ticks_of(timeouts.closed),
+        udp: ticks_of(timeouts.udp),
+        ..abi::Timeouts::default()
+    }
+}
+
+fn ticks_of(seconds: u16) -> u16 {
+    (u64::from(seconds) * 1_000_000_000).div_ceil(1 << TICK_SHIFT) as u16
+}

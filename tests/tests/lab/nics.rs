@@ -1,0 +1,159 @@
+//! What happens to NICs under a running director.
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use lbx_tests::{
+    bpffs,
+    cluster::{Cluster, Service},
+    lab::VIP,
+    nginx::Nginx,
+    wait,
+    xdp::{self, Mode},
+};
+
+use crate::setup::{Site, expect_turns, on_segment_2, two_segments, web};
+
+crate::harness::tests!(Lbx:
+    a_program_that_somebody_detached_is_attached_again,
+    a_link_whose_pin_somebody_removed_is_made_again,
+    a_foreign_program_in_between_is_left_alone,
+    a_nic_that_goes_takes_only_its_own_servers_along,
+    another_nic_of_the_same_index_is_not_taken_for_the_former_one,
+    a_nic_that_is_down_for_a_moment_changes_nothing,
+);
+
+/// How soon a change must have been noticed.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The pin of the link to the director's eth0.
+fn pin(site: &Site<Nginx>) -> Result<PathBuf> {
+    let link = format!("link_{}", site.lab.director().interface_index("eth0")?);
+    let versions = fs::read_dir(bpffs::pins_of(site.director.name()))?;
+    let pins = versions.map(|version| Ok(version?.path().join(&link)));
+    let pins = pins.collect::<Result<Vec<_>>>()?;
+    pins.into_iter()
+        .find(|pin| pin.exists())
+        .context("eth0 has no pinned link")
+}
+
+fn detach(site: &Site<Nginx>) -> Result<()> {
+    let pin = pin(site)?.display().to_string();
+    let director = site.lab.director();
+    director.run(["bpftool", "link", "detach", "pinned", &pin])?.success()?;
+    ensure!(director.xdp_program("eth0")?.is_none(), "the program is still there");
+    Ok(())
+}
+
+fn expect_attached_again(site: &Site<Nginx>) -> Result<()> {
+    // Without the program the director's own stack refuses the connection.
+    wait::until_true(SOON, "clients are served again", || Ok(site.pages(1).is_ok()))?;
+    expect_turns(&site.pages(4)?, 2)?;
+    let log = site.director.log();
+    ensure!(log.contains("detached the XDP program"), "it does not say so:\n{log}");
+    Ok(())
+}
+
+fn a_program_that_somebody_detached_is_attached_again() -> Result<()> {
+    let site = web(Service::web("rr", 2))?;
+    expect_turns(&site.pages(4)?, 2)?;
+    for _ in 0..2 {
+        detach(&site)?;
+        expect_attached_again(&site)?;
+    }
+    Ok(())
+}
+
+fn a_link_whose_pin_somebody_removed_is_made_again() -> Result<()> {
+    let site = web(Service::web("rr", 2))?;
+    fs::remove_file(pin(&site)?)?;
+    wait::until_true(SOON, "it is noticed", || {
+        Ok(site.director.log().contains("detached the XDP program"))
+    })?;
+    expect_attached_again(&site)
+}
+
+fn a_foreign_program_in_between_is_left_alone() -> Result<()> {
+    let site = web(Service::web("rr", 2))?;
+    let director = site.lab.director();
+    detach(&site)?;
+    let foreign = xdp::attach(director.namespace(), "eth0", &xdp::pass(), Mode::Native)?;
+    let foreign_id = director.xdp_program("eth0")?;
+    wait::until_true(SOON, "the complaint", || {
+        Ok(site.director.log().contains("another XDP program is attached"))
+    })?;
+    ensure!(
+        director.xdp_program("eth0")? == foreign_id,
+        "the foreign program was replaced"
+    );
+    drop(foreign);
+    expect_attached_again(&site)
+}
+
+/// A director that reaches rs1 by eth0, where the clients are, and rs2 by eth1.
+fn by_two_nics() -> Result<Site<Nginx>> {
+    let mut service = Service::web("rr", 2);
+    service.servers[1].0 = on_segment_2(190);
+    let cluster = Cluster::from(service);
+    let site = Site::start_in(two_segments()?, &cluster, Nginx::start)?;
+    expect_turns(&site.pages(4)?, 2)?;
+    Ok(site)
+}
+
+fn a_nic_that_goes_takes_only_its_own_servers_along() -> Result<()> {
+    let site = by_two_nics()?;
+    site.lab.director().ip("link delete eth1")?;
+    wait::until_true(SOON, "rs2 is given up", || {
+        Ok(site.director.log().contains("does not fit; left out until it fits"))
+    })?;
+    let pages = site.pages(4)?;
+    ensure!(pages.iter().all(|page| page == "rs1"), "{pages:?}");
+    // A change of the file is still taken, as long as it fits.
+    site.director
+        .reload(&Cluster::from(Service::web("rr", 1)).to_string())?;
+    wait::until_true(SOON, "the reload", || Ok(site.director.log().contains("reloaded")))
+}
+
+fn another_nic_of_the_same_index_is_not_taken_for_the_former_one() -> Result<()> {
+    let site = by_two_nics()?;
+    let director = site.lab.director();
+    let index = director.interface_index("eth1")?;
+    director.ip("link delete eth1")?;
+    director.ip(&format!("link add eth1 index {index} type veth peer name other"))?;
+    let _foreign = xdp::attach(director.namespace(), "eth1", &xdp::pass(), Mode::Native)?;
+    let foreign_id = director.xdp_program("eth1")?;
+    for step in [
+        "link set other up",
+        "link set eth1 up",
+        "address add 192.168.2.2/24 dev eth1",
+    ] {
+        director.ip(step)?;
+    }
+    wait::until_true(SOON, "the complaint", || {
+        let log = site.director.log();
+        Ok(log.contains("interface eth1") && log.contains("another XDP program is attached"))
+    })?;
+    ensure!(
+        director.xdp_program("eth1")? == foreign_id,
+        "the foreign program was replaced"
+    );
+    let pages = site.pages(4)?;
+    ensure!(pages.iter().all(|page| page == "rs1"), "{pages:?}");
+    Ok(())
+}
+
+fn a_nic_that_is_down_for_a_moment_changes_nothing() -> Result<()> {
+    let site = by_two_nics()?;
+    let director = site.lab.director();
+    for nic in ["eth1", "eth0"] {
+        director.set_up(nic, false)?;
+        thread::sleep(Duration::from_millis(1_500));
+        director.set_up(nic, true)?;
+        wait::until_true(SOON, "it works again", || Ok(site.pages(2).is_ok()))?;
+        expect_turns(&site.pages(4)?, 2)?;
+    }
+    let log = site.director.log();
+    ensure!(!log.contains("does not fit"), "{log}");
+    ensure!(director.has_address(VIP)?, "the VIP is gone");
+    Ok(())
+}
