@@ -1,7 +1,7 @@
 //! What lbx is to reach: ratios of rows, taken round by round.
 
 use crate::{
-    measure::{Measured, Outcome},
+    measure::Measured,
     rows::{MAGLEV, MILLION, RR, Row},
     statistics::{Summary, ratios},
     subject::{Mode, Program},
@@ -95,12 +95,10 @@ pub fn all() -> Vec<Bar> {
 
 /// Judges all bars by what was measured.
 pub fn judge(measured: &[&Measured]) -> Vec<Judged> {
-    let outcome = |row: Row| measured.iter().find(|measured| measured.row == row).map(|m| &m.outcome);
+    let find = |row: Row| measured.iter().find(|measured| measured.row == row);
     let judged = all().into_iter().map(|bar| {
-        let (ratio, missing) = match (outcome(bar.of), outcome(bar.with)) {
-            (Some(Outcome::Samples { net, missing }), Some(Outcome::Samples { net: with, .. })) => {
-                (Summary::of(&ratios(net, with)), *missing)
-            }
+        let (ratio, missing) = match (find(bar.of), find(bar.with)) {
+            (Some(of), Some(with)) => (Summary::of(&ratios(&of.net, &with.net)), of.missing),
             _ => (None, None),
         };
         Judged { bar, ratio, missing }

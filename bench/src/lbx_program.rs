@@ -1,43 +1,34 @@
 //! lbx as the bench loads it: through its library, tables made by its planner, without a daemon and without NICs of the host.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
-    desired::{self, Desired, RealServer, Scheduler, Service, Timeouts, VirtualService},
+    desired::{
+        self, Desired, Hashing, Persistence, Ports, RealServer, Scheduler, Service, TableSizes, Timeouts,
+        VirtualService,
+    },
     tables::{Hop, Hops, Tables as Mirror, census::Census},
 };
-use lbx_common::nic::{self, Nic};
+use lbx_common::{
+    backend::Tags,
+    nic::{self, Nic},
+};
 
 use crate::{
     subject::{self, Mode, Tables},
-    traffic::{DIRECTOR, Ip, Traffic, vip4},
+    traffic::{DIRECTOR, Ip, VLAN, vip4, vip6},
 };
 
-/// Flows that fill lbx's table to half.
-const FLOWS4_AT_HALF: u32 = lbx_common::maps::FLOW_BUCKETS * 2;
 /// Index of lo, the NIC that test runs take for the ingress one.
 const LO: u32 = 1;
-
-/// What this lbx cannot do yet, if a row asks for it.
-pub fn lacks(mode: Mode, traffic: &Traffic) -> Option<&'static str> {
-    if traffic.ip == Ip::V6 {
-        Some("this lbx does not balance IPv6")
-    } else if traffic.tagged {
-        Some("this lbx passes tagged frames")
-    } else if !matches!(mode, Mode::Maglev | Mode::Rr) {
-        Some("this lbx has no such mode")
-    } else if traffic.flows > FLOWS4_AT_HALF && mode == Mode::Rr {
-        Some("this lbx's table of flows is too small")
-    } else {
-        None
-    }
-}
+/// So long that nothing expires while the bench runs.
+const FOREVER: u16 = 57_600;
 
 /// lbx's program and its tables. Nothing of it stays.
 pub struct Lbx {
@@ -52,7 +43,7 @@ impl Lbx {
     /// Loads the program; its services are at rest.
     ///
     /// # Errors
-    /// The kernel refuses something, or lbx cannot do what the tables ask for.
+    /// The kernel refuses something, or lbx has no room for what the tables ask for.
     pub fn open(mode: Mode, tables: &Tables) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -60,31 +51,30 @@ impl Lbx {
             std::process::id(),
             NUMBER.fetch_add(1, Ordering::Relaxed)
         );
+        let desired = cluster(mode, tables);
+        let dataplane = Dataplane::open(&name, desired.tables)?;
+        let tags = if tables.tagged {
+            Tags { outer: VLAN, inner: 0 }
+        } else {
+            Tags::NONE
+        };
         let mut lbx = Self {
-            dataplane: Some(Dataplane::open(&name)?),
-            mirror: Mirror::default(),
-            desired: cluster(mode, tables),
+            mirror: dataplane.no_tables(),
+            dataplane: Some(dataplane),
+            desired,
             // Twice as many, for the window.
             hops: (0..tables.servers() * 2)
-                .map(|server| (rip(server), hop(server)))
+                .map(|server| (rip(tables.ip, server), hop(server, tags)))
                 .collect(),
         };
         lbx.dataplane_mut().set_nic(Nic {
             mac: DIRECTOR,
             roles: nic::CLIENTS | nic::SERVERS,
             ifindex: LO,
-            pad: 0,
+            tags,
         })?;
         lbx.plan()?;
         lbx.rest()?;
-        for service in lbx.mirror.services.values() {
-            let slots = service.slots_range.len;
-            ensure!(
-                slots == tables.slots(),
-                "services have {slots} slots each instead of {}",
-                tables.slots()
-            );
-        }
         Ok(lbx)
     }
 
@@ -98,7 +88,13 @@ impl Lbx {
             for server in &mut service.servers {
                 server.weight = 0;
             }
-            service.servers.extend((count..count * 2).map(real_server));
+            let ip = match service.virtual_service.vip {
+                IpAddr::V4(_) => Ip::V4,
+                IpAddr::V6(_) => Ip::V6,
+            };
+            service
+                .servers
+                .extend((count..count * 2).map(|server| real_server(ip, server)));
         }
         self.plan()
     }
@@ -164,13 +160,19 @@ impl Drop for Lbx {
     }
 }
 
+/// What lbx is asked for.
 fn cluster(mode: Mode, tables: &Tables) -> Desired {
     let scheduler = match mode {
-        Mode::Rr => Scheduler::Rr,
-        _ => Scheduler::Maglev,
+        Mode::Maglev => Scheduler::Maglev,
+        Mode::Sh => Scheduler::Sh,
+        Mode::Rr | Mode::Persistent => Scheduler::Rr,
+        Mode::Wlc => Scheduler::Wlc,
     };
     let service = |number| {
-        let (vip, port) = vip4(number);
+        let (vip, port) = match tables.ip {
+            Ip::V4 => ipv4(vip4(number)),
+            Ip::V6 => ipv6(vip6(number)),
+        };
         let virtual_service = VirtualService {
             vip,
             port,
@@ -179,38 +181,82 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
         Service {
             name: virtual_service.to_string(),
             virtual_service,
+            ports: Ports::one(port),
             scheduler,
-            servers: (0..tables.servers()).map(real_server).collect(),
+            hashing: Hashing {
+                port: scheduler == Scheduler::Maglev,
+                fallback: true,
+            },
+            slots: Some(tables.slots()),
+            persistence: (mode == Mode::Persistent).then_some(Persistence {
+                timeout: FOREVER,
+                prefix: if tables.ip == Ip::V4 { 32 } else { 128 },
+                drain: true,
+            }),
+            one_packet: false,
+            sorry_server: None,
+            quic: false,
+            servers: (0..tables.servers())
+                .map(|server| real_server(tables.ip, server))
+                .collect(),
         }
     };
+    // A client that persists has a record besides those of its flows.
+    let entries = tables.flows * if mode == Mode::Persistent { 2 } else { 1 };
+    let records = (entries * 2).next_power_of_two();
+    let default = TableSizes::default();
     Desired {
         interfaces: vec!["lo".to_owned()],
         mode: desired::Mode::Auto,
-        // So long that nothing expires while the bench runs.
         timeouts: Timeouts {
-            established: 57_600,
-            udp: 57_600,
+            established: FOREVER,
+            udp: FOREVER,
             ..Timeouts::default()
+        },
+        tables: match tables.ip {
+            Ip::V4 => TableSizes {
+                flows: default.flows.max(records),
+                ..default
+            },
+            Ip::V6 => TableSizes {
+                flows6: default.flows6.max(records),
+                ..default
+            },
         },
         services: (0..tables.services).map(service).collect(),
     }
 }
 
-fn real_server(server: u32) -> RealServer {
+fn ipv4((vip, port): (Ipv4Addr, u16)) -> (IpAddr, u16) {
+    (vip.into(), port)
+}
+
+fn ipv6((vip, port): (Ipv6Addr, u16)) -> (IpAddr, u16) {
+    (vip.into(), port)
+}
+
+fn real_server(ip: Ip, server: u32) -> RealServer {
     RealServer {
-        address: rip(server),
+        address: rip(ip, server),
         weight: 1,
+        upper: 0,
+        lower: 0,
+        quic_id: None,
     }
 }
 
-fn rip(server: u32) -> Ipv4Addr {
-    (u32::from(Ipv4Addr::new(172, 16, 0, 0)) + server + 1).into()
+fn rip(ip: Ip, server: u32) -> IpAddr {
+    match ip {
+        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 1).to_bits() + server).into(),
+        Ip::V6 => Ipv6Addr::from_bits(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).to_bits() + u128::from(server)).into(),
+    }
 }
 
-fn hop(server: u32) -> Hop {
+fn hop(server: u32, tags: Tags) -> Hop {
     Hop {
         mac: subject::mac(server),
         ifindex: LO,
+        vlan: [tags.outer, tags.inner],
         source: DIRECTOR,
     }
 }

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    lbx_program,
     prologue::{Prologue, XDP_PASS, XDP_TX},
     rows::{Group, Row},
+    statistics::Summary,
     subject::{Objects, Program, Subject, Tables},
     traffic::{Order, Packet, Traffic},
 };
@@ -25,21 +25,12 @@ pub struct Effort {
 pub struct Measured {
     /// The row.
     pub row: Row,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// What came of a row.
-pub enum Outcome {
     /// Nanoseconds a packet net of the prologue, a sample a round.
-    Samples {
-        /// The samples.
-        net: Vec<f64>,
-        /// Flows without an entry in the program's table when all was done; none where it has none or is flooded.
-        missing: Option<u64>,
-    },
-    /// Why there is nothing.
-    Skipped(&'static str),
+    pub net: Vec<f64>,
+    /// Their summary.
+    pub summary: Summary,
+    /// Flows without an entry in the program's table when all was done; none where it has none or is flooded.
+    pub missing: Option<u64>,
 }
 
 /// A program with its tables, and what tells it from others.
@@ -76,9 +67,6 @@ pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec
     let mut setups: Vec<Setup> = Vec::new();
     let mut cases = Vec::new();
     for &row in &group.rows {
-        if lacks(&row).is_some() {
-            continue;
-        }
         let setup = Setup::find(&mut setups, &row, objects).with_context(|| format!("{row}"))?;
         cases.push(Case {
             row,
@@ -99,29 +87,15 @@ pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec
     for setup in &setups {
         setup.check().with_context(|| setup.program.to_string())?;
     }
-    let mut done = cases.into_iter();
-    let rows = group.rows.iter().map(|&row| {
-        let outcome = match lacks(&row) {
-            Some(why) => Outcome::Skipped(why),
-            None => {
-                let case = done.next().context("every row was measured")?;
-                Outcome::Samples {
-                    missing: setups[case.setup].missing()?,
-                    net: case.net,
-                }
-            }
-        };
-        Ok(Measured { row, outcome })
+    let rows = cases.into_iter().map(|case| {
+        Ok(Measured {
+            row: case.row,
+            summary: Summary::of(&case.net).context("no rounds")?,
+            missing: setups[case.setup].missing()?,
+            net: case.net,
+        })
     });
     rows.collect()
-}
-
-/// Why a row cannot be measured, if so.
-fn lacks(row: &Row) -> Option<&'static str> {
-    match row.program {
-        Program::Floor | Program::Reference => None,
-        Program::Lbx(mode) | Program::InWindow(mode) => lbx_program::lacks(mode, &row.traffic),
-    }
 }
 
 impl Setup {
@@ -161,7 +135,6 @@ impl Setup {
                 packet,
                 order: Order::InTurn(0),
                 ours: true,
-                tagged: false,
                 flows: self.tables.flows,
                 ..*traffic
             };

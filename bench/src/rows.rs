@@ -73,6 +73,7 @@ impl Row {
             protocol,
             services,
             flows,
+            tagged: self.traffic.tagged,
             // Floods leave the tables changed.
             apart: self.traffic.is_flood().then_some(self.traffic.packet),
         }
@@ -123,7 +124,7 @@ pub fn quick() -> Vec<Group> {
 fn one_service() -> Vec<Row> {
     let mut rows = vec![
         Row::established(Program::Floor, 1),
-        Row::established(Program::Floor, MILLION),
+        Row::established(Program::Floor, 4 * MILLION),
     ];
     for flows in [1, 1_000, SMALL, MILLION, 4 * MILLION] {
         rows.extend([Program::Reference, MAGLEV].map(|program| Row::established(program, flows)));
@@ -131,7 +132,7 @@ fn one_service() -> Vec<Row> {
             rows.push(Row::established(RR, flows));
         }
     }
-    rows.extend([1, MILLION].map(|flows| Row::established(WINDOW, flows)));
+    rows.extend([1, 1_000, SMALL, MILLION].map(|flows| Row::established(WINDOW, flows)));
     for mode in [Mode::Sh, Mode::Wlc, Mode::Persistent] {
         rows.extend([1, MILLION].map(|flows| Row::established(Program::Lbx(mode), flows)));
     }

@@ -23,9 +23,14 @@ impl Summary {
         })
     }
 
-    /// Half the distance of the quartiles, as a share of the median.
+    /// Half the distance of the quartiles.
+    pub fn half_width(&self) -> f64 {
+        (self.upper - self.lower) / 2.0
+    }
+
+    /// The same as a share of the median.
     pub fn spread(&self) -> f64 {
-        (self.upper - self.lower) / 2.0 / self.median
+        self.half_width() / self.median
     }
 }
 

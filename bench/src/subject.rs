@@ -82,6 +82,8 @@ pub struct Tables {
     pub services: u32,
     /// Flows that there is room for at half load; as many are there before anything is measured.
     pub flows: u32,
+    /// Whether clients and real servers are in a VLAN.
+    pub tagged: bool,
     /// Not to be shared with other traffic than floods of this.
     pub apart: Option<Packet>,
 }
@@ -89,7 +91,7 @@ pub struct Tables {
 impl Tables {
     /// Real servers of each service.
     pub const fn servers(&self) -> u32 {
-        if self.services > 1_000 { 2 } else { 8 }
+        if self.services > 1_000 { 4 } else { 8 }
     }
 
     /// Slots, or ring entries, of each service.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::Report;
 use crate::{
-    measure::{Measured, Outcome},
+    measure::Measured,
     rows::{MAGLEV, RR, Row, WINDOW},
     statistics::Summary,
     subject::Program,
@@ -101,10 +101,7 @@ fn points(rows: &[&Measured], program: Program) -> Vec<Point> {
     let mut points: Vec<Point> = rows
         .iter()
         .filter(|measured| measured.row == Row::new(program, Traffic::established(measured.row.traffic.flows)))
-        .filter_map(|measured| match &measured.outcome {
-            Outcome::Samples { net, .. } => Some((measured.row.traffic.flows, Summary::of(net)?)),
-            Outcome::Skipped(_) => None,
-        })
+        .map(|measured| (measured.row.traffic.flows, measured.summary))
         .collect();
     points.sort_by_key(|(flows, _)| *flows);
     points

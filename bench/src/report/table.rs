@@ -6,7 +6,7 @@ use super::Report;
 use crate::{
     bars::Judged,
     machine::Machine,
-    measure::{Measured, Outcome},
+    measure::Measured,
     rows::Row,
     statistics::{Summary, ratios},
     subject::Program,
@@ -31,8 +31,8 @@ fn all(report: &Report, text: &mut String) -> fmt::Result {
     )?;
     for (title, rows) in &report.groups {
         writeln!(text, "## {title}\n")?;
-        writeln!(text, "| program | traffic | ns | spread | × reference | |")?;
-        writeln!(text, "|---|---|---:|---:|---:|---|")?;
+        writeln!(text, "| program | traffic | ns | | spread | × reference | |")?;
+        writeln!(text, "|---|---|---:|---:|---:|---:|---|")?;
         for measured in rows {
             line(text, measured, rows)?;
         }
@@ -46,29 +46,22 @@ fn all(report: &Report, text: &mut String) -> fmt::Result {
 }
 
 fn line(text: &mut String, measured: &Measured, rows: &[Measured]) -> fmt::Result {
-    let Row { program, traffic } = measured.row;
-    let (net, missing) = match &measured.outcome {
-        Outcome::Samples { net, missing } => (net, missing),
-        Outcome::Skipped(why) => return writeln!(text, "| {program} | {traffic} | | | | skipped: {why} |"),
-    };
-    let Some(summary) = Summary::of(net) else { return Ok(()) };
-    let rival = Row::new(Program::Reference, traffic);
-    let ratio = rows
-        .iter()
-        .find(|other| other.row == rival && program != Program::Reference);
-    let ratio = ratio.and_then(|rival| match &rival.outcome {
-        Outcome::Samples { net: with, .. } => Summary::of(&ratios(net, with)),
-        Outcome::Skipped(_) => None,
-    });
+    let Measured { row, net, summary, .. } = measured;
+    let rival = Row::new(Program::Reference, row.traffic);
+    let rival = rows.iter().find(|other| other.row == rival && *row != rival);
+    let ratio = rival.and_then(|rival| Summary::of(&ratios(net, &rival.net)));
     let ratio = ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
-    let missing = match missing {
+    let missing = match measured.missing {
         Some(0) | None => String::new(),
         Some(flows) => format!("{flows} flows without an entry"),
     };
     writeln!(
         text,
-        "| {program} | {traffic} | {:.1} | {:.1} % | {ratio} | {missing} |",
+        "| {} | {} | {:.1} | ± {:.1} | {:.1} % | {ratio} | {missing} |",
+        row.program,
+        row.traffic,
         summary.median,
+        summary.half_width(),
         summary.spread() * 100.0
     )
 }
