@@ -3,54 +3,62 @@
 use lbx_common::{
     flow::{EMPTY, Entry, TEMPLATE, TEMPLATE_NEW},
     service::LEAVE_DRAINING,
-    slot::{self, Slot},
+    slot,
 };
 
 use crate::{
     backend, clock,
     flow::Flow,
     parse::Packet,
-    schedule::schedule,
     service::{self, Meant},
 };
 
-/// The backend index for a new connection: that of the client's template, else the scheduler's, with a template from now on.
+/// The backend index that a client's template names; [`slot::NONE`] where it has none.
 #[inline(always)]
-pub fn choose(packet: &Packet, meant: &Meant, slot: Slot) -> u16 {
-    lbx_persistence_choose(packet, u32::from(meant.number), slot.to_word()) as u16
+pub fn remembered(packet: &Packet, meant: &Meant) -> u16 {
+    lbx_persistence_remembered(packet, u32::from(meant.number)) as u16
 }
+
+// Functions of a name of their own are verified by themselves, and what they keep on the stack is gone when the next one runs.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_persistence_choose(packet: *const Packet, service: u32, slot: u64) -> u32 {
+extern "C" fn lbx_persistence_remembered(packet: *const Packet, service: u32) -> u32 {
     // SAFETY: null or a packet of the caller's.
-    let Some(packet) = (unsafe { packet.as_ref() }) else {
-        return u32::from(slot::NONE);
-    };
-    let Some(meant) = service::by_number(service as u16) else {
+    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
         return u32::from(slot::NONE);
     };
     let mut template = template(packet, &meant);
     let found = template.find();
-    if found.state != EMPTY
+    let stays = found.state != EMPTY
         && !found.expired(template.now, &meant.timeouts())
-        && backend::keeps(meant.backends(), found.backend, meant.flags & LEAVE_DRAINING == 0)
-    {
-        template.replace(
-            found,
-            Entry {
-                seen: template.now,
-                ..found
-            },
-        );
-        return u32::from(found.backend);
+        && backend::keeps(meant.backends(), found.backend, meant.flags & LEAVE_DRAINING == 0);
+    if !stays {
+        return u32::from(slot::NONE);
     }
-    let chosen = schedule(&meant, Slot::from_word(slot));
-    if chosen != slot::NONE {
-        // Without room for a template the client does not persist, and is served all the same.
-        let _full = template.insert(chosen, TEMPLATE_NEW);
-    }
-    u32::from(chosen)
+    let entry = Entry {
+        seen: template.now,
+        ..found
+    };
+    template.replace(found, entry);
+    u32::from(found.backend)
+}
+
+/// Writes a template: the client's next connections follow this one. Without room for it the client does not persist, and
+/// is served all the same.
+#[inline(always)]
+pub fn remember(packet: &Packet, meant: &Meant, backend: u16) {
+    lbx_persistence_remember(packet, u32::from(meant.number), u32::from(backend));
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_persistence_remember(packet: *const Packet, service: u32, backend: u32) -> u32 {
+    // SAFETY: null or a packet of the caller's.
+    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+        return 0;
+    };
+    u32::from(template(packet, &meant).insert(backend as u16, TEMPLATE_NEW))
 }
 
 /// A connection of the client has proved to be real: so is its template, and nobody displaces it any more.

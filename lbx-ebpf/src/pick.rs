@@ -194,15 +194,16 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
         }
         .to_word();
     }
-    let all = meant.flags & RECORD_ALL != 0;
     // UDP has no first packet: where every flow is recorded, the one without a record is new.
-    let all_known = all && meant.flags & HASHED == 0;
+    let all_known = meant.flags & (RECORD_ALL | HASHED) == RECORD_ALL;
     if packet.signal.opens() || (all_known && packet.signal.datagram()) {
         return if found.state == EMPTY { BEGINS } else { BEGINS | STALE };
     }
     let owner = owner(meant, slot);
-    if all || slot.current != owner {
-        remember(&flow, meant, owner, packet.signal);
+    let recorded = !at_rest(meant, slot, owner) && remember(&flow, meant, owner, packet.signal);
+    if !recorded && found.state != EMPTY && !packet.signal.mentions() {
+        // Longer timeouts must not bring it back to life.
+        flow.replace(found, Entry::from_word(0));
     }
     Picked {
         index: owner,
@@ -233,11 +234,7 @@ fn lives(found: Entry, packet: &Packet, meant: &Meant, now: u32) -> bool {
 /// A new flow. Where nobody takes it, nobody gets it: an owner that drains keeps what it has.
 #[inline(always)]
 fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
-    let chosen = if meant.flags & PERSISTENT != 0 {
-        persistence::choose(packet, meant, slot)
-    } else {
-        schedule(meant, slot)
-    };
+    let chosen = choose(packet, meant, slot);
     let mut picked = Picked {
         index: chosen,
         new: true,
@@ -253,8 +250,7 @@ fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
         picked.why = Why::Owner;
     }
     let mut flow = flow(packet, meant);
-    let known = meant.flags & RECORD_ALL != 0 || picked.index != owner;
-    if known && remember(&flow, meant, picked.index, packet.signal) {
+    if !at_rest(meant, slot, picked.index) && remember(&flow, meant, picked.index, packet.signal) {
         return picked;
     }
     // It is the owner's, who needs no record; also where there is no room for one.
@@ -268,6 +264,23 @@ fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
     }
 }
 
+/// Who is to get a new flow: where its client was before, if that matters, or whom the scheduler says.
+#[inline(always)]
+fn choose(packet: &Packet, meant: &Meant, slot: Slot) -> u16 {
+    if meant.flags & PERSISTENT == 0 {
+        return schedule(meant, slot);
+    }
+    let remembered = persistence::remembered(packet, meant);
+    if remembered != slot::NONE {
+        return remembered;
+    }
+    let chosen = schedule(meant, slot);
+    if chosen != slot::NONE {
+        persistence::remember(packet, meant, chosen);
+    }
+    chosen
+}
+
 /// Who has the flows of a slot that have no record: its current backend, if the owner has failed before the daemon has given
 /// the slot a new one.
 #[inline(always)]
@@ -277,6 +290,13 @@ fn owner(meant: &Meant, slot: Slot) -> u16 {
     } else {
         slot.current
     }
+}
+
+/// Whether a flow that goes to this backend needs no record: it is where the slot leads, and leads alone. An owner that has
+/// failed leads nobody: what goes to another for that has to be known, since the daemon may choose a third.
+#[inline(always)]
+fn at_rest(meant: &Meant, slot: Slot, index: u16) -> bool {
+    meant.flags & RECORD_ALL == 0 && index == slot.owner && slot.current == slot.owner
 }
 
 /// Notes a packet of a recorded flow. At most one write a tick: whoever loses the race lost it to the same news.

@@ -266,7 +266,11 @@ impl Director {
                 let of = |link: &crate::net::Link| (link.mac, link.up, link.mtu);
                 of(device) != of(link) || device.name != link.name
             }
-            None => self.desired.interfaces.contains(&link.name),
+            None => {
+                let below = link.vlan.and_then(|vlan| vlan.lower);
+                let on_ours = below.is_some_and(|lower| self.topology.device(lower).is_some());
+                on_ours || self.desired.interfaces.contains(&link.name)
+            }
         }
     }
 

@@ -6,40 +6,36 @@
 //!
 //! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
-//! - [`nics`]: the program on the NICs
+//! - [`nics`]: the program on the NICs; [`offloads`]: their settings that would be in its way
 //! - [`vips`]: the addresses clients connect to
 //! - [`listing`], [`trace`]: what operators see
 
 pub mod hops;
 pub mod listing;
 pub mod nics;
+pub mod offloads;
 pub mod segment;
 pub mod topology;
 pub mod trace;
 pub mod vips;
 
+mod error;
 mod events;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
-pub use self::events::Signals;
-use self::{
-    hops::Neighbourhood,
-    listing::Estimator,
-    nics::NicError,
-    topology::{Topology, TopologyError},
-    trace::Tracer,
-};
+pub use self::{error::DirectorError, events::Signals};
+use self::{hops::Neighbourhood, listing::Estimator, offloads::Offloads, topology::Topology, trace::Tracer};
 use crate::{
-    config::{self, ConfigError},
+    config,
     control::server::{Call, ControlSocket, listen},
-    dataplane::{Dataplane, DataplaneError, clock},
+    dataplane::{Dataplane, clock},
     desired::Desired,
-    net::{Event, Net, NetError, watch},
-    preflight::{self, Lock, PreflightError, run_path},
-    tables::{Plan, Tables, adopt::AdoptError, census::Census, plan::PlanError},
+    net::{Event, Net, namespace_cookie, watch},
+    preflight::{self, Lock, run_path},
+    tables::{Plan, Tables, census::Census},
 };
 
 /// How long a start or reload waits for the MAC addresses of new real servers.
@@ -54,6 +50,7 @@ pub struct Director {
     neighbourhood: Neighbourhood,
     tables: Tables,
     dataplane: Dataplane,
+    offloads: Offloads,
     estimator: Estimator,
     tracer: Option<Tracer>,
     net: Net,
@@ -76,41 +73,6 @@ pub struct Director {
     _lock: Lock,
 }
 
-/// Why a director cannot start or take a new configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum DirectorError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Privileges, kernel, or another director.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// The network is not as the configuration needs it.
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    /// A NIC cannot be attached to.
-    #[error(transparent)]
-    Nic(#[from] NicError),
-    /// Netlink, ARP or neighbour discovery.
-    #[error(transparent)]
-    Net(#[from] NetError),
-    /// The kernel side.
-    #[error(transparent)]
-    Dataplane(#[from] DataplaneError),
-    /// What a former daemon left cannot be read.
-    #[error(transparent)]
-    Adopt(#[from] AdoptError<DataplaneError>),
-    /// A table is full.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The control socket cannot be made.
-    #[error("control socket")]
-    Control(#[source] std::io::Error),
-    /// The kernel tells nothing any more.
-    #[error("the network is no longer watched")]
-    Blind,
-}
-
 impl Director {
     /// Starts a director: everything is validated before anything is touched, and what was touched is undone if the rest
     /// fails.
@@ -130,6 +92,7 @@ impl Director {
         let events = watch()?;
         let net = Net::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
+        let offloads = Offloads::adopt(name, namespace_cookie()?);
         let dataplane = Dataplane::open(name, desired.tables)?;
         let (socket, calls) = match listen(run_path(name, "sock")) {
             Ok(listening) => listening,
@@ -148,6 +111,7 @@ impl Director {
             neighbourhood: Neighbourhood::default(),
             tables: dataplane.no_tables(),
             dataplane,
+            offloads,
             estimator: Estimator::default(),
             tracer: None,
             net,
@@ -195,11 +159,21 @@ impl Director {
             .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
         // On a fresh start the tables come first, so that no packet meets half of them; NICs without a role pass all.
         if adopted {
-            nics::attach(&mut self.dataplane, &self.topology, self.desired.mode)?;
+            nics::attach(
+                &mut self.dataplane,
+                &mut self.offloads,
+                &self.topology,
+                self.desired.mode,
+            )?;
             self.carry_out(plan)?;
         } else {
             self.carry_out(plan)?;
-            nics::attach(&mut self.dataplane, &self.topology, self.desired.mode)?;
+            nics::attach(
+                &mut self.dataplane,
+                &mut self.offloads,
+                &self.topology,
+                self.desired.mode,
+            )?;
         }
         self.converge_surroundings(&vips_before).await?;
         self.tell_start().await
@@ -246,7 +220,7 @@ impl Director {
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(self, vips: BTreeSet<IpAddr>) {
+    async fn remove_everything(mut self, vips: BTreeSet<IpAddr>) {
         // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
         if let Err(error) = self.remove_vips(&vips).await {
             tracing::error!(error = %anyhow::Error::from(error), "cannot remove the VIPs");
@@ -254,6 +228,7 @@ impl Director {
         if let Err(error) = self.dataplane.remove() {
             tracing::error!(error = %anyhow::Error::from(error), "cannot remove the pins");
         }
+        self.offloads.restore(|_| false);
     }
 
     /// Takes a new configuration: validated whole before the first change, or refused whole.
@@ -277,7 +252,7 @@ impl Director {
         let desired = self.desired.clone();
         let draining: Vec<_> = self.tables.addresses().collect();
         let (mut topology, misfits) = self.topology.refit(&self.net, &desired, &draining).await?;
-        let refused = nics::attach_what_can_be(&mut self.dataplane, &mut topology, desired.mode)?;
+        let refused = nics::attach_what_can_be(&mut self.dataplane, &mut self.offloads, &mut topology, desired.mode)?;
         self.converge(desired, topology, Duration::ZERO).await?;
         let misfits = misfits.into_iter().map(anyhow::Error::from);
         let refused = refused.into_iter().map(anyhow::Error::from);
@@ -317,6 +292,8 @@ impl Director {
     async fn converge_surroundings(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
         nics::set_roles(&mut self.dataplane, &self.topology)?;
         nics::leave_others(&mut self.dataplane, &self.topology)?;
+        self.offloads
+            .restore(|ifindex| self.topology.nics.contains_key(&ifindex));
         self.follow_vips(vips).await
     }
 
@@ -325,7 +302,7 @@ impl Director {
         let plan = self
             .tables
             .plan(desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
-        nics::attach(&mut self.dataplane, &self.topology, desired.mode)?;
+        nics::attach(&mut self.dataplane, &mut self.offloads, &self.topology, desired.mode)?;
         self.carry_out(plan)
     }
 

@@ -10,6 +10,7 @@ use lbx_common::{
 };
 
 use super::{
+    offloads::{OffloadError, Offloads},
     segment::Segment,
     topology::{SegmentRole, Topology},
 };
@@ -34,31 +35,47 @@ pub struct NicError {
     pub program: Option<u32>,
     /// Why.
     #[source]
-    pub source: AttachError,
+    pub source: NicFault,
+}
+
+/// Why a NIC cannot be attached to.
+#[derive(Debug, thiserror::Error)]
+pub enum NicFault {
+    /// The program cannot be on it.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The program would not see what it must.
+    #[error(transparent)]
+    Offload(#[from] OffloadError),
 }
 
 /// Attaches the program to every NIC of the topology. What this call attached is detached again if it fails.
 ///
 /// # Errors
 /// A NIC refuses in every mode that the configuration allows.
-pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Result<(), NicError> {
+pub fn attach(
+    dataplane: &mut Dataplane,
+    offloads: &mut Offloads,
+    topology: &Topology,
+    mode: Mode,
+) -> Result<(), NicError> {
     let left = leave_other_modes(dataplane, topology, mode)?;
     let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
         XdpMode::Driver
     };
-    match attach_all(dataplane, topology, first) {
+    match attach_all(dataplane, offloads, topology, first) {
         Err(NicError {
             interface,
-            source: AttachError::Unsupported(reason),
+            source: NicFault::Attach(AttachError::Unsupported(reason)),
             ..
         }) if mode == Mode::Auto && matches!(first, XdpMode::Driver) => {
             tracing::warn!(interface, %reason, "no native XDP: all NICs run the program in generic mode, which is slower");
             for &ifindex in topology.nics.keys() {
                 detach(dataplane, ifindex, topology)?;
             }
-            attach_all(dataplane, topology, XdpMode::Skb)
+            attach_all(dataplane, offloads, topology, XdpMode::Skb)
         }
         Err(error) => {
             // Back to how it was: a mode that cannot be had must not cost the one there is.
@@ -79,14 +96,15 @@ pub fn attach(dataplane: &mut Dataplane, topology: &Topology, mode: Mode) -> Res
 /// It is no NIC's fault: nothing is left out for that.
 pub fn attach_what_can_be(
     dataplane: &mut Dataplane,
+    offloads: &mut Offloads,
     topology: &mut Topology,
     mode: Mode,
 ) -> Result<Vec<NicError>, NicError> {
     let mut refused = Vec::new();
     loop {
-        match attach(dataplane, topology, mode) {
+        match attach(dataplane, offloads, topology, mode) {
             Ok(()) => return Ok(refused),
-            Err(error) if matches!(error.source, AttachError::Dataplane(_)) => return Err(error),
+            Err(error) if matches!(error.source, NicFault::Attach(AttachError::Dataplane(_))) => return Err(error),
             Err(error) => {
                 topology.leave_out(error.ifindex);
                 refused.push(error);
@@ -159,17 +177,24 @@ fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<bool, N
     Ok(held.iter().any(|(_, nic)| nic.xdp.is_some_and(|xdp| !xdp.native)))
 }
 
-fn attach_all(dataplane: &mut Dataplane, topology: &Topology, mode: XdpMode) -> Result<(), NicError> {
+fn attach_all(
+    dataplane: &mut Dataplane,
+    offloads: &mut Offloads,
+    topology: &Topology,
+    mode: XdpMode,
+) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        match dataplane.attach(ifindex, nic.xdp.map(|xdp| xdp.program), mode) {
+        let running = nic.xdp.map(|xdp| xdp.program);
+        let settled = offloads.settle(topology, ifindex, mode).map_err(NicFault::from);
+        match settled.and_then(|()| Ok(dataplane.attach(ifindex, running, mode)?)) {
             Ok(Attached::New) => new.push(ifindex),
             Ok(Attached::Already) => {}
             Err(source) => {
                 for ifindex in new {
                     detach(dataplane, ifindex, topology)?;
                 }
-                let foreign = matches!(source, AttachError::Foreign);
+                let foreign = matches!(source, NicFault::Attach(AttachError::Foreign));
                 return Err(NicError {
                     ifindex,
                     interface: nic.name.clone(),
@@ -209,6 +234,6 @@ fn about(topology: &Topology, ifindex: u32, error: DataplaneError) -> NicError {
             .get(&ifindex)
             .map_or_else(String::new, |nic| nic.name.clone()),
         program: None,
-        source: error.into(),
+        source: AttachError::from(error).into(),
     }
 }

@@ -14,6 +14,9 @@ pub const RX_SERVICE_VLAN: &str = "rx-vlan-stag-hw-parse";
 /// The NIC makes one packet out of many in a way that cannot be undone.
 pub const LRO: &str = "rx-lro";
 
+/// The kernel makes one packet out of many that belong together.
+pub const GRO: &str = "rx-gro";
+
 /// Requests of include/uapi/linux/ethtool.h.
 const GET_STRINGS: u32 = 0x1b;
 const GET_SET_INFO: u32 = 0x37;

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use super::{Address, Link, Neighbour, NetError, TableRoute, is_errno};
 
 /// How many events may wait for their reader. Beyond that they wait in the socket, and when that is full the kernel
-/// drops them and says so: memory stays bounded, and the reader gets an [`Event::Overrun`].
-const QUEUE: usize = 1024;
+/// drops them and says so: memory stays bounded, and the reader gets an [`Event::Overrun`]. Putting as many VIPs on a NIC
+/// as there may be makes an event for each.
+const QUEUE: usize = 1 << 14;
 
 /// What the socket may hold, in bytes, if net.core.rmem_max allows it.
 const SOCKET_BUFFER: libc::c_int = 1 << 20;

@@ -6,13 +6,16 @@ use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     bpffs,
     cluster::{Cluster, Service},
-    lab::VIP,
+    lab::{Lab, VIP},
+    lbx::Director,
     nginx::Nginx,
     wait,
     xdp::{self, Mode},
 };
 
-use crate::setup::{Site, expect_turns, on_segment_2, two_segments, web};
+use nix::sys::signal::Signal;
+
+use crate::setup::{Site, Snapshot, expect_turns, on_segment_2, two_segments, web};
 
 crate::harness::tests!(Lbx:
     a_program_that_somebody_detached_is_attached_again,
@@ -21,6 +24,7 @@ crate::harness::tests!(Lbx:
     a_nic_that_goes_takes_only_its_own_servers_along,
     another_nic_of_the_same_index_is_not_taken_for_the_former_one,
     a_nic_that_is_down_for_a_moment_changes_nothing,
+    packets_are_not_joined_while_the_program_is_generic,
 );
 
 /// How soon a change must have been noticed.
@@ -156,4 +160,29 @@ fn a_nic_that_is_down_for_a_moment_changes_nothing() -> Result<()> {
     ensure!(!log.contains("does not fit"), "{log}");
     ensure!(director.has_address(VIP)?, "the VIP is gone");
     Ok(())
+}
+
+fn packets_are_not_joined_while_the_program_is_generic() -> Result<()> {
+    let lab = Lab::new()?;
+    let host = lab.director();
+    host.set_offload("eth0", "gro", true)?;
+    let before = Snapshot::of(host)?;
+    let joins = || -> Result<bool> {
+        let features = host.run(["ethtool", "--show-features", "eth0"])?.success()?;
+        Ok(features.contains("generic-receive-offload: on"))
+    };
+    let mut cluster = Cluster::from(Service::web("rr", 2));
+    let mut native = Director::start(&lab, &cluster)?;
+    ensure!(joins()?, "a native program is given packets as they come in");
+    native.stop(Signal::SIGTERM)?;
+    before.expect(host)?;
+
+    cluster.mode = "generic";
+    let mut director = Director::start(&lab, &cluster)?;
+    ensure!(!joins()?, "a generic program is given joined packets");
+    director.kill()?;
+    director.restart()?;
+    ensure!(!joins()?, "the second director has turned it on");
+    director.stop(Signal::SIGTERM)?;
+    before.expect(host)
 }

@@ -27,6 +27,8 @@ pub struct Topology {
     pub nics: BTreeMap<u32, Link>,
     /// Every segment that takes part: some NICs, and VLANs on some.
     pub segments: BTreeMap<Segment, SegmentRole>,
+    /// Those NICs among them that have VLANs, whether these take part or not.
+    pub trunks: BTreeSet<u32>,
     /// The device the VIPs are put on: the first of `interface`. None while that is missing.
     pub primary: Option<u32>,
     /// The way to each real server.
@@ -111,6 +113,14 @@ impl Topology {
                 let _left_behind = topology.add_server(seen, server, "", before);
             }
         }
+        let segments = seen
+            .links
+            .values()
+            .filter_map(|device| Segment::of(&seen.links, device).ok());
+        topology.trunks = segments
+            .filter(|segment| segment.is_tagged() && topology.nics.contains_key(&segment.ifindex))
+            .map(|segment| segment.ifindex)
+            .collect();
         (topology, misfits)
     }
 

@@ -92,6 +92,7 @@ fn nics_have_the_roles_of_who_is_behind_them() {
     assert_eq!(topology.segments[&untagged(ETH0)].roles, CLIENTS | SERVERS);
     assert_eq!(topology.segments[&untagged(ETH1)].roles, SERVERS);
     assert_eq!(topology.ways[&ip("192.168.2.190")].segment, untagged(ETH1));
+    assert_eq!(topology.trunks, BTreeSet::new());
 }
 
 #[test]
@@ -113,6 +114,7 @@ fn a_vlan_device_is_served_on_the_nic_below() {
         Some("eth0.10")
     );
     assert_eq!(topology.devices().count(), 2);
+    assert_eq!(topology.trunks, BTreeSet::from([ETH0]));
 
     // Clients in a VLAN: the program is on a NIC that has no segment of its own.
     seen.links.insert(ETH0, link(ETH0, "trunk"));

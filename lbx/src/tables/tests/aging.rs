@@ -1,10 +1,8 @@
 //! What time brings, by example.
 
-use lbx_common::{
-    flow::{Signal, TICK_MASK},
-    slot::Slot,
-};
+use lbx_common::{flow::TICK_MASK, slot::Slot};
 
+use super::signals::{DATA, FINISH, OPEN, RESET};
 use super::{
     super::{GRACE, census::Census, event::What},
     cluster::{Change, SERVICES, address},
@@ -40,7 +38,7 @@ fn a_window_closes_after_one_timeout_and_the_slots_come_to_rest() {
 fn a_slot_stays_tracked_for_a_record_that_disagrees() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     for port in 0..30 {
-        daemon.packet(0, port, Signal::Open);
+        daemon.packet(0, port, OPEN);
     }
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.pass(GRACE);
@@ -50,7 +48,7 @@ fn a_slot_stays_tracked_for_a_record_that_disagrees() {
         "two of three connections are not where the hash says: {tracked}"
     );
     for port in 0..30 {
-        daemon.packet(0, port, Signal::Reset);
+        daemon.packet(0, port, RESET);
     }
     daemon.pass(u32::from(daemon.timeouts().closed) + 1);
     assert_eq!(daemon.slots(|slot| slot.tracked), 0);
@@ -77,15 +75,15 @@ fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
 fn a_drained_server_lives_for_its_last_connection() {
     let mut daemon = Daemon::of([Rr, Maglev, Maglev]);
     let port = (0..3)
-        .find(|&port| daemon.packet(0, port, Signal::Open) == Some(1))
+        .find(|&port| daemon.packet(0, port, OPEN) == Some(1))
         .expect("its turn");
-    daemon.packet(0, port, Signal::Data);
+    daemon.packet(0, port, DATA);
     daemon.change(&[Change::Remove(0, 1)]);
     for _ in 0..5 {
         daemon.pass(10);
-        assert_eq!(daemon.packet(0, port, Signal::Data), Some(1));
+        assert_eq!(daemon.packet(0, port, DATA), Some(1));
     }
-    daemon.packet(0, port, Signal::Finish);
+    daemon.packet(0, port, FINISH);
     for _ in 0..5 {
         daemon.pass(10);
     }
@@ -143,7 +141,7 @@ fn the_clock_may_wrap_while_windows_are_open() {
 #[test]
 fn after_everything_is_removed_everything_is_free() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
-    daemon.packet(0, 1, Signal::Open);
+    daemon.packet(0, 1, OPEN);
     daemon.change(&[0, 1, 2].map(Change::Toggle));
     daemon.pass(GRACE);
     daemon.pass(GRACE);

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use lbx_common::service::ServiceKey;
-
-use super::super::{Hop, Hops, service::key};
+use super::super::{Hop, Hops};
 use crate::desired::{
     Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
 };
@@ -135,10 +133,6 @@ impl Cluster {
                 .map(|wish| wish.service.clone())
                 .collect(),
         }
-    }
-
-    pub fn key(&self, service: usize) -> ServiceKey {
-        key(&self.services[service].service.virtual_service)
     }
 
     pub fn id(&self, service: usize) -> VirtualService {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lbx_common::{
+    address::Address,
     backend::Head,
     flow::{Entry, FlowKey, Signal},
     service,
@@ -14,7 +15,8 @@ use super::{
         Event, Plan, Tables, Write,
         census::Census,
         event::What,
-        service::{Life, Loaded, Member, ticks},
+        service::{Life, Loaded, Member},
+        treatment::ticks,
     },
     cluster::{Change, Cluster, SERVICES, address, number},
     packets::{Client, Kernel},
@@ -104,16 +106,14 @@ impl Daemon {
             address: [198, 51, 100, 1],
             port: port.to_be_bytes(),
         };
-        let under_way = self
-            .kernel
-            .begin(&self.cluster.key(service), client, signal, self.now)?;
+        let under_way = self.kernel.begin(&self.cluster.id(service), client, signal, self.now)?;
         self.kernel.finish(&under_way).map(number)
     }
 
     /// A record that a packet of another time has left.
     pub fn leave_record(&mut self, service: u16, port: u16, entry: Entry) {
         let key = FlowKey {
-            client: [198, 51, 100, 1],
+            client: Address::from_ipv4([198, 51, 100, 1]),
             client_port: port.to_be_bytes(),
             service,
         };
@@ -145,7 +145,7 @@ impl Daemon {
     /// The ring of a service as packets see it, by numbers of real servers.
     pub fn ring(&self, service: usize) -> Vec<u8> {
         let image = &self.kernel.image;
-        let service = image.services[&self.cluster.key(service)];
+        let (_, service) = image.find(&self.cluster.id(service)).expect("a service");
         (0..service.ring_len)
             .map(|turn| image.turn_of(&service, turn))
             .map(|index| image.backend_of(&service, index).expect("a backend").address[15] - 1)
@@ -159,7 +159,7 @@ impl Daemon {
 
     /// The MAC address of a backend of the first service as packets see it.
     pub fn mac(&self, index: u16) -> [u8; 6] {
-        let service = self.kernel.image.services[&self.cluster.key(0)];
+        let (_, service) = self.kernel.image.find(&self.cluster.id(0)).expect("a service");
         let backend = self.kernel.image.backend_of(&service, index).expect("a backend");
         Head::from_word(backend.head).mac
     }
@@ -180,9 +180,11 @@ pub fn kind(write: &Write) -> &'static str {
         Write::Ring { .. } => "ring",
         Write::Slots { .. } => "slots",
         Write::Service { .. } => "service",
-        Write::RemoveService(_) => "remove service",
-        Write::Vip(_) => "vip",
-        Write::RemoveVip(_) => "remove vip",
+        Write::Vip { entry, .. } if entry.value == 0 => "remove vip",
+        Write::Vip { .. } => "vip",
+        Write::Port { entry, .. } if entry.value == 0 => "remove port",
+        Write::Port { .. } => "port",
+        Write::QuicId { .. } => "quic id",
         Write::ResetService(_) => "reset service",
         Write::ResetBackend(_) => "reset backend",
     }

@@ -1,8 +1,8 @@
 //! Random histories.
 
-use lbx_common::flow::Signal;
 use proptest::prelude::*;
 
+use super::signals::{DATA, FINISH, ODD, OPEN, RESET};
 use super::{
     cluster::{Change, SERVERS, SERVICES},
     world::{During, Packet, Step},
@@ -51,11 +51,11 @@ fn during() -> impl Strategy<Value = During> {
 
 fn packet() -> impl Strategy<Value = Packet> {
     let signal = prop_oneof![
-        5 => Just(Signal::Open),
-        9 => Just(Signal::Data),
-        3 => Just(Signal::Finish),
-        1 => Just(Signal::Reset),
-        1 => Just(Signal::Odd),
+        5 => Just(OPEN),
+        9 => Just(DATA),
+        3 => Just(FINISH),
+        1 => Just(RESET),
+        1 => Just(ODD),
     ];
     (0..SERVICES, 0..CLIENTS, signal, 0..4u8).prop_map(|(service, client, signal, held)| Packet {
         service,

@@ -8,20 +8,24 @@ use std::{
 
 use lbx_common::{
     backend::{self, Backend, Head},
+    lookup::{PortEntry, VipEntry, key_port, number, port_key},
     maps,
-    service::{Service, ServiceKey},
+    ring::Turn,
+    service::Service,
     slot::{NONE, Slot},
 };
 
-use super::super::{Write, adopt};
+use super::super::{Layout, Write, adopt, lookup};
+use crate::desired::VirtualService;
 
 /// What stands in the maps; places never written are as the kernel makes them, all zero.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
-    pub services: HashMap<ServiceKey, Service>,
-    pub vips: BTreeSet<IpAddr>,
+    pub services: HashMap<u16, Service>,
+    pub vips: BTreeMap<u32, VipEntry>,
+    pub ports: BTreeMap<u32, PortEntry>,
     slots: Vec<Slot>,
-    rings: Vec<u16>,
+    rings: Vec<Turn>,
     backends: Vec<Backend>,
     pub cursors: HashMap<u16, u64>,
     /// Counters that were set to zero, in order.
@@ -39,7 +43,7 @@ impl Image {
             Write::Ring { base, entries } => {
                 assert!(base + entries.len() as u32 <= maps::MAX_RING_ENTRIES);
                 for (place, entry) in (*base..).zip(entries) {
-                    put(&mut self.rings, place, *entry, 0);
+                    put(&mut self.rings, place, *entry, Turn::from_word(0));
                 }
             }
             Write::Slots { base, slots } => {
@@ -48,21 +52,25 @@ impl Image {
                     put(&mut self.slots, base + slot, *value, Slot::from_word(0));
                 }
             }
-            Write::Service { key, value } => {
-                self.services.insert(*key, *value);
+            Write::Service { number, value } => {
+                self.services.insert(*number, *value);
             }
-            Write::RemoveService(key) => {
-                self.services.remove(key).expect("a service that was there");
+            Write::Vip { place, entry } => {
+                self.vips.remove(place);
+                if entry.value != 0 {
+                    self.vips.insert(*place, *entry);
+                }
             }
-            Write::Vip(vip) => {
-                self.vips.insert(*vip);
+            Write::Port { place, entry } => {
+                self.ports.remove(place);
+                if entry.value != 0 {
+                    self.ports.insert(*place, *entry);
+                }
             }
-            Write::RemoveVip(vip) => {
-                self.vips.remove(vip);
-            }
+            Write::QuicId { .. } => {}
             Write::ResetService(number) => {
                 assert!(
-                    self.services.values().all(|service| service.number != *number),
+                    !self.reachable().contains(number),
                     "the number of a service that packets know begins anew"
                 );
                 self.cursors.insert(*number, 0);
@@ -85,8 +93,11 @@ impl Image {
     /// slot has one master, and no two services share a place.
     pub fn check(&self) -> Result<(), String> {
         let mut taken = Taken::default();
-        for (key, service) in &self.services {
-            let wrong = |what: String| Err(format!("{key:?}: {what}"));
+        for number in self.reachable() {
+            let wrong = |what: String| Err(format!("service {number}: {what}"));
+            let Some(service) = self.services.get(&number) else {
+                return wrong("has a port and no value".to_owned());
+            };
             if !taken.add(service) {
                 return wrong(format!("shares a place or number, or lies beyond a table: {service:?}"));
             }
@@ -113,7 +124,7 @@ impl Image {
         index == NONE
             || self
                 .backend_of(service, index)
-                .is_some_and(|backend| Head::from_word(backend.head).state == backend::UP)
+                .is_some_and(|backend| backend::usable(Head::from_word(backend.head).state))
     }
 
     /// A slot of a service.
@@ -123,7 +134,31 @@ impl Image {
 
     /// The backend index whose turn it is in the ring of a service.
     pub fn turn_of(&self, service: &Service, turn: u32) -> u16 {
-        self.rings[(service.ring_base + turn) as usize]
+        self.rings[(service.ring_base + turn) as usize].index
+    }
+
+    /// The service that packets for a port find.
+    pub fn find(&self, id: &VirtualService) -> Option<(u16, Service)> {
+        let vip = self.vips.values().find(|entry| lookup::ip(entry.address) == id.vip)?;
+        let key = port_key(number(vip.value), id.protocol.number(), id.port.to_be_bytes());
+        let port = self.ports.values().find(|entry| entry.key == key)?;
+        let number = number(port.value);
+        Some((number, *self.services.get(&number)?))
+    }
+
+    /// The numbers of all services that packets find.
+    fn reachable(&self) -> BTreeSet<u16> {
+        let vips: BTreeSet<u16> = self.vips.values().map(|entry| number(entry.value)).collect();
+        let ports = self
+            .ports
+            .values()
+            .filter(|entry| vips.contains(&key_port(entry.key).0));
+        ports.map(|entry| number(entry.value)).collect()
+    }
+
+    /// The VIPs that packets find.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.vips.values().map(|entry| lookup::ip(entry.address)).collect()
     }
 
     /// What stands at a backend index of a service.
@@ -138,8 +173,8 @@ impl Image {
     }
 
     /// The slots of a service by RIP.
-    pub fn slot_addresses(&self, key: &ServiceKey) -> Vec<Option<[u8; 16]>> {
-        let service = self.services[key];
+    pub fn slot_addresses(&self, id: &VirtualService) -> Vec<Option<[u8; 16]>> {
+        let (_, service) = self.find(id).expect("a service");
         (0..service.slots_len)
             .map(|place| self.slot_of(&service, place).current)
             .map(|index| Some(self.backend_of(&service, index)?.address))
@@ -159,7 +194,6 @@ fn put<T: Clone>(table: &mut Vec<T>, place: u32, value: T, empty: T) {
 /// Places that services hold.
 #[derive(Default)]
 struct Taken {
-    numbers: BTreeSet<u16>,
     slots: BTreeMap<u32, u32>,
     rings: BTreeMap<u32, u32>,
     backends: BTreeMap<u32, u32>,
@@ -167,8 +201,7 @@ struct Taken {
 
 impl Taken {
     fn add(&mut self, service: &Service) -> bool {
-        self.numbers.insert(service.number)
-            && disjoint(&mut self.slots, service.slots_base, service.slots_len, maps::MAX_SLOTS)
+        disjoint(&mut self.slots, service.slots_base, service.slots_len, maps::MAX_SLOTS)
             && disjoint(
                 &mut self.rings,
                 service.ring_base,
@@ -201,20 +234,32 @@ fn disjoint(ranges: &mut BTreeMap<u32, u32>, base: u32, len: u32, capacity: u32)
 impl adopt::Maps for Image {
     type Error = Infallible;
 
-    fn services(&self) -> Result<Vec<(ServiceKey, Service)>, Infallible> {
-        Ok(self.services.iter().map(|(key, service)| (*key, *service)).collect())
+    fn layout(&self) -> Layout {
+        Layout::default()
     }
 
-    fn vips(&self) -> Result<BTreeSet<IpAddr>, Infallible> {
-        Ok(self.vips.clone())
+    fn vips(&self) -> Vec<(u32, VipEntry)> {
+        self.vips.iter().map(|(&place, &entry)| (place, entry)).collect()
+    }
+
+    fn ports(&self) -> Vec<(u32, PortEntry)> {
+        self.ports.iter().map(|(&place, &entry)| (place, entry)).collect()
+    }
+
+    fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn service(&self, number: u16) -> Option<Service> {
+        Some(self.services.get(&number).copied().unwrap_or_default())
     }
 
     fn slot(&self, place: u32) -> Option<Slot> {
         (place < maps::MAX_SLOTS).then(|| self.slots.get(place as usize).copied().unwrap_or(Slot::from_word(0)))
     }
 
-    fn ring_entry(&self, place: u32) -> Result<u16, Infallible> {
-        Ok(self.rings.get(place as usize).copied().unwrap_or(0))
+    fn turn(&self, place: u32) -> Result<Turn, Infallible> {
+        Ok(self.rings.get(place as usize).copied().unwrap_or(Turn::from_word(0)))
     }
 
     fn backend(&self, place: u32) -> Option<Backend> {

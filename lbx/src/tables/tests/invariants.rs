@@ -63,7 +63,7 @@ proptest! {
         silence(&mut world);
         let tables = world.tables.as_ref().expect("a daemon");
         prop_assert_eq!(&tables.places, &Tables::default().places);
-        prop_assert!(world.kernel.image.vips.is_empty() && world.kernel.image.services.is_empty());
+        prop_assert!(world.kernel.image.vips.is_empty() && world.kernel.image.ports.is_empty());
     }
 
     #[test]
@@ -83,8 +83,8 @@ proptest! {
         silence(&mut first);
         silence(&mut second);
         for service in (0..SERVICES).filter(|service| first.cluster.services[*service].on) {
-            let key = first.cluster.key(service);
-            prop_assert_eq!(first.kernel.image.slot_addresses(&key), second.kernel.image.slot_addresses(&key));
+            let id = first.cluster.id(service);
+            prop_assert_eq!(first.kernel.image.slot_addresses(&id), second.kernel.image.slot_addresses(&id));
         }
     }
 

@@ -16,4 +16,5 @@ mod packets;
 mod plans;
 mod promise;
 mod regressions;
+mod signals;
 mod world;

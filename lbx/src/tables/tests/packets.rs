@@ -6,13 +6,15 @@ use std::{
 };
 
 use lbx_common::{
+    address::Address,
     backend::{self, Backend, Head},
     flow::{self, Entry, FlowKey, Signal},
     hash,
-    service::{HASHED, RECORD_ALL, Service, ServiceKey},
+    service::{HASHED, RECORD_ALL, Service},
     slot::{NONE, Slot},
 };
 
+use super::signals::{DATAGRAM, OPEN};
 use super::{
     super::{
         Tables,
@@ -20,6 +22,7 @@ use super::{
     },
     image::Image,
 };
+use crate::desired::VirtualService;
 
 /// A client's end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +44,7 @@ pub struct UnderWay {
     client: Client,
     vip_port: [u8; 2],
     signal: Signal,
+    number: u16,
     service: Service,
     slot: Slot,
     now: u32,
@@ -49,9 +53,9 @@ pub struct UnderWay {
 impl UnderWay {
     fn key(&self) -> (FlowKey, [u8; 2]) {
         let key = FlowKey {
-            client: self.client.address,
+            client: Address::from_ipv4(self.client.address),
             client_port: self.client.port,
-            service: self.service.number,
+            service: self.number,
         };
         (key, self.vip_port)
     }
@@ -68,14 +72,16 @@ impl UnderWay {
 
 impl Kernel {
     /// A packet arrives; none if it is for nobody.
-    pub fn begin(&self, key: &ServiceKey, client: Client, signal: Signal, now: u32) -> Option<UnderWay> {
-        let service = *self.image.services.get(key)?;
-        let tuple = hash::tuple(client.address, client.port, key.port);
+    pub fn begin(&self, id: &VirtualService, client: Client, signal: Signal, now: u32) -> Option<UnderWay> {
+        let (number, service) = self.image.find(id)?;
+        let vip_port = id.port.to_be_bytes();
+        let tuple = hash::tuple(Address::from_ipv4(client.address), client.port, vip_port);
         let slot = hash::slot(tuple, service.slots_len);
         Some(UnderWay {
             client,
-            vip_port: key.port,
+            vip_port,
             signal,
+            number,
             service,
             slot: self.image.slot_of(&service, slot),
             now,
@@ -89,7 +95,7 @@ impl Kernel {
             return self.up(packet, slot.current);
         }
         let mut stale = false;
-        let opens = packet.signal == Signal::Open;
+        let opens = packet.signal == OPEN;
         if let Some(entry) = self.records.get_mut(&packet.key()) {
             let over = opens && flow::ending(entry.state);
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
@@ -103,7 +109,7 @@ impl Kernel {
             stale = true;
         }
         let all_known = packet.records_all() && packet.service.flags & HASHED == 0;
-        let new = opens || (all_known && packet.signal == Signal::Datagram);
+        let new = opens || (all_known && packet.signal == DATAGRAM);
         let preferred = if new { self.schedule(packet) } else { slot.owner };
         if new && preferred == NONE {
             return None;
@@ -121,11 +127,8 @@ impl Kernel {
     }
 
     /// Whether the service a packet was for is still the one of its key.
-    pub fn stands(&self, key: &ServiceKey, packet: &UnderWay) -> bool {
-        self.image
-            .services
-            .get(key)
-            .is_some_and(|service| service.number == packet.service.number)
+    pub fn stands(&self, id: &VirtualService, packet: &UnderWay) -> bool {
+        self.image.find(id).is_some_and(|(number, _)| number == packet.number)
     }
 
     /// Whether a flow has what it needs to stay where its last packet went: a record, or a service that hashes.
@@ -138,7 +141,7 @@ impl Kernel {
         if service.ring_len == 0 {
             return packet.slot.current;
         }
-        let cursor = self.image.cursors.entry(service.number).or_default();
+        let cursor = self.image.cursors.entry(packet.number).or_default();
         let turn = *cursor % u64::from(service.ring_len);
         *cursor += 1;
         self.image.turn_of(service, turn as u32)
@@ -162,20 +165,20 @@ impl Kernel {
     /// The address at an index, if packets may go there.
     fn up(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
         let backend = self.image.backend_of(&packet.service, index)?;
-        (Head::from_word(backend.head).state == backend::UP).then(|| address(&backend))
+        backend::usable(Head::from_word(backend.head).state).then(|| address(&backend))
     }
 
     /// The look at all records that the data plane takes for the daemon.
     pub fn sweep(&mut self, tables: &Tables, now: u32) -> Census {
         let mut taker = Taker::new(tables, now);
         self.records
-            .retain(|(key, _), entry| taker.visit(key.to_word(), entry.to_word()) == Verdict::Keep);
+            .retain(|(key, _), entry| taker.visit(*key, *entry) == Verdict::Keep);
         taker.finish()
     }
 
     /// Live records that disagree with their slot although nobody looks for them: whoever tracks the slot next revives them.
     pub fn unseen_records(&self, now: u32) -> Vec<(FlowKey, Entry, Slot)> {
-        let by_number: HashMap<u16, Service> = self.image.services.values().map(|s| (s.number, *s)).collect();
+        let by_number: HashMap<u16, Service> = self.image.services.clone();
         self.records
             .iter()
             .filter_map(|((key, vip_port), entry)| {
@@ -186,7 +189,7 @@ impl Kernel {
                 let astray = service.flags & RECORD_ALL == 0
                     && !slot.tracked
                     && entry.backend != slot.owner
-                    && Head::from_word(backend.head).state == backend::UP
+                    && backend::usable(Head::from_word(backend.head).state)
                     && !entry.expired(now, &service.timeouts);
                 astray.then_some((*key, *entry, slot))
             })

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lbx_common::{flow::Signal, maps, slot::NONE};
+use lbx_common::{maps, slot::NONE};
 
+use super::signals::{DATA, OPEN};
 use super::{
-    super::{Tables, event::What},
+    super::{Tables, allocate::Full, event::What, plan::PlanError},
     cluster::{Change, Cluster, SERVICES, address, hop, real_server},
     daemon::{Daemon, kind, lost},
 };
@@ -145,12 +146,9 @@ fn from_hashing_to_recording_the_slots_stay() {
 fn vips_go_with_their_last_service() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     daemon.change(&[Change::Toggle(0)]);
-    assert_eq!(daemon.kinds(), BTreeMap::from([("remove service", 1)]));
+    assert_eq!(daemon.kinds(), BTreeMap::from([("remove port", 1)]));
     daemon.change(&[Change::Toggle(1)]);
-    assert_eq!(
-        daemon.kinds(),
-        BTreeMap::from([("remove service", 1), ("remove vip", 1)])
-    );
+    assert_eq!(daemon.kinds(), BTreeMap::from([("remove port", 1), ("remove vip", 1)]));
     assert_eq!(daemon.tables.vips(), [daemon.cluster.id(2).vip].into());
 }
 
@@ -158,7 +156,7 @@ fn vips_go_with_their_last_service() {
 fn a_number_is_not_given_again_while_a_record_names_it() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     assert_eq!(daemon.loaded(0).number, 0);
-    daemon.packet(0, 1, Signal::Open);
+    daemon.packet(0, 1, OPEN);
     let entry = *daemon.kernel.records.values().next().expect("a record");
     daemon.change(&[Change::Toggle(0)]);
     daemon.pass(5);
@@ -196,13 +194,13 @@ fn backends_move_to_where_there_is_room() {
 fn when_everybody_drains_old_connections_stay_and_new_ones_are_refused() {
     for scheduler in [Maglev, Wrr] {
         let mut daemon = Daemon::of([scheduler, Maglev, Maglev]);
-        let server = daemon.packet(0, 1, Signal::Open);
+        let server = daemon.packet(0, 1, OPEN);
         assert!(server.is_some());
         daemon.change(&[0, 1, 2].map(|server| Change::Weight(0, server, 0)));
         assert_eq!(daemon.slots(|slot| slot.current == NONE), daemon.slots(|_| true));
         assert_eq!(daemon.ring(0), [0u8; 0]);
-        assert_eq!(daemon.packet(0, 1, Signal::Data), server);
-        assert_eq!(daemon.packet(0, 2, Signal::Open), None);
+        assert_eq!(daemon.packet(0, 1, DATA), server);
+        assert_eq!(daemon.packet(0, 2, OPEN), None);
     }
 }
 
@@ -212,7 +210,7 @@ fn the_order_of_the_file_does_not_matter_to_the_slots() {
     let mut reversed = Daemon::new();
     straight.change(&[Change::Weight(0, 3, 2), Change::Weight(0, 4, 3)]);
     reversed.change(&[Change::Weight(0, 4, 3), Change::Weight(0, 3, 2), Change::Reverse(0)]);
-    let key = straight.cluster.key(0);
+    let key = straight.cluster.id(0);
     assert_eq!(
         straight.kernel.image.slot_addresses(&key),
         reversed.kernel.image.slot_addresses(&key)
@@ -243,7 +241,17 @@ fn a_full_table_is_an_error_and_changes_nothing() {
     desired.services.push(udp);
     let before = loaded.clone();
     let full = loaded.plan(&desired, &hops, 1).expect_err("no room for another");
-    assert_eq!((full.table, full.wanted), ("slots", 65_537));
+    assert!(
+        matches!(
+            full,
+            PlanError::Full(Full {
+                table: "slots",
+                wanted: 65_537,
+                ..
+            })
+        ),
+        "{full}"
+    );
     assert!(loaded.services == before.services && loaded.places == before.places);
 }
 

@@ -2,6 +2,7 @@
 
 use lbx_common::flow::Signal;
 
+use super::signals::{DATA, DATAGRAM, FINISH, OPEN};
 use super::{
     super::GRACE,
     cluster::{Change, SERVICES, number},
@@ -13,8 +14,8 @@ use crate::desired::Scheduler::{Maglev, Rr};
 const PORTS: std::ops::Range<u16> = 0..60;
 
 fn connect(daemon: &mut Daemon, port: u16) -> Option<u8> {
-    let server = daemon.packet(0, port, Signal::Open);
-    assert_eq!(daemon.packet(0, port, Signal::Data), server);
+    let server = daemon.packet(0, port, OPEN);
+    assert_eq!(daemon.packet(0, port, DATA), server);
     server
 }
 
@@ -24,7 +25,7 @@ fn begin(daemon: &Daemon, service: usize, port: u16, signal: Signal) -> UnderWay
         address: [198, 51, 100, 1],
         port: port.to_be_bytes(),
     };
-    let key = daemon.cluster.key(service);
+    let key = daemon.cluster.id(service);
     daemon
         .kernel
         .begin(&key, client, signal, daemon.now)
@@ -46,7 +47,7 @@ fn a_connection_of_the_last_moment_before_its_window_opens_has_a_whole_timeout()
     daemon.now = now + timeout;
     daemon.pass(1);
     for (port, server) in PORTS.zip(servers) {
-        assert_eq!(daemon.packet(0, port, Signal::Data), server);
+        assert_eq!(daemon.packet(0, port, DATA), server);
     }
 }
 
@@ -54,7 +55,7 @@ fn a_connection_of_the_last_moment_before_its_window_opens_has_a_whole_timeout()
 #[test]
 fn a_record_written_after_the_census_keeps_its_slot_tracked() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
-    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.now += 1;
     let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
@@ -63,7 +64,7 @@ fn a_record_written_after_the_census_keeps_its_slot_tracked() {
     daemon.age(&census);
     for (packet, server) in under_way.iter().zip(servers) {
         let port = packet.port();
-        let went = daemon.packet(0, port, Signal::Data);
+        let went = daemon.packet(0, port, DATA);
         assert_eq!(went, server.map(number));
     }
 }
@@ -75,15 +76,13 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.change(&[Change::Scheduler(0, Rr)]);
     daemon.now += GRACE;
-    let under_way = PORTS
-        .map(|port| begin(&daemon, 0, port, Signal::Open))
-        .collect::<Vec<_>>();
+    let under_way = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect::<Vec<_>>();
     let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
     daemon.age(&census);
     for (packet, server) in under_way.iter().zip(servers) {
-        let went = daemon.packet(0, packet.port(), Signal::Data);
+        let went = daemon.packet(0, packet.port(), DATA);
         assert_eq!(went, server.map(number));
     }
 }
@@ -92,19 +91,17 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
 #[test]
 fn a_record_written_after_the_census_keeps_its_backend_alive() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
-    let udp: Vec<_> = PORTS
-        .map(|port| (port, daemon.packet(2, port, Signal::Datagram)))
-        .collect();
+    let udp: Vec<_> = PORTS.map(|port| (port, daemon.packet(2, port, DATAGRAM))).collect();
     daemon.change(&[Change::Remove(2, 1)]);
     daemon.now += u32::from(daemon.timeouts().udp);
     let mut census = daemon.kernel.sweep(&daemon.tables, daemon.now);
     for &(port, server) in &udp {
-        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+        assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
     census.taken += GRACE + 1;
     daemon.age(&census);
     for (port, server) in udp {
-        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+        assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
 }
 
@@ -112,18 +109,16 @@ fn a_record_written_after_the_census_keeps_its_backend_alive() {
 #[test]
 fn udp_flows_stay_when_their_service_begins_to_record() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
-    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
+    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, DATAGRAM)).collect();
     daemon.change(&[Change::Scheduler(2, Rr), Change::Weight(2, 3, 1)]);
     let timeout = u32::from(daemon.timeouts().udp);
     for tick in [timeout, GRACE + 1, timeout] {
         for (port, server) in PORTS.zip(&servers) {
-            assert_eq!(daemon.packet(2, port, Signal::Datagram), *server);
+            assert_eq!(daemon.packet(2, port, DATAGRAM), *server);
         }
         daemon.pass(tick);
     }
-    let turns: Vec<_> = (100..104)
-        .map(|port| daemon.packet(2, port, Signal::Datagram))
-        .collect();
+    let turns: Vec<_> = (100..104).map(|port| daemon.packet(2, port, DATAGRAM)).collect();
     assert_eq!(turns, [Some(0), Some(1), Some(2), Some(3)]);
 }
 
@@ -132,11 +127,11 @@ fn udp_flows_stay_when_their_service_begins_to_record() {
 fn a_new_connection_with_the_owner_has_no_record_of_the_one_before() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Weight(0, 3, 1)]);
-    let owners: Vec<_> = PORTS.map(|port| daemon.packet(0, port, Signal::Data)).collect();
+    let owners: Vec<_> = PORTS.map(|port| daemon.packet(0, port, DATA)).collect();
     daemon.kernel.records.clear();
     for port in PORTS {
         connect(&mut daemon, port);
-        daemon.packet(0, port, Signal::Finish);
+        daemon.packet(0, port, FINISH);
     }
     daemon.change(&[Change::Remove(0, 3)]);
     for (port, owner) in PORTS.zip(owners) {
@@ -163,7 +158,7 @@ fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
             daemon.restart();
             daemon.plan();
             for port in PORTS {
-                assert_eq!(daemon.packet(0, port, Signal::Open), None, "killed after {cut} writes");
+                assert_eq!(daemon.packet(0, port, OPEN), None, "killed after {cut} writes");
             }
         }
     }
@@ -177,12 +172,12 @@ fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
         let timeout = u32::from(daemon.timeouts().established);
         daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
         daemon.now += timeout + GRACE;
-        let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+        let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
         daemon.change(&[Change::Lose(3), Change::Weight(0, 4, 9)]);
         let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
         daemon.pass(1);
         for (packet, server) in under_way.iter().zip(servers) {
-            let went = daemon.packet(0, packet.port(), Signal::Data);
+            let went = daemon.packet(0, packet.port(), DATA);
             assert_eq!(went, server.map(number), "{scheduler}");
         }
     }
@@ -193,7 +188,7 @@ fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
 fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
-    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, Signal::Open)).collect();
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
     daemon.change(&[
         Change::Lose(0),
         Change::Lose(1),
@@ -203,7 +198,7 @@ fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
     for (packet, server) in under_way.iter().zip(servers) {
         if let Some(server) = server {
-            let went = daemon.packet(0, packet.port(), Signal::Data);
+            let went = daemon.packet(0, packet.port(), DATA);
             assert_eq!(went, Some(number(server)));
         }
     }
@@ -213,12 +208,12 @@ fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
 #[test]
 fn a_udp_flow_whose_server_dies_under_it_stays_with_whoever_gets_it() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
-    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 2, port, Signal::Datagram)).collect();
+    let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 2, port, DATAGRAM)).collect();
     daemon.change(&[Change::Lose(1)]);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
     for (packet, server) in under_way.iter().zip(servers) {
         if let Some(server) = server {
-            let went = daemon.packet(2, packet.port(), Signal::Datagram);
+            let went = daemon.packet(2, packet.port(), DATAGRAM);
             assert_eq!(went, Some(number(server)));
         }
     }
@@ -230,13 +225,13 @@ fn longer_timeouts_revive_no_record_that_had_expired() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     daemon.change(&[Change::Timeouts(1)]);
     for port in PORTS {
-        daemon.packet(2, port, Signal::Datagram);
+        daemon.packet(2, port, DATAGRAM);
     }
     daemon.change(&[Change::Scheduler(2, Maglev)]);
     daemon.now += u32::from(daemon.timeouts().udp) + 1;
-    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, Signal::Datagram)).collect();
+    let servers: Vec<_> = PORTS.map(|port| daemon.packet(2, port, DATAGRAM)).collect();
     daemon.change(&[Change::Timeouts(0)]);
     for (port, server) in PORTS.zip(servers) {
-        assert_eq!(daemon.packet(2, port, Signal::Datagram), server);
+        assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
 }

@@ -7,8 +7,9 @@ use lbx_common::{
     service::Timeouts,
 };
 
+use super::signals::{DATA, DATAGRAM, ODD, OPEN};
 use super::{
-    super::{Plan, Tables, Write, service::ticks},
+    super::{Plan, Tables, Write, treatment::ticks},
     cluster::{Change, Cluster, SERVICES},
     packets::{Client, Kernel, UnderWay},
 };
@@ -202,14 +203,14 @@ impl World {
         for (_, packet, under_way) in self.held.extract_if(.., same).collect::<Vec<_>>() {
             self.finish(packet, &under_way);
         }
-        let key = self.cluster.key(packet.service);
+        let key = self.cluster.id(packet.service);
         let client = Client {
             address: [198, 51, 100, packet.client],
             port: [0x80, packet.client],
         };
         let signal = match self.cluster.id(packet.service).protocol {
             Protocol::Tcp => packet.signal,
-            Protocol::Udp => Signal::Datagram,
+            Protocol::Udp => DATAGRAM,
         };
         let packet = Packet { signal, ..packet };
         match self.kernel.begin(&key, client, signal, self.now) {
@@ -222,7 +223,7 @@ impl World {
     }
 
     fn finish(&mut self, packet: Packet, under_way: &UnderWay) {
-        let stands = self.kernel.stands(&self.cluster.key(packet.service), under_way);
+        let stands = self.kernel.stands(&self.cluster.id(packet.service), under_way);
         let server = self.kernel.finish(under_way).filter(|_| stands);
         self.expect(packet, server, self.kernel.holds(under_way));
     }
@@ -237,13 +238,13 @@ impl World {
             .filter(|expected| !self.excused(packet.service, expected));
         let expected = before.filter(|expected| {
             let timeout = match packet.signal {
-                Signal::Datagram => expected.timeouts.udp,
+                DATAGRAM => expected.timeouts.udp,
                 _ if expected.established => expected.timeouts.established,
                 _ => expected.timeouts.half_open,
             };
             elapsed(expected.last, self.now) <= u32::from(timeout)
         });
-        if let (Some(expected), false) = (expected, packet.signal == Signal::Open) {
+        if let (Some(expected), false) = (expected, packet.signal == OPEN) {
             assert_eq!(
                 went,
                 Some(expected.server),
@@ -253,14 +254,14 @@ impl World {
             self.kept += 1;
         }
         let next = match (packet.signal, expected) {
-            (Signal::Open, _) => went.map(|server| (server, false)),
-            (Signal::Datagram, _) => went.filter(|_| held).map(|server| (server, true)),
-            (Signal::Data, Some(expected)) => Some((expected.server, true)),
-            (Signal::Odd, Some(expected)) => {
+            (OPEN, _) => went.map(|server| (server, false)),
+            (DATAGRAM, _) => went.filter(|_| held).map(|server| (server, true)),
+            (DATA, Some(expected)) => Some((expected.server, true)),
+            (ODD, Some(expected)) => {
                 self.flows.insert(id, expected);
                 None
             }
-            (Signal::Finish | Signal::Reset | Signal::Data | Signal::Odd, _) => None,
+            _ => None,
         };
         if let Some((server, established)) = next {
             self.flows.insert(
@@ -295,6 +296,6 @@ fn shorter(a: Timeouts, b: Timeouts) -> Timeouts {
         closing: a.closing.min(b.closing),
         closed: a.closed.min(b.closed),
         udp: a.udp.min(b.udp),
-        pad: 0,
+        ..a
     }
 }

@@ -1,0 +1,45 @@
+//! Why a director cannot do as it is told.
+
+use super::{nics::NicError, topology::TopologyError};
+use crate::{
+    config::ConfigError,
+    dataplane::DataplaneError,
+    net::NetError,
+    preflight::PreflightError,
+    tables::{adopt::AdoptError, plan::PlanError},
+};
+
+/// Why a director cannot start or take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectorError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Privileges, kernel, or another director.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The network is not as the configuration needs it.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// A NIC cannot be attached to.
+    #[error(transparent)]
+    Nic(#[from] NicError),
+    /// Netlink, ARP or neighbour discovery.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The kernel side.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// What a former daemon left cannot be read.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError<DataplaneError>),
+    /// A table is full.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The control socket cannot be made.
+    #[error("control socket")]
+    Control(#[source] std::io::Error),
+    /// The kernel tells nothing any more.
+    #[error("the network is no longer watched")]
+    Blind,
+}
