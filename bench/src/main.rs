@@ -41,7 +41,7 @@ struct Arguments {
     /// Few flows, few rounds: shows that all of it works, and writes no results
     #[arg(long)]
     quick: bool,
-    /// Only rows that have all of these in their names, such as "maglev" or "1M flows"; writes no results
+    /// Only rows that have one of these in their names, such as "lbx rr" or "1M flows"; writes no results
     #[arg(long)]
     filter: Vec<String>,
     /// Rounds, that is samples of each row
@@ -74,7 +74,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         sample_of_memory: sample * 10.0,
     };
     for group in &mut groups {
-        let named = |row: &rows::Row| arguments.filter.iter().all(|part| row.to_string().contains(part));
+        let named = |row: &rows::Row| {
+            arguments.filter.is_empty() || arguments.filter.iter().any(|part| row.to_string().contains(part))
+        };
         group.rows.retain(named);
     }
     groups.retain(|group| !group.rows.is_empty());
