@@ -2,6 +2,7 @@
 //!
 //! A file per task; what they share is in [`command`], [`paths`], [`root`] and [`steps`].
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod command;
@@ -40,6 +41,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Runs all tests; those of the lab as root
     Test(test::Arguments),
+    /// Measures
+    Bench(bench::Arguments),
     /// Formatting, clippy on host and BPF, documentation, licences and sources of dependencies
     Lint,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Build(arguments) => build::task(&arguments),
         Task::Demo(arguments) => demo::task(&arguments),
         Task::Test(arguments) => return test::task(&arguments),
+        Task::Bench(arguments) => bench::task(&arguments),
         Task::Lint => lint::task(),
     };
     match outcome {

@@ -1,0 +1,200 @@
+//! The rival: a balancer of the common design, as small and quick as that design allows.
+//!
+//! Service by hash look-up, flow by look-up in an LRU hash, on a miss a backend from the service's ring and a new entry; the
+//! Ethernet header rewritten, packets and bytes counted for service and backend on each CPU, and out by the NIC it came from.
+//! No windows, no states, no idle times, no drains: what lbx does besides is not in the comparison.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    allow(dead_code, unused_imports, reason = "the entry point exists for BPF only")
+)]
+
+mod frame;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, xdp_action},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    macros::btf_map,
+    programs::XdpContext,
+};
+use lbx_bench_common::reference::{Backend, FlowKey4, FlowKey6, Service, ServiceKey4, ServiceKey6, Traffic, door};
+
+use crate::frame::{Frame, Window};
+
+/// Values begin at a page: else every fourth backend would lie in two cache lines.
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+static SERVICES4: HashMap<ServiceKey4, Service, 16_384> = HashMap::new();
+#[btf_map]
+static SERVICES6: HashMap<ServiceKey6, Service, 16_384> = HashMap::new();
+/// The host says how many.
+#[btf_map]
+static FLOWS4: LruHashMap<FlowKey4, u32, 4_096> = LruHashMap::new();
+/// The host says how many.
+#[btf_map]
+static FLOWS6: LruHashMap<FlowKey6, u32, 4_096> = LruHashMap::new();
+#[btf_map]
+static RINGS: Array<u32, { 1 << 22 }, MMAPABLE> = Array::new();
+#[btf_map]
+static BACKENDS: Array<Backend, { 1 << 17 }, MMAPABLE> = Array::new();
+#[btf_map]
+static SERVICE_STATS: PerCpuArray<Traffic, 16_384> = PerCpuArray::new();
+#[btf_map]
+static BACKEND_STATS: PerCpuArray<Traffic, { 1 << 17 }> = PerCpuArray::new();
+#[btf_map]
+static MISSES: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+const ETHERNET: usize = 14;
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// More-fragments flag and fragment offset (RFC 791 section 3.1).
+const FRAGMENT: u16 = 0x3fff;
+
+#[cfg(target_arch = "bpf")]
+#[aya_ebpf::macros::xdp(frags)]
+fn reference(ctx: XdpContext) -> u32 {
+    match balance(Frame::of(&ctx)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+/// Sends the frame to a backend; none: it is not for us.
+#[inline(always)]
+fn balance(frame: Frame) -> Option<()> {
+    let ethernet = frame.window::<ETHERNET>(0)?;
+    let (place, service, length) = match u16::from_be(ethernet.load16::<12>()) {
+        IPV4 => balance4(frame)?,
+        IPV6 => balance6(frame)?,
+        _ => return None,
+    };
+    let backend = BACKENDS.get(place)?;
+    ethernet.store64::<0>(backend.head);
+    ethernet.store32::<8>(backend.tail);
+    count(SERVICE_STATS.get_ptr_mut(service), length);
+    count(BACKEND_STATS.get_ptr_mut(place), length);
+    Some(())
+}
+
+/// Backend's place, service's number and length of an IPv4 packet without options.
+#[inline(always)]
+fn balance4(frame: Frame) -> Option<(u32, u32, u16)> {
+    // Up to and including the first eight bytes of TCP or all of UDP.
+    let ip: Window<28> = frame.window(ETHERNET)?;
+    let protocol = ip.load8::<9>();
+    if ip.load8::<0>() != 0x45 || (protocol != TCP && protocol != UDP) || ip.load16::<6>() & FRAGMENT.to_be() != 0 {
+        return None;
+    }
+    let ports = ip.load32::<20>();
+    let key = ServiceKey4 {
+        vip: ip.load32::<16>(),
+        door: door((ports >> 16) as u16, protocol),
+    };
+    // SAFETY: the bench does not change services while packets run.
+    let service = unsafe { SERVICES4.get(key) }?;
+    let key = FlowKey4 {
+        client: ip.load32::<12>(),
+        ports,
+        service: service.number,
+    };
+    // SAFETY: a word, read once.
+    let place = match unsafe { FLOWS4.get(key) } {
+        Some(&place) => place,
+        None => {
+            let place = pick(service, key.client ^ key.ports.rotate_left(16))?;
+            // A full table takes the place of the least recently used.
+            let _ = FLOWS4.insert(key, place, 0);
+            place
+        }
+    };
+    Some((place, service.number, u16::from_be(ip.load16::<2>())))
+}
+
+/// Backend's place, service's number and length of an IPv6 packet without extension headers.
+#[inline(always)]
+fn balance6(frame: Frame) -> Option<(u32, u32, u16)> {
+    const HEADER: u16 = 40;
+    let ip: Window<48> = frame.window(ETHERNET)?;
+    let protocol = ip.load8::<6>();
+    if protocol != TCP && protocol != UDP {
+        return None;
+    }
+    let ports = ip.load32::<40>();
+    let key = ServiceKey6 {
+        vip: [
+            ip.load32::<24>(),
+            ip.load32::<28>(),
+            ip.load32::<32>(),
+            ip.load32::<36>(),
+        ],
+        door: door((ports >> 16) as u16, protocol),
+    };
+    // SAFETY: as above.
+    let service = unsafe { SERVICES6.get(key) }?;
+    let key = FlowKey6 {
+        client: [
+            ip.load32::<8>(),
+            ip.load32::<12>(),
+            ip.load32::<16>(),
+            ip.load32::<20>(),
+        ],
+        ports,
+        service: service.number,
+    };
+    // SAFETY: as above.
+    let place = match unsafe { FLOWS6.get(key) } {
+        Some(&place) => place,
+        None => {
+            let [a, b, c, d] = key.client;
+            let place = pick(service, a ^ b ^ c ^ d ^ key.ports.rotate_left(16))?;
+            let _ = FLOWS6.insert(key, place, 0);
+            place
+        }
+    };
+    let length = u16::from_be(ip.load16::<4>()).wrapping_add(HEADER);
+    Some((place, service.number, length))
+}
+
+/// The backend of a flow that has none, from the ring.
+#[inline(never)]
+fn pick(service: &Service, mixed: u32) -> Option<u32> {
+    if let Some(misses) = MISSES.get_ptr_mut(0) {
+        // SAFETY: a per-CPU element; XDP programs do not interrupt each other on a CPU.
+        unsafe { *misses += 1 };
+    }
+    let mut h = mixed.wrapping_mul(0x85eb_ca6b);
+    h = (h ^ h >> 13).wrapping_mul(0xc2b2_ae35);
+    h ^= h >> 16;
+    let turn = (u64::from(h) * u64::from(service.ring_len)) >> 32;
+    RINGS.get(service.ring_base.wrapping_add(turn as u32)).copied()
+}
+
+#[inline(always)]
+fn count(traffic: Option<*mut Traffic>, length: u16) {
+    if let Some(traffic) = traffic {
+        // SAFETY: a per-CPU element; XDP programs do not interrupt each other on a CPU.
+        unsafe {
+            (*traffic).packets += 1;
+            (*traffic).bytes += u64::from(length);
+        }
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("this program runs in the kernel: `cargo xtask bench program` builds it");
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

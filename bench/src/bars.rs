@@ -1,0 +1,107 @@
+//! What lbx is to reach: ratios of rows, taken round by round.
+
+use crate::{
+    measure::Measured,
+    rows::{MAGLEV, MILLION, RR, Row},
+    statistics::{Summary, ratios},
+    subject::{Mode, Program},
+    traffic::{Ip, Packet, Traffic},
+};
+
+/// A bar.
+pub struct Bar {
+    /// What is measured.
+    pub of: Row,
+    /// What it is compared with.
+    pub with: Row,
+    /// The ratio at most.
+    pub limit: f64,
+    /// Share of the flows that may be without an entry.
+    pub missing: Option<f64>,
+}
+
+/// A bar and how high lbx got.
+pub struct Judged {
+    /// The bar.
+    pub bar: Bar,
+    /// The ratio; none where a row was not measured.
+    pub ratio: Option<Summary>,
+    /// Flows without an entry.
+    pub missing: Option<u64>,
+}
+
+impl Judged {
+    /// Whether it is met; none where nobody knows.
+    pub fn met(&self) -> Option<bool> {
+        let few = match (self.bar.missing, self.missing) {
+            (Some(share), Some(missing)) => missing as f64 <= share * f64::from(self.bar.of.traffic.flows),
+            _ => true,
+        };
+        Some(self.ratio?.median <= self.bar.limit && few)
+    }
+}
+
+/// All bars.
+pub fn all() -> Vec<Bar> {
+    let bar = |of, with, limit| Bar {
+        of,
+        with,
+        limit,
+        missing: None,
+    };
+    let established = Row::established;
+    let reference = |flows| established(Program::Reference, flows);
+    let sh = Program::Lbx(Mode::Sh);
+    let mut bars = Vec::new();
+    for hashed in [MAGLEV, sh] {
+        bars.push(bar(established(hashed, 1), reference(1), 1.0));
+        bars.push(bar(established(hashed, MILLION), reference(MILLION), 0.12));
+        bars.push(bar(established(hashed, MILLION), established(hashed, 1), 1.5));
+    }
+    bars.push(bar(established(MAGLEV, 4 * MILLION), reference(4 * MILLION), 0.12));
+    bars.push(bar(established(MAGLEV, 4 * MILLION), established(MAGLEV, 1), 1.5));
+    let opening = Traffic {
+        packet: Packet::Syn,
+        ..Traffic::established(MILLION)
+    };
+    bars.push(bar(Row::new(MAGLEV, opening), established(MAGLEV, MILLION), 1.5));
+    bars.push(bar(established(RR, 1_000), reference(1_000), 1.1));
+    bars.push(Bar {
+        // Two buckets of four lose 0.003 % of the flows at half load.
+        missing: Some(1e-4),
+        ..bar(established(RR, MILLION), reference(MILLION), 0.7)
+    });
+    for program in [MAGLEV, RR] {
+        for flows in [1, MILLION] {
+            let ipv6 = Traffic {
+                ip: Ip::V6,
+                ..Traffic::established(flows)
+            };
+            bars.push(bar(Row::new(program, ipv6), established(program, flows), 1.4));
+        }
+    }
+    let strangers = Traffic {
+        ours: false,
+        ..Traffic::established(MILLION)
+    };
+    bars.push(bar(Row::new(MAGLEV, strangers), established(MAGLEV, MILLION), 0.6));
+    let many = Traffic {
+        services: 10_000,
+        ..Traffic::established(MILLION)
+    };
+    bars.push(bar(Row::new(MAGLEV, many), Row::new(Program::Reference, many), 0.7));
+    bars
+}
+
+/// Judges all bars by what was measured.
+pub fn judge(measured: &[&Measured]) -> Vec<Judged> {
+    let find = |row: Row| measured.iter().find(|measured| measured.row == row);
+    let judged = all().into_iter().map(|bar| {
+        let (ratio, missing) = match (find(bar.of), find(bar.with)) {
+            (Some(of), Some(with)) => (Summary::of(&ratios(&of.net, &with.net)), of.missing),
+            _ => (None, None),
+        };
+        Judged { bar, ratio, missing }
+    });
+    judged.collect()
+}

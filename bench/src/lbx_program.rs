@@ -1,0 +1,262 @@
+//! lbx as the bench loads it: through its library, tables made by its planner, without a daemon and without NICs of the host.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Result;
+use aya::programs::ProgramFd;
+use lbx::{
+    dataplane::{Dataplane, clock},
+    desired::{
+        self, Desired, Hashing, Persistence, Ports, RealServer, Scheduler, Service, TableSizes, Timeouts,
+        VirtualService,
+    },
+    tables::{Hop, Hops, Tables as Mirror, census::Census},
+};
+use lbx_common::{
+    backend::Tags,
+    nic::{self, Nic},
+};
+
+use crate::{
+    subject::{self, Mode, Tables},
+    traffic::{DIRECTOR, Ip, VLAN, vip4, vip6},
+};
+
+/// Index of lo, the NIC that test runs take for the ingress one.
+const LO: u32 = 1;
+/// So long that nothing expires while the bench runs.
+const FOREVER: u16 = 57_600;
+
+/// lbx's program and its tables. Nothing of it stays.
+pub struct Lbx {
+    /// There until the drop.
+    dataplane: Option<Dataplane>,
+    mirror: Mirror,
+    desired: Desired,
+    hops: Hops,
+}
+
+impl Lbx {
+    /// Loads the program; its services are at rest.
+    ///
+    /// # Errors
+    /// The kernel refuses something, or lbx has no room for what the tables ask for.
+    pub fn open(mode: Mode, tables: &Tables) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "bench-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let desired = cluster(mode, tables);
+        let dataplane = Dataplane::open(&name, desired.tables)?;
+        let tags = if tables.tagged {
+            Tags { outer: VLAN, inner: 0 }
+        } else {
+            Tags::NONE
+        };
+        let mut lbx = Self {
+            mirror: dataplane.no_tables(),
+            dataplane: Some(dataplane),
+            desired,
+            // Twice as many, for the window.
+            hops: (0..tables.servers() * 2)
+                .map(|server| (rip(tables.ip, server), hop(server, tags)))
+                .collect(),
+        };
+        lbx.dataplane_mut().set_nic(Nic {
+            mac: DIRECTOR,
+            roles: nic::CLIENTS | nic::SERVERS,
+            ifindex: LO,
+            tags,
+        })?;
+        lbx.plan()?;
+        lbx.rest()?;
+        Ok(lbx)
+    }
+
+    /// Replaces every real server, so that all slots are in their windows.
+    ///
+    /// # Errors
+    /// The kernel refuses something.
+    pub fn replace_servers(&mut self) -> Result<()> {
+        for service in &mut self.desired.services {
+            let count = service.servers.len() as u32;
+            for server in &mut service.servers {
+                server.weight = 0;
+            }
+            let ip = match service.virtual_service.vip {
+                IpAddr::V4(_) => Ip::V4,
+                IpAddr::V6(_) => Ip::V6,
+            };
+            service
+                .servers
+                .extend((count..count * 2).map(|server| real_server(ip, server)));
+        }
+        self.plan()
+    }
+
+    fn plan(&mut self) -> Result<()> {
+        let plan = self.mirror.plan(&self.desired, &self.hops, clock::now())?;
+        self.dataplane_mut().apply(&plan.writes)?;
+        self.mirror = plan.tables;
+        Ok(())
+    }
+
+    /// Slots rest two ticks after their last change.
+    fn rest(&mut self) -> Result<()> {
+        let census = Census {
+            taken: clock::now() + 2,
+            ..Census::default()
+        };
+        let plan = self.mirror.age(&census);
+        self.dataplane_mut().apply(&plan.writes)?;
+        self.mirror = plan.tables;
+        Ok(())
+    }
+
+    fn dataplane(&self) -> &Dataplane {
+        self.dataplane.as_ref().expect("there until the drop")
+    }
+
+    fn dataplane_mut(&mut self) -> &mut Dataplane {
+        self.dataplane.as_mut().expect("there until the drop")
+    }
+
+    /// The program.
+    ///
+    /// # Errors
+    /// It is not loaded.
+    pub fn program(&self) -> Result<&ProgramFd> {
+        Ok(self.dataplane().program()?.fd()?)
+    }
+
+    /// How many packets it has sent on.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn forwarded(&self) -> Result<u64> {
+        self.mirror.services.values().try_fold(0, |sum, service| {
+            Ok(sum + self.dataplane().service_traffic(service.number)?.packets)
+        })
+    }
+
+    /// How many live records there are.
+    pub fn records(&self) -> u64 {
+        self.dataplane().sweep(&self.mirror, clock::now()).live
+    }
+}
+
+impl Drop for Lbx {
+    fn drop(&mut self) {
+        if let Some(dataplane) = self.dataplane.take()
+            && let Err(error) = dataplane.remove()
+        {
+            eprintln!("pins are left behind: {error}");
+        }
+    }
+}
+
+/// What lbx is asked for.
+fn cluster(mode: Mode, tables: &Tables) -> Desired {
+    let scheduler = match mode {
+        Mode::Maglev => Scheduler::Maglev,
+        Mode::Sh => Scheduler::Sh,
+        Mode::Rr | Mode::Persistent => Scheduler::Rr,
+        Mode::Wlc => Scheduler::Wlc,
+    };
+    let service = |number| {
+        let (vip, port) = match tables.ip {
+            Ip::V4 => ipv4(vip4(number)),
+            Ip::V6 => ipv6(vip6(number)),
+        };
+        let virtual_service = VirtualService {
+            vip,
+            port,
+            protocol: tables.protocol,
+        };
+        Service {
+            name: virtual_service.to_string(),
+            virtual_service,
+            ports: Ports::one(port),
+            scheduler,
+            hashing: Hashing {
+                port: scheduler == Scheduler::Maglev,
+                fallback: true,
+            },
+            slots: Some(tables.slots()),
+            persistence: (mode == Mode::Persistent).then_some(Persistence {
+                timeout: FOREVER,
+                prefix: if tables.ip == Ip::V4 { 32 } else { 128 },
+                drain: true,
+            }),
+            one_packet: false,
+            sorry_server: None,
+            quic: false,
+            servers: (0..tables.servers())
+                .map(|server| real_server(tables.ip, server))
+                .collect(),
+        }
+    };
+    // A client that persists has a record besides those of its flows.
+    let entries = tables.flows * if mode == Mode::Persistent { 2 } else { 1 };
+    let records = (entries * 2).next_power_of_two();
+    let default = TableSizes::default();
+    Desired {
+        interfaces: vec!["lo".to_owned()],
+        mode: desired::Mode::Auto,
+        timeouts: Timeouts {
+            established: FOREVER,
+            udp: FOREVER,
+            ..Timeouts::default()
+        },
+        tables: match tables.ip {
+            Ip::V4 => TableSizes {
+                flows: default.flows.max(records),
+                ..default
+            },
+            Ip::V6 => TableSizes {
+                flows6: default.flows6.max(records),
+                ..default
+            },
+        },
+        services: (0..tables.services).map(service).collect(),
+    }
+}
+
+fn ipv4((vip, port): (Ipv4Addr, u16)) -> (IpAddr, u16) {
+    (vip.into(), port)
+}
+
+fn ipv6((vip, port): (Ipv6Addr, u16)) -> (IpAddr, u16) {
+    (vip.into(), port)
+}
+
+fn real_server(ip: Ip, server: u32) -> RealServer {
+    RealServer {
+        address: rip(ip, server),
+        weight: 1,
+        upper: 0,
+        lower: 0,
+        quic_id: None,
+    }
+}
+
+fn rip(ip: Ip, server: u32) -> IpAddr {
+    match ip {
+        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 1).to_bits() + server).into(),
+        Ip::V6 => Ipv6Addr::from_bits(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).to_bits() + u128::from(server)).into(),
+    }
+}
+
+fn hop(server: u32, tags: Tags) -> Hop {
+    Hop {
+        mac: subject::mac(server),
+        ifindex: LO,
+        vlan: [tags.outer, tags.inner],
+        source: DIRECTOR,
+    }
+}

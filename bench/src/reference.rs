@@ -1,0 +1,132 @@
+//! The rival, with its tables filled: the kernel's side is bench/ebpf/src/reference.rs.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, PerCpuArray},
+    programs::ProgramFd,
+};
+use lbx_bench_common::reference::{self as names, Backend, Service, ServiceKey4, ServiceKey6, Traffic};
+
+use crate::{
+    prologue,
+    subject::{self, Tables},
+    traffic::{DIRECTOR, Ip, vip4, vip6},
+};
+
+/// Room in the table of flows at least.
+const FEWEST_FLOWS: u32 = 4_096;
+
+/// The reference program.
+pub struct Reference {
+    ebpf: Ebpf,
+    program: ProgramFd,
+    services: u32,
+}
+
+impl Reference {
+    /// Loads it and gives it services and backends.
+    ///
+    /// # Errors
+    /// The kernel refuses something.
+    pub fn load(object: &Path, tables: &Tables) -> Result<Self> {
+        let (mine, other) = match tables.ip {
+            Ip::V4 => (names::FLOWS4, names::FLOWS6),
+            Ip::V6 => (names::FLOWS6, names::FLOWS4),
+        };
+        let mut ebpf = EbpfLoader::new()
+            // Half load.
+            .map_max_entries(mine, (tables.flows * 2).max(FEWEST_FLOWS))
+            .map_max_entries(other, 1)
+            .load_file(object)
+            .with_context(|| format!("cannot load {}", object.display()))?;
+        let program = prologue::load(&mut ebpf, names::PROGRAM)?;
+        let mut reference = Self {
+            ebpf,
+            program,
+            services: tables.services,
+        };
+        for service in 0..tables.services {
+            reference.add(service, tables)?;
+        }
+        Ok(reference)
+    }
+
+    fn add(&mut self, number: u32, tables: &Tables) -> Result<()> {
+        let (servers, ring_len) = (tables.servers(), tables.slots());
+        let (first, ring_base) = (number * servers, number * ring_len);
+        let mut backends = Array::<_, Backend>::try_from(self.ebpf.map_mut(names::BACKENDS).context("no backends")?)?;
+        for server in 0..servers {
+            let [a, b, c, d, e, f] = subject::mac(server);
+            let [g, h, i, j, k, l] = DIRECTOR;
+            let backend = Backend {
+                head: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                tail: u32::from_le_bytes([i, j, k, l]),
+                pad: 0,
+            };
+            backends.set(first + server, backend, 0)?;
+        }
+        let mut rings = Array::<_, u32>::try_from(self.ebpf.map_mut(names::RINGS).context("no rings")?)?;
+        for turn in 0..ring_len {
+            rings.set(ring_base + turn, first + turn % servers, 0)?;
+        }
+        let service = Service {
+            number,
+            ring_base,
+            ring_len,
+        };
+        let protocol = tables.protocol.number();
+        match tables.ip {
+            Ip::V4 => {
+                let (vip, port) = vip4(number);
+                let key = ServiceKey4 {
+                    vip: u32::from_le_bytes(vip.octets()),
+                    door: names::door(port.to_be(), protocol),
+                };
+                let services = self.ebpf.map_mut(names::SERVICES4).context("no services")?;
+                HashMap::<_, ServiceKey4, Service>::try_from(services)?.insert(key, service, 0)?;
+            }
+            Ip::V6 => {
+                let (vip, port) = vip6(number);
+                let octets = vip.octets();
+                let (words, _) = octets.as_chunks::<4>();
+                let key = ServiceKey6 {
+                    vip: [words[0], words[1], words[2], words[3]].map(u32::from_le_bytes),
+                    door: names::door(port.to_be(), protocol),
+                };
+                let services = self.ebpf.map_mut(names::SERVICES6).context("no services")?;
+                HashMap::<_, ServiceKey6, Service>::try_from(services)?.insert(key, service, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The program.
+    pub fn program(&self) -> &ProgramFd {
+        &self.program
+    }
+
+    /// How many packets it has sent on.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn forwarded(&self) -> Result<u64> {
+        let stats = self.ebpf.map(names::SERVICE_STATS).context("no counters")?;
+        let stats = PerCpuArray::<_, Traffic>::try_from(stats)?;
+        (0..self.services).try_fold(0, |sum, service| {
+            let traffic = stats.get(&service, 0)?;
+            Ok(sum + traffic.iter().map(|traffic| traffic.packets).sum::<u64>())
+        })
+    }
+
+    /// How often a flow had no entry: once for each, and again after it was evicted.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn misses(&self) -> Result<u64> {
+        let misses = PerCpuArray::<_, u64>::try_from(self.ebpf.map(names::MISSES).context("no misses")?)?;
+        Ok(misses.get(&0, 0)?.iter().sum())
+    }
+}

@@ -1,0 +1,66 @@
+//! Medians and spreads.
+
+/// The middle of samples, and how far they lie around it.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// Half of the samples are below.
+    pub median: f64,
+    /// A quarter is below.
+    pub lower: f64,
+    /// A quarter is above.
+    pub upper: f64,
+}
+
+impl Summary {
+    /// The summary of samples; none of none.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            median: quantile(&sorted, 0.5)?,
+            lower: quantile(&sorted, 0.25)?,
+            upper: quantile(&sorted, 0.75)?,
+        })
+    }
+
+    /// Half the distance of the quartiles.
+    pub fn half_width(&self) -> f64 {
+        (self.upper - self.lower) / 2.0
+    }
+
+    /// The same as a share of the median.
+    pub fn spread(&self) -> f64 {
+        self.half_width() / self.median
+    }
+}
+
+/// The value below which a share of sorted samples lies, between two of them if need be.
+fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let place = share * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(below + (above - below) * place.fract())
+}
+
+/// The ratios of samples taken in the same rounds: what slows both does not count.
+pub fn ratios(top: &[f64], bottom: &[f64]) -> Vec<f64> {
+    top.iter().zip(bottom).map(|(top, bottom)| top / bottom).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_lie_between_samples() {
+        let summary = Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert_eq!((summary.lower, summary.median, summary.upper), (1.75, 2.5, 3.25));
+        assert!((summary.spread() - 0.3).abs() < 1e-9);
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn what_slows_both_does_not_show_in_their_ratio() {
+        let ratios = ratios(&[10.0, 20.0, 11.0], &[20.0, 40.0, 22.0]);
+        assert_eq!(Summary::of(&ratios).unwrap().spread(), 0.0);
+    }
+}

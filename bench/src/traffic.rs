@@ -1,0 +1,206 @@
+//! What kinds of packets there are, and the frame a prologue makes all of them from.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use lbx_bench_common::flow::{FIRST_PORT, SERVICES_PER_VIP};
+
+/// MAC address of the director's NIC.
+pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of the router the clients' packets come from.
+const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// The VLAN of tagged frames.
+pub const VLAN: u16 = 10;
+const FIRST_VIP4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const FIRST_VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
+/// No VIPs: where traffic for others goes.
+const STRANGER4: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
+const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0);
+
+/// Version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A TCP segment without data of a connection under way.
+    Ack,
+    /// A TCP segment that opens a connection.
+    Syn,
+    /// A UDP datagram.
+    Datagram,
+}
+
+/// In which order flows have their turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// At random, each packet any of them.
+    Random,
+    /// One after the other from a number on.
+    InTurn(u32),
+}
+
+/// A stream of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Version of IP.
+    pub ip: Ip,
+    /// Whether frames have a VLAN tag.
+    pub tagged: bool,
+    /// What packets are.
+    pub packet: Packet,
+    /// Whether they are for VIPs.
+    pub ours: bool,
+    /// How many flows take part.
+    pub flows: u32,
+    /// Over how many services they are spread.
+    pub services: u32,
+    /// In which order.
+    pub order: Order,
+}
+
+impl Traffic {
+    /// Packets of established TCP connections over IPv4 to one service.
+    pub const fn established(flows: u32) -> Self {
+        Self {
+            ip: Ip::V4,
+            tagged: false,
+            packet: Packet::Ack,
+            ours: true,
+            flows,
+            services: 1,
+            order: Order::Random,
+        }
+    }
+
+    /// Whether every packet is of a new flow.
+    pub const fn is_flood(&self) -> bool {
+        matches!(self.order, Order::InTurn(_))
+    }
+
+    /// The first VIP, or the first address that is none: its last bytes as the prologue takes them.
+    pub fn destination(&self) -> u64 {
+        match (self.ip, self.ours) {
+            (Ip::V4, true) => u64::from(u32::from_le_bytes(FIRST_VIP4.octets())),
+            (Ip::V4, false) => u64::from(u32::from_le_bytes(STRANGER4.octets())),
+            (Ip::V6, ours) => {
+                let address = if ours { FIRST_VIP6 } else { STRANGER6 };
+                (u128::from_le_bytes(address.octets()) >> 64) as u64
+            }
+        }
+    }
+
+    /// Where the IP header begins.
+    pub const fn ip_at(&self) -> u8 {
+        if self.tagged { 18 } else { 14 }
+    }
+
+    /// The frame of which the prologue makes all others.
+    pub fn frame(&self) -> Vec<u8> {
+        let transport = match self.packet {
+            Packet::Ack => tcp(0x10),
+            Packet::Syn => tcp(0x02),
+            Packet::Datagram => [0, 0, 0, 0, 0, 26, 0, 0].into_iter().chain([0; 18]).collect(),
+        };
+        let protocol = if self.packet == Packet::Datagram { 17 } else { 6 };
+        let mut frame = [DIRECTOR, ROUTER].concat();
+        if self.tagged {
+            frame.extend([0x81, 0]);
+            frame.extend(VLAN.to_be_bytes());
+        }
+        match self.ip {
+            Ip::V4 => {
+                let length = 20 + transport.len() as u8;
+                frame.extend([0x08, 0x00, 0x45, 0, 0, length, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
+                frame.extend([0; 4]);
+                frame.extend(if self.ours { FIRST_VIP4 } else { STRANGER4 }.octets());
+            }
+            Ip::V6 => {
+                let length = transport.len() as u8;
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, length, protocol, 64]);
+                frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0).octets());
+                frame.extend(if self.ours { FIRST_VIP6 } else { STRANGER6 }.octets());
+            }
+        }
+        frame.extend(transport);
+        // The prologue asks for no less, whatever the frame holds; Ethernet for 60 bytes.
+        frame.resize(frame.len().max(64), 0);
+        frame
+    }
+}
+
+/// A TCP header without options, ports to be filled in.
+fn tcp(flags: u8) -> Vec<u8> {
+    vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]
+}
+
+/// VIP (IPv4) and port of a service.
+pub fn vip4(service: u32) -> (Ipv4Addr, u16) {
+    let vip = u32::from(FIRST_VIP4) + service / SERVICES_PER_VIP;
+    (vip.into(), port(service))
+}
+
+/// VIP (IPv6) and port of a service.
+pub fn vip6(service: u32) -> (Ipv6Addr, u16) {
+    let vip = u128::from(FIRST_VIP6) + u128::from(service / SERVICES_PER_VIP);
+    (vip.into(), port(service))
+}
+
+fn port(service: u32) -> u16 {
+    FIRST_PORT + (service % SERVICES_PER_VIP) as u16
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.is_flood(), self.ours, self.packet) {
+            (true, _, Packet::Syn) => "flood of SYNs",
+            (true, _, Packet::Ack) => "flood of ACKs",
+            (true, _, Packet::Datagram) => "flood of datagrams",
+            (false, false, _) => "not for a VIP",
+            (false, true, Packet::Syn) => "SYN",
+            (false, true, Packet::Ack) => "established",
+            (false, true, Packet::Datagram) => "UDP",
+        })?;
+        if self.ip == Ip::V6 {
+            f.write_str(", IPv6")?;
+        }
+        if self.tagged {
+            f.write_str(", VLAN")?;
+        }
+        if !self.is_flood() {
+            write!(f, ", {}", Count(self.flows, "flow"))?;
+        }
+        if self.services > 1 {
+            write!(f, ", {}", Count(self.services, "service"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of things: 1 flow, 100k flows, 4M flows.
+struct Count(u32, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, what) = *self;
+        let plural = if number == 1 { "" } else { "s" };
+        write!(f, "{} {what}{plural}", short(number))
+    }
+}
+
+/// A number with k or M where that is exact.
+pub fn short(number: u32) -> String {
+    match number {
+        n if n >= 1_000_000 && n % 1_000_000 == 0 => format!("{}M", n / 1_000_000),
+        n if n >= 1_000 && n % 1_000 == 0 => format!("{}k", n / 1_000),
+        n => n.to_string(),
+    }
+}
