@@ -19,11 +19,13 @@ use crate::packet::{Frame, Icmp, Ports, Tcp, Udp};
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
-        return Err(Flaw::Foreign);
+        return Err(Flaw::Malformed(DropReason::ExtensionHeaders));
     }
     match packet.protocol {
         TCP | UDP => ports(frame, packet),
         ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
+        // What comes behind its extension headers stands in its first fragment.
+        protocol if packet.is_later_fragment() && internet::is_extension(protocol) => Ok(()),
         _ => Err(Flaw::Foreign),
     }
 }

@@ -12,14 +12,19 @@ mod cluster;
 mod counters;
 mod director;
 mod drops;
+mod extensions;
 mod forward;
+mod fragments;
 mod harness;
+mod ipv6;
 mod nics;
 mod outcome;
 mod pass;
 mod pool;
+mod program;
 mod records;
 mod run;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -33,6 +38,11 @@ fn main() -> ExitCode {
         ("record", records::fixtures()),
         ("change", changes::fixtures()),
         ("nic", nics::fixtures()),
+        ("ipv6", ipv6::fixtures()),
+        ("extension", extensions::fixtures()),
+        ("program", program::fixtures()),
+        ("vlan", vlan::fixtures()),
+        ("fragment", fragments::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
