@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o.
+//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o. The mill of the stress tests is built in the same way.
 
 use std::{
     env, fs,
@@ -22,16 +22,32 @@ const PROFILE: &str = "bpf";
 /// # Errors
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn task() -> Result<()> {
-    let object = build()?;
-    println!("{} ({} bytes)", object.display(), fs::metadata(&object)?.len());
+    for object in [build()?, build_mill()?] {
+        println!("{} ({} bytes)", object.display(), fs::metadata(&object)?.len());
+    }
     Ok(())
 }
 
-/// Builds the object and returns where it is.
+/// Builds lbx's program and returns where its object is.
 ///
 /// # Errors
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn build() -> Result<PathBuf> {
+    compile("lbx-ebpf")?;
+    publish("lbx-ebpf", paths::object())
+}
+
+/// Builds the mill of the stress tests and returns where its object is.
+///
+/// # Errors
+/// When the toolchain is missing and cannot be installed, or the build fails.
+pub fn build_mill() -> Result<PathBuf> {
+    compile("lbx-tests-ebpf")?;
+    publish("mill", paths::mill())
+}
+
+/// Compiles a package for BPF.
+fn compile(package: &str) -> Result<()> {
     setup::ensure(Part::Build)?;
     let core = Core::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
     let linker = toolchain::linker().context("there is no bpf-linker; `cargo xtask setup` installs it")?;
@@ -39,15 +55,9 @@ pub fn build() -> Result<PathBuf> {
     cargo
         .args(["build", "--profile", PROFILE, "--target-dir"])
         .arg(paths::bpf_target())
-        .args(core.target_arguments())
+        .args(core.target_arguments(package))
         .env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
-    command::run(&mut cargo).with_context(|| format!("the XDP program does not build (with {})", core.name()))?;
-    publish(
-        &paths::bpf_target()
-            .join(toolchain::TARGET)
-            .join(PROFILE)
-            .join("lbx-ebpf"),
-    )
+    command::run(&mut cargo).with_context(|| format!("{package} does not build for BPF (with {})", core.name()))
 }
 
 /// The compiler's flags for the BPF target, separated as cargo wants them in `CARGO_ENCODED_RUSTFLAGS`, which wins over all other places.
@@ -72,15 +82,15 @@ pub fn flags(linker: &Path) -> Result<String> {
     .join("\x1f"))
 }
 
-/// Puts the object, without DWARF, where lbx's build script looks; leaves an equal one alone, so that nothing is rebuilt.
-fn publish(built: &Path) -> Result<PathBuf> {
-    let object = paths::object();
+/// Puts the object of a binary, without DWARF, where others look for it; leaves an equal one alone, so that nothing is rebuilt.
+fn publish(binary: &str, object: PathBuf) -> Result<PathBuf> {
+    let built = paths::bpf_target().join(toolchain::TARGET).join(PROFILE).join(binary);
     let stripped = object.with_extension("o.new");
     if let Some(objcopy) = toolchain::objcopy() {
-        command::run(Command::new(objcopy).arg("--strip-debug").args([built, &stripped]))?;
+        command::run(Command::new(objcopy).arg("--strip-debug").args([&built, &stripped]))?;
     } else {
         eprintln!("no llvm-objcopy here: the object keeps its DWARF, about 100 kB");
-        fs::copy(built, &stripped).with_context(|| format!("cannot copy {}", built.display()))?;
+        fs::copy(&built, &stripped).with_context(|| format!("cannot copy {}", built.display()))?;
     }
     let bytes = fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))?;
     for section in [".BTF", ".BTF.ext"] {

@@ -25,7 +25,7 @@ const CHECKS: [Check; 6] = [
     ("formatting", formatting),
     ("clippy on the host", clippy),
     ("clippy on the XDP program, on the host", clippy_bpf_on_host),
-    ("clippy on the XDP program, for BPF", clippy_bpf),
+    ("clippy on the XDP programs, for BPF", clippy_bpf),
     ("documentation", documentation),
     ("licences, sources and advisories of dependencies", dependencies),
 ];
@@ -109,8 +109,8 @@ fn clippy_bpf() -> Verdict {
         .args(["clippy", "--target-dir"])
         .arg(paths::bpf_target().join("clippy"));
     clippy
-        .args(Core::Prebuilt.target_arguments())
-        .args(["--", "-Dwarnings"]);
+        .args(Core::Prebuilt.target_arguments("lbx-ebpf"))
+        .args(["--package", "lbx-tests-ebpf", "--", "-Dwarnings"]);
     Verdict::of(&mut clippy)
 }
 

@@ -86,9 +86,9 @@ impl Core {
         cargo
     }
 
-    /// What selects the target, and `core` where it has to be built. Goes after cargo's subcommand.
-    pub fn target_arguments(self) -> Vec<&'static OsStr> {
-        let mut arguments = vec!["--package", "lbx-ebpf", "--target", TARGET];
+    /// What selects a package and the target, and `core` where it has to be built. Goes after cargo's subcommand.
+    pub fn target_arguments(self, package: &str) -> Vec<&OsStr> {
+        let mut arguments = vec!["--package", package, "--target", TARGET];
         if self == Self::Nightly {
             arguments.push("-Zbuild-std=core");
         }
