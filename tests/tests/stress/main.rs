@@ -7,8 +7,10 @@
 //! ```
 
 mod action;
+mod cpus;
 mod director;
 mod floods;
+mod fuzz;
 mod flow;
 mod memory;
 mod mill;
@@ -28,9 +30,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They would fight for the CPUs they are pinned to.
     arguments.test_threads = Some(1);
-    let trials = floods::all()
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
+    let tests = floods::all().into_iter().chain(cpus::all()).chain(fuzz::all());
+    let trials = tests.map(|(name, test)| trial(name, test))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
