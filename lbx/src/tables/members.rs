@@ -98,12 +98,18 @@ impl Member {
         }
     }
 
+    /// Whether it keeps what it has and gets no new connections.
+    #[must_use]
+    pub const fn drains(&self) -> bool {
+        self.weight == 0 && !self.sorry
+    }
+
     /// The backend as the map holds it.
     #[must_use]
     pub fn to_backend(&self) -> Backend {
         let state = match self.life {
             Life::Dead { .. } => backend::DEAD,
-            Life::Up if self.weight == 0 && !self.sorry => backend::DRAINING,
+            Life::Up if self.drains() => backend::DRAINING,
             Life::Up => backend::UP,
         };
         let [outer, inner] = self.hop.vlan;

@@ -294,8 +294,8 @@ impl Planner {
         for what in told {
             self.tell(id, what);
         }
-        let (living, dead): (Vec<u16>, Vec<u16>) = changed.iter().partition(|&&index| loaded.usable(index));
-        self.write_members(&loaded, &living);
+        let (taking, leaving): (Vec<u16>, Vec<u16>) = changed.iter().partition(|&&index| loaded.takes(index));
+        self.write_members(&loaded, &taking);
         self.add_members(id, &mut loaded, missing)?;
         self.treat(id, &mut loaded, service, treatment)?;
         let candidates = loaded.candidates(&servers);
@@ -311,8 +311,8 @@ impl Planner {
             self.write_service(&loaded);
         }
         self.follow_quic_ids(&mut loaded, &servers);
-        // The dead come last: until here slots and ring may have led to them.
-        self.write_members(&loaded, &dead);
+        // The dead and those that drain come last: until here slots and ring may have led to nobody else.
+        self.write_members(&loaded, &leaving);
         self.tables.services.insert(id, Arc::new(loaded));
         Ok(())
     }

@@ -165,6 +165,14 @@ impl Loaded {
         self.members.get(&index).is_some_and(|member| member.life == Life::Up)
     }
 
+    /// Whether new connections may go to an index.
+    #[must_use]
+    pub fn takes(&self, index: u16) -> bool {
+        self.members
+            .get(&index)
+            .is_some_and(|member| member.life == Life::Up && !member.drains())
+    }
+
     /// The lowest index no backend has, the dead included.
     #[must_use]
     pub fn free_index(&self) -> u16 {

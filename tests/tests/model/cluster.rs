@@ -77,6 +77,10 @@ pub enum Change {
     Weight(usize, u8, u16),
     /// A real server is not in the file.
     Remove(usize, u8),
+    /// The real servers in the file are others now.
+    Replace(usize),
+    /// All real servers of a service drain.
+    Drain(usize),
     /// A real server has thresholds, or none.
     Limit(usize, u8, u32, u32),
     /// Another scheduler, or the same.
@@ -165,6 +169,16 @@ impl Cluster {
             Change::Remove(service, server) => {
                 let servers = &mut self.services[service].service.servers;
                 servers.retain(|other| number(other.address) != server);
+            }
+            Change::Replace(service) => {
+                let servers = &mut self.services[service].service.servers;
+                let before: Vec<u8> = servers.iter().map(|server| number(server.address)).collect();
+                let others = (0..SERVERS).filter(|n| !before.contains(n));
+                *servers = others.map(|n| real_server(service, n, 1)).collect();
+            }
+            Change::Drain(service) => {
+                let servers = &mut self.services[service].service.servers;
+                servers.iter_mut().for_each(|server| server.weight = 0);
             }
             Change::Limit(service, server, upper, lower) => {
                 let servers = &mut self.services[service].service.servers;

@@ -152,6 +152,8 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         8 => (service(), server(), 0..4u16).prop_map(|(service, server, weight)| Change::Weight(service, server, weight)),
         4 => (service(), server()).prop_map(|(service, server)| Change::Remove(service, server)),
+        1 => service().prop_map(Change::Replace),
+        1 => service().prop_map(Change::Drain),
         3 => (service(), server(), limit).prop_map(|(service, server, (upper, lower))| Change::Limit(service, server, upper, lower)),
         6 => (service(), how()).prop_map(|(service, how)| Change::Schedule(service, how)),
         2 => (service(), persistence).prop_map(|(service, persistence)| Change::Persist(service, persistence)),

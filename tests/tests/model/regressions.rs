@@ -28,6 +28,19 @@ pub fn all() -> Vec<(&'static str, History)> {
             ),
         ),
         (
+            "regression: somebody gets new connections while all real servers are replaced",
+            of(
+                Scheduler::Lc,
+                vec![Step::Plan {
+                    changes: vec![Change::Replace(0), Change::Replace(4)],
+                    during: During {
+                        packets: (0..=255).map(|place| (place, syn(place))).collect(),
+                        killed: None,
+                    },
+                }],
+            ),
+        ),
+        (
             "regression: a change of what is hashed is refused at once, not by the next daemon",
             of(
                 Scheduler::Sh,
@@ -63,6 +76,17 @@ fn plan(changes: &[Change]) -> Step {
     Step::Plan {
         changes: changes.to_vec(),
         during: During::default(),
+    }
+}
+
+/// A connection or a flow that nobody has had before.
+fn syn(number: u8) -> Packet {
+    Packet {
+        service: if number.is_multiple_of(2) { 0 } else { 4 },
+        offset: 0,
+        client: number % 8,
+        port: number / 8,
+        kind: Kind::Syn,
     }
 }
 
