@@ -4,6 +4,7 @@
 //! they run side by side.
 
 mod changes;
+mod director6;
 mod harness;
 mod itself;
 mod lifecycle;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         listing::tests(),
         refusals::tests(),
         nics::tests(),
+        director6::tests(),
         real_server::tests(),
         real_server6::tests(),
     ];
