@@ -16,6 +16,7 @@ mod refusals;
 mod schedulers;
 mod setup;
 mod traffic;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         director6::tests(),
         real_server::tests(),
         real_server6::tests(),
+        vlan::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
