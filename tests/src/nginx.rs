@@ -66,6 +66,7 @@ http {
     scgi_temp_path scgi;
     server {
         listen 80 backlog=1024;
+        listen [::]:80 backlog=1024;
         root www;
         location /put/ {
             dav_methods PUT;

@@ -4,6 +4,7 @@
 //! they run side by side.
 
 mod changes;
+mod director6;
 mod harness;
 mod itself;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod refusals;
 mod schedulers;
 mod setup;
 mod traffic;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -35,8 +37,10 @@ fn main() -> ExitCode {
         listing::tests(),
         refusals::tests(),
         nics::tests(),
+        director6::tests(),
         real_server::tests(),
         real_server6::tests(),
+        vlan::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
