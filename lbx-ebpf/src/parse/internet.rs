@@ -137,7 +137,11 @@ fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
             return Ok(());
         }
     }
-    Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    if is_extension(packet.protocol) {
+        Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    } else {
+        Err(Flaw::Foreign)
+    }
 }
 
 /// Steps over one extension header.
@@ -147,7 +151,12 @@ fn extension(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
         return Err(FLAW);
     }
-    let header: Extension = frame.read(packet.at as usize).ok_or(FLAW)?;
+    if packet.left < size_of::<Extension>() as u32 {
+        return Err(FLAW);
+    }
+    let header: Extension = frame
+        .read(packet.at as usize)
+        .ok_or(Flaw::Malformed(DropReason::Truncated))?;
     let length = if packet.protocol == FRAGMENT {
         let fragment = u16::from_be_bytes(header.fragment);
         packet.offset = fragment >> 3;

@@ -19,7 +19,7 @@ use crate::packet::{Frame, Icmp, Ports, Tcp, Udp};
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
-        return Err(Flaw::Foreign);
+        return Err(Flaw::Malformed(DropReason::ExtensionHeaders));
     }
     match packet.protocol {
         TCP | UDP => ports(frame, packet),

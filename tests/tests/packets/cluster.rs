@@ -48,7 +48,7 @@ pub const SECOND: VirtualService = tcp(SECOND_VIP, 80);
 pub const LO: u32 = 1;
 
 /// Real servers from 1 to this one are on the network.
-const KNOWN: u8 = 4;
+pub const KNOWN: u8 = 4;
 /// The n-th real server, which no neighbour table knows.
 const MISSING: u8 = 9;
 

@@ -12,8 +12,10 @@ mod cluster;
 mod counters;
 mod director;
 mod drops;
+mod extensions;
 mod forward;
 mod harness;
+mod ipv6;
 mod nics;
 mod outcome;
 mod pass;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         ("record", records::fixtures()),
         ("change", changes::fixtures()),
         ("nic", nics::fixtures()),
+        ("ipv6", ipv6::fixtures()),
+        ("extension", extensions::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
