@@ -22,6 +22,7 @@ mod pass;
 mod pool;
 mod records;
 mod run;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("nic", nics::fixtures()),
         ("ipv6", ipv6::fixtures()),
         ("extension", extensions::fixtures()),
+        ("vlan", vlan::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
