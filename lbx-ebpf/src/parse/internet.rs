@@ -46,7 +46,13 @@ pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers
     if !frame.holds(packet.at as usize + packet.left as usize) {
         return Err(Flaw::Malformed(DropReason::Truncated));
     }
-    if u32::from(packet.offset) * 8 + packet.left > LARGEST {
+    // An IPv4 header is part of the length, an IPv6 header is not.
+    let header = if packet.vip.is_ipv4() {
+        packet.length - packet.left
+    } else {
+        0
+    };
+    if header + u32::from(packet.offset) * 8 + packet.left > LARGEST {
         return Err(Flaw::Malformed(DropReason::FragmentOverrun));
     }
     packet.signal = Signal::MENTION;
@@ -184,7 +190,7 @@ const fn carried(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-const fn is_extension(protocol: u8) -> bool {
+pub const fn is_extension(protocol: u8) -> bool {
     matches!(
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS

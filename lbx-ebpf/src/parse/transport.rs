@@ -24,6 +24,8 @@ pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     match packet.protocol {
         TCP | UDP => ports(frame, packet),
         ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
+        // What comes behind its extension headers stands in its first fragment.
+        protocol if packet.is_later_fragment() && internet::is_extension(protocol) => Ok(()),
         _ => Err(Flaw::Foreign),
     }
 }

@@ -20,6 +20,8 @@ pub const SECOND_VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
 pub const NO_VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 162);
 /// An IPv6 VIP.
 pub const VIP6: Ipv6Addr = segment6(0x160);
+/// Another IPv6 VIP.
+pub const SECOND_VIP6: Ipv6Addr = segment6(0x161);
 /// The client's IPv6 address.
 pub const CLIENT6: Ipv6Addr = segment6(0x10);
 

@@ -14,12 +14,14 @@ mod director;
 mod drops;
 mod extensions;
 mod forward;
+mod fragments;
 mod harness;
 mod ipv6;
 mod nics;
 mod outcome;
 mod pass;
 mod pool;
+mod program;
 mod records;
 mod run;
 mod vlan;
@@ -38,7 +40,9 @@ fn main() -> ExitCode {
         ("nic", nics::fixtures()),
         ("ipv6", ipv6::fixtures()),
         ("extension", extensions::fixtures()),
+        ("program", program::fixtures()),
         ("vlan", vlan::fixtures()),
+        ("fragment", fragments::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
