@@ -137,7 +137,11 @@ fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
             return Ok(());
         }
     }
-    Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    if is_extension(packet.protocol) {
+        Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    } else {
+        Err(Flaw::Foreign)
+    }
 }
 
 /// Steps over one extension header.
