@@ -1,5 +1,5 @@
-//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o. The programs of the bench and of the stress tests are
-//! built in the same way.
+//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o. The programs of bench and stress tests are built in
+//! the same way.
 
 use std::{
     env, fs,

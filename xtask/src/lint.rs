@@ -108,14 +108,10 @@ fn clippy_bpf() -> Verdict {
     clippy
         .args(["clippy", "--target-dir"])
         .arg(paths::bpf_target().join("clippy"));
-    clippy.args(Core::Prebuilt.target_arguments("lbx-ebpf")).args([
-        "--package",
-        "lbx-bench-ebpf",
-        "--package",
-        "lbx-tests-ebpf",
-        "--",
-        "-Dwarnings",
-    ]);
+    clippy
+        .args(Core::Prebuilt.target_arguments("lbx-ebpf"))
+        .args(["--package", "lbx-bench-ebpf", "--package", "lbx-tests-ebpf"])
+        .args(["--", "-Dwarnings"]);
     Verdict::of(&mut clippy)
 }
 

@@ -20,6 +20,7 @@ use nix::{
 };
 
 use crate::{
+    Test,
     action::XDP_TX,
     director::{self, Director, SECOND},
     flow::{ACK, FIN, Flow, PSH, RST, SYN},
@@ -51,7 +52,7 @@ const SIZES: TableSizes = TableSizes {
 const FLOWS: u64 = 24;
 
 /// The tests.
-pub fn all() -> Vec<(String, fn() -> Result<()>)> {
+pub fn all() -> Vec<Test> {
     vec![
         ("two CPUs: a handful of buckets, no sweeps".to_owned(), || hammer(false)),
         ("two CPUs: a handful of buckets, swept all the time".to_owned(), || {

@@ -26,6 +26,9 @@ use lbx::dataplane::DataplaneError;
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::unistd::Uid;
 
+/// What it is called, and the test.
+type Test = (String, fn() -> Result<()>);
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They would fight for the CPUs they are pinned to.

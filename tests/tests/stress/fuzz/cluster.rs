@@ -104,7 +104,10 @@ fn services(vip: IpAddr) -> Vec<Service> {
         quic,
         one_packet,
         range,
-        tcp(13, Scheduler::Rr, 1..=0),
+        Service {
+            servers: Vec::new(),
+            ..tcp(13, Scheduler::Rr, 1..=3)
+        },
         tcp(90, Scheduler::Sed, 1..=3),
         udp(90, Scheduler::Nq, 1..=3),
     ]

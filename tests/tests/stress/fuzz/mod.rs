@@ -19,6 +19,7 @@ use lbx_tests_ebpf::Tray;
 
 use self::oracle::Verdict;
 use crate::{
+    Test,
     action::{XDP_DROP, XDP_PASS, XDP_TX},
     cpus::{cpus, pinned},
     director::{Director, OWN_MAC, SECOND, mac_of},
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// The test.
-pub fn all() -> Vec<(String, fn() -> Result<()>)> {
+pub fn all() -> Vec<Test> {
     vec![("fuzz: random and mutated frames, on two CPUs".to_owned(), fuzz)]
 }
 
