@@ -230,9 +230,12 @@ impl Lab {
         // Without a program on the peer the kernel counts the frame as sent and throws it away (veth_xdp_flush).
         let program = xdp::attach(&self.bridges, port, &xdp::pass(), Mode::Native)?;
         self.programs.push(program);
-        // A partial checksum would go out as it is: nothing completes it for a frame that XDP sends back.
-        let mut ethtool = self.bridges.command("ethtool");
-        crate::process::run(ethtool.args(["-K", port, "tx", "off"]), crate::netns::LIMIT)?.success()?;
+        // A partial checksum would go out as it is: nothing completes it for a frame that XDP sends back. A VLAN tag beside
+        // the frame would be lost on the program: only what is in the frame reaches it.
+        for feature in ["tx", "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"] {
+            let mut ethtool = self.bridges.command("ethtool");
+            crate::process::run(ethtool.args(["-K", port, feature, "off"]), crate::netns::LIMIT)?.success()?;
+        }
         Ok(())
     }
 

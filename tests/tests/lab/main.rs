@@ -15,6 +15,7 @@ mod refusals;
 mod schedulers;
 mod setup;
 mod traffic;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         nics::tests(),
         real_server::tests(),
         real_server6::tests(),
+        vlan::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
