@@ -92,7 +92,7 @@ fn real_servers_in_another_vlan_are_reached() -> Result<()> {
     server.ip("address flush dev eth0")?;
     server.ip(&format!("route add {CLIENT}/32 via {}", on_segment_2(10)))?;
     let mut service = Service::web("rr", 2);
-    service.servers[1].0 = on_segment_2(190);
+    service.servers[1].address = on_segment_2(190).into();
     let site = Site::start_in(lab, &service.into(), Nginx::start)?;
     expect_turns(&site.pages(6)?, 2)?;
     site.director.expect_no_drops()?;
