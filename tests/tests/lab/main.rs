@@ -4,17 +4,21 @@
 //! they run side by side.
 
 mod changes;
+mod fragments;
 mod harness;
 mod itself;
 mod lifecycle;
 mod listing;
 mod nics;
+mod pmtu;
 mod real_server;
 mod real_server6;
 mod refusals;
 mod schedulers;
 mod setup;
 mod traffic;
+mod two_nics;
+mod v6;
 mod vlan;
 
 use std::process::ExitCode;
@@ -38,6 +42,10 @@ fn main() -> ExitCode {
         nics::tests(),
         real_server::tests(),
         real_server6::tests(),
+        v6::tests(),
+        two_nics::tests(),
+        fragments::tests(),
+        pmtu::tests(),
         vlan::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
