@@ -58,8 +58,7 @@ fn recorded(vip: IpAddr, protocol: Protocol) -> Result<()> {
     // UDP is believed from the second tick on.
     siege.pass(2 * SECOND)?;
     siege.residents_speak(0, 1, ACK)?;
-    let unrecorded = siege.forget_unrecorded()?;
-    println!("{id}: {} connections, {unrecorded} without room for a record left out", siege.settled());
+    leave_out_unrecorded(&mut siege, id)?;
     let kinds: &[Kind] = match protocol {
         Protocol::Tcp => &[Kind::Syns, Kind::Acks, Kind::Anything],
         Protocol::Udp => &[Kind::Datagrams],
@@ -84,9 +83,15 @@ fn in_window(vip: IpAddr) -> Result<()> {
         siege.residents_speak(0, 1, ACK)?;
     }
     siege.settle(HALF / 2)?;
-    let unrecorded = siege.forget_unrecorded()?;
-    println!("{id}: {} connections, {unrecorded} without room for a record left out", siege.settled());
-    let open = |loaded: &Loaded| loaded.slots.as_slice().iter().filter(|slot| slot.owner != slot.current).count();
+    leave_out_unrecorded(&mut siege, id)?;
+    let open = |loaded: &Loaded| {
+        loaded
+            .slots
+            .as_slice()
+            .iter()
+            .filter(|slot| slot.owner != slot.current)
+            .count()
+    };
     let opened = open(&siege.director.tables.services[&id]);
     ensure!(opened > 1000, "only {opened} slots are in a window");
     besiege(&mut siege, id, &[Kind::Syns, Kind::Acks, Kind::Anything])?;
@@ -104,6 +109,20 @@ fn in_window(vip: IpAddr) -> Result<()> {
     siege.director.loads_agree()
 }
 
+/// Leaves out the few connections that find no room for a record: two buckets of four lose 0.003 % at half load, two of two
+/// 0.9 %, if the emptier of the two is taken.
+fn leave_out_unrecorded(siege: &mut Siege, id: VirtualService) -> Result<()> {
+    let all = siege.settled();
+    let unrecorded = siege.forget_unrecorded()?;
+    println!("{id}: {all} connections, {unrecorded} without room for a record");
+    let (share, of) = if id.vip.is_ipv4() { (1, 2_000) } else { (12, 1_000) };
+    ensure!(
+        unrecorded * of < all * share,
+        "{unrecorded} of {all} connections found no room for a record"
+    );
+    Ok(())
+}
+
 /// Floods of every kind, at every rate.
 fn besiege(siege: &mut Siege, id: VirtualService, kinds: &[Kind]) -> Result<()> {
     let packets = Scale::wanted().flood;
@@ -113,7 +132,10 @@ fn besiege(siege: &mut Siege, id: VirtualService, kinds: &[Kind]) -> Result<()> 
             let begun = Instant::now();
             siege.flood(kind, rate, packets)?;
             let recorded = siege.recorded()?;
-            ensure!(recorded == settled, "{recorded} of {settled} connections are recorded as established");
+            ensure!(
+                recorded == settled,
+                "{recorded} of {settled} connections are recorded as established"
+            );
             let (come, moved) = siege.newcomers();
             println!(
                 "{id}: {packets} {kind:?} at {rate}/s in {:.1?}: {settled} connections stay; {come} new ones, {moved} moved",
@@ -133,6 +155,9 @@ fn outlive_forgeries(siege: &mut Siege) -> Result<()> {
     }
     siege.flood_silently(1_000_000, SECOND)?;
     let recorded = siege.recorded()?;
-    ensure!(recorded == settled, "{recorded} of {settled} connections are recorded as established");
+    ensure!(
+        recorded == settled,
+        "{recorded} of {settled} connections are recorded as established"
+    );
     siege.residents_speak(0, 1, PSH | ACK)
 }

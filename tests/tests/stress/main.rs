@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They would fight for the CPUs they are pinned to.
     arguments.test_threads = Some(1);
-    let trials = floods::all().into_iter().map(|(name, test)| trial(name, test)).collect();
+    let trials = floods::all()
+        .into_iter()
+        .map(|(name, test)| trial(name, test))
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -39,7 +42,9 @@ fn trial(name: String, test: fn() -> Result<()>) -> Trial {
             return Ok(Completion::ignored_with("needs root"));
         }
         if !mill::object().exists() {
-            return Ok(Completion::ignored_with("needs the mill: `cargo xtask build-ebpf` builds it"));
+            return Ok(Completion::ignored_with(
+                "needs the mill: `cargo xtask build-ebpf` builds it",
+            ));
         }
         match test() {
             Ok(()) => Ok(Completion::Completed),

@@ -43,7 +43,10 @@ impl Mill {
         let mut ebpf = EbpfLoader::new()
             .load_file(&object)
             .with_context(|| format!("cannot load {}; `cargo xtask build-ebpf` builds it", object.display()))?;
-        let program: &mut Xdp = ebpf.program_mut(PROGRAM).context("the object has no mill")?.try_into()?;
+        let program: &mut Xdp = ebpf
+            .program_mut(PROGRAM)
+            .context("the object has no mill")?
+            .try_into()?;
         program.load()?;
         let mut slot: ProgramArray<MapData> = ebpf.take_map(TESTED).context("no slot")?.try_into()?;
         slot.set(0, tested.fd()?, 0)?;
@@ -86,7 +89,11 @@ impl Mill {
             filled: count as u32,
             done: 0,
         };
-        let mill: &Xdp = self.ebpf.program(PROGRAM).context("the object has no mill")?.try_into()?;
+        let mill: &Xdp = self
+            .ebpf
+            .program(PROGRAM)
+            .context("the object has no mill")?
+            .try_into()?;
         let mut done = 0;
         while done < count {
             mill.test_run(TestRunOptions {

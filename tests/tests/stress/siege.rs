@@ -98,7 +98,13 @@ impl Siege {
     pub fn settle(&mut self, count: usize) -> Result<()> {
         let first = self.residents.len() as u64;
         let flows: Vec<Flow> = (first..first + count as u64)
-            .map(|number| Flow::of(self.service, RESIDENTS, number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24))
+            .map(|number| {
+                Flow::of(
+                    self.service,
+                    RESIDENTS,
+                    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24,
+                )
+            })
             .collect();
         let begun = self.send(flows.iter().map(|&flow| (flow, SYN)))?;
         self.director.pass(2 * SECOND)?;
@@ -148,7 +154,12 @@ impl Siege {
     /// Forges the end of every connection, floods while the clients are silent, and lets them go on.
     pub fn forge(&mut self, rate: u64) -> Result<()> {
         const ENDS: [u8; 4] = [RST, FIN | ACK, RST | ACK, FIN];
-        let forged: Vec<(Flow, u8)> = self.residents.iter().map(|held| held.flow).zip(ENDS.into_iter().cycle()).collect();
+        let forged: Vec<(Flow, u8)> = self
+            .residents
+            .iter()
+            .map(|held| held.flow)
+            .zip(ENDS.into_iter().cycle())
+            .collect();
         self.send(forged)?;
         self.flood_silently(rate, 3 * SECOND)?;
         self.residents_speak(0, 1, PSH | ACK)
@@ -193,7 +204,8 @@ impl Siege {
         let records = self.records()?;
         let number = self.director.number(self.service);
         let before = self.residents.len();
-        self.residents.retain(|held| records.contains_key(&held.flow.key(number)));
+        self.residents
+            .retain(|held| records.contains_key(&held.flow.key(number)));
         Ok(before - self.residents.len())
     }
 
@@ -232,14 +244,24 @@ impl Siege {
             Flow::of(self.service, NOBODIES, random >> 24).packet(flags, self.mill.tray());
         }
         for tray in self.mill.run()? {
-            ensure!(tray.action == XDP_TX, "a packet of the flood ended with {}", tray.action);
+            ensure!(
+                tray.action == XDP_TX,
+                "a packet of the flood ended with {}",
+                tray.action
+            );
         }
         Ok(())
     }
 
     fn newcomers_come(&mut self, rate: u64) -> Result<()> {
         let flows: Vec<Flow> = (self.come..self.come + NEW)
-            .map(|number| Flow::of(self.service, NEWCOMERS, number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24))
+            .map(|number| {
+                Flow::of(
+                    self.service,
+                    NEWCOMERS,
+                    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24,
+                )
+            })
             .collect();
         self.come += NEW;
         let servers = self.send(flows.iter().map(|&flow| (flow, SYN)))?;
