@@ -13,6 +13,7 @@ use lbx::{
 };
 
 use crate::{
+    Test,
     director::{self, Director, SECOND},
     flow::{ACK, PSH},
     scale::{self, Scale},
@@ -37,7 +38,7 @@ const SIZES: TableSizes = TableSizes {
 const HALF: usize = 1 << 15;
 
 /// Who is flooded how.
-pub fn all() -> Vec<(String, fn() -> Result<()>)> {
+pub fn all() -> Vec<Test> {
     let name = |vip, what: &str| format!("flood: {what} over {}", family(vip));
     vec![
         (name(VIP4, "tcp, rr,"), || recorded(VIP4, Protocol::Tcp)),

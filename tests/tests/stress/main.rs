@@ -7,9 +7,11 @@
 //! ```
 
 mod action;
+mod cpus;
 mod director;
 mod floods;
 mod flow;
+mod fuzz;
 mod memory;
 mod mill;
 mod random;
@@ -24,14 +26,15 @@ use lbx::dataplane::DataplaneError;
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::unistd::Uid;
 
+/// What it is called, and the test.
+type Test = (String, fn() -> Result<()>);
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They would fight for the CPUs they are pinned to.
     arguments.test_threads = Some(1);
-    let trials = floods::all()
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
-        .collect();
+    let tests = floods::all().into_iter().chain(cpus::all()).chain(fuzz::all());
+    let trials = tests.map(|(name, test)| trial(name, test)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -15,8 +15,8 @@ pub struct Scale {
 }
 
 const BOUNDED: Scale = Scale {
-    flood: 150_000,
-    cpu: 1_500_000,
+    flood: 100_000,
+    cpu: 1_000_000,
     fuzz: 1_000_000,
 };
 
