@@ -15,9 +15,9 @@ pub struct Scale {
 }
 
 const BOUNDED: Scale = Scale {
-    flood: 100_000,
-    cpu: 1_000_000,
-    fuzz: 1_000_000,
+    flood: 50_000,
+    cpu: 500_000,
+    fuzz: 500_000,
 };
 
 const FULL: Scale = Scale {
