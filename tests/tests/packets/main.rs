@@ -16,6 +16,7 @@ mod extensions;
 mod forward;
 mod fragments;
 mod harness;
+mod icmp;
 mod ipv6;
 mod nics;
 mod outcome;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ("program", program::fixtures()),
         ("vlan", vlan::fixtures()),
         ("fragment", fragments::fixtures()),
+        ("icmp", icmp::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
