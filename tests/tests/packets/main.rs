@@ -18,13 +18,16 @@ mod fragments;
 mod harness;
 mod icmp;
 mod ipv6;
+mod malformed;
 mod nics;
 mod outcome;
 mod pass;
 mod pool;
+mod ports;
 mod program;
 mod records;
 mod run;
+mod sources;
 mod vlan;
 
 use std::process::ExitCode;
@@ -45,6 +48,9 @@ fn main() -> ExitCode {
         ("vlan", vlan::fixtures()),
         ("fragment", fragments::fixtures()),
         ("icmp", icmp::fixtures()),
+        ("port", ports::fixtures()),
+        ("malformed", malformed::fixtures()),
+        ("source", sources::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
