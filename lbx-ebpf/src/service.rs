@@ -84,6 +84,10 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
     if packet.is_later_fragment() {
         return follow_first(frame, packet, vip);
     }
+    // No port (RFC 6335 section 6): it stands for all of them where services are looked up, and for none in templates.
+    if packet.vip_port == [0; 2] {
+        return Err(Exit::Pass);
+    }
     let service =
         port(port_key(number(vip), packet.protocol, packet.vip_port)).or_else(|| all_ports(vip, packet.protocol));
     let Some(service) = service else {

@@ -16,14 +16,18 @@ mod extensions;
 mod forward;
 mod fragments;
 mod harness;
+mod icmp;
 mod ipv6;
+mod malformed;
 mod nics;
 mod outcome;
 mod pass;
 mod pool;
+mod ports;
 mod program;
 mod records;
 mod run;
+mod sources;
 mod vlan;
 
 use std::process::ExitCode;
@@ -43,6 +47,10 @@ fn main() -> ExitCode {
         ("program", program::fixtures()),
         ("vlan", vlan::fixtures()),
         ("fragment", fragments::fixtures()),
+        ("icmp", icmp::fixtures()),
+        ("port", ports::fixtures()),
+        ("malformed", malformed::fixtures()),
+        ("source", sources::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects
