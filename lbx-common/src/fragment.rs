@@ -12,7 +12,8 @@ pub struct FragmentKey {
     pub vip: Address,
     /// Identification as it lies in the packet, widened for IPv4.
     pub identification: u32,
-    /// IP protocol number of what is fragmented.
+    /// IPv4: IP protocol number of what is fragmented. IPv6: 0, since every fragment may name another header as the next
+    /// one, and only that of the first counts.
     pub protocol: u32,
 }
 
@@ -20,7 +21,7 @@ pub struct FragmentKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragmented {
-    /// Service number.
+    /// Service number; [`NONE`](crate::slot::NONE): no service has its port, it went to the director's own stack.
     pub service: u16,
     /// Backend's index within the service.
     pub backend: u16,

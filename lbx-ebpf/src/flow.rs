@@ -19,7 +19,8 @@ use crate::{atomic, connections, maps, service};
 pub struct Flow {
     client: Address,
     client_port: [u8; 2],
-    service: u16,
+    /// Service number.
+    pub service: u16,
     vip_port: [u8; 2],
     pad: u16,
     /// The tick it is now.
@@ -49,20 +50,21 @@ impl Flow {
         Self::new(client, [0; 2], service, [0; 2], now)
     }
 
-    /// Finds its record, expired or not; of state [`EMPTY`] where there is none.
+    /// Finds its record, expired or not; of state [`EMPTY`] where there is none. IPv4 without a call: every packet of a
+    /// service that records comes by here.
     #[inline(always)]
     pub fn find(&mut self) -> Entry {
-        Entry::from_word(lbx_flow_find(self))
-    }
-
-    /// The same, but IPv4 without a call: for where every packet comes by.
-    #[inline(always)]
-    pub fn find_at_once(&mut self) -> Entry {
         Entry::from_word(if self.client.is_ipv4() {
             Four::find(self)
         } else {
-            lbx_flow_find(self)
+            lbx_flow_find6(self)
         })
+    }
+
+    /// The same, always by a call: for what is rare.
+    #[inline(always)]
+    pub fn find_by_call(&mut self) -> Entry {
+        Entry::from_word(lbx_flow_find(self))
     }
 
     /// Replaces what the record that was found said; false if it says something else by now.
@@ -71,10 +73,9 @@ impl Flow {
         lbx_flow_replace(self, before.to_word(), after.to_word()) != 0
     }
 
-    /// Erases its record.
+    /// Erases the record that was found, if there was one and it still says the same.
     #[inline(always)]
-    pub fn erase(&mut self) {
-        let found = self.find();
+    pub fn erase(&self, found: Entry) {
         if found.state != EMPTY {
             self.replace(found, Entry::from_word(0));
         }
@@ -117,8 +118,15 @@ extern "C" fn lbx_flow_find(flow: *mut Flow) -> u64 {
     if flow.client.is_ipv4() {
         Four::find(flow)
     } else {
-        Six::find(flow)
+        lbx_flow_find6(flow)
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_flow_find6(flow: *mut Flow) -> u64 {
+    // SAFETY: as above.
+    unsafe { flow.as_mut() }.map_or(0, Six::find)
 }
 
 #[unsafe(no_mangle)]
@@ -195,6 +203,20 @@ trait Table<const K: usize, const W: usize> {
         0
     }
 
+    /// Records of a bucket that are not empty, counted without a branch.
+    #[inline(always)]
+    fn occupied(index: u32) -> u32 {
+        let Some(bucket) = Self::bucket(index) else {
+            return 0;
+        };
+        let mut count = 0;
+        for way in 0..W {
+            let word = atomic::load(entry_word(Self::record(bucket, way)));
+            count += ((word | word.wrapping_neg()) >> 63) as u32;
+        }
+        count
+    }
+
     #[inline(always)]
     fn replace(place: u32, before: u64, after: u64) -> bool {
         let Some(bucket) = Self::bucket(place >> 2) else {
@@ -216,7 +238,7 @@ trait Table<const K: usize, const W: usize> {
                 let record = Self::record(bucket, way);
                 let before = atomic::load(entry_word(record));
                 best = best.or(Offer {
-                    score: lbx_flow_preference(before, difference(record, &key), flow),
+                    score: lbx_flow_preference(before, difference(record, &key), flow, index),
                     place: index << 2 | way as u32,
                     before,
                 });
@@ -321,10 +343,11 @@ impl Offer {
     }
 }
 
-/// How gladly a record is given up for a flow; 0: never. `difference` of the keys is 0 where it is the flow's own.
+/// How gladly a record is given up for a flow; 0: never. `difference` of the keys is 0 where it is the flow's own, `bucket`
+/// is the one it lies in.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flow) -> u32 {
+extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flow, bucket: u32) -> u32 {
     // SAFETY: null or a flow of the caller's.
     let Some(flow) = (unsafe { flow.as_ref() }) else {
         return 0;
@@ -334,21 +357,27 @@ extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flo
     };
     let old = Entry::from_word(before);
     let own = difference == 0 && old.vip_port == flow.vip_port;
-    preference(old, own, flow.now, &meant.timeouts())
+    let others = if flow.client.is_ipv4() {
+        Four::occupied(bucket)
+    } else {
+        Six::occupied(bucket)
+    };
+    preference(old, own, others, flow.now, &meant.timeouts())
 }
 
 #[inline(always)]
-fn preference(old: Entry, own: bool, now: u32, timeouts: &Timeouts) -> u32 {
+fn preference(old: Entry, own: bool, others: u32, now: u32, timeouts: &Timeouts) -> u32 {
     const OWN: u32 = u32::MAX;
     const VACANT: u32 = OWN - 1;
-    const EXPIRED: u32 = VACANT - 1;
+    const EXPIRED: u32 = VACANT - 1 - WAYS4 as u32;
     let idle = record::elapsed(old.seen, now);
     if old.state == BUSY {
         0
     } else if own && old.state != EMPTY {
         OWN
     } else if old.state == EMPTY {
-        VACANT
+        // The emptier bucket: so hardly a flow finds both full in a table that is filled to half.
+        VACANT - others
     } else if old.expired(now, timeouts) {
         EXPIRED
     } else if record::displaceable(old.state) && (SHELTERED..TICK_MASK / 2).contains(&idle) {
@@ -413,13 +442,17 @@ mod tests {
     };
 
     fn score(state: u8, seen: u32, own: bool) -> u32 {
+        score_among(state, seen, own, 1)
+    }
+
+    fn score_among(state: u8, seen: u32, own: bool, others: u32) -> u32 {
         let entry = Entry {
             vip_port: [0, 80],
             backend: 0,
             state,
             seen,
         };
-        preference(entry, own, 1_000, &TIMEOUTS)
+        preference(entry, own, others, 1_000, &TIMEOUTS)
     }
 
     #[test]
@@ -438,7 +471,8 @@ mod tests {
             score(HALF_OPEN, 950, false),
             score(ADOPTED, 500, false),
             score(ESTABLISHED, 50, false),
-            score(EMPTY, 0, false),
+            score_among(EMPTY, 0, false, WAYS4 as u32 - 1),
+            score_among(EMPTY, 0, false, 0),
             score(ESTABLISHED, 999, true),
         ];
         assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");

@@ -4,6 +4,7 @@ use lbx_common::{
     flow::elapsed,
     fragment::{FragmentKey, Fragmented, LIFETIME},
     service::{HASH_ADDRESS, HASH_VIP, HASHES, RECORD_ALL},
+    slot::NONE,
 };
 
 use crate::{clock, maps, parse::Packet, pick::Choice, service::Meant};
@@ -23,6 +24,12 @@ pub fn keep(packet: &Packet, meant: &Meant, choice: &Choice) {
     }
 }
 
+/// Lets those that follow a first fragment for no service pass as that does.
+#[inline(always)]
+pub fn leave(packet: &Packet) {
+    remember(packet, NONE, NONE);
+}
+
 #[inline(never)]
 fn remember(packet: &Packet, service: u16, backend: u16) {
     let first = Fragmented {
@@ -39,7 +46,11 @@ fn key(packet: &Packet) -> FragmentKey {
         client: packet.client,
         vip: packet.vip,
         identification: packet.identification,
-        protocol: u32::from(packet.protocol),
+        protocol: if packet.vip.is_ipv4() {
+            u32::from(packet.protocol)
+        } else {
+            0
+        },
     }
 }
 

@@ -193,7 +193,7 @@ pub fn keep_fragmented(key: &FragmentKey, value: &Fragmented) {
 pub fn quic(service: u16, id: u16) -> Option<u16> {
     let key = u32::from(id) | u32::from(service) << 16;
     // SAFETY: the element stays until the RCU grace period after this program's run.
-    unsafe { QUIC_IDS.get(&key) }.map(|&index| index as u16)
+    unsafe { QUIC_IDS.get(key) }.map(|&index| index as u16)
 }
 
 /// Adds to the counters of a service number.

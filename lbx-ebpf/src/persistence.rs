@@ -29,7 +29,7 @@ extern "C" fn lbx_persistence_remembered(packet: *const Packet, service: u32) ->
         return u32::from(slot::NONE);
     };
     let mut template = template(packet, &meant);
-    let found = template.find();
+    let found = template.find_by_call();
     let stays = found.state != EMPTY
         && !found.expired(template.now, &meant.timeouts())
         && backend::keeps(meant.backends(), found.backend, meant.flags & LEAVE_DRAINING == 0);
@@ -65,7 +65,7 @@ extern "C" fn lbx_persistence_remember(packet: *const Packet, service: u32, back
 #[inline(always)]
 pub fn prove(packet: &Packet, meant: &Meant) {
     let mut template = template(packet, meant);
-    let found = template.find();
+    let found = template.find_by_call();
     if found.state != EMPTY {
         let entry = Entry {
             state: TEMPLATE,

@@ -117,10 +117,15 @@ fn slot_of(packet: &Packet, meant: &Meant) -> Option<Slot> {
 /// The way of a service that records every flow, or of a slot that some record may concern.
 #[inline(always)]
 fn recorded(packet: &Packet, meant: &Meant, slot: Slot) -> Picked {
-    let number = u32::from(meant.number);
+    let mut flow = Flow::new(
+        packet.client,
+        packet.client_port,
+        meant.number,
+        packet.vip_port,
+        clock::now(),
+    );
+    let found = flow.find();
     // Nearly always there is a record that lives, and nothing new to be said of it; then no function need be called.
-    let mut flow = flow(packet, meant);
-    let found = flow.find_at_once();
     if lives(found, packet, meant, flow.now) && found.after(packet.signal, flow.now) == found {
         return Picked {
             index: found.backend,
@@ -128,28 +133,23 @@ fn recorded(packet: &Packet, meant: &Meant, slot: Slot) -> Picked {
             why: Why::Record,
         };
     }
-    let known = lbx_pick_known(packet, number, slot.to_word());
-    if known & BEGINS == 0 {
+    let known = lbx_pick_known(packet, &raw const flow, slot.to_word(), found.to_word());
+    if known != BEGINS {
         return Picked::from_word(known);
     }
-    Picked::from_word(lbx_pick_new(
-        packet,
-        number,
-        slot.to_word(),
-        (known & STALE != 0) as u32,
-    ))
+    Picked::from_word(lbx_pick_new(packet, &raw const flow, slot.to_word(), found.to_word()))
 }
 
 /// What is returned by functions of a name of their own, which are verified by themselves, once, whatever leads to them.
+#[derive(Clone, Copy)]
 struct Picked {
     index: u16,
     new: bool,
     why: Why,
 }
 
-/// A word that says that a flow begins, and that an old record of it is in the way.
+/// A word that says that a flow begins.
 const BEGINS: u64 = 1 << 40;
-const STALE: u64 = 1 << 41;
 
 impl Picked {
     /// Index in bits 0–15, whether the flow is new in 16, why in 24–31.
@@ -170,33 +170,37 @@ impl Picked {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_pick_known(packet: *const Packet, service: u32, slot: u64) -> u64 {
-    // SAFETY: null or a packet of the caller's.
-    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+extern "C" fn lbx_pick_known(packet: *const Packet, flow: *const Flow, slot: u64, found: u64) -> u64 {
+    // SAFETY: null or the caller's.
+    let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_ref()) }) else {
         return NOBODY;
     };
-    known(packet, &meant, Slot::from_word(slot))
+    match service::by_number(flow.service) {
+        Some(meant) => known(packet, flow, &meant, Slot::from_word(slot), Entry::from_word(found)),
+        None => NOBODY,
+    }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_pick_new(packet: *const Packet, service: u32, slot: u64, stale: u32) -> u64 {
-    // SAFETY: null or a packet of the caller's.
-    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+extern "C" fn lbx_pick_new(packet: *const Packet, flow: *const Flow, slot: u64, found: u64) -> u64 {
+    // SAFETY: null or the caller's.
+    let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_ref()) }) else {
         return NOBODY;
     };
-    begin(packet, &meant, Slot::from_word(slot), stale != 0).to_word()
+    match service::by_number(flow.service) {
+        Some(meant) => begin(packet, flow, &meant, Slot::from_word(slot), Entry::from_word(found)).to_word(),
+        None => NOBODY,
+    }
 }
 
 const NOBODY: u64 = slot::NONE as u64;
 
-/// Where the record of a flow, or its lack, leads.
+/// Where the record of a flow, or its lack, leads. `found` is what was found, [`EMPTY`] for nothing.
 #[inline(always)]
-fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
-    let mut flow = flow(packet, meant);
-    let found = flow.find();
+fn known(packet: &Packet, flow: &Flow, meant: &Meant, slot: Slot, found: Entry) -> u64 {
     if lives(found, packet, meant, flow.now) {
-        touch(&flow, found, packet, meant);
+        touch(flow, found, packet, meant);
         return Picked {
             index: found.backend,
             new: false,
@@ -207,13 +211,13 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
     // UDP has no first packet: where every flow is recorded, the one without a record is new.
     let all_known = meant.flags & (RECORD_ALL | HASHED) == RECORD_ALL;
     if packet.signal.opens() || (all_known && packet.signal.datagram()) {
-        return if found.state == EMPTY { BEGINS } else { BEGINS | STALE };
+        return BEGINS;
     }
     let owner = owner(meant, slot);
-    let recorded = !at_rest(meant, slot, owner) && remember(&flow, meant, owner, packet.signal);
-    if !recorded && found.state != EMPTY && !packet.signal.mentions() {
-        // Longer timeouts must not bring it back to life.
-        flow.replace(found, Entry::from_word(0));
+    let recorded = !at_rest(meant, slot, owner) && remember(flow, meant, owner, packet.signal);
+    // Longer timeouts must not bring an expired one back to life.
+    if !recorded && !packet.signal.mentions() {
+        flow.erase(found);
     }
     Picked {
         index: owner,
@@ -221,17 +225,6 @@ fn known(packet: &Packet, meant: &Meant, slot: Slot) -> u64 {
         why: Why::Owner,
     }
     .to_word()
-}
-
-#[inline(always)]
-fn flow(packet: &Packet, meant: &Meant) -> Flow {
-    Flow::new(
-        packet.client,
-        packet.client_port,
-        meant.number,
-        packet.vip_port,
-        clock::now(),
-    )
 }
 
 /// Whether a record counts as found.
@@ -243,7 +236,7 @@ fn lives(found: Entry, packet: &Packet, meant: &Meant, now: u32) -> bool {
 
 /// A new flow. Where nobody takes it, nobody gets it: an owner that drains keeps what it has.
 #[inline(always)]
-fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
+fn begin(packet: &Packet, flow: &Flow, meant: &Meant, slot: Slot, stale: Entry) -> Picked {
     let chosen = choose(packet, meant, slot);
     let mut picked = Picked {
         index: chosen,
@@ -259,14 +252,11 @@ fn begin(packet: &Packet, meant: &Meant, slot: Slot, stale: bool) -> Picked {
         picked.index = owner;
         picked.why = Why::Owner;
     }
-    let mut flow = flow(packet, meant);
-    if !at_rest(meant, slot, picked.index) && remember(&flow, meant, picked.index, packet.signal) {
+    if !at_rest(meant, slot, picked.index) && remember(flow, meant, picked.index, packet.signal) {
         return picked;
     }
     // It is the owner's, who needs no record; also where there is no room for one.
-    if stale {
-        flow.erase();
-    }
+    flow.erase(stale);
     Picked {
         index: owner,
         why: Why::Owner,

@@ -128,8 +128,8 @@ extern "C" fn step(turn: u64, walk: *mut c_void) -> c_long {
 #[inline(always)]
 fn load_of(backends: (u32, u32), turn: Turn) -> Load {
     let load = backend::place(backends, turn.index).and_then(|backend| maps::load(backend.counter));
-    // SAFETY: only the address is taken.
     load.map_or(Load::from_word(0), |load| {
+        // SAFETY: only the address is taken.
         Load::from_word(atomic::load(unsafe { &raw const (*load)[0] }))
     })
 }

@@ -7,7 +7,7 @@ use lbx_common::{
     lookup::{ALL_TCP, ALL_UDP, PORT_WAYS, VIP_WAYS, number, port_key},
     maps::VIP_BUCKETS,
     nic::{CLIENTS, segment},
-    service::{Service, TCP, Timeouts, WORDS},
+    service::{Service, TCP, Timeouts, UDP, WORDS},
     slot::NONE,
 };
 
@@ -84,13 +84,22 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
     if packet.is_later_fragment() {
         return follow_first(frame, packet, vip);
     }
-    let service = port(port_key(number(vip), packet.protocol, packet.vip_port))
-        .or_else(|| all_ports(vip, packet.protocol))
-        .ok_or(Exit::Pass)?;
+    // No port (RFC 6335 section 6): it stands for all of them where services are looked up, and for none in templates.
+    if packet.vip_port == [0; 2] {
+        return Err(Exit::Pass);
+    }
+    let service =
+        port(port_key(number(vip), packet.protocol, packet.vip_port)).or_else(|| all_ports(vip, packet.protocol));
+    let Some(service) = service else {
+        if packet.is_first_fragment() && accepts(frame, packet.tags, packet.destination) {
+            fragment::leave(packet);
+        }
+        return Err(Exit::Pass);
+    };
     if !accepts(frame, packet.tags, packet.destination) {
         return Err(Exit::Pass);
     }
-    if !possible(packet.client) || packet.client == packet.vip {
+    if !possible(packet) {
         return Err(Exit::Drop(DropReason::BadSource));
     }
     by_number(service).ok_or(Exit::Drop(DropReason::TableMismatch))
@@ -113,9 +122,17 @@ fn follow_first(frame: &Frame<'_>, packet: &Packet, vip: u64) -> Step<Meant> {
     if !accepts(frame, packet.tags, packet.destination) {
         return Err(Exit::Pass);
     }
+    if !possible(packet) {
+        return Err(Exit::Drop(DropReason::BadSource));
+    }
     let found = lbx_service_of_fragment(packet, vip);
     if found == NOT_FOUND {
-        return Err(ORPHAN);
+        // What is neither TCP nor UDP begins with an extension header; whatever that leads to.
+        let ours = matches!(packet.protocol, TCP | UDP);
+        return Err(if ours { ORPHAN } else { Exit::Pass });
+    }
+    if found as u16 == NONE {
+        return Err(Exit::Pass);
     }
     let meant = by_number(found as u16).ok_or(ORPHAN)?;
     Ok(Meant {
@@ -211,11 +228,14 @@ fn all_ports(vip: u64, protocol: u8) -> Option<u16> {
     port(port_key(number(vip), protocol, [0; 2]))
 }
 
-/// Whether an address can be a client's. IPv4: not 0/8, 127/8, 224/3 (RFC 1122 section 3.2.1.3); IPv6: not ff00::/8, :: or ::1
-/// (RFC 4291 section 2.4).
+/// Whether a packet can be a client's, by its source address. IPv4: not 0/8, 127/8, 224/3 (RFC 1122 section 3.2.1.3); IPv6: not ff00::/8, :: or ::1
+/// (RFC 4291 section 2.4); neither: the VIP itself.
 #[inline(always)]
-fn possible(client: Address) -> bool {
-    if client.is_ipv4() {
+fn possible(packet: &Packet) -> bool {
+    let client = packet.client;
+    if client == packet.vip {
+        false
+    } else if client.is_ipv4() {
         let [first, ..] = client.ipv4();
         first != 0 && first != 127 && first < 224
     } else {

@@ -1,16 +1,24 @@
 //! What the shell scripts of an LVS-DR cluster do, for tests that must not depend on lbx: the lab proves itself by it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 
 use crate::{host::Host, mac::Mac};
 
-/// Makes a host a real server: the VIP on `lo`, and no answer to ARP requests for it.
+/// Makes a host a real server: the VIP on `lo`, and no answer to ARP requests for it. Questions of IPv6 neighbours for what
+/// is on `lo` are never answered.
 ///
 /// # Errors
 /// A command fails.
-pub fn make_real_server(host: &Host, vip: Ipv4Addr) -> Result<()> {
+pub fn make_real_server(host: &Host, vip: impl Into<IpAddr>) -> Result<()> {
+    let vip = match vip.into() {
+        IpAddr::V4(vip) => vip,
+        IpAddr::V6(vip) => {
+            let line = format!("address add {vip}/128 dev lo nodad preferred_lft 0");
+            return host.ip(&line).map(drop);
+        }
+    };
     make_loud_real_server(host, vip)?;
     for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
         for interface in ["all", "lo"] {

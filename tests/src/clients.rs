@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -32,7 +32,7 @@ impl Connection {
     ///
     /// # Errors
     /// The port is taken, or nobody answers within five seconds.
-    pub fn open(source_port: u16, target: SocketAddrV4) -> Result<Self> {
+    pub fn open(source_port: u16, target: impl Into<SocketAddr>) -> Result<Self> {
         Self::open_within(PATIENCE, source_port, target)
     }
 
@@ -40,11 +40,12 @@ impl Connection {
     ///
     /// # Errors
     /// The port is taken, or nobody answers in time.
-    pub fn open_within(patience: Duration, source_port: u16, target: SocketAddrV4) -> Result<Self> {
+    pub fn open_within(patience: Duration, source_port: u16, target: impl Into<SocketAddr>) -> Result<Self> {
+        let target = target.into();
         let connect = || -> io::Result<TcpStream> {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, source_port).into())?;
+            socket.bind(&any(target, source_port).into())?;
             socket.connect_timeout(&target.into(), patience)?;
             socket.set_read_timeout(Some(patience))?;
             Ok(socket.into())
@@ -92,6 +93,15 @@ impl Connection {
     }
 }
 
+/// A port of whatever address of the client's the kernel takes towards a target.
+const fn any(target: SocketAddr, source_port: u16) -> SocketAddr {
+    let address = match target {
+        SocketAddr::V4(_) => std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(address, source_port)
+}
+
 /// Tries until the port is free. One that was closed before may still be taken for a moment: a program that another thread
 /// has just forked off holds all our sockets until it is executed.
 fn once_free<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -113,7 +123,8 @@ fn once_free<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
 ///
 /// # Errors
 /// A connection fails.
-pub fn who_answers(client: &Host, target: SocketAddrV4, ports: &[u16]) -> Result<BTreeMap<u16, String>> {
+pub fn who_answers(client: &Host, target: impl Into<SocketAddr>, ports: &[u16]) -> Result<BTreeMap<u16, String>> {
+    let target = target.into();
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(u16, String)>> {
         let mut answers = Vec::new();
@@ -149,15 +160,11 @@ pub fn tally<'a>(servers: impl IntoIterator<Item = &'a String>) -> BTreeMap<Stri
 ///
 /// # Errors
 /// No whole page with status 200 within five seconds.
-pub fn get(target: SocketAddrV4) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&target.into(), PATIENCE).context("no connection")?;
+pub fn get(target: impl Into<SocketAddr>) -> Result<String> {
+    let target = target.into();
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE).context("no connection")?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        target.ip()
-    )
-    .context("cannot send")?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n").context("cannot send")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("no answer")?;
     ensure!(answer.starts_with("HTTP/1.1 200 "), "answer {answer:?}");
@@ -172,13 +179,14 @@ pub fn get(target: SocketAddrV4) -> Result<String> {
 ///
 /// # Errors
 /// No answer within five seconds, or another than the echo.
-pub fn ask_by_datagram(source_port: u16, target: SocketAddrV4, text: &str) -> Result<String> {
-    let socket = once_free(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, source_port)))?;
+pub fn ask_by_datagram(source_port: u16, target: impl Into<SocketAddr>, text: &str) -> Result<String> {
+    let target = target.into();
+    let socket = once_free(|| UdpSocket::bind(any(target, source_port)))?;
     // Connected: only answers from the target count, so one from a RIP is none.
     socket.connect(target)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(text.as_bytes())?;
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     let length = socket
         .recv(&mut buffer)
         .with_context(|| format!("no answer from {target}"))?;

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt, fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
+    lab::six,
     mac::Mac,
     netns::{LIMIT, Namespace},
     process::{self, Output, Process},
@@ -59,6 +60,12 @@ impl Host {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.0.addresses[0]
+    }
+
+    /// The IPv6 address of its first NIC.
+    #[must_use]
+    pub fn address6(&self) -> Ipv6Addr {
+        six(self.address())
     }
 
     /// The addresses of its NICs eth0, eth1, ….
@@ -140,8 +147,8 @@ impl Host {
     ///
     /// # Errors
     /// `ip` fails.
-    pub fn has_address(&self, address: Ipv4Addr) -> Result<bool> {
-        let list = self.ip_json(&format!("address show to {address}/32"))?;
+    pub fn has_address(&self, address: impl Into<IpAddr>) -> Result<bool> {
+        let list = self.ip_json(&format!("address show to {}", address.into()))?;
         Ok(list.iter().any(|entry| entry["ifname"].is_string()))
     }
 
@@ -169,7 +176,16 @@ impl Host {
     /// # Errors
     /// No page within five seconds.
     pub fn curl(&self, url: &str) -> Result<String> {
-        let line = ["curl", "--silent", "--show-error", "--fail", "--max-time", "5", url];
+        let line = [
+            "curl",
+            "--globoff",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "5",
+            url,
+        ];
         Ok(self.run(line)?.success()?.trim_end().to_owned())
     }
 
@@ -179,7 +195,16 @@ impl Host {
     /// It does not arrive within twenty seconds.
     pub fn download(&self, url: &str, to: &Path) -> Result<()> {
         let file = to.display().to_string();
-        let line = ["curl", "--silent", "--show-error", "--fail", "--output", &file, url];
+        let line = [
+            "curl",
+            "--globoff",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--output",
+            &file,
+            url,
+        ];
         self.run(line)?.success().map(drop)
     }
 
@@ -191,6 +216,7 @@ impl Host {
         let file = from.display().to_string();
         let line = [
             "curl",
+            "--globoff",
             "--silent",
             "--show-error",
             "--fail",
@@ -205,8 +231,9 @@ impl Host {
     ///
     /// # Errors
     /// `ping` cannot be run.
-    pub fn ping(&self, address: Ipv4Addr) -> Result<bool> {
-        let output = self.run(["ping", "-n", "-c", "3", "-i", "0.05", "-w", "3", &address.to_string()])?;
+    pub fn ping(&self, address: impl Into<IpAddr>) -> Result<bool> {
+        let address = address.into().to_string();
+        let output = self.run(["ping", "-n", "-c", "3", "-i", "0.05", "-w", "3", &address])?;
         Ok(output.stdout.contains(" 0% packet loss"))
     }
 

@@ -5,13 +5,14 @@
 //! director 192.168.1.2 ┼─ segment 1 (a bridge in a namespace of its own) ─ rs1 192.168.1.185, rs2 192.168.1.190, …
 //! ```
 //!
-//! A host with an address in 192.168.2.0/24 has a NIC on segment 2, and so on. Many labs may run side by side: all names
-//! carry the process id of the run and a number.
+//! A host with an address in 192.168.2.0/24 has a NIC on segment 2, and so on. Every NIC has an IPv6 address too, which is
+//! told from the other: fd00:1::10 beside 192.168.1.10. Many labs may run side by side: all names carry the process id of
+//! the run and a number.
 
 use std::{
     collections::BTreeSet,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -41,6 +42,24 @@ pub const DIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 pub const fn rip(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 1, 180 + 5 * number)
 }
+
+/// The IPv6 address that goes with an address of the lab: segment and host as in decimals, fd00:1::185 for 192.168.1.185.
+#[must_use]
+pub const fn six(address: Ipv4Addr) -> Ipv6Addr {
+    const fn as_in_decimals(octet: u8) -> u16 {
+        let octet = octet as u16;
+        octet / 100 * 0x100 + octet / 10 % 10 * 0x10 + octet % 10
+    }
+    let [_, _, segment, host] = address.octets();
+    Ipv6Addr::new(0xfd00, as_in_decimals(segment), 0, 0, 0, 0, 0, as_in_decimals(host))
+}
+
+/// What clients connect to over IPv6: fd00:1::160.
+pub const VIP6: Ipv6Addr = six(VIP);
+/// The client's IPv6 address.
+pub const CLIENT6: Ipv6Addr = six(CLIENT);
+/// The director's own IPv6 address.
+pub const DIP6: Ipv6Addr = six(DIP);
 
 /// A lab to be built.
 #[derive(Debug, Default)]
@@ -169,6 +188,14 @@ impl Lab {
         let directory = Directory::create(&id)?;
         let bridges = Namespace::create(&format!("{id}-bridge"))?;
         settle(&bridges)?;
+        // Bridges carry frames and have nothing to say themselves.
+        set(
+            &bridges,
+            &[
+                ("ipv6/conf/all/disable_ipv6", "1"),
+                ("ipv6/conf/default/disable_ipv6", "1"),
+            ],
+        )?;
         Ok(Self {
             id,
             hosts: Vec::new(),
@@ -206,6 +233,7 @@ impl Lab {
         ))?;
         self.bridge_ip(&format!("link set {port} master {bridge} up"))?;
         host.ip(&format!("address add {address}/24 dev {nic}"))?;
+        host.ip(&format!("address add {}/64 dev {nic} nodad", six(address)))?;
         host.ip(&format!("link set {nic} up"))?;
         if host.name().starts_with("director") {
             self.let_xdp_transmit(&port)?;
@@ -230,9 +258,12 @@ impl Lab {
         // Without a program on the peer the kernel counts the frame as sent and throws it away (veth_xdp_flush).
         let program = xdp::attach(&self.bridges, port, &xdp::pass(), Mode::Native)?;
         self.programs.push(program);
-        // A partial checksum would go out as it is: nothing completes it for a frame that XDP sends back.
-        let mut ethtool = self.bridges.command("ethtool");
-        crate::process::run(ethtool.args(["-K", port, "tx", "off"]), crate::netns::LIMIT)?.success()?;
+        // A partial checksum would go out as it is: nothing completes it for a frame that XDP sends back. A VLAN tag beside
+        // the frame would be lost on the program: only what is in the frame reaches it.
+        for feature in ["tx", "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"] {
+            let mut ethtool = self.bridges.command("ethtool");
+            crate::process::run(ethtool.args(["-K", port, feature, "off"]), crate::netns::LIMIT)?.success()?;
+        }
         Ok(())
     }
 
@@ -243,21 +274,32 @@ impl Lab {
     }
 }
 
-/// Settings of every namespace of the lab: no IPv6 chatter, and no reverse path filter that a distribution turned on.
+/// Settings of every namespace of the lab: no reverse path filter that a distribution turned on; IPv6 addresses that are
+/// there at once, that stay when a NIC is down for a moment, and nobody who asks for routers.
 fn settle(namespace: &Namespace) -> Result<()> {
-    const SETTINGS: [(&str, &str); 4] = [
-        ("ipv6/conf/all/disable_ipv6", "1"),
-        ("ipv6/conf/default/disable_ipv6", "1"),
-        ("ipv4/conf/all/rp_filter", "0"),
-        ("ipv4/conf/default/rp_filter", "0"),
+    const SETTINGS: [(&str, &str); 5] = [
+        ("ipv4/conf/CONF/rp_filter", "0"),
+        ("ipv6/conf/CONF/accept_dad", "0"),
+        ("ipv6/conf/CONF/accept_ra", "0"),
+        ("ipv6/conf/CONF/router_solicitations", "0"),
+        ("ipv6/conf/CONF/keep_addr_on_down", "1"),
     ];
+    for conf in ["all", "default"] {
+        let settings = SETTINGS.map(|(key, value)| (key.replace("CONF", conf), value));
+        set(
+            namespace,
+            &settings.each_ref().map(|(key, value)| (key.as_str(), *value)),
+        )?;
+    }
+    Ok(())
+}
+
+/// Changes kernel settings, by their paths under /proc/sys/net.
+fn set(namespace: &Namespace, settings: &[(&str, &str)]) -> Result<()> {
     namespace.enter(|| {
-        for (key, value) in SETTINGS {
+        for (key, value) in settings {
             let path = format!("/proc/sys/net/{key}");
-            // A kernel without IPv6 has nothing to silence.
-            if Path::new(&path).exists() {
-                fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))?;
-            }
+            fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))?;
         }
         Ok(())
     })?
@@ -279,5 +321,17 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let id = self.0.file_name().unwrap_or_default();
         leftovers::remove_files_of(&id.to_string_lossy());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_addresses_read_like_the_others() {
+        assert_eq!(VIP6.to_string(), "fd00:1::160");
+        assert_eq!(six(rip(1)).to_string(), "fd00:1::185");
+        assert_eq!(six(Ipv4Addr::new(192, 168, 12, 9)).to_string(), "fd00:12::9");
     }
 }

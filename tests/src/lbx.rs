@@ -25,8 +25,8 @@ use crate::{
 /// Where directors have their control sockets.
 pub const RUN: &str = "/run/lbx";
 
-/// How long a program of ours may take until it is ready.
-const START: Duration = Duration::from_secs(10);
+/// How long a program of ours may take until it is ready: long, for guests whose processor is emulated.
+const START: Duration = Duration::from_secs(30);
 
 static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
 
@@ -78,7 +78,7 @@ impl Director {
     /// Starts a director on the lab's director host and waits until it answers.
     ///
     /// # Errors
-    /// It ends or does not answer within ten seconds; with its log.
+    /// It ends or does not answer within thirty seconds; with its log.
     pub fn start(lab: &Lab, cluster: &Cluster) -> Result<Self> {
         Self::start_named(lab.director(), lab.id(), &cluster.to_string())
     }
@@ -86,7 +86,7 @@ impl Director {
     /// Starts a director with a name and a configuration of one's choice.
     ///
     /// # Errors
-    /// It ends or does not answer within ten seconds; with its log.
+    /// It ends or does not answer within thirty seconds; with its log.
     pub fn start_named(host: &Host, name: &str, yaml: &str) -> Result<Self> {
         let mut director = Self::begin(host, name, yaml)?;
         director.wait_ready()?;
@@ -295,7 +295,7 @@ impl Agent {
     /// Starts it and waits until `lbx realserver check` finds nothing wrong.
     ///
     /// # Errors
-    /// It ends or is not ready within ten seconds; with its log.
+    /// It ends or is not ready within thirty seconds; with its log.
     pub fn start(host: &Host, name: &str, vip: impl Into<IpAddr>) -> Result<Self> {
         let vip = vip.into().to_string();
         let mut agent = Self::begin(host, name, &["--vip", &vip])?;

@@ -4,7 +4,7 @@
 //!   ([`leftovers`]);
 //! - [`lbx`](mod@lbx): the program under test as director and as a real server's agent, its file ([`cluster`]) and its listing
 //!   ([`listing`]);
-//! - [`nginx`], [`servers`], [`clients`], [`load`], [`payload`]: who serves and who asks;
+//! - [`nginx`], [`servers`], [`clients`], [`load`], [`download`], [`payload`]: who serves and who asks;
 //! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
 //! - [`process`], [`wait`], [`mac`], [`bpffs`]: what all of these need.
@@ -15,6 +15,7 @@ pub mod bpffs;
 pub mod by_hand;
 pub mod clients;
 pub mod cluster;
+pub mod download;
 pub mod host;
 pub mod lab;
 pub mod lbx;

@@ -1,7 +1,7 @@
 //! What `lbx list` prints, read back: the format of `ipvsadm -Ln` and `ipvsadm -Ln --stats`, with notes on lines of their
 //! own that begin with `#`.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -11,7 +11,7 @@ pub struct Service {
     /// `TCP` or `UDP`.
     pub protocol: String,
     /// VIP and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Its scheduler, or the numbers of its own in a listing of statistics.
     pub rest: Vec<String>,
     /// Its real servers.
@@ -22,7 +22,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// RIP and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// The columns after the address.
     pub columns: Vec<String>,
 }
@@ -144,6 +144,13 @@ TCP  10.9.0.100:80                       7       47        0     3018        0
         assert_eq!(server.forward().unwrap(), "Route");
         let numbers = [server.weight(), server.active(), server.inactive()].map(Result::unwrap);
         assert_eq!(numbers, [1, 0, 3]);
+        let six = parse(
+            &TABLE
+                .replace("10.9.0.100", "[fd00::100]")
+                .replace("10.9.0.12", "[fd00::12]"),
+        )
+        .unwrap();
+        assert_eq!(six[0].servers[0].address, "[fd00::12]:80".parse().unwrap());
         assert_eq!(parse(STATISTICS).unwrap()[0].servers[0].connections().unwrap(), 3);
     }
 

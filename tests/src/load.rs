@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -74,7 +74,8 @@ pub struct Load {
 impl Load {
     /// Starts `count` clients on a host.
     #[must_use]
-    pub fn start(client: &Host, target: SocketAddrV4, count: usize) -> Self {
+    pub fn start(client: &Host, target: impl Into<SocketAddr>, count: usize) -> Self {
+        let target = target.into();
         let stop = Arc::new(AtomicBool::new(false));
         let report = Arc::new(Mutex::new(Report::default()));
         let worker = |_| {
@@ -138,7 +139,7 @@ fn lock(report: &Mutex<Report>) -> std::sync::MutexGuard<'_, Report> {
     report.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(target: SocketAddrV4, stop: &AtomicBool, report: &Mutex<Report>) {
+fn work(target: SocketAddr, stop: &AtomicBool, report: &Mutex<Report>) {
     while !stop.load(Ordering::Relaxed) {
         let started = Instant::now();
         let answer = clients::get(target);

@@ -9,7 +9,7 @@ use crate::{host::Host, process::Process};
 /// The program; sbin is not in everybody's PATH.
 pub const PROGRAM: &str = "/usr/sbin/nginx";
 
-/// An nginx on port 80 of all addresses of its host. `/` is the page `NAME nginx`.
+/// An nginx on ports 80 and 8080 of all addresses of its host. `/` is the page `NAME nginx`; a header of every answer says `Served-By: NAME`.
 #[derive(Debug)]
 pub struct Nginx {
     root: PathBuf,
@@ -27,7 +27,7 @@ impl Nginx {
         fs::create_dir_all(root.join("put")).with_context(|| format!("cannot create {}", root.display()))?;
         fs::write(root.join("index.html"), format!("{} nginx\n", host.name()))?;
         let configuration = prefix.join("nginx.conf");
-        fs::write(&configuration, CONFIGURATION)?;
+        fs::write(&configuration, CONFIGURATION.replace("NAME", host.name()))?;
         let prefix = format!("{}/", prefix.display());
         let configuration = configuration.display().to_string();
         let mut process = host.spawn("nginx", [PROGRAM, "-p", &prefix, "-c", &configuration, "-e", "stderr"])?;
@@ -66,7 +66,11 @@ http {
     scgi_temp_path scgi;
     server {
         listen 80 backlog=1024;
+        listen [::]:80 backlog=1024;
+        listen 8080;
+        listen [::]:8080;
         root www;
+        add_header Served-By NAME;
         location /put/ {
             dav_methods PUT;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,7 +28,7 @@ pub struct TcpServer {
 }
 
 impl TcpServer {
-    /// Listens on all addresses of the host.
+    /// Listens on all addresses of the host, of both families.
     ///
     /// # Errors
     /// The port is taken.
@@ -72,9 +72,10 @@ impl Drop for TcpServer {
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+    socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())?;
     socket.listen(4096)?;
     Ok(socket.into())
 }
@@ -108,7 +109,8 @@ impl UdpServer {
     ///
     /// # Errors
     /// The address is not the host's, or the port is taken.
-    pub fn start(host: &Host, address: SocketAddrV4) -> Result<Self> {
+    pub fn start(host: &Host, address: impl Into<SocketAddr>) -> Result<Self> {
+        let address = address.into();
         let socket = host
             .enter(|| UdpSocket::bind(address))?
             .with_context(|| format!("cannot listen on {address} on {}", host.name()))?;
@@ -118,7 +120,7 @@ impl UdpServer {
         let thread = thread::spawn({
             let stop = Arc::clone(&stop);
             move || {
-                let mut buffer = [0; 2048];
+                let mut buffer = vec![0; 1 << 16];
                 while !stop.load(Ordering::Relaxed) {
                     let Ok((length, client)) = socket.recv_from(&mut buffer) else {
                         continue;

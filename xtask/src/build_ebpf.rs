@@ -1,4 +1,5 @@
-//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o. The bench's programs are built in the same way.
+//! `cargo xtask build-ebpf`: from crate lbx-ebpf to target/bpf/lbx.bpf.o. The programs of bench and stress tests are built in
+//! the same way.
 
 use std::{
     env, fs,
@@ -22,8 +23,9 @@ const PROFILE: &str = "bpf";
 /// # Errors
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn task() -> Result<()> {
-    let object = build()?;
-    println!("{} ({} bytes)", object.display(), fs::metadata(&object)?.len());
+    for object in [build()?, build_mill()?] {
+        println!("{} ({} bytes)", object.display(), fs::metadata(&object)?.len());
+    }
     Ok(())
 }
 
@@ -44,6 +46,15 @@ pub fn build_bench<const N: usize>(binaries: [&str; N]) -> Result<Vec<PathBuf>> 
     compile("lbx-bench-ebpf")?;
     let object = |binary: &str| paths::bpf_target().join(format!("bench-{binary}.bpf.o"));
     binaries.iter().map(|binary| publish(binary, object(binary))).collect()
+}
+
+/// Builds the mill of the stress tests and returns where its object is.
+///
+/// # Errors
+/// When the toolchain is missing and cannot be installed, or the build fails.
+pub fn build_mill() -> Result<PathBuf> {
+    compile("lbx-tests-ebpf")?;
+    publish("mill", paths::mill())
 }
 
 /// Compiles a package for BPF.

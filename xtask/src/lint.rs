@@ -110,7 +110,8 @@ fn clippy_bpf() -> Verdict {
         .arg(paths::bpf_target().join("clippy"));
     clippy
         .args(Core::Prebuilt.target_arguments("lbx-ebpf"))
-        .args(["--package", "lbx-bench-ebpf", "--", "-Dwarnings"]);
+        .args(["--package", "lbx-bench-ebpf", "--package", "lbx-tests-ebpf"])
+        .args(["--", "-Dwarnings"]);
     Verdict::of(&mut clippy)
 }
 

@@ -32,3 +32,8 @@ pub fn bpf_host_target() -> PathBuf {
 pub fn object() -> PathBuf {
     bpf_target().join("lbx.bpf.o")
 }
+
+/// The finished mill, a program of the stress tests. They look here too.
+pub fn mill() -> PathBuf {
+    bpf_target().join("mill.bpf.o")
+}

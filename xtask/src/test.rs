@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -11,6 +12,7 @@ use clap::Args;
 
 use crate::{
     build::{self, Built},
+    build_ebpf,
     command::{self, Executable},
     paths,
     root::Root,
@@ -42,7 +44,11 @@ struct Report {
 pub fn task(arguments: &Arguments) -> ExitCode {
     let mut report = Report::default();
     let host_steps = if arguments.filters.is_empty() { 2 } else { 0 };
-    let lab_steps = if arguments.fast { 0 } else { build::STEPS + 2 };
+    let lab_steps = if arguments.fast {
+        0
+    } else {
+        build::STEPS + 2 + LAYERS.len()
+    };
     let mut steps = Steps::new(host_steps + lab_steps);
     if host_steps > 0 {
         report.runner(&mut steps, "testing without root", host_tests());
@@ -95,6 +101,10 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
             return report.skip("lab: there is no lbx to test");
         }
     };
+    let mill = match steps.run("building the mill of the stress tests", build_ebpf::build_mill) {
+        Ok(mill) => mill,
+        Err(error) => return report.fail(&format!("build: {error:#}")),
+    };
     let root = match root {
         Ok(root) => root,
         Err(reason) => return report.skip(&format!("lab: {reason:#}")),
@@ -114,34 +124,68 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         Ok(runners) => runners,
         Err(error) => return report.fail(&format!("lab: {error:#}")),
     };
+    run_layers(steps, report, filters, &runners, |runner, filter| {
+        lab_tests(root, runner, &built, &mill, filter)
+    });
+}
+
+/// Runs the runners, layer by layer.
+fn run_layers(
+    steps: &mut Steps,
+    report: &mut Report,
+    filters: &[String],
+    runners: &[Executable],
+    command: impl Fn(&Executable, Option<&String>) -> Command,
+) {
     // Not every runner takes more than one filter.
     let filters = if filters.is_empty() {
         vec![None]
     } else {
         filters.iter().map(Some).collect()
     };
-    steps.run("testing in the lab", || {
-        for filter in filters {
-            let before = report.tally;
-            for runner in &runners {
-                println!("\n     Running {} as root", runner.name());
-                report.count(&runner.name(), &mut lab_tests(root, runner, &built, filter));
+    let mut found = vec![false; filters.len()];
+    for (what, belongs) in LAYERS {
+        steps.run(what, || {
+            for (filter, found) in filters.iter().zip(&mut found) {
+                let before = report.tally;
+                for runner in runners.iter().filter(|runner| belongs(&runner.name())) {
+                    println!("\n     Running {} as root", runner.name());
+                    report.count(&runner.name(), &mut command(runner, *filter));
+                }
+                *found |= report.tally != before;
             }
-            if let Some(filter) = filter
-                && report.tally == before
-            {
-                report.fail(&format!("no test of the lab has {filter:?} in its name"));
-            }
+        });
+    }
+    for (filter, found) in filters.into_iter().zip(found) {
+        if let Some(filter) = filter
+            && !found
+        {
+            report.fail(&format!("no test of the lab has {filter:?} in its name"));
         }
-    });
+    }
+}
+
+/// A layer of the lab's tests, and the names of its runners.
+type Layer = (&'static str, fn(&str) -> bool);
+
+/// What runs as root, the quickest to fail first.
+const LAYERS: [Layer; 2] = [
+    ("testing in the lab", |runner| !is_stress(runner)),
+    ("testing under stress", is_stress),
+];
+
+fn is_stress(runner: &str) -> bool {
+    runner == "stress"
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
-fn lab_tests(root: Root, runner: &Executable, built: &Built, filter: Option<&String>) -> Command {
-    const PASSED_ON: [&str; 6] = [
+fn lab_tests(root: Root, runner: &Executable, built: &Built, mill: &Path, filter: Option<&String>) -> Command {
+    const PASSED_ON: [&str; 8] = [
         "LBX_LOG",
         "LBX_MODEL_SEED",
         "LBX_MODEL_STEPS",
+        "LBX_STRESS",
+        "LBX_STRESS_SEED",
         "RUST_BACKTRACE",
         "RUST_LOG",
         "RUST_TEST_THREADS",
@@ -151,6 +195,7 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, filter: Option<&Str
         ("CARGO_MANIFEST_DIR", package.clone().into()),
         ("LBX_BINARY", built.lbx.clone().into()),
         ("LBX_BPF_OBJECT", built.object.clone().into()),
+        ("LBX_MILL_OBJECT", mill.into()),
     ];
     variables.extend(
         PASSED_ON

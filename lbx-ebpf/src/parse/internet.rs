@@ -46,7 +46,13 @@ pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers
     if !frame.holds(packet.at as usize + packet.left as usize) {
         return Err(Flaw::Malformed(DropReason::Truncated));
     }
-    if u32::from(packet.offset) * 8 + packet.left > LARGEST {
+    // An IPv4 header is part of the length, an IPv6 header is not.
+    let header = if packet.vip.is_ipv4() {
+        packet.length - packet.left
+    } else {
+        0
+    };
+    if header + u32::from(packet.offset) * 8 + packet.left > LARGEST {
         return Err(Flaw::Malformed(DropReason::FragmentOverrun));
     }
     packet.signal = Signal::MENTION;
@@ -137,7 +143,11 @@ fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
             return Ok(());
         }
     }
-    Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    if is_extension(packet.protocol) {
+        Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+    } else {
+        Err(Flaw::Foreign)
+    }
 }
 
 /// Steps over one extension header.
@@ -147,7 +157,12 @@ fn extension(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
         return Err(FLAW);
     }
-    let header: Extension = frame.read(packet.at as usize).ok_or(FLAW)?;
+    if packet.left < size_of::<Extension>() as u32 {
+        return Err(FLAW);
+    }
+    let header: Extension = frame
+        .read(packet.at as usize)
+        .ok_or(Flaw::Malformed(DropReason::Truncated))?;
     let length = if packet.protocol == FRAGMENT {
         let fragment = u16::from_be_bytes(header.fragment);
         packet.offset = fragment >> 3;
@@ -175,7 +190,7 @@ const fn carried(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-const fn is_extension(protocol: u8) -> bool {
+pub const fn is_extension(protocol: u8) -> bool {
     matches!(
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS

@@ -13,17 +13,19 @@ use super::{
     internet::{self, FARTHEST},
     to_code,
 };
-use crate::packet::{Frame, Icmp, Ports, Tcp, Udp};
+use crate::packet::{Frame, Icmp, Ipv6, Ports, Tcp, Udp};
 
 /// Reads the transport header at `packet.at` into the packet.
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.at > FARTHEST {
-        return Err(Flaw::Foreign);
+        return Err(Flaw::Malformed(DropReason::ExtensionHeaders));
     }
     match packet.protocol {
         TCP | UDP => ports(frame, packet),
         ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
+        // What comes behind its extension headers stands in its first fragment.
+        protocol if packet.is_later_fragment() && internet::is_extension(protocol) => Ok(()),
         _ => Err(Flaw::Foreign),
     }
 }
@@ -101,6 +103,9 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if packet.offset != 0 || packet.more != 0 {
         return Err(Flaw::Foreign);
     }
+    if packet.left < size_of::<Icmp>() as u32 {
+        return Err(Flaw::Malformed(DropReason::ShortHeader));
+    }
     let header: Icmp = frame.read(packet.at as usize).ok_or(Flaw::Foreign)?;
     let error = if packet.protocol == ICMP {
         // Destination unreachable, time exceeded, parameter problem (RFC 792).
@@ -114,6 +119,10 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     }
     let (vip, length, end) = (packet.vip, packet.length, packet.at + packet.left);
     packet.at += size_of::<Icmp>() as u32;
+    let least = if packet.protocol == ICMP { QUOTE4 } else { QUOTE6 };
+    if packet.at + least > end {
+        return Err(SHORT);
+    }
     let quoted = if packet.protocol == ICMP {
         internet::ipv4(frame, packet)
     } else {
@@ -122,7 +131,6 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     let mentioned = match quoted {
         Ok(()) => mention(frame, packet, vip, end),
         Err(Flaw::Malformed(_)) => Err(SHORT),
-        Err(Flaw::Foreign) if packet.at + QUOTE > end => Err(SHORT),
         Err(Flaw::Foreign) => Err(Flaw::Foreign),
     };
     packet.vip = vip;
@@ -130,8 +138,9 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     mentioned
 }
 
-/// Bytes of a packet that every ICMP error quotes: an IP header without options and eight bytes more (RFC 792).
-const QUOTE: u32 = 28;
+/// Bytes that every ICMP error quotes: an IPv4 header without options and eight bytes more (RFC 792), an IPv6 header.
+const QUOTE4: u32 = 28;
+const QUOTE6: u32 = size_of::<Ipv6>() as u32;
 const SHORT: Flaw = Flaw::Malformed(DropReason::IcmpQuote);
 
 /// Makes the packet, of which the quoted one has been read, one about the flow of that. The quoted packet was on its way

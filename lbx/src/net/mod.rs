@@ -40,7 +40,7 @@ pub use self::{
 
 /// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer
 /// that could not be decoded.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How often a dump is read anew when the table changed while it was read.
 const DUMP_ATTEMPTS: u32 = 8;

@@ -3,7 +3,10 @@
 use std::{path::Path, sync::LazyLock};
 
 use anyhow::Result;
-use lbx_tests::{lbx, nginx, process};
+use lbx_tests::{
+    lab::{CLIENT, Lab},
+    lbx, nginx, process,
+};
 use libtest_mimic::{Completion, Failed, Trial};
 
 /// What a test needs besides the lab.
@@ -13,6 +16,8 @@ pub enum Needs {
     Lab,
     /// The program under test.
     Lbx,
+    /// The same, and a kernel with VLAN devices.
+    Vlan,
 }
 
 /// The tests of a file: those functions, by their names.
@@ -43,9 +48,11 @@ pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>
 fn missing(needs: Needs) -> Option<&'static str> {
     static LAB: LazyLock<Option<String>> = LazyLock::new(missing_for_lab);
     static LBX: LazyLock<Option<String>> = LazyLock::new(|| Some(format!("{:#}", lbx::binary().err()?)));
+    static VLAN: LazyLock<Option<String>> = LazyLock::new(missing_for_vlan);
     let missing = match needs {
         Needs::Lab => LAB.as_ref(),
         Needs::Lbx => LAB.as_ref().or(LBX.as_ref()),
+        Needs::Vlan => LAB.as_ref().or(LBX.as_ref()).or(VLAN.as_ref()),
     };
     missing.map(String::as_str)
 }
@@ -62,6 +69,17 @@ fn missing_for_lab() -> Option<String> {
         absent.push("nginx");
     }
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+fn missing_for_vlan() -> Option<String> {
+    let made = || -> Result<()> {
+        let lab = Lab::builder().host("host", &[CLIENT]).build()?;
+        lab.host("host")
+            .ip("link add link eth0 name vlan type vlan id 10")
+            .map(drop)
+    };
+    let reason = format!("{:#}", made().err()?);
+    Some(format!("no VLAN devices here: {}", reason.replace('\n', " ")))
 }
 
 /// The error with its causes, then the logs of what the test ran, unless the error tells them.

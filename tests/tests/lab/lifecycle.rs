@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     clients::Connection,
-    cluster::{Cluster, Service},
+    cluster::{Cluster, RealServer, Service},
     lab::{Lab, VIP},
     lbx::{self, Director},
     load::Load,
@@ -97,7 +97,9 @@ fn expect_clean_stop(signal: Signal) -> Result<()> {
 /// A real server that does not answer ARP holds up the start: time for a signal in the middle of it.
 fn stopped_while_starting_it_leaves_nothing() -> Result<()> {
     let mut service = Service::web("rr", 2);
-    service.servers.push((Ipv4Addr::new(192, 168, 1, 250), 1));
+    service
+        .servers
+        .push(RealServer::new(Ipv4Addr::new(192, 168, 1, 250), 1));
     let yaml = Cluster::from(service).to_string();
     for after in [50, 200, 400, 800].map(Duration::from_millis) {
         let lab = Lab::new()?;

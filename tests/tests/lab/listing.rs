@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     clients::Connection,
-    cluster::{Cluster, Service},
+    cluster::{Cluster, RealServer, Service},
     lab::{VIP, rip},
     listing::Server,
     servers::TcpServer,
@@ -32,7 +32,7 @@ fn the_table_shows_the_file() -> Result<()> {
         let listed = listed.with_context(|| format!("port {} is not listed", expected.port))?;
         ensure!(listed.protocol.eq_ignore_ascii_case(expected.protocol), "{listed:?}");
         ensure!(
-            (*listed.address.ip(), listed.address.port()) == (expected.vip, expected.port),
+            (listed.address.ip(), listed.address.port()) == (expected.vip, expected.port),
             "{listed:?}"
         );
         ensure!(
@@ -45,7 +45,7 @@ fn the_table_shows_the_file() -> Result<()> {
         let servers = listed
             .servers
             .iter()
-            .map(|server| Ok((*server.address.ip(), u16::try_from(server.weight()?)?)));
+            .map(|server| Ok(RealServer::new(server.address.ip(), u16::try_from(server.weight()?)?)));
         ensure!(servers.collect::<Result<Vec<_>>>()? == expected.servers, "{listed:?}");
         for server in &listed.servers {
             ensure!(

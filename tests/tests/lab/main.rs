@@ -4,17 +4,30 @@
 //! they run side by side.
 
 mod changes;
+mod director6;
+mod drain;
+mod fragments;
 mod harness;
 mod itself;
 mod lifecycle;
 mod listing;
 mod nics;
+mod persistence;
+mod pmtu;
+mod ports;
 mod real_server;
 mod real_server6;
 mod refusals;
+mod remapping;
 mod schedulers;
+mod schedulers_by_load;
 mod setup;
+mod sorry;
+mod thresholds;
 mod traffic;
+mod two_nics;
+mod v6;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -35,8 +48,21 @@ fn main() -> ExitCode {
         listing::tests(),
         refusals::tests(),
         nics::tests(),
+        director6::tests(),
         real_server::tests(),
         real_server6::tests(),
+        v6::tests(),
+        two_nics::tests(),
+        fragments::tests(),
+        pmtu::tests(),
+        persistence::tests(),
+        drain::tests(),
+        sorry::tests(),
+        thresholds::tests(),
+        schedulers_by_load::tests(),
+        ports::tests(),
+        remapping::tests(),
+        vlan::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

@@ -98,7 +98,7 @@ fn a_foreign_program_in_between_is_left_alone() -> Result<()> {
 /// A director that reaches rs1 by eth0, where the clients are, and rs2 by eth1.
 fn by_two_nics() -> Result<Site<Nginx>> {
     let mut service = Service::web("rr", 2);
-    service.servers[1].0 = on_segment_2(190);
+    service.servers[1].address = on_segment_2(190).into();
     let cluster = Cluster::from(service);
     let site = Site::start_in(two_segments()?, &cluster, Nginx::start)?;
     expect_turns(&site.pages(4)?, 2)?;
@@ -190,7 +190,7 @@ fn packets_are_not_joined_while_the_program_is_generic() -> Result<()> {
 
 fn a_nic_that_is_too_narrow_is_refused() -> Result<()> {
     let mut service = Service::web("rr", 2);
-    service.servers[1].0 = on_segment_2(190);
+    service.servers[1].address = on_segment_2(190).into();
     let cluster = Cluster::from(service);
     let lab = two_segments()?;
     lab.director().ip("link set eth1 mtu 1400")?;

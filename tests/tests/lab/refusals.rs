@@ -1,9 +1,11 @@
 //! Where lbx must refuse: one clear message that names the object, the documented exit status, and nothing changed.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
-    cluster::{Cluster, Service},
-    lab::{DIP, Lab},
+    cluster::{Cluster, RealServer, Service},
+    lab::{DIP, DIP6, Lab},
     lbx::{self, Director},
     process::{Output, Process},
     xdp::{self, Mode},
@@ -16,6 +18,7 @@ crate::harness::tests!(Lbx:
     an_interface_that_is_down,
     a_real_server_off_the_segment,
     a_real_server_that_is_the_director,
+    all_ports_of_an_address_of_the_host,
     a_foreign_native_program,
     a_foreign_generic_program,
     another_director_on_the_nic,
@@ -79,7 +82,7 @@ fn an_interface_that_is_down() -> Result<()> {
 
 fn a_real_server_off_the_segment() -> Result<()> {
     let mut service = Service::web("rr", 2);
-    service.servers.push(("10.9.9.9".parse()?, 1));
+    service.servers.push(RealServer::new(Ipv4Addr::new(10, 9, 9, 9), 1));
     expect_refused(
         &Lab::new()?,
         &Cluster::from(service).to_string(),
@@ -90,13 +93,30 @@ fn a_real_server_off_the_segment() -> Result<()> {
 
 fn a_real_server_that_is_the_director() -> Result<()> {
     let mut service = Service::web("rr", 2);
-    service.servers.push((DIP, 1));
+    service.servers.push(RealServer::new(DIP, 1));
     expect_refused(
         &Lab::new()?,
         &Cluster::from(service).to_string(),
         status::NETWORK,
         &["192.168.1.2"],
     )
+}
+
+fn all_ports_of_an_address_of_the_host() -> Result<()> {
+    let lab = Lab::new()?;
+    for (family, own) in [
+        (Service::web("rr", 2), DIP.to_string()),
+        (Service::web("rr", 2).over_ipv6(), DIP6.to_string()),
+    ] {
+        for all in ["0", "all"] {
+            let mut service = family.clone();
+            service.vip = own.parse()?;
+            service.ports = Some(all);
+            let words = ["every port", &own, "eth0", "ssh"];
+            expect_refused(&lab, &Cluster::from(service).to_string(), status::NETWORK, &words)?;
+        }
+    }
+    Ok(())
 }
 
 fn a_foreign_native_program() -> Result<()> {

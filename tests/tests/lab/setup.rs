@@ -1,19 +1,22 @@
 //! What many tests begin with.
 
 use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddrV4, SocketAddrV6},
     path::Path,
+    time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     bpffs, by_hand,
     cluster::Cluster,
     host::Host,
-    lab::{CLIENT, DIP, Lab, VIP, rip},
+    lab::{CLIENT, DIP, Lab, VIP, VIP6, rip, six},
     lbx::{self, Director},
     nginx::Nginx,
+    payload::{self, Digest},
+    wait,
 };
 
 /// The web service of the lab.
@@ -21,6 +24,12 @@ pub const WEB: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
 
 /// Its page.
 pub const PAGE: &str = "http://192.168.1.160/";
+
+/// The web service over IPv6.
+pub const WEB6: SocketAddrV6 = SocketAddrV6::new(VIP6, 80, 0, 0);
+
+/// Its page over IPv6.
+pub const PAGE6: &str = "http://[fd00:1::160]/";
 
 /// A director at work and real servers that serve. Fields go in their order: the lab last.
 pub struct Site<Server> {
@@ -44,8 +53,11 @@ impl<Server> Site<Server> {
     /// The same in a lab of one's own.
     pub fn start_in(lab: Lab, cluster: &Cluster, serve: impl Fn(&Host) -> Result<Server>) -> Result<Self> {
         let mut servers = Vec::new();
+        let vips: BTreeSet<_> = cluster.services.iter().map(|service| service.vip).collect();
         for host in lab.real_servers() {
-            by_hand::make_real_server(host, VIP)?;
+            for vip in &vips {
+                by_hand::make_real_server(host, *vip)?;
+            }
             servers.push(serve(host)?);
         }
         Ok(Self {
@@ -69,15 +81,49 @@ pub fn web(cluster: impl Into<Cluster>) -> Result<Site<Nginx>> {
 impl Site<Nginx> {
     /// Who answers that many requests, one after the other: `rs1`, `rs2`, ….
     pub fn pages(&self, count: usize) -> Result<Vec<String>> {
-        let page = |_| Ok(self.client().curl(PAGE)?.replace(" nginx", ""));
+        self.pages_of(PAGE, count)
+    }
+
+    /// The same at another URL.
+    pub fn pages_of(&self, url: &str, count: usize) -> Result<Vec<String>> {
+        let page = |_| Ok(self.client().curl(url)?.replace(" nginx", ""));
         (0..count).map(page).collect()
     }
+}
+
+/// Has a director take another configuration, and waits until it has.
+pub fn reload(director: &Director, cluster: impl Into<Cluster>) -> Result<()> {
+    let taken = || director.log().matches("reloaded").count();
+    let before = taken();
+    director.reload(&cluster.into().to_string())?;
+    wait::until_true(Duration::from_secs(5), "the new configuration is taken", || {
+        Ok(taken() > before)
+    })
+    .map_err(|error| error.context(director.log()))
+}
+
+/// That all of these are one server.
+pub fn expect_all(answers: &[String], server: &str) -> Result<()> {
+    ensure!(
+        !answers.is_empty() && answers.iter().all(|answer| answer == server),
+        "not all {server}: {answers:?}"
+    );
+    Ok(())
+}
+
+/// Puts the same big file on every server and gives its digest.
+pub fn serve_big(servers: &[Nginx], megabytes: usize) -> Result<Digest> {
+    let mut digest = None;
+    for nginx in servers {
+        digest = Some(payload::write(&nginx.root().join("big"), megabytes)?);
+    }
+    digest.context("no servers")
 }
 
 /// That every window of `of` answers holds each server once: strict turns.
 pub fn expect_turns(answers: &[String], of: usize) -> Result<()> {
     for window in answers.windows(of) {
-        let different: std::collections::BTreeSet<_> = window.iter().collect();
+        let different: BTreeSet<_> = window.iter().collect();
         ensure!(different.len() == of, "not in turn: {answers:?}");
     }
     ensure!(answers.len() >= of, "too few answers: {answers:?}");
@@ -102,6 +148,8 @@ pub fn two_segments() -> Result<Lab> {
     let [address, gateway] = client;
     lab.real_server(2)
         .ip(&format!("route add {address}/32 via {gateway}"))?;
+    lab.real_server(2)
+        .ip(&format!("route add {}/128 via {}", six(address), six(gateway)))?;
     Ok(lab)
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     clients::{self, Connection},
-    cluster::{Cluster, Service},
+    cluster::{Cluster, RealServer, Service},
     host::Host,
     lab::{DIP, Lab, VIP, rip},
     mac::Mac,
@@ -15,7 +15,7 @@ use lbx_tests::{
     xdp::Mode,
 };
 
-use crate::setup::{PAGE, Site, WEB, expect_turns, on_segment_2, two_segments, web};
+use crate::setup::{PAGE, Site, WEB, expect_turns, on_segment_2, serve_big, two_segments, web};
 
 crate::harness::tests!(Lbx:
     a_download_of_100_megabytes_arrives_whole,
@@ -34,14 +34,11 @@ const MEGABYTES: usize = 100;
 
 fn a_download_of_100_megabytes_arrives_whole() -> Result<()> {
     let site = web(Service::web("rr", 2))?;
-    let mut sent = None;
-    for nginx in &site.servers {
-        sent = Some(payload::write(&nginx.root().join("big"), MEGABYTES)?);
-    }
+    let sent = serve_big(&site.servers, MEGABYTES)?;
     let to = site.lab.directory().join("down");
     for _ in &site.servers {
         site.client().download(&format!("{PAGE}big"), &to)?;
-        ensure!(Some(payload::digest(&to)?) == sent, "the download differs");
+        ensure!(payload::digest(&to)? == sent, "the download differs");
     }
     Ok(())
 }
@@ -160,7 +157,7 @@ fn what_is_no_service_passes() -> Result<()> {
 
 fn a_real_server_on_another_nic_is_reached() -> Result<()> {
     let mut service = Service::web("rr", 1);
-    service.servers.push((on_segment_2(190), 1));
+    service.servers.push(RealServer::new(on_segment_2(190), 1));
     let site = Site::start_in(two_segments()?, &service.into(), Nginx::start)?;
     expect_turns(&site.pages(8)?, 2)?;
     expect_upload(&site, MEGABYTES / 5)

@@ -20,6 +20,8 @@ pub const SECOND_VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 161);
 pub const NO_VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 162);
 /// An IPv6 VIP.
 pub const VIP6: Ipv6Addr = segment6(0x160);
+/// Another IPv6 VIP.
+pub const SECOND_VIP6: Ipv6Addr = segment6(0x161);
 /// The client's IPv6 address.
 pub const CLIENT6: Ipv6Addr = segment6(0x10);
 
@@ -48,7 +50,7 @@ pub const SECOND: VirtualService = tcp(SECOND_VIP, 80);
 pub const LO: u32 = 1;
 
 /// Real servers from 1 to this one are on the network.
-const KNOWN: u8 = 4;
+pub const KNOWN: u8 = 4;
 /// The n-th real server, which no neighbour table knows.
 const MISSING: u8 = 9;
 

@@ -12,14 +12,23 @@ mod cluster;
 mod counters;
 mod director;
 mod drops;
+mod extensions;
 mod forward;
+mod fragments;
 mod harness;
+mod icmp;
+mod ipv6;
+mod malformed;
 mod nics;
 mod outcome;
 mod pass;
 mod pool;
+mod ports;
+mod program;
 mod records;
 mod run;
+mod sources;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -33,6 +42,15 @@ fn main() -> ExitCode {
         ("record", records::fixtures()),
         ("change", changes::fixtures()),
         ("nic", nics::fixtures()),
+        ("ipv6", ipv6::fixtures()),
+        ("extension", extensions::fixtures()),
+        ("program", program::fixtures()),
+        ("vlan", vlan::fixtures()),
+        ("fragment", fragments::fixtures()),
+        ("icmp", icmp::fixtures()),
+        ("port", ports::fixtures()),
+        ("malformed", malformed::fixtures()),
+        ("source", sources::fixtures()),
         ("count", counters::fixtures()),
     ];
     let trials = subjects

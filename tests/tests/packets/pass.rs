@@ -82,9 +82,12 @@ fn not_ipv4() -> Vec<Fixture> {
             "a frame that is nothing but an Ethernet header passes",
             syn().cut_to(14),
         ),
-        passes("a VLAN-tagged packet to a service passes", syn().tagged(VLAN, 7)),
         passes(
-            "a doubly tagged packet to a service passes",
+            "a VLAN-tagged packet passes where no VLAN is known",
+            syn().tagged(VLAN, 7),
+        ),
+        passes(
+            "a doubly tagged packet passes where no VLAN is known",
             syn().tagged(SERVICE_VLAN, 7).tagged(VLAN, 8),
         ),
     ]

@@ -1,13 +1,21 @@
 //! The program, run by the kernel on one frame, and what is expected of it.
 
+use std::ops::RangeFrom;
+
 use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lbx::desired::VirtualService;
+use lbx_common::drops::DropReason;
 use lbx_tests::packet::Frame;
 
 use crate::{
-    cluster::{Flow, LO},
+    cluster::{self, Flow, LO, flow},
     director::{Director, To},
-    outcome::{Action, Counted, Counts, Expected, Outcome, Sent},
+    outcome::{
+        Action, Counted,
+        Counts::{self, Continues, Opens},
+        Expected, Outcome, Sent,
+    },
 };
 
 /// Room for what the program makes of a frame: it adds two VLAN tags at most.
@@ -98,6 +106,52 @@ impl Director {
             tags: Sent::tags_of(hop, frame),
             counts,
         })
+    }
+
+    /// The number of the real server a frame of a flow is sent to.
+    pub fn choice(&self, flow: Flow, frame: &Frame) -> Result<u8> {
+        let outcome = self.run(LO, frame)?;
+        let sent_to = |&number: &u8| {
+            let server = cluster::server_of(flow.service.vip, number);
+            let hop = self.hops.get(&server);
+            hop.is_some_and(|hop| outcome.bytes.starts_with(&hop.mac))
+        };
+        let number = (1..=cluster::KNOWN).find(sent_to);
+        number.with_context(|| format!("{frame:?} goes to nobody: {:?}", outcome.action))
+    }
+
+    /// Checks that a connection is opened at a real server: SYN, ACK.
+    pub fn opens(&self, flow: Flow, to: To) -> Result<()> {
+        self.sends(flow, &flow.syn(), to, Opens)?;
+        self.sends(flow, &flow.ack(), to, Continues)
+    }
+
+    /// Checks that connections from one port after the other are opened at these real servers.
+    pub fn opens_in_turn(&self, service: VirtualService, ports: RangeFrom<u16>, numbers: &[u8]) -> Result<()> {
+        let mut turns = ports.zip(numbers);
+        turns.try_for_each(|(port, &number)| self.opens(flow(service, port), To::Rs(number)))
+    }
+
+    /// Checks that datagrams from one port after the other go to these real servers, as what they count.
+    pub fn sends_in_turn(
+        &self,
+        service: VirtualService,
+        ports: RangeFrom<u16>,
+        numbers: &[u8],
+        counts: Counts,
+    ) -> Result<()> {
+        let mut turns = ports.map(|port| flow(service, port)).zip(numbers);
+        turns.try_for_each(|(flow, &number)| self.sends(flow, &flow.datagram(), To::Rs(number), counts))
+    }
+
+    /// Checks that a frame from lo is dropped, and why.
+    pub fn drops(&self, frame: &Frame, reason: DropReason) -> Result<()> {
+        self.expect(LO, frame, Expected::Dropped(reason))
+    }
+
+    /// Checks that a frame from lo passes.
+    pub fn passes(&self, frame: &Frame) -> Result<()> {
+        self.expect(LO, frame, Expected::Passed)
     }
 }
 
