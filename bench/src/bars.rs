@@ -24,20 +24,20 @@ pub struct Bar {
 pub struct Judged {
     /// The bar.
     pub bar: Bar,
-    /// The ratio; none where a row was not measured.
-    pub ratio: Option<Summary>,
+    /// The ratio.
+    pub ratio: Summary,
     /// Flows without an entry.
     pub missing: Option<u64>,
 }
 
 impl Judged {
-    /// Whether it is met; none where nobody knows.
-    pub fn met(&self) -> Option<bool> {
+    /// Whether it is met.
+    pub fn met(&self) -> bool {
         let few = match (self.bar.missing, self.missing) {
             (Some(share), Some(missing)) => missing as f64 <= share * f64::from(self.bar.of.traffic.flows),
             _ => true,
         };
-        Some(self.ratio?.median <= self.bar.limit && few)
+        self.ratio.median <= self.bar.limit && few
     }
 }
 
@@ -93,15 +93,16 @@ pub fn all() -> Vec<Bar> {
     bars
 }
 
-/// Judges all bars by what was measured.
+/// Judges the bars whose rows were measured.
 pub fn judge(measured: &[&Measured]) -> Vec<Judged> {
     let find = |row: Row| measured.iter().find(|measured| measured.row == row);
-    let judged = all().into_iter().map(|bar| {
-        let (ratio, missing) = match (find(bar.of), find(bar.with)) {
-            (Some(of), Some(with)) => (Summary::of(&ratios(&of.net, &with.net)), of.missing),
-            _ => (None, None),
-        };
-        Judged { bar, ratio, missing }
+    let judged = all().into_iter().filter_map(|bar| {
+        let (of, with) = (find(bar.of)?, find(bar.with)?);
+        Some(Judged {
+            bar,
+            ratio: Summary::of(&ratios(&of.net, &with.net))?,
+            missing: of.missing,
+        })
     });
     judged.collect()
 }

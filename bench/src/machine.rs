@@ -23,6 +23,8 @@ pub struct Machine {
     pub hypervisor: bool,
     /// Memory in GiB.
     pub memory: u64,
+    /// Tasks that ran or wanted to in the last minute, when the bench began and when it ended; one of the latter is the bench.
+    pub load: [String; 2],
     /// Operating system's name, release and version.
     pub kernel: String,
     /// The kernel's BPF compiler: on, hardened.
@@ -32,8 +34,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine we are on.
-    pub fn find(cpu: usize) -> Self {
+    /// The machine we are on, which had this [`load`] before.
+    pub fn find(cpu: usize, load_before: String) -> Self {
         let info = read("/proc/cpuinfo");
         let field = |name: &str| {
             let mut lines = info.lines().filter_map(|line| line.split_once(':'));
@@ -55,6 +57,7 @@ impl Machine {
             governor: known(read(&format!("{devices}/cpufreq/scaling_governor"))),
             hypervisor: field("flags").split(' ').any(|flag| flag == "hypervisor"),
             memory: memory(),
+            load: [load_before, load()],
             kernel: format!(
                 "{} {} {}",
                 read("/proc/sys/kernel/ostype"),
@@ -98,6 +101,12 @@ fn memory() -> u64 {
         .next()
         .and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     (kib.unwrap_or_default() + (1 << 19)) >> 20
+}
+
+/// The load average of the last minute.
+pub fn load() -> String {
+    let average = read("/proc/loadavg");
+    average.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn mitigations() -> Vec<String> {

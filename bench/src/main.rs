@@ -83,18 +83,20 @@ fn run(arguments: &Arguments) -> Result<()> {
     ensure!(!groups.is_empty(), "no row has that in its name");
     ensure!(effort.rounds > 0, "nothing comes of no rounds");
     let cpu = cpu::take(arguments.cpu)?;
+    let load = machine::load();
     let objects = Objects {
         prologue: &arguments.prologue,
         reference: &arguments.reference,
     };
     let measured = groups
         .iter()
-        .map(|group| Ok((group.title, measure::group(group, &objects, effort)?)));
+        .map(|group| Ok((group.title, measure::group(group, &objects, effort)?)))
+        .collect::<Result<_>>()?;
     let report = Report {
-        machine: Machine::find(cpu),
+        machine: Machine::find(cpu, load),
         date: machine::today()?,
         rounds: effort.rounds,
-        groups: measured.collect::<Result<_>>()?,
+        groups: measured,
     };
     println!("{}", report.table());
     if !arguments.quick && arguments.filter.is_empty() {

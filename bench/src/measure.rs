@@ -47,17 +47,20 @@ struct Case {
     row: Row,
     setup: usize,
     prologue: Prologue,
-    /// Packets of a sample; 0: not known yet.
+    /// Packets of each run of a sample; 0: not known yet.
     packets: u32,
     net: Vec<f64>,
 }
 
 /// Packets before a sample at least.
-const TRIAL: u32 = 20_000;
+const FEWEST: u32 = 20_000;
 /// Packets before a sample at most.
-const MOST_WARM_UP: u32 = 2_000_000;
-/// Packets of a sample of the prologue.
-const BARE: u32 = 200_000;
+const MOST: u32 = 2_000_000;
+/// Runs a sample is put together from: the kernel puts its stack elsewhere for every system call, and a few nanoseconds hang
+/// on where.
+const PARTS: u32 = 4;
+/// Packets of each run of the prologue by itself.
+const BARE: u32 = 100_000;
 
 /// Measures a group.
 ///
@@ -172,30 +175,34 @@ impl Setup {
 }
 
 impl Case {
-    /// One more sample: what a packet costs, less what the prologue costs before and after.
+    /// One more sample: what a packet costs, less what the prologue costs by itself.
     fn sample(&mut self, setup: &mut Setup, effort: Effort) -> Result<f64> {
         let action = if self.row.traffic.ours { XDP_TX } else { XDP_PASS };
-        let memory = setup.tables.flows > 0;
-        let first = self.packets == 0;
-        // Other rows have had the caches since; a flood has to fill the table first.
-        let warm_up = match (memory, self.row.traffic.is_flood(), first) {
-            (true, true, true) => MOST_WARM_UP,
-            (true, true, false) => TRIAL * 10,
-            (true, false, _) => self.row.traffic.flows.saturating_mul(2).clamp(TRIAL, MOST_WARM_UP),
-            (false, _, _) => TRIAL,
-        };
+        // One flow of one service needs no more than the caches next to the CPU.
+        let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
+        let warm_up = self.warm_up(memory);
         let taken = setup.run(&mut self.prologue, warm_up, action)?;
-        if first {
-            let wanted = if memory && self.row.traffic.flows != 1 {
-                effort.sample_of_memory
-            } else {
-                effort.sample
-            };
-            self.packets = (wanted / taken) as u32 + 1;
+        if self.packets == 0 {
+            let wanted = if memory { effort.sample_of_memory } else { effort.sample };
+            self.packets = (wanted / taken) as u32 / PARTS + 1;
         }
-        let before = self.prologue.run_bare(BARE)?;
-        let whole = setup.run(&mut self.prologue, self.packets, action)?;
-        let after = self.prologue.run_bare(BARE)?;
-        Ok(whole - (before + after) / 2.0)
+        let mut net = 0.0;
+        for _ in 0..PARTS {
+            let bare = self.prologue.run_bare(BARE)?;
+            net += setup.run(&mut self.prologue, self.packets, action)? - bare;
+        }
+        Ok(net / f64::from(PARTS))
+    }
+
+    /// Packets before a sample: other rows have had the caches since.
+    fn warm_up(&self, memory: bool) -> u32 {
+        let flood = self.row.traffic.is_flood();
+        match memory {
+            false => FEWEST,
+            // A flood has to fill the table first, and needs no more to go on.
+            true if flood && self.packets == 0 => MOST,
+            true if flood => FEWEST * 10,
+            true => self.row.traffic.flows.saturating_mul(2).clamp(FEWEST, MOST),
+        }
     }
 }

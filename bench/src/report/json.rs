@@ -29,8 +29,8 @@ struct Bar {
     of: String,
     with: String,
     limit: f64,
-    ratio: Option<Summary>,
-    met: Option<bool>,
+    ratio: Summary,
+    met: bool,
 }
 
 /// The whole text.

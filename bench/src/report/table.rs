@@ -39,7 +39,7 @@ fn all(report: &Report, text: &mut String) -> fmt::Result {
         writeln!(text)?;
     }
     let judged = report.bars();
-    if judged.iter().any(|judged| judged.ratio.is_some()) {
+    if !judged.is_empty() {
         bars(text, &judged)?;
     }
     machine(text, &report.machine)
@@ -71,16 +71,13 @@ fn bars(text: &mut String, judged: &[Judged]) -> fmt::Result {
     writeln!(text, "| | against | at most | measured | |")?;
     writeln!(text, "|---|---|---:|---:|---|")?;
     for judged in judged {
-        let ratio = judged
-            .ratio
-            .map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
-        let met = match judged.met() {
-            Some(true) => "met",
-            Some(false) => "**missed**",
-            None => "not measured",
-        };
-        let bar = &judged.bar;
-        writeln!(text, "| {} | {} | {} | {ratio} | {met} |", bar.of, bar.with, bar.limit)?;
+        let Judged { bar, ratio, .. } = judged;
+        let met = if judged.met() { "met" } else { "**missed**" };
+        writeln!(
+            text,
+            "| {} | {} | {} | {:.2} | {met} |",
+            bar.of, bar.with, bar.limit, ratio.median
+        )?;
     }
     writeln!(text)
 }
@@ -102,6 +99,8 @@ fn machine(text: &mut String, machine: &Machine) -> fmt::Result {
         machine.frequency, machine.governor
     )?;
     writeln!(text, "| memory | {} GiB |", machine.memory)?;
+    let [before, after] = &machine.load;
+    writeln!(text, "| load | {before} before, {after} after |")?;
     writeln!(text, "| kernel | {} |", machine.kernel)?;
     writeln!(text, "| BPF compiler | {} |", machine.jit)?;
     writeln!(text, "| mitigations | {} |", machine.mitigations.join("; "))
