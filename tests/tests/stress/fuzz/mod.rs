@@ -218,10 +218,15 @@ fn is_sent(before: &[u8], after: &[u8]) -> bool {
     while is_tag(at) && at < 12 + 8 {
         at += 4;
     }
+    // Each tag keeps the priority of the one it takes the place of; a second one more has that of the first.
     let priority = if at > 12 { before[14] & 0xf0 } else { 0 };
+    let inner = if at > 16 { before[18] & 0xf0 } else { priority };
     let number = after[5];
     let mut header = [mac_of(number), OWN_MAC].concat();
-    for tag in cluster::tags_to(number).into_iter().filter(|&tag| tag != 0) {
+    for (tag, priority) in cluster::tags_to(number).into_iter().zip([priority, inner]) {
+        if tag == 0 {
+            continue;
+        }
         header.extend(if tag & Tags::SERVICE == 0 {
             [0x81, 0x00]
         } else {

@@ -191,8 +191,8 @@ fn transport(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropR
     let protocol = match packet.protocol {
         TCP => Protocol::Tcp,
         UDP => Protocol::Udp,
-        1 if packet.vip.is_ipv4() => return Ok(icmp(services, packet)),
-        58 if packet.vip.is_ipv6() => return Ok(icmp(services, packet)),
+        1 if packet.vip.is_ipv4() => return icmp_of_some_length(services, packet),
+        58 if packet.vip.is_ipv6() => return icmp_of_some_length(services, packet),
         _ => return Ok(Verdict::Pass),
     };
     if packet.offset != 0 {
@@ -213,13 +213,23 @@ fn transport(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropR
         }
     }
     let port = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
-    let Some(service) = service_of(services, packet.vip, protocol, port) else {
+    // No service has port 0, not even one that has all.
+    let Some(service) = service_of(services, packet.vip, protocol, port).filter(|_| port != 0) else {
         return Ok(Verdict::Pass);
     };
     if !possible(packet.client) || packet.client == packet.vip {
         return Err(BadSource);
     }
     Ok(Verdict::Send(service))
+}
+
+/// An ICMP message ends inside its header, or can be read.
+fn icmp_of_some_length(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropReason> {
+    let whole = packet.offset == 0 && !packet.more;
+    if whole && packet.payload.len() < 8 {
+        return Err(ShortHeader);
+    }
+    Ok(icmp(services, packet))
 }
 
 /// An ICMP message: errors about a flow of ours are for whom the flow is for.
