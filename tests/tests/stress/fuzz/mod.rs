@@ -175,7 +175,7 @@ impl Outcome {
             XDP_PASS => {
                 self.passed += 1;
                 ensure!(
-                    matches!(verdict, Verdict::Pass | Verdict::Dubious),
+                    matches!(verdict, Verdict::Pass | Verdict::Follow | Verdict::Dubious),
                     "it should not have passed"
                 );
             }
