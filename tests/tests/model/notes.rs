@@ -66,7 +66,7 @@ impl World<'_> {
             recorded: true,
             firm: false,
         };
-        if matches!(case.signal, Signal::Finish | Signal::Reset) && case.expected.is_none() {
+        if matches!(case.signal, Signal::Finish | Signal::Reset) {
             self.ended.insert(id, now);
         }
         let closing = self.ended.get(&id).is_some_and(|&at| elapsed(at, now) < 2);

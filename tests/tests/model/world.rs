@@ -55,7 +55,7 @@ pub struct World<'d> {
     pub flows: BTreeMap<FlowId, Expected>,
     /// When a flow was last seen that may have left a record with a service.
     pub seen: BTreeMap<(FlowId, usize), u32>,
-    /// When a flow that may expect nothing was last said to end: a record of it may be about to go.
+    /// When a flow was last said to end: a record of it may be about to go.
     pub ended: BTreeMap<FlowId, u32>,
     pub fragments: BTreeMap<FlowId, Fragmented>,
     /// Where clients that persist have their connections, by service and network or client.
