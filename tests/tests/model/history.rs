@@ -77,7 +77,8 @@ pub enum Kind {
 }
 
 pub fn history() -> impl Strategy<Value = History> {
-    let steps = prop::collection::vec(step(), 1..400);
+    // Most of what happens is about two services: elsewhere too little comes together.
+    let steps = [0..SERVICES, 0..SERVICES].prop_flat_map(|busy| prop::collection::vec(step(busy), 1..400));
     let schedulers: [_; SERVICES] = std::array::from_fn(|_| how());
     (schedulers, 0..400u32, steps).prop_map(|(schedulers, before_wrap, steps)| History {
         schedulers,
@@ -86,17 +87,25 @@ pub fn history() -> impl Strategy<Value = History> {
     })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn service(busy: [usize; 2]) -> impl Strategy<Value = usize> {
     prop_oneof![
-        1400 => packet().prop_map(Step::Packet),
-        280 => (prop::collection::vec(change(), 0..3), during())
+        2 => Just(busy[0]),
+        2 => Just(busy[1]),
+        1 => 0..SERVICES,
+    ]
+}
+
+fn step(busy: [usize; 2]) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1400 => packet(busy).prop_map(Step::Packet),
+        280 => (prop::collection::vec(change(busy), 0..3), during(busy))
             .prop_map(|(changes, during)| Step::Plan { changes, during }),
-        280 => during().prop_map(|during| Step::Age { during }),
+        280 => during(busy).prop_map(|during| Step::Age { during }),
         200 => prop_oneof![
             3 => 1..TICK / 2,
             6 => 1..4u64,
-            2 => 4..16u64,
-            1 => 16..40u64,
+            4 => 4..14u64,
+            1 => 14..40u64,
         ].prop_map(|wait| Step::Wait(if wait < 40 { wait * TICK } else { wait })),
         4 => Just(Step::Wrap),
         12 => Just(Step::Kill { reopen: false }),
@@ -104,16 +113,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn during() -> impl Strategy<Value = During> {
+fn during(busy: [usize; 2]) -> impl Strategy<Value = During> {
     let killed = prop_oneof![12 => Just(None), 1 => any::<u8>().prop_map(Some)];
     let packets = prop_oneof![
         3 => Just(Vec::new()),
-        1 => prop::collection::vec((any::<u8>(), packet()), 1..4),
+        1 => prop::collection::vec((any::<u8>(), packet(busy)), 1..4),
     ];
     (packets, killed).prop_map(|(packets, killed)| During { packets, killed })
 }
 
-fn packet() -> impl Strategy<Value = Packet> {
+fn packet(busy: [usize; 2]) -> impl Strategy<Value = Packet> {
     let kind = prop_oneof![
         10 => Just(Kind::Syn),
         2 => Just(Kind::SynAck),
@@ -129,10 +138,11 @@ fn packet() -> impl Strategy<Value = Packet> {
     let offset = prop_oneof![6 => Just(0u8), 1 => 0..4u8];
     // Few flows that send much, and others.
     let flow = prop_oneof![
-        3 => Just((0, 0, 0)),
+        6 => (0..2u8, Just(0), Just(0)),
+        3 => (0..CLIENTS, 0..PORTS, Just(0)),
         1 => (0..CLIENTS, 0..PORTS, offset),
     ];
-    (0..SERVICES, flow, kind).prop_map(|(service, (client, port, offset), kind)| Packet {
+    (service(busy), flow, kind).prop_map(|(service, (client, port, offset), kind)| Packet {
         service,
         offset,
         client,
@@ -141,8 +151,8 @@ fn packet() -> impl Strategy<Value = Packet> {
     })
 }
 
-fn change() -> impl Strategy<Value = Change> {
-    let service = || 0..SERVICES;
+fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
+    let service = || service(busy);
     let server = || 0..SERVERS;
     let limit = prop_oneof![2 => Just((0, 0)), 1 => Just((2, 0)), 1 => Just((4, 2)), 1 => Just((3, 3))];
     let persistence = prop_oneof![
@@ -169,7 +179,14 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn how() -> impl Strategy<Value = How> {
-    let scheduler = prop::sample::select(Scheduler::ALL.to_vec());
+    let hashing: Vec<_> = Scheduler::ALL
+        .into_iter()
+        .filter(|scheduler| scheduler.hashes())
+        .collect();
+    let scheduler = prop_oneof![
+        2 => prop::sample::select(Scheduler::ALL.to_vec()),
+        1 => prop::sample::select(hashing),
+    ];
     (scheduler, any::<bool>(), any::<bool>()).prop_map(|(scheduler, port, fallback)| How {
         scheduler,
         port,

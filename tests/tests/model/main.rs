@@ -67,10 +67,10 @@ fn main() -> ExitCode {
         |name, test: fn() -> Result<()>| Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()));
     let mut trials = vec![
         trial("the promise is held where every flow has room for a record", || {
-            hold(ROOMY, 3, 0.25)
+            hold(ROOMY, 3, 0.2)
         }),
         trial("the promise is held where few flows have room for a record", || {
-            hold(TIGHT, 1, 0.15)
+            hold(TIGHT, 1, 0.1)
         }),
     ];
     trials.extend(regressions::all().into_iter().map(|(name, history)| {

@@ -66,25 +66,22 @@ impl World<'_> {
             recorded: true,
             firm: false,
         };
+        if matches!(case.signal, Signal::Finish | Signal::Reset) {
+            self.ended.insert(id, now);
+        }
+        let closing = self.ended.get(&id).is_some_and(|&at| elapsed(at, now) < 2);
         let next = match (case.signal, case.expected) {
             (Signal::Open, _) => Some(begun(Phase::HalfOpen)),
             (Signal::Datagram, _) => Some(begun(Phase::Udp)),
             (_, Some(expected)) => Some(expected.after(case.signal, now, timeouts)),
-            (Signal::Data, None) => Some(begun(Phase::Adopted)),
+            (Signal::Data, None) if !closing => Some(begun(Phase::Adopted)),
             _ => None,
         };
         self.flows.remove(&id);
         let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
         if let Some(mut next) = next.filter(|_| !self.in_force.iter().any(one_packet)) {
             if !self.roomy {
-                let record = self.record(&id)?;
-                // One that nobody touched lies there until it is swept: its slot is at rest.
-                let touched = |record: &Entry| record.seen == now || matches!(next.phase, Phase::Ended { .. });
-                let about = matches!(case.signal, Signal::Odd | Signal::Mention);
-                let record = record.filter(|record| touched(record) || (about && next.recorded));
-                next.recorded = record.is_some();
-                next.firm = record.is_some_and(|record| matches!(record.state, ESTABLISHED | UDP_STREAM));
-                self.tally.without_record += u64::from(!next.recorded && self.records_all(service));
+                self.look_up(case, service, &mut next)?;
             }
             self.flows.insert(id, next);
         }
@@ -97,6 +94,20 @@ impl World<'_> {
         if over || !cluster.up(service).contains(&server) {
             self.fragments.remove(&id);
         }
+        Ok(())
+    }
+
+    /// Notes whether a flow has a record after a packet: where there are few, it is promised nothing without.
+    fn look_up(&mut self, case: &Case, service: usize, next: &mut Expected) -> Result<()> {
+        let now = self.now();
+        let record = self.record(&case.id)?;
+        // One that nobody touched lies there until it is swept: its slot is at rest.
+        let touched = |record: &Entry| record.seen == now || matches!(next.phase, Phase::Ended { .. });
+        let about = matches!(case.signal, Signal::Odd | Signal::Mention);
+        let record = record.filter(|record| touched(record) || (about && next.recorded));
+        next.recorded = record.is_some();
+        next.firm = record.is_some_and(|record| matches!(record.state, ESTABLISHED | UDP_STREAM));
+        self.tally.without_record += u64::from(!next.recorded && self.records_all(service));
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub struct World<'d> {
     pub flows: BTreeMap<FlowId, Expected>,
     /// When a flow was last seen that may have left a record with a service.
     pub seen: BTreeMap<(FlowId, usize), u32>,
+    /// When a flow was last said to end: a record of it may be about to go.
+    pub ended: BTreeMap<FlowId, u32>,
     pub fragments: BTreeMap<FlowId, Fragmented>,
     /// Where clients that persist have their connections, by service and network or client.
     pub templates: BTreeMap<(usize, u8), Template>,
@@ -111,6 +113,7 @@ impl<'d> World<'d> {
             may: Default::default(),
             flows: BTreeMap::new(),
             seen: BTreeMap::new(),
+            ended: BTreeMap::new(),
             fragments: BTreeMap::new(),
             templates: BTreeMap::new(),
             persisted: BTreeMap::new(),
@@ -174,6 +177,7 @@ impl<'d> World<'d> {
             left -= stride;
             self.flows.clear();
             self.seen.clear();
+            self.ended.clear();
             self.fragments.clear();
             self.templates.clear();
             self.persisted.clear();
