@@ -275,7 +275,9 @@ fn choose(packet: &Packet, meant: &Meant, slot: Slot) -> u16 {
         return remembered;
     }
     let chosen = schedule(meant, slot);
-    if chosen != slot::NONE {
+    let (.., sorry) = meant.scheduling();
+    // Nobody is to be sent to the sorry server longer than it takes.
+    if chosen != slot::NONE && chosen != sorry {
         persistence::remember(packet, meant, chosen);
     }
     chosen

@@ -5,8 +5,6 @@
 //! `cargo test -p lbx-tests --test packets -- FILTER` runs those whose sentences contain FILTER. Each has a director of
 //! its own, so they run side by side.
 
-#![expect(dead_code, reason = "fixtures of IPv6, of persistence and of loads come next")]
-
 mod changes;
 mod cluster;
 mod counters;
@@ -18,6 +16,7 @@ mod fragments;
 mod harness;
 mod icmp;
 mod ipv6;
+mod loads;
 mod malformed;
 mod nics;
 mod outcome;
@@ -27,7 +26,9 @@ mod ports;
 mod program;
 mod records;
 mod run;
+mod schedulers;
 mod sources;
+mod thresholds;
 mod vlan;
 
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
         ("vlan", vlan::fixtures()),
         ("fragment", fragments::fixtures()),
         ("icmp", icmp::fixtures()),
+        ("load", loads::fixtures()),
+        ("scheduler", schedulers::fixtures()),
+        ("threshold", thresholds::fixtures()),
         ("port", ports::fixtures()),
         ("malformed", malformed::fixtures()),
         ("source", sources::fixtures()),
