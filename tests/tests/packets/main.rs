@@ -21,6 +21,7 @@ mod malformed;
 mod nics;
 mod outcome;
 mod pass;
+mod persistence;
 mod pool;
 mod ports;
 mod program;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("load", loads::fixtures()),
         ("scheduler", schedulers::fixtures()),
         ("threshold", thresholds::fixtures()),
+        ("persistence", persistence::fixtures()),
         ("port", ports::fixtures()),
         ("malformed", malformed::fixtures()),
         ("source", sources::fixtures()),
