@@ -14,17 +14,20 @@ mod extensions;
 mod forward;
 mod fragments;
 mod harness;
+mod hashing;
 mod icmp;
 mod ipv6;
 mod loads;
 mod malformed;
 mod nics;
+mod one_packet;
 mod outcome;
 mod pass;
 mod persistence;
 mod pool;
 mod ports;
 mod program;
+mod quic;
 mod records;
 mod run;
 mod schedulers;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         ("scheduler", schedulers::fixtures()),
         ("threshold", thresholds::fixtures()),
         ("persistence", persistence::fixtures()),
+        ("one packet", one_packet::fixtures()),
+        ("quic", quic::fixtures()),
+        ("hash", hashing::fixtures()),
         ("port", ports::fixtures()),
         ("malformed", malformed::fixtures()),
         ("source", sources::fixtures()),
