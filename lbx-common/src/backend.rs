@@ -8,12 +8,14 @@ pub const UP: u8 = 1;
 pub const DEAD: u8 = 2;
 /// Keeps what it has and gets no new connections, but for those of clients that persist.
 pub const DRAINING: u8 = 3;
+/// Keeps its connections, and nobody else comes to it, clients that persist neither: the file no longer names it.
+pub const LEAVING: u8 = 5;
 
 /// Whether packets may be sent to a backend in this state.
 #[inline(always)]
 #[must_use]
 pub const fn usable(state: u8) -> bool {
-    // UP or DRAINING.
+    // UP, DRAINING or LEAVING.
     state & 1 == 1
 }
 
@@ -125,7 +127,7 @@ impl Backend {
 pub struct Head {
     /// MAC address of the real server.
     pub mac: [u8; 6],
-    /// [`FREE`], [`UP`], [`DEAD`] or [`DRAINING`].
+    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`] or [`LEAVING`].
     pub state: u8,
 }
 

@@ -52,7 +52,7 @@ pub fn usable(range: (u32, u32), index: u16) -> bool {
 pub fn keeps(range: (u32, u32), index: u16, draining: bool) -> bool {
     place(range, index).is_some_and(|backend| {
         let state = head(backend).state;
-        state == backend::UP || (draining && backend::usable(state))
+        state == backend::UP || (draining && state == backend::DRAINING)
     })
 }
 

@@ -39,7 +39,8 @@ extern "C" fn lbx_connections_add(service: u32, index: u32, difference: u64) -> 
     };
     // SAFETY: only the address is taken.
     atomic::fetch_add(unsafe { &raw mut (*load)[0] }, difference);
-    1
+    // Whoever has reached its limit is full, even if nobody asks while it is.
+    full(backend.counter, backend.upper, backend.lower).into()
 }
 
 /// Whether a backend has as many connections as it may have; marks it, so that it gets none until it has `lower`.

@@ -82,6 +82,10 @@ pub fn pick(frame: &Frame<'_>, packet: &Packet, meant: &Meant) -> Step<Choice> {
         return choice(meant, meant.backend, false, Why::Fragment).ok_or(NO_BACKEND);
     }
     let slot = slot_of(packet, meant).ok_or(Exit::Drop(DropReason::TableMismatch))?;
+    if meant.flags & ONE_PACKET != 0 && packet.signal.mentions() {
+        // Whoever sent what an ICMP error is about is not known.
+        return choice(meant, slot.current, false, Why::Slot).ok_or(NO_BACKEND);
+    }
     if meant.flags & ONE_PACKET != 0 {
         return choice(meant, schedule(meant, slot), false, Why::Scheduled).ok_or(NO_BACKEND);
     }
@@ -275,7 +279,9 @@ fn choose(packet: &Packet, meant: &Meant, slot: Slot) -> u16 {
         return remembered;
     }
     let chosen = schedule(meant, slot);
-    if chosen != slot::NONE {
+    let (.., sorry) = meant.scheduling();
+    // Nobody is to be sent to the sorry server longer than it takes.
+    if chosen != slot::NONE && chosen != sorry {
         persistence::remember(packet, meant, chosen);
     }
     chosen

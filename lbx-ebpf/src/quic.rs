@@ -15,9 +15,13 @@ use crate::{
 const LONG: u8 = 0x80;
 /// Fixed bit (RFC 9000 section 17): set in every packet.
 const FIXED: u8 = 0x40;
-/// Packet type of a long header: Initial and 0-RTT carry an id of the client's choice.
+/// Packet type of a long header: Initial and 0-RTT carry an id of the client's choice, Handshake one of the server's.
 const KIND: u8 = 0x30;
-const HANDSHAKE: u8 = 0x20;
+/// Version 1 and its type of Handshake (RFC 9000 section 17.2), version 2 and its own (RFC 9369 section 3).
+const V1: u32 = 1;
+const HANDSHAKE1: u8 = 0x20;
+const V2: u32 = 0x6b33_43cf;
+const HANDSHAKE2: u8 = 0x30;
 /// Configuration bits of the first octet of a connection id.
 const CONFIGURATION: u8 = 0xe0;
 
@@ -28,6 +32,10 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
         return None;
     }
     let at = (packet.at & 0x3fff) as usize + size_of::<Udp>();
+    let holds = |bytes: usize| packet.left as usize >= size_of::<Udp>() + bytes;
+    if !holds(size_of::<QuicShort>()) {
+        return None;
+    }
     let short: QuicShort = frame.read(at)?;
     if short.flags & FIXED == 0 {
         return None;
@@ -35,8 +43,17 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
     let (octet, id) = if short.flags & LONG == 0 {
         (short.connection_id, short.server_id)
     } else {
+        if !holds(size_of::<QuicLong>()) {
+            return None;
+        }
         let long: QuicLong = frame.read(at)?;
-        if long.flags & KIND != HANDSHAKE || usize::from(long.length) < 3 {
+        let kind = long.flags & KIND;
+        let handshake = match u32::from_be_bytes(long.version) {
+            V1 => kind == HANDSHAKE1,
+            V2 => kind == HANDSHAKE2,
+            _ => false,
+        };
+        if !handshake || long.length < 3 {
             return None;
         }
         (long.connection_id, long.server_id)

@@ -259,6 +259,6 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
         } else {
             Life::Dead { since: now }
         },
-        wanted: true,
+        wanted: state != backend::LEAVING,
     }
 }

@@ -109,6 +109,7 @@ impl Member {
     pub fn to_backend(&self) -> Backend {
         let state = match self.life {
             Life::Dead { .. } => backend::DEAD,
+            Life::Up if !self.wanted => backend::LEAVING,
             Life::Up if self.drains() => backend::DRAINING,
             Life::Up => backend::UP,
         };

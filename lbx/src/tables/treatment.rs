@@ -9,7 +9,7 @@ use lbx_common::{
 };
 
 use crate::{
-    desired::{Scheduler, Service, Timeouts},
+    desired::{Protocol, Scheduler, Service, Timeouts},
     schedule::entitled::falls_back,
 };
 
@@ -43,15 +43,21 @@ impl Treatment {
             | flag(service.one_packet, ONE_PACKET)
             | flag(service.servers.iter().any(|server| server.upper != 0), LIMITED)
             | flag(service.quic, QUIC);
+        let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout));
+        let mut timeouts = abi::Timeouts {
+            persistent,
+            ..ticks(timeouts)
+        };
+        if service.virtual_service.protocol == Protocol::Udp {
+            // No flow of UDP is ever half-open, but clients are of whom each flow is but a datagram.
+            timeouts.half_open = persistent;
+        }
         let bits_before = if service.virtual_service.vip.is_ipv4() { 96 } else { 0 };
         Self {
             scheduler: service.scheduler,
             flags,
             prefix: persistence.map_or(0, |persistence| bits_before + persistence.prefix),
-            timeouts: abi::Timeouts {
-                persistent: persistence.map_or(0, |persistence| ticks_of(persistence.timeout)),
-                ..ticks(timeouts)
-            },
+            timeouts,
         }
     }
 

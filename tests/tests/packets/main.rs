@@ -5,8 +5,6 @@
 //! `cargo test -p lbx-tests --test packets -- FILTER` runs those whose sentences contain FILTER. Each has a director of
 //! its own, so they run side by side.
 
-#![expect(dead_code, reason = "fixtures of IPv6, of persistence and of loads come next")]
-
 mod changes;
 mod cluster;
 mod counters;
@@ -16,18 +14,25 @@ mod extensions;
 mod forward;
 mod fragments;
 mod harness;
+mod hashing;
 mod icmp;
 mod ipv6;
+mod loads;
 mod malformed;
 mod nics;
+mod one_packet;
 mod outcome;
 mod pass;
+mod persistence;
 mod pool;
 mod ports;
 mod program;
+mod quic;
 mod records;
 mod run;
+mod schedulers;
 mod sources;
+mod thresholds;
 mod vlan;
 
 use std::process::ExitCode;
@@ -48,6 +53,13 @@ fn main() -> ExitCode {
         ("vlan", vlan::fixtures()),
         ("fragment", fragments::fixtures()),
         ("icmp", icmp::fixtures()),
+        ("load", loads::fixtures()),
+        ("scheduler", schedulers::fixtures()),
+        ("threshold", thresholds::fixtures()),
+        ("persistence", persistence::fixtures()),
+        ("one packet", one_packet::fixtures()),
+        ("quic", quic::fixtures()),
+        ("hash", hashing::fixtures()),
         ("port", ports::fixtures()),
         ("malformed", malformed::fixtures()),
         ("source", sources::fixtures()),
