@@ -109,18 +109,19 @@ fn counted(director: &Director, outcome: &Outcome) -> Result<()> {
         "{sent} of {} packets sent are counted",
         outcome.sent
     );
-    let mut all = 0;
+    let (mut all, mut wrong) = (0, Vec::new());
     for &reason in DropReason::ALL {
         let drops = dataplane.drops(reason)?;
         all += drops;
         let expected = outcome.reasons.get(&reason).copied().unwrap_or(0);
         println!("  {:20}{drops}", reason.name());
-        if certain(reason) {
-            ensure!(drops == expected, "{drops} instead of {expected} {}", reason.name());
-        } else {
-            ensure!(drops >= expected, "{drops}, less than {expected} {}", reason.name());
+        if certain(reason) && drops != expected {
+            wrong.push(format!("{drops} instead of {expected} {}", reason.name()));
+        } else if drops < expected {
+            wrong.push(format!("{drops}, less than {expected} {}", reason.name()));
         }
     }
+    ensure!(wrong.is_empty(), "drops: {}", wrong.join("; "));
     ensure!(all == outcome.dropped, "{all} of {} drops are counted", outcome.dropped);
     Ok(())
 }

@@ -45,7 +45,7 @@ pub fn judge(services: &[Service], frame: &[u8]) -> Verdict {
     let ours = frame[..6] == OWN_MAC && (tags.is_empty() || tags == [VLAN]);
     let (vip, packet) = match ether_type {
         0x0800 => ipv4(ip),
-        0x86dd => ipv6(ip),
+        0x86dd => ipv6(ip, frame.len() - ip.len()),
         _ => return Verdict::Pass,
     };
     let on_vip = vip.is_some_and(|vip| services.iter().any(|service| service.virtual_service.vip == vip));
@@ -96,7 +96,7 @@ fn ipv4(ip: &[u8]) -> Ip<'_> {
         Some(IpHeaderLength)
     } else if total > ip.len() {
         Some(Truncated)
-    } else if offset + total - header > 65_535 {
+    } else if offset + total > 65_535 {
         Some(FragmentOverrun)
     } else {
         None
@@ -117,7 +117,8 @@ fn ipv4(ip: &[u8]) -> Ip<'_> {
     (Some(address(16)), packet)
 }
 
-fn ipv6(ip: &[u8]) -> Ip<'_> {
+/// An IPv6 packet that begins at `start` of the frame.
+fn ipv6(ip: &[u8], start: usize) -> Ip<'_> {
     let address = |at: usize| -> Option<Ipv6Addr> {
         let octets: [u8; 16] = ip.get(at..at + 16)?.try_into().ok()?;
         Some(Ipv6Addr::from(octets))
@@ -132,7 +133,7 @@ fn ipv6(ip: &[u8]) -> Ip<'_> {
         return (Some(vip.into()), Err(BadSource));
     }
     let length = usize::from(ip[4]) << 8 | usize::from(ip[5]);
-    let read = extensions(ip[6], &ip[40..], length).map(|found| {
+    let read = extensions(ip[6], &ip[40..], length, start + 40).map(|found| {
         found.map(|(protocol, offset, more, at)| Packet {
             client: client.into(),
             vip: vip.into(),
@@ -153,18 +154,22 @@ fn ipv6(ip: &[u8]) -> Ip<'_> {
 /// Protocol, fragment's offset, whether more follow, and where the extension headers end.
 type Extensions = Result<Option<(u8, usize, bool, usize)>, DropReason>;
 
-fn extensions(mut next: u8, bytes: &[u8], length: usize) -> Extensions {
+/// Reads the extension headers of a payload of `length` bytes, which begins at `start` of the frame. Headers that begin beyond
+/// the first 4,096 bytes of a frame are too far.
+fn extensions(mut next: u8, bytes: &[u8], length: usize, start: usize) -> Extensions {
     let (mut at, mut offset, mut more) = (0, 0, false);
-    for _ in 0..=6 {
+    for passed in 0.. {
         if offset != 0 || matches!(next, TCP | UDP | 58) {
             return Ok(Some((next, offset, more, at)));
         }
         if !matches!(next, 0 | 43 | 44 | 51 | 60) {
             return Ok(None);
         }
-        let header: [u8; 8] = match bytes.get(at..at + 8).map(TryInto::try_into) {
-            Some(Ok(header)) => header,
-            _ => return Err(ExtensionHeaders),
+        if passed == 6 || at + 8 > length || start + at > 4095 {
+            return Err(ExtensionHeaders);
+        }
+        let Some(header) = bytes.get(at..at + 8) else {
+            return Err(Truncated);
         };
         let size = match next {
             44 => 8,
@@ -182,7 +187,7 @@ fn extensions(mut next: u8, bytes: &[u8], length: usize) -> Extensions {
             return Err(ExtensionHeaders);
         }
     }
-    Err(ExtensionHeaders)
+    unreachable!("the seventh header is too many")
 }
 
 fn transport(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropReason> {
@@ -193,6 +198,8 @@ fn transport(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropR
         UDP => Protocol::Udp,
         1 if packet.vip.is_ipv4() => return icmp_of_some_length(services, packet),
         58 if packet.vip.is_ipv6() => return icmp_of_some_length(services, packet),
+        // What comes behind its extension headers stands in its first fragment.
+        0 | 43 | 44 | 51 | 60 if packet.offset != 0 => return Ok(Verdict::Follow),
         _ => return Ok(Verdict::Pass),
     };
     if packet.offset != 0 {
@@ -213,8 +220,7 @@ fn transport(services: &[Service], packet: &Packet<'_>) -> Result<Verdict, DropR
         }
     }
     let port = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
-    // No service has port 0, not even one that has all.
-    let Some(service) = service_of(services, packet.vip, protocol, port).filter(|_| port != 0) else {
+    let Some(service) = service_of(services, packet.vip, protocol, port) else {
         return Ok(Verdict::Pass);
     };
     if !possible(packet.client) || packet.client == packet.vip {
@@ -247,9 +253,10 @@ fn icmp(services: &[Service], packet: &Packet<'_>) -> Verdict {
         return Verdict::Pass;
     }
     let quoted = packet.payload.get(8..).unwrap_or_default();
-    // Of what it quotes only the simplest is judged: no options, no extension headers, ports and all.
-    let header = if four { 20 } else { 40 };
-    if quoted.len() < header + 4 || quoted[0] >> 4 != if four { 4 } else { 6 } || (four && quoted[0] & 0xf != 5) {
+    // Of what it quotes only the simplest is judged: no options, no extension headers, and as much of TCP or UDP as must be
+    // quoted: eight bytes in IPv4 (RFC 792), else the ports.
+    let (header, least) = if four { (20, 28) } else { (40, 44) };
+    if quoted.len() < least || quoted[0] >> 4 != if four { 4 } else { 6 } || (four && quoted[0] & 0xf != 5) {
         return Verdict::Dubious;
     }
     let (protocol, fragment) = if four {
@@ -284,7 +291,11 @@ fn icmp(services: &[Service], packet: &Packet<'_>) -> Verdict {
     service_of(services, packet.vip, protocol, port).map_or(Verdict::Pass, Verdict::Send)
 }
 
+/// Who serves a port. Nobody serves port 0, which is none (RFC 6335 section 6).
 fn service_of(services: &[Service], vip: IpAddr, protocol: Protocol, port: u16) -> Option<usize> {
+    if port == 0 {
+        return None;
+    }
     let of_vip = |service: &Service| {
         let id = service.virtual_service;
         id.vip == vip && id.protocol == protocol
