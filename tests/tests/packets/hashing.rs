@@ -208,8 +208,10 @@ fn vips_spread(director: &mut Director) -> Result<()> {
     }))
 }
 
-/// Flows of clients that hash to the n-th real server, and of those that do not.
-fn of_server(director: &Director, number: u8) -> Result<(Vec<Flow>, Vec<(Flow, u8)>)> {
+/// Flows of clients that hash to the n-th real server, and of those that do not with the server of each.
+type Clients = (Vec<Flow>, Vec<(Flow, u8)>);
+
+fn of_server(director: &Director, number: u8) -> Result<Clients> {
     let (mut its, mut others) = (Vec::new(), Vec::new());
     for client in clients().take(60) {
         let flow = flow(HTTP, 40_000).from(client);
