@@ -10,8 +10,8 @@ use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{
-        self, Desired, Hashing, Persistence, Ports, RealServer, Scheduler, Service, TableSizes, Timeouts,
-        VirtualService,
+        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, Service, Standing, TableSizes,
+        Timeouts, VirtualService,
     },
     tables::{Hop, Hops, Tables as Mirror, census::Census},
 };
@@ -196,6 +196,10 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
             one_packet: false,
             sorry_server: None,
             quic: false,
+            health: None,
+            failover: Failover::default(),
+            notify: None,
+            local: true,
             servers: (0..tables.servers())
                 .map(|server| real_server(tables.ip, server))
                 .collect(),
@@ -242,6 +246,7 @@ fn real_server(ip: Ip, server: u32) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 

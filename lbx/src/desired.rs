@@ -1,13 +1,17 @@
 //! The state the operator wants: validated, defaults resolved, nothing left to guess.
 
+mod health;
 mod ports;
 mod scheduler;
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    health::{
+        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, Standing, Target, Tls, Udp,
+    },
     ports::Ports,
     scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
 };
@@ -143,6 +147,14 @@ pub struct Service {
     pub sorry_server: Option<IpAddr>,
     /// UDP: QUIC packets follow the server id in their connection id.
     pub quic: bool,
+    /// How its real servers are checked; none: they count as up.
+    pub health: Option<Arc<Health>>,
+    /// What follows when they fail.
+    pub failover: Failover,
+    /// Who is told what happens.
+    pub notify: Option<Notify>,
+    /// Whether the director itself can use the VIP.
+    pub local: bool,
     /// Real servers in the order of the file, no address twice, all of the VIP's family.
     pub servers: Vec<RealServer>,
 }
@@ -204,6 +216,8 @@ pub struct RealServer {
     pub lower: u32,
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
+    /// Whether it is to get packets.
+    pub standing: Standing,
 }
 
 /// Transport protocol of a service.

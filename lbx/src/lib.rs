@@ -8,6 +8,7 @@
 //! - [`tables`]: what is loaded, and the one pure function that plans the way from there to the desired state;
 //! - [`dataplane`]: the kernel program, its maps, pins and links: the only code that touches BPF;
 //! - [`net`]: NICs, routes, neighbours, addresses and ARP over netlink and packet sockets;
+//! - [`health`]: probes of the real servers, and what follows from them;
 //! - [`director`]: the daemon: one loop that feeds all of the above;
 //! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
 //! - [`realserver`]: the other end: VIP on lo, host route, ARP sysctls;
@@ -21,6 +22,7 @@ pub mod dataplane;
 pub mod desired;
 pub mod director;
 pub mod exit;
+pub mod health;
 pub mod net;
 pub mod preflight;
 pub mod realserver;

@@ -9,7 +9,9 @@ use super::{
     node::Value,
     ports, value,
 };
-use crate::desired::{Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, VirtualService};
+use crate::desired::{
+    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing, VirtualService,
+};
 
 pub(super) const SERVICE: [&str; 13] = [
     "name",
@@ -76,6 +78,10 @@ pub(super) fn read<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
         one_packet: false,
         sorry_server: servers.sorry(&fields, vip)?,
         quic,
+        health: None,
+        failover: Failover::default(),
+        notify: None,
+        local: true,
         servers: servers.all,
     };
     Ok(Written {
@@ -222,6 +228,7 @@ impl<'a> Servers<'a> {
                     upper: 0,
                     lower: 0,
                     quic_id: None,
+                    standing: Standing::Up,
                 },
             };
             servers.all.push(server);
@@ -263,6 +270,7 @@ impl<'a> Servers<'a> {
             upper,
             lower,
             quic_id,
+            standing: Standing::Up,
         })
     }
 

@@ -7,8 +7,8 @@ use std::{
 
 use lbx::{
     desired::{
-        Desired, Hashing, Mode, Persistence, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts,
-        VirtualService,
+        Desired, Failover, Hashing, Mode, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing,
+        TableSizes, Timeouts, VirtualService,
     },
     tables::{Hop, Hops},
 };
@@ -135,6 +135,10 @@ impl Cluster {
                 one_packet: false,
                 sorry_server: None,
                 quic: false,
+                health: None,
+                failover: Failover::default(),
+                notify: None,
+                local: true,
                 servers: (0..3).map(|n| real_server(number, n, 1)).collect(),
             },
         };
@@ -347,6 +351,7 @@ fn real_server(service: usize, server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx::{
     desired::{
-        Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Timeouts, VirtualService,
     },
     tables::{Hop, Hops},
 };
@@ -136,6 +137,10 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
         one_packet: false,
         sorry_server: None,
         quic: false,
+        health: None,
+        failover: Failover::default(),
+        notify: None,
+        local: true,
         servers: weights
             .iter()
             .map(|&(number, weight)| real_server(server_of(family, number), weight))
@@ -151,6 +156,7 @@ pub fn real_server(address: impl Into<IpAddr>, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 

@@ -11,7 +11,8 @@ use aya::maps::{Map, MapData};
 use lbx::{
     dataplane::Dataplane,
     desired::{
-        Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Timeouts, VirtualService,
     },
     tables::{Hop, Hops, Tables, census::Census},
 };
@@ -189,6 +190,10 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
         one_packet: false,
         sorry_server: None,
         quic: false,
+        health: None,
+        failover: Failover::default(),
+        notify: None,
+        local: true,
         servers: servers
             .into_iter()
             .map(|number| server(address_of(id.vip, number), 1))
@@ -204,6 +209,7 @@ pub const fn server(address: IpAddr, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 

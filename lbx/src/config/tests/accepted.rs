@@ -6,7 +6,8 @@ use super::{SAMPLE, read, sample_with};
 use crate::{
     config::{file, load, service},
     desired::{
-        Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Timeouts, VirtualService,
     },
 };
 
@@ -18,6 +19,7 @@ fn real_server(last: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 
@@ -45,6 +47,10 @@ fn sample() -> Desired {
             one_packet: false,
             sorry_server: None,
             quic: false,
+            health: None,
+            failover: Failover::default(),
+            notify: None,
+            local: true,
             servers: vec![real_server(185, 1), real_server(190, 1)],
         }],
     }

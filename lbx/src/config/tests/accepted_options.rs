@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{FULL, SAMPLE, read, sample_with, with};
 use crate::desired::{
-    Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, VirtualService,
+    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+    VirtualService,
 };
 
 fn host(last: u16) -> IpAddr {
@@ -23,6 +24,7 @@ fn every_field_written_out() {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     };
     let desired = read(FULL).unwrap();
     assert_eq!(desired.interfaces, ["eth0", "eth0.10"]);
@@ -60,15 +62,21 @@ fn every_field_written_out() {
             one_packet: false,
             sorry_server: Some(host(0x99)),
             quic: true,
+            health: None,
+            failover: Failover::default(),
+            notify: None,
+            local: true,
             servers: vec![
                 RealServer {
                     upper: 100,
                     lower: 80,
                     quic_id: Some(7),
+                    standing: Standing::Up,
                     ..server(2, 3)
                 },
                 RealServer {
                     quic_id: Some(8),
+                    standing: Standing::Up,
                     ..server(3, 1)
                 },
                 server(4, 1),

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::super::{Hop, Hops};
 use crate::desired::{
-    Desired, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, TableSizes, Timeouts, VirtualService,
+    Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes, Timeouts,
+    VirtualService,
 };
 
 /// Services of a [`Cluster`]; the last is UDP.
@@ -88,6 +89,10 @@ impl Cluster {
                 one_packet: false,
                 sorry_server: None,
                 quic: false,
+                health: None,
+                failover: Failover::default(),
+                notify: None,
+                local: true,
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
             },
         };
@@ -160,6 +165,7 @@ pub fn real_server(server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
+        standing: Standing::Up,
     }
 }
 

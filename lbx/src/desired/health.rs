@@ -1,0 +1,240 @@
+//! How the health of real servers is known, and what follows from it.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How the real servers of a service are checked. Services that agree in it share the checks of the servers they share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Which address of the real server is asked.
+    pub target: Target,
+    /// The port that is asked; none: the first of the service.
+    pub port: Option<u16>,
+    /// Time from the beginning of one probe to that of the next.
+    pub interval: Duration,
+    /// Time after which a probe without an answer has failed.
+    pub timeout: Duration,
+    /// Probes in a row that must pass before a real server that is down is up.
+    pub rise: u32,
+    /// Probes in a row that must fail before a real server that is up is down.
+    pub fall: u32,
+    /// What a real server is taken for before it has been probed.
+    pub initial: Initial,
+    /// Most that a probe is early or late, by chance, in hundredths of the interval.
+    pub jitter: u8,
+    /// Keeps a real server down that comes and goes.
+    pub damping: Option<Damping>,
+}
+
+/// Which address of a real server a check asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// The VIP, on this real server: what clients use.
+    #[default]
+    Vip,
+    /// The real server's own address: passes even if the VIP is missing there.
+    Rip,
+}
+
+/// What a real server is taken for before it has been probed. One that a former daemon has left goes on as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initial {
+    /// Down until its first probe, which alone decides.
+    #[default]
+    First,
+    /// Up, until `fall` probes have failed.
+    Up,
+    /// Down, until `rise` probes have passed.
+    Down,
+}
+
+/// A real server that fails this often within this time stays down until it has been well for `hold`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Damping {
+    /// Failures (from up to down).
+    pub failures: u32,
+    /// Within this time.
+    pub within: Duration,
+    /// How long its probes must pass without a break then.
+    pub hold: Duration,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Check {
+    /// A TCP connection can be made.
+    Tcp,
+    /// An HTTP request is answered as expected; with `tls` over HTTPS.
+    Http(Http),
+    /// A DNS question is answered as expected, over UDP.
+    Dns(Dns),
+    /// A datagram is answered as expected, or at least not refused.
+    Udp(Udp),
+    /// A command ends well. It is told the addresses; what it asks is its own affair.
+    Exec(Exec),
+    /// An ICMP echo request to the real server's own address is answered.
+    Ping,
+}
+
+impl Check {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http(Http { tls: None, .. }) => "http",
+            Self::Http(_) => "https",
+            Self::Dns(_) => "dns",
+            Self::Udp(_) => "udp",
+            Self::Exec(_) => "exec",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An HTTP/1.1 request and the answer it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Http {
+    /// `GET`, `HEAD`, `OPTIONS` or `POST`.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// `Host` header, and the server name for TLS unless that has its own; none: the address that is asked.
+    pub host: Option<String>,
+    /// Further headers, in the order of the file.
+    pub headers: Vec<(String, String)>,
+    /// Status codes that pass, in ranges, both ends included.
+    pub status: Vec<(u16, u16)>,
+    /// What the body must contain or be.
+    pub body: Option<Body>,
+    /// Over TLS.
+    pub tls: Option<Tls>,
+    /// The body holds the real server's weight.
+    pub weight: bool,
+}
+
+/// What the body of an answer must contain or be. No more than [`Body::LARGEST`] is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Body {
+    /// A regular expression (syntax of the crate `regex`) found somewhere in it.
+    Matches(String),
+    /// The SHA-256 of all of it.
+    Sha256([u8; 32]),
+    /// The MD5 of all of it, as keepalived's `genhash` prints it.
+    Md5([u8; 16]),
+}
+
+impl Body {
+    /// Bytes of a body that are read at most.
+    pub const LARGEST: usize = 1 << 20;
+}
+
+/// TLS of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tls {
+    /// Server name to ask for (SNI) and to verify; none: the `Host`, or the address.
+    pub server_name: Option<String>,
+    /// Whether the certificate must be trusted and be of that name.
+    pub verify: bool,
+    /// PEM file with the authorities that are trusted; none: those of the system.
+    pub authorities: Option<PathBuf>,
+}
+
+/// A DNS question and the answer it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dns {
+    /// Name asked for, absolute.
+    pub name: String,
+    /// Record type, such as `A` or `SOA`.
+    pub kind: String,
+    /// Response code that passes, such as `NOERROR`.
+    pub rcode: String,
+    /// Text that the data of one answer must be, such as an address; none: any answer, even none.
+    pub answer: Option<String>,
+}
+
+/// A datagram and the answer it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Udp {
+    /// What is sent.
+    pub payload: Vec<u8>,
+    /// What the answer must begin with; none: no answer is needed, but an ICMP error fails.
+    pub reply: Option<Vec<u8>>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Exec {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Its environment, besides what lbx tells it.
+    pub environment: BTreeMap<String, String>,
+    /// Exit codes 2 to 255 set the weight to code less 2 and pass, as keepalived's `misc_dynamic`; else they fail.
+    pub weight: bool,
+}
+
+/// What follows when real servers fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// What becomes of the flows of one that fails.
+    pub on_failure: OnFailure,
+    /// Sum of the weights of those that are up from which on the service is; 0 or 1: one is enough.
+    pub quorum: u32,
+    /// How much more it takes to be up again, and less to be down (keepalived's `hysteresis`).
+    pub hysteresis: u32,
+    /// Seconds in which the weight of one that comes up rises to its own; 0: at once.
+    pub slow_start: u16,
+}
+
+/// What becomes of the flows of a real server that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// They go to others at once, where the client learns that they are over.
+    #[default]
+    Rehash,
+    /// They stay, and only new ones go elsewhere: as weight 0 (keepalived's `inhibit_on_failure`).
+    Keep,
+    /// Their packets are dropped, and they go on if it comes back in time; new ones go elsewhere.
+    Drop,
+}
+
+impl fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rehash => "rehash",
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+/// A command that is told what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// After which it is killed.
+    pub timeout: Duration,
+}
+
+/// Whether a real server is to get packets: what its checks say. The file itself says [`Standing::Up`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// As its weight says.
+    #[default]
+    Up,
+    /// It has failed.
+    Down(OnFailure),
+}

@@ -1,0 +1,98 @@
+//! Why a probe has failed, in an operator's words.
+
+use std::{fmt, io, net::IpAddr, time::Duration};
+
+/// Why a probe has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing has been asked yet.
+    NotProbed,
+    /// The real server's MAC address is not known.
+    NoMac,
+    /// The port is closed: TCP reset or ICMP port unreachable.
+    Refused,
+    /// No answer in time.
+    TimedOut(Duration),
+    /// The real server answers on its own address, and not on the VIP.
+    VipMissing {
+        /// The VIP.
+        vip: IpAddr,
+        /// The RIP.
+        rip: IpAddr,
+    },
+    /// An answer came, but not by way of the VIP: another program is in the way of the probes, and nothing is known.
+    NotRewritten,
+    /// The connection was lost half-way.
+    Closed,
+    /// The kernel or a router says that there is no way.
+    Unreachable(String),
+    /// TLS failed.
+    Tls(String),
+    /// What came is not of the protocol.
+    Garbled(String),
+    /// HTTP status.
+    Status(u16),
+    /// The body is not what it should be.
+    Body(String),
+    /// DNS response code.
+    Rcode(String),
+    /// The answer is not what it should be.
+    Answer(String),
+    /// The command ended with this code.
+    Exit(i32),
+    /// The command was killed by this signal.
+    Killed(i32),
+    /// The command cannot be started, or no socket be had here: not the real server's fault.
+    Local(String),
+}
+
+impl Failure {
+    /// Whether nobody has answered at all: then it is worth asking whether the real server is there.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Unreachable(_))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => Self::Closed,
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
+                Self::Unreachable(error.to_string())
+            }
+            _ => Self::Local(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotProbed => f.write_str("not probed yet"),
+            Self::NoMac => f.write_str("MAC address not resolved"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::TimedOut(after) => write!(f, "timed out after {after:?}"),
+            Self::VipMissing { vip, rip } => {
+                write!(
+                    f,
+                    "VIP not configured on the real server: {rip} answers, {vip} does not"
+                )
+            }
+            Self::NotRewritten => f.write_str("probe not rewritten: the answer did not come from the VIP"),
+            Self::Closed => f.write_str("connection closed before the answer was complete"),
+            Self::Unreachable(why) => write!(f, "unreachable: {why}"),
+            Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Garbled(why) => write!(f, "no proper answer: {why}"),
+            Self::Status(status) => write!(f, "wrong status {status}"),
+            Self::Body(why) => write!(f, "wrong body: {why}"),
+            Self::Rcode(rcode) => write!(f, "wrong response code {rcode}"),
+            Self::Answer(why) => write!(f, "wrong answer: {why}"),
+            Self::Exit(code) => write!(f, "command ended with status {code}"),
+            Self::Killed(signal) => write!(f, "command killed by signal {signal}"),
+            Self::Local(why) => write!(f, "cannot probe: {why}"),
+        }
+    }
+}
