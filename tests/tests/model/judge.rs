@@ -115,7 +115,8 @@ impl World<'_> {
             return Ok(());
         };
         let wish = &cluster.services[service].service;
-        let scheduled = new || (wish.one_packet && !matches!(case.kind, Kind::Later | Kind::Orphan));
+        let by_itself = wish.one_packet && !matches!(case.kind, Kind::Later | Kind::Orphan | Kind::Error);
+        let scheduled = new || by_itself;
         if !self.roomy || !scheduled || wish.persistence.is_some() {
             return Ok(());
         }
