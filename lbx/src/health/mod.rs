@@ -1,8 +1,11 @@
 //! Whether real servers do what clients need: probes, and what follows from them.
 //!
 //! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
+//! - [`subject`]: who is probed, and for whom that speaks
+
 pub mod failure;
 pub mod probe;
+pub mod subject;
 
 pub use self::{
     failure::Failure,

@@ -95,12 +95,12 @@ impl World<'_> {
             else {
                 return Ok(());
             };
-            let weight = wish
+            // One that has been taken out of the file keeps its connections and gets no new ones, from nobody.
+            let standing = wish
                 .servers
                 .iter()
                 .find(|other| number(other.address) == template.server);
-            let weight = weight.map_or(0, |server| server.weight);
-            let keeps = weight > 0 || persistence.drain;
+            let keeps = standing.is_some_and(|server| server.weight > 0 || persistence.drain);
             if elapsed(template.last, now) <= template.timeout && keeps && template.server != SORRY {
                 ensure!(server == template.server, "its client persists with {template:?}");
                 self.tally.kept += 1;

@@ -1,0 +1,244 @@
+//! What is probed, and whom it speaks for: services that agree in a check share it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::desired::{Check, Desired, Health, Protocol, Service, Target, VirtualService};
+
+/// One check of one real server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// The real server.
+    pub rip: IpAddr,
+    /// The VIP that is asked for.
+    pub vip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// Protocol of the service.
+    pub protocol: Protocol,
+    /// How much is asked.
+    pub depth: Depth,
+    /// What is asked, and how often.
+    pub health: Arc<Health>,
+}
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Depth {
+    /// The whole check.
+    Full,
+    /// Whether the VIP is there at all: the whole check is made on another VIP of the same real server.
+    Presence,
+}
+
+/// A real server of a service.
+pub type Place = (VirtualService, IpAddr);
+
+/// The subjects that speak for each real server that is checked: it is up if all of them are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster(BTreeMap<Place, Vec<Subject>>);
+
+impl Roster {
+    /// Whom to probe for a desired state.
+    #[must_use]
+    pub fn of(desired: &Desired) -> Self {
+        let mut first: BTreeMap<Shared<'_>, IpAddr> = BTreeMap::new();
+        for (service, health, rip) in checked(desired) {
+            let vip = service.virtual_service.vip;
+            first
+                .entry(Shared::of(service, health, rip))
+                .and_modify(|least| *least = vip.min(*least))
+                .or_insert(vip);
+        }
+        let speakers = checked(desired).map(|(service, health, rip)| {
+            let shared = Shared::of(service, health, rip);
+            let (own, full) = (service.virtual_service.vip, first[&shared]);
+            let subject = |vip, depth| Subject {
+                rip,
+                vip,
+                port: shared.port,
+                protocol: shared.protocol,
+                depth,
+                health: Arc::clone(health),
+            };
+            let mut subjects = vec![subject(full, Depth::Full)];
+            if own != full && asks_for_vip(health) {
+                subjects.push(subject(own, Depth::Presence));
+            }
+            ((service.virtual_service, rip), subjects)
+        });
+        Self(speakers.collect())
+    }
+
+    /// The subjects that speak for a real server of a service; none: it is not checked.
+    #[must_use]
+    pub fn speakers(&self, place: Place) -> &[Subject] {
+        self.0.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every subject with those it speaks for.
+    #[must_use]
+    pub fn subjects(&self) -> BTreeMap<&Subject, BTreeSet<Place>> {
+        let mut subjects: BTreeMap<&Subject, BTreeSet<Place>> = BTreeMap::new();
+        for (&place, speakers) in &self.0 {
+            for subject in speakers {
+                subjects.entry(subject).or_default().insert(place);
+            }
+        }
+        subjects
+    }
+}
+
+/// What services must agree in to share a check. A command is told the VIP, so it is another for each.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Shared<'d> {
+    rip: IpAddr,
+    port: u16,
+    protocol: Protocol,
+    vip: Option<IpAddr>,
+    health: &'d Health,
+}
+
+impl<'d> Shared<'d> {
+    fn of(service: &Service, health: &'d Health, rip: IpAddr) -> Self {
+        let id = service.virtual_service;
+        Self {
+            rip,
+            port: health.port.unwrap_or(id.port),
+            protocol: id.protocol,
+            vip: matches!(health.check, Check::Exec(_)).then_some(id.vip),
+            health,
+        }
+    }
+}
+
+fn checked<'d>(desired: &'d Desired) -> impl Iterator<Item = (&'d Service, &'d Arc<Health>, IpAddr)> {
+    let with_health = |service: &'d Service| service.health.as_ref().map(|health| (service, health));
+    desired
+        .services
+        .iter()
+        .filter_map(with_health)
+        .flat_map(|(service, health)| {
+            service
+                .servers
+                .iter()
+                .map(move |server| (service, health, server.address))
+        })
+}
+
+/// Whether a check goes to the VIP, so that another VIP is another matter.
+const fn asks_for_vip(health: &Health) -> bool {
+    matches!(health.target, Target::Vip) && !matches!(health.check, Check::Exec(_) | Check::Ping)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+    use crate::{
+        config,
+        desired::{Exec, Initial},
+    };
+
+    fn vip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn rip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn health(check: Check, target: Target) -> Arc<Health> {
+        Arc::new(Health {
+            check,
+            target,
+            port: None,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            initial: Initial::First,
+            jitter: 10,
+            damping: None,
+        })
+    }
+
+    /// Services of these VIPs, each with two real servers.
+    fn desired(vips: &[u8], health: Option<&Arc<Health>>) -> Desired {
+        let list = vips
+            .iter()
+            .map(|last| format!("  - {{ vip: 192.0.2.{last}, port: 80, realservers: [10.0.0.1, 10.0.0.2] }}\n"));
+        let text = format!("interface: eth0\nservices:\n{}", list.collect::<String>());
+        let mut desired = config::parse(&text, Path::new("test.yaml")).expect("a good file");
+        for service in &mut desired.services {
+            service.health = health.map(Arc::clone);
+        }
+        desired
+    }
+
+    fn place(desired: &Desired, service: usize, server: u8) -> Place {
+        (desired.services[service].virtual_service, rip(server))
+    }
+
+    fn asked(roster: &Roster, place: Place) -> Vec<(IpAddr, Depth)> {
+        let speakers = roster.speakers(place).iter();
+        speakers.map(|subject| (subject.vip, subject.depth)).collect()
+    }
+
+    #[test]
+    fn what_is_not_checked_has_no_speakers() {
+        let desired = desired(&[1], None);
+        let roster = Roster::of(&desired);
+        assert_eq!(asked(&roster, place(&desired, 0, 1)), []);
+        assert!(roster.subjects().is_empty());
+    }
+
+    #[test]
+    fn one_full_check_for_many_vips_and_a_look_at_each_of_the_others() {
+        let desired = desired(&[7, 3, 5], Some(&health(Check::Tcp, Target::Vip)));
+        let roster = Roster::of(&desired);
+        let full = (vip(3), Depth::Full);
+        assert_eq!(asked(&roster, place(&desired, 0, 1)), [full, (vip(7), Depth::Presence)]);
+        assert_eq!(asked(&roster, place(&desired, 1, 1)), [full]);
+        assert_eq!(asked(&roster, place(&desired, 2, 2)), [full, (vip(5), Depth::Presence)]);
+        let subjects = roster.subjects();
+        assert_eq!(subjects.len(), 6, "three for each real server");
+        let fully = subjects.iter().filter(|(subject, _)| subject.depth == Depth::Full);
+        assert!(fully.clone().count() == 2 && fully.clone().all(|(_, places)| places.len() == 3));
+    }
+
+    #[test]
+    fn what_asks_the_rip_is_asked_once() {
+        for health in [health(Check::Tcp, Target::Rip), health(Check::Ping, Target::Vip)] {
+            let roster = Roster::of(&desired(&[1, 2, 3], Some(&health)));
+            assert_eq!(roster.subjects().len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_command_is_told_the_vip_and_so_runs_for_each() {
+        let exec = Check::Exec(Exec {
+            command: vec!["/bin/true".to_owned()],
+            environment: BTreeMap::new(),
+            weight: false,
+        });
+        let roster = Roster::of(&desired(&[1, 2], Some(&health(exec, Target::Vip))));
+        assert_eq!(roster.subjects().len(), 4);
+        assert!(roster.subjects().keys().all(|subject| subject.depth == Depth::Full));
+    }
+
+    #[test]
+    fn services_that_check_differently_share_nothing() {
+        let mut desired = desired(&[1, 2], Some(&health(Check::Tcp, Target::Vip)));
+        let slower = Health {
+            interval: Duration::from_secs(9),
+            ..Health::clone(&health(Check::Tcp, Target::Vip))
+        };
+        desired.services[1].health = Some(Arc::new(slower));
+        assert_eq!(Roster::of(&desired).subjects().len(), 4);
+    }
+}
