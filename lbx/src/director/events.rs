@@ -153,6 +153,7 @@ impl Director {
             self.fit().await;
         }
         self.announce();
+        self.look_after_vips();
         if seconds.is_multiple_of(SWEEP_EVERY) {
             let census = self.census();
             let plan = self.tables.age(&census);

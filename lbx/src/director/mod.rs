@@ -7,12 +7,15 @@
 //! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
 //! - [`nics`]: the program on the NICs; [`offloads`]: their settings that would be in its way
-//! - [`vips`]: the addresses clients connect to
+//! - [`vips`]: the addresses clients connect to; [`claims`]: others that say they have them
+//! - [`notify`]: commands that are told what happens
 //! - [`listing`], [`trace`]: what operators see
 
+pub mod claims;
 pub mod hops;
 pub mod listing;
 pub mod nics;
+pub mod notify;
 pub mod offloads;
 pub mod segment;
 pub mod topology;
@@ -26,8 +29,10 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
+use self::{
+    claims::Claims, hops::Neighbourhood, listing::Estimator, offloads::Offloads, topology::Topology, trace::Tracer,
+};
 pub use self::{error::DirectorError, events::Signals};
-use self::{hops::Neighbourhood, listing::Estimator, offloads::Offloads, topology::Topology, trace::Tracer};
 use crate::{
     config,
     control::server::{Call, ControlSocket, listen},
@@ -51,6 +56,7 @@ pub struct Director {
     tables: Tables,
     dataplane: Dataplane,
     offloads: Offloads,
+    claims: Claims,
     estimator: Estimator,
     tracer: Option<Tracer>,
     net: Net,
@@ -112,6 +118,7 @@ impl Director {
             tables: dataplane.no_tables(),
             dataplane,
             offloads,
+            claims: Claims::default(),
             estimator: Estimator::default(),
             tracer: None,
             net,
@@ -311,6 +318,7 @@ impl Director {
         nics::leave_others(&mut self.dataplane, &self.topology)?;
         self.offloads
             .restore(|ifindex| self.topology.nics.contains_key(&ifindex));
+        self.claims.follow(&self.topology)?;
         self.follow_vips(vips).await
     }
 

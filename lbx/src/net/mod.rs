@@ -6,6 +6,7 @@
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
 //! - [`mod@watch`]: what changes, as it changes;
 //! - [`arp`], [`ndp`]: who has an address, and that we have it, as frames;
+//! - [`claim`]: who else says that it has an address;
 //! - [`segment`]: the socket such frames go out by;
 //! - [`namespace`]: which network namespace this is.
 //!
@@ -13,6 +14,7 @@
 
 pub mod address;
 pub mod arp;
+pub mod claim;
 pub mod ethtool;
 pub mod link;
 pub mod namespace;
@@ -30,6 +32,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
+    claim::{Claim, ClaimSocket},
     link::{Link, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,

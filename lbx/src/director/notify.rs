@@ -1,0 +1,156 @@
+//! Commands that are told what happens: one after the other, in the order in which it happened, none longer than it may
+//! take. The director goes on meanwhile.
+
+use std::{ffi::OsString, net::IpAddr, process::Stdio, time::SystemTime};
+
+use tokio::{process::Command, sync::mpsc, time::timeout};
+
+use crate::desired::{Notify, Service, VirtualService};
+
+/// Notices that may wait: a command that hangs must not fill the memory.
+const WAITING: usize = 10_000;
+
+/// Something a command is told, in its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`.
+    pub event: &'static str,
+    /// Name of the service.
+    pub service: String,
+    /// The service.
+    pub id: VirtualService,
+    /// The real server, if it is about one.
+    pub server: Option<IpAddr>,
+    /// Its weight in the file.
+    pub weight: Option<u16>,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Notice {
+    /// A notice about a service as such.
+    #[must_use]
+    pub fn of(service: &Service, event: &'static str) -> Self {
+        Self {
+            event,
+            service: service.name.clone(),
+            id: service.virtual_service,
+            server: None,
+            weight: None,
+            reason: None,
+            at: SystemTime::now(),
+        }
+    }
+
+    /// Names and values; those that are about nothing are empty.
+    #[must_use]
+    pub fn environment(&self, director: &str) -> [(&'static str, String); 10] {
+        fn text<T: ToString>(value: Option<T>) -> String {
+            value.map(|value| value.to_string()).unwrap_or_default()
+        }
+        [
+            ("LBX_EVENT", self.event.to_owned()),
+            ("LBX_NAME", director.to_owned()),
+            ("LBX_SERVICE", self.service.clone()),
+            ("LBX_VIP", self.id.vip.to_string()),
+            ("LBX_PORT", self.id.port.to_string()),
+            ("LBX_PROTOCOL", self.id.protocol.to_string()),
+            ("LBX_REAL_SERVER", text(self.server)),
+            ("LBX_WEIGHT", text(self.weight)),
+            ("LBX_REASON", text(self.reason.as_ref())),
+            ("LBX_TIME", humantime::format_rfc3339_seconds(self.at).to_string()),
+        ]
+    }
+}
+
+/// Where notices are handed in.
+#[derive(Debug)]
+pub struct Notifier(mpsc::Sender<(Notify, Notice)>);
+
+impl Notifier {
+    /// Begins to run commands for the director of a name; ends when it is dropped and all is told.
+    #[must_use]
+    pub fn start(director: &str) -> Self {
+        let (sender, mut waiting) = mpsc::channel::<(Notify, Notice)>(WAITING);
+        let director = director.to_owned();
+        tokio::spawn(async move {
+            while let Some((notify, notice)) = waiting.recv().await {
+                run(&notify, &notice, &director).await;
+            }
+        });
+        Self(sender)
+    }
+
+    /// Tells a command.
+    pub fn tell(&self, notify: &Notify, notice: Notice) {
+        if let Err(error) = self.0.try_send((notify.clone(), notice)) {
+            tracing::error!(%error, "too many notices wait for their command: one is lost");
+        }
+    }
+}
+
+async fn run(notify: &Notify, notice: &Notice, director: &str) {
+    let [program, arguments @ ..] = notify.command.as_slice() else {
+        return;
+    };
+    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", path)
+        .envs(notice.environment(director))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    let event = notice.event;
+    match timeout(notify.timeout, command.status()).await {
+        Ok(Ok(status)) if status.success() => {}
+        Ok(Ok(status)) => tracing::warn!(program, event, "notify: {status}"),
+        Ok(Err(error)) => tracing::error!(program, event, "notify: cannot run the command: {error}"),
+        Err(_) => tracing::warn!(program, event, "notify: killed after {:?}", notify.timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::desired::Protocol;
+
+    #[test]
+    fn what_a_command_is_told() {
+        let notice = Notice {
+            event: "server_down",
+            service: "web".to_owned(),
+            id: VirtualService {
+                vip: IpAddr::from([192, 0, 2, 1]),
+                port: 80,
+                protocol: Protocol::Tcp,
+            },
+            server: Some(IpAddr::from([10, 0, 0, 2])),
+            weight: Some(3),
+            reason: Some("connection refused".to_owned()),
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+        };
+        let told = notice.environment("main");
+        let expected = [
+            ("LBX_EVENT", "server_down"),
+            ("LBX_NAME", "main"),
+            ("LBX_SERVICE", "web"),
+            ("LBX_VIP", "192.0.2.1"),
+            ("LBX_PORT", "80"),
+            ("LBX_PROTOCOL", "tcp"),
+            ("LBX_REAL_SERVER", "10.0.0.2"),
+            ("LBX_WEIGHT", "3"),
+            ("LBX_REASON", "connection refused"),
+            ("LBX_TIME", "1970-01-02T00:00:00Z"),
+        ];
+        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+}
