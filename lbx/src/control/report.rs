@@ -63,12 +63,23 @@ pub struct Service {
     /// Whether QUIC packets follow the server id in their connection id.
     #[serde(default)]
     pub quic: bool,
+    /// What its real servers are asked, if anything.
+    #[serde(default)]
+    pub check: Option<String>,
+    /// Whether enough of its real servers are up.
+    #[serde(default = "yes")]
+    pub quorum: bool,
     /// Its connections are estimated: not every flow has a record.
     pub estimated: bool,
     /// What it has carried.
     pub traffic: Traffic,
     /// Its real servers, in the order of the file, then those that drain.
     pub servers: Vec<Server>,
+}
+
+/// A daemon that says nothing of a quorum has none to lose.
+const fn yes() -> bool {
+    true
 }
 
 /// A real server of a service.
@@ -89,6 +100,15 @@ pub struct Server {
     pub quic_id: Option<u16>,
     /// Whether it takes part.
     pub state: State,
+    /// Why it is down.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The weight it is scheduled by: another than its own while it is down, starts slowly or asks for another.
+    #[serde(default)]
+    pub effective_weight: Option<u16>,
+    /// What an operator should know of it besides.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Its MAC address, where known.
     pub mac: Option<String>,
     /// The NIC it is reached by, where known.
@@ -111,6 +131,8 @@ pub enum State {
     Draining,
     /// Its MAC address is not known: it gets nothing.
     Unresolved,
+    /// Its checks fail: it gets no new connections.
+    Down,
     /// The sorry server: it gets new connections when nobody else does.
     Sorry,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::report::{Report, Service, State, Traffic};
+use super::report::{Report, Server, Service, State, Traffic};
 use crate::desired::{Bracketed, Ports};
 
 /// What a listing shows of each real server.
@@ -55,17 +55,13 @@ impl Report {
     /// What the table has no column for; every line starts with `#`.
     fn write_notes(&self, f: &mut String) -> fmt::Result {
         for service in &self.services {
+            if !service.quorum {
+                writeln!(f, "# {}: quorum lost: too few real servers are up", service.name)?;
+            }
             for server in &service.servers {
-                let what = match server.state {
-                    State::Up => continue,
-                    State::Draining => "draining: keeps its connections, gets no new ones",
-                    State::Unresolved if server.address.is_ipv6() => {
-                        "no MAC address: does it answer neighbour discovery? It gets no connections"
-                    }
-                    State::Unresolved => "no MAC address: does it answer ARP? It gets no connections",
-                    State::Sorry => "sorry server: gets new connections when nobody else does",
-                };
-                writeln!(f, "# {} {}: {what}", service.name, server.address)?;
+                for note in server.notes() {
+                    writeln!(f, "# {} {}: {note}", service.name, server.address)?;
+                }
             }
         }
         if self.services.iter().any(|service| service.estimated) {
@@ -81,6 +77,33 @@ impl Report {
             writeln!(f, "# dropped {packets}: {reason}")?;
         }
         Ok(())
+    }
+}
+
+impl Server {
+    /// What the table has no column for.
+    fn notes(&self) -> Vec<String> {
+        let state = match self.state {
+            State::Up => None,
+            State::Draining => Some("draining: keeps its connections, gets no new ones".to_owned()),
+            State::Unresolved if self.address.is_ipv6() => {
+                Some("no MAC address: does it answer neighbour discovery? It gets no connections".to_owned())
+            }
+            State::Unresolved => Some("no MAC address: does it answer ARP? It gets no connections".to_owned()),
+            State::Down => Some(format!("down: {}", self.reason.as_deref().unwrap_or("unknown"))),
+            State::Sorry => Some("sorry server: gets new connections when nobody else does".to_owned()),
+        };
+        let weight = match self.effective_weight {
+            Some(weight) if self.state == State::Up && weight != self.weight => {
+                Some(format!("scheduled by weight {weight} for now"))
+            }
+            _ => None,
+        };
+        state
+            .into_iter()
+            .chain(weight)
+            .chain(self.warnings.iter().cloned())
+            .collect()
     }
 }
 
@@ -165,6 +188,9 @@ mod tests {
             lower: 0,
             quic_id: None,
             state: State::Up,
+            reason: None,
+            effective_weight: None,
+            warnings: Vec::new(),
             mac: None,
             interface: None,
             active,
@@ -200,6 +226,8 @@ mod tests {
                 slots: None,
                 sorry_server: None,
                 quic: false,
+                check: None,
+                quorum: true,
                 estimated: false,
                 traffic: Traffic {
                     connections: 7,
@@ -316,11 +344,13 @@ mod tests {
             "slots",
             "sorry_server",
             "quic",
+            "check",
+            "quorum",
         ];
         assert!(added.iter().all(|field| service.remove(*field).is_some()));
         let server = service["servers"][0].as_object_mut().unwrap();
         assert!(
-            ["upper", "lower", "quic_id"]
+            ["upper", "lower", "quic_id", "reason", "effective_weight", "warnings"]
                 .iter()
                 .all(|field| server.remove(*field).is_some())
         );
@@ -333,10 +363,17 @@ mod tests {
         let mut report = report();
         report.services[0].estimated = true;
         report.services[0].servers[1].state = State::Unresolved;
+        report.services[0].servers[0].state = State::Down;
+        report.services[0].servers[0].reason = Some("connection refused".into());
+        report.services[0].servers[0].warnings = vec!["answers ARP for the VIP".into()];
+        report.services[0].quorum = false;
         report.drops.insert("truncated".into(), 3);
         let table = report.table(Columns::Connections);
         assert!(table.contains("TCP  192.168.1.160:80 rr (estimated)\n"), "{table}");
         assert!(table.contains("# web 192.168.1.190: no MAC address"), "{table}");
+        assert!(table.contains("# web: quorum lost"), "{table}");
+        let notes = "# web 192.168.1.185: down: connection refused\n# web 192.168.1.185: answers ARP for the VIP\n";
+        assert!(table.contains(notes), "{table}");
         assert!(table.ends_with("# dropped 3: truncated\n"), "{table}");
     }
 

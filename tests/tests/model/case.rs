@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lbx::desired::Protocol;
 use lbx_common::{
     address::Address,
@@ -195,9 +195,7 @@ impl World<'_> {
             endings: u64::from(matches!(case.signal, Signal::Finish | Signal::Reset)),
         };
         ensure!(traffic == due, "counted as {traffic:?} instead of {due:?}");
-        let service = (0..cluster::SERVICES)
-            .find(|&n| identity(n) == service)
-            .expect("a service");
+        let service = known_by(service).with_context(|| format!("{service} is no service"))?;
         ensure!(
             self.may[service].contains(&server),
             "{server} is no real server of service {service}"
@@ -208,6 +206,18 @@ impl World<'_> {
             new: traffic.connections != 0,
         })
     }
+}
+
+/// The service that an identity is of. A daemon that died while it took a service away may have left its later ports alone,
+/// and whoever adopts them knows it by the first of those.
+fn known_by(id: VirtualService) -> Option<usize> {
+    let exact = (0..cluster::SERVICES).find(|&n| identity(n) == id);
+    exact.or_else(|| {
+        (0..cluster::SERVICES).find(|&n| {
+            let own = identity(n);
+            (own.vip, own.protocol) == (id.vip, id.protocol) && own.port != 0 && own.port < id.port
+        })
+    })
 }
 
 fn signal(kind: Kind, udp: bool) -> Signal {
