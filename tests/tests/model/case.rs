@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lbx::desired::Protocol;
+use lbx::desired::{Protocol, VirtualService};
 use lbx_common::{
     address::Address,
     counters::Traffic,
