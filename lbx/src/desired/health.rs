@@ -1,6 +1,6 @@
 //! How the health of real servers is known, and what follows from it.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -235,6 +235,11 @@ pub enum Standing {
     /// As its weight says.
     #[default]
     Up,
+    /// It came up not long ago: it gets these hundredths of what its weight says. Matters to schedulers that go by weights.
+    Rising(NonZeroU8),
+    /// It keeps what it has and gets nothing new, as with weight 0: too few of its service are up, and the sorry server has
+    /// taken over.
+    Resting,
     /// It has failed.
     Down(OnFailure),
 }

@@ -52,6 +52,12 @@ impl Failure {
     pub const fn is_silence(&self) -> bool {
         matches!(self, Self::TimedOut(_) | Self::Unreachable(_))
     }
+
+    /// Whether it says nothing of the real server: the director could not ask, or not the way it should.
+    #[must_use]
+    pub const fn is_blind(&self) -> bool {
+        matches!(self, Self::NotProbed | Self::NotRewritten | Self::Local(_))
+    }
 }
 
 impl From<io::Error> for Failure {

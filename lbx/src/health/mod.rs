@@ -2,12 +2,20 @@
 //!
 //! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
 //! - [`subject`]: who is probed, and for whom that speaks
+//! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
+//!   is to tell
 
+pub mod event;
 pub mod failure;
+pub mod monitor;
 pub mod probe;
+pub mod service;
 pub mod subject;
 
 pub use self::{
+    event::Event,
     failure::Failure,
+    monitor::{Change, Monitor},
     probe::{Aim, Dialer, Outcome, Passed},
+    service::{Known, Services},
 };

@@ -1,0 +1,82 @@
+//! What health changes, told: one line each in the log, and to whoever is to be notified.
+
+use std::{fmt, net::IpAddr};
+
+use super::failure::Failure;
+use crate::desired::VirtualService;
+
+/// Something that health has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Where.
+    pub service: VirtualService,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A real server is up.
+    ServerUp {
+        /// RIP.
+        server: IpAddr,
+        /// The weight it is to have, at the end of a slow start.
+        weight: u16,
+    },
+    /// A real server is down.
+    ServerDown {
+        /// RIP.
+        server: IpAddr,
+        /// Why.
+        reason: Failure,
+    },
+    /// A real server's check says another weight.
+    Weight {
+        /// RIP.
+        server: IpAddr,
+        /// Before.
+        from: u16,
+        /// Now.
+        to: u16,
+    },
+    /// The service is up: enough real servers are.
+    QuorumGained {
+        /// Sum of their weights.
+        weight: u32,
+    },
+    /// The service is down: too few real servers are up.
+    QuorumLost {
+        /// Sum of their weights.
+        weight: u32,
+        /// What it takes.
+        quorum: u32,
+        /// Whether the sorry server gets new connections now.
+        sorry: bool,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.service)?;
+        match &self.what {
+            What::ServerUp { server, weight } => write!(f, "real server {server} passes its checks, weight {weight}"),
+            What::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
+            What::Weight { server, from, to } => {
+                write!(f, "real server {server} asks for another weight: {from} -> {to}")
+            }
+            What::QuorumGained { weight } => write!(f, "service up: real servers with a weight of {weight} are"),
+            What::QuorumLost { weight, quorum, sorry } => {
+                let then = if *sorry {
+                    ", new connections go to the sorry server"
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "service down: real servers with a weight of {weight} are up, and it takes {quorum}{then}"
+                )
+            }
+        }
+    }
+}
