@@ -21,27 +21,45 @@ const FILL_OR_OMIT: &str = "give it a value or leave it out";
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
     path: String,
-    node: &'a Node,
+    place: Place,
+    value: &'a Value,
 }
+
+/// What a mapping without fields says.
+static EMPTY: Value = Value::Mapping(Vec::new());
 
 impl<'a> Field<'a> {
     /// The whole document.
     pub(super) fn root(node: &'a Node) -> Self {
+        Self::new(String::new(), node)
+    }
+
+    fn new(path: String, Node { place, value }: &'a Node) -> Self {
         Self {
-            path: String::new(),
-            node,
+            path,
+            place: *place,
+            value,
+        }
+    }
+
+    /// A field of this one's that is not there, as if it were there and empty.
+    pub(super) fn implied(&self, name: &str) -> Self {
+        Self {
+            path: join(&self.path, name),
+            place: self.place,
+            value: &EMPTY,
         }
     }
 
     /// The value as written.
     pub(super) fn value(&self) -> &'a Value {
-        &self.node.value
+        self.value
     }
 
     /// A refusal of this value.
     pub(super) fn fault(&self, message: impl Into<String>) -> Fault {
         Fault {
-            place: Some(self.node.place),
+            place: Some(self.place),
             field: self.path.clone(),
             message: message.into(),
         }
@@ -57,10 +75,7 @@ impl<'a> Field<'a> {
         let Value::List(items) = self.value() else {
             return Err(self.is_not("a list", expected));
         };
-        let item = |(index, node)| Field {
-            path: format!("{}[{index}]", self.path),
-            node,
-        };
+        let item = |(index, node)| Field::new(format!("{}[{index}]", self.path), node);
         items
             .iter()
             .enumerate()
@@ -85,10 +100,7 @@ impl<'a> Field<'a> {
         };
         let mut found: Vec<(&'static str, Self)> = Vec::with_capacity(entries.len());
         for (key, node) in entries {
-            let own = Field {
-                path: self.path_of_key(&key.value),
-                node: key,
-            };
+            let own = Field::new(self.path_of_key(&key.value), key);
             let Some(name) = known.iter().find(|name| key.value.is_text(name)) else {
                 let what = match key.value {
                     Value::Text(_) => "unknown field".to_owned(),
@@ -97,20 +109,46 @@ impl<'a> Field<'a> {
                 return Err(own.fault(format!("{what}: known here are {}", known.join(", "))));
             };
             if let Some((_, first)) = found.iter().find(|(earlier, _)| earlier == name) {
-                return Err(own.fault(format!("given twice: it is already on line {}", first.node.place.line)));
+                return Err(own.fault(format!("given twice: it is already on line {}", first.place.line)));
             }
-            found.push((name, Field { path: own.path, node }));
+            found.push((name, Field::new(own.path, node)));
         }
         Ok(Fields {
             path: self.path.clone(),
-            place: self.node.place,
+            place: self.place,
             found,
         })
     }
 
+    /// A mapping that has no fields.
+    pub(super) fn no_fields(&self) -> Result<(), Fault> {
+        match self.value() {
+            Value::Mapping(entries) if entries.is_empty() => Ok(()),
+            _ => Err(self.fault("has nothing to say more: write {}")),
+        }
+    }
+
+    /// The names and values of a mapping with names of the operator's own, `max` at most; `what` is what they are.
+    pub(super) fn entries(&self, max: usize, what: &str) -> Result<Vec<(Self, Self)>, Fault> {
+        let Value::Mapping(entries) = self.value() else {
+            return Err(self.is_not("a mapping", format_args!("give {what} with their values")));
+        };
+        if entries.len() > max {
+            return Err(self.fault(format!("{} {what}: lbx holds {max} at most", entries.len())));
+        }
+        entries
+            .iter()
+            .map(|(key, node)| {
+                let path = self.path_of_key(&key.value);
+                let value = Field::new(path.clone(), node).filled(FILL_OR_OMIT)?;
+                Ok((Field::new(path, key), value))
+            })
+            .collect()
+    }
+
     /// Path and line, for a refusal of another value that is at odds with this one.
     pub(super) fn whereabouts(&self) -> String {
-        format!("{} (line {})", self.path, self.node.place.line)
+        format!("{} (line {})", self.path, self.place.line)
     }
 
     /// Path of the field that a key names: quoted if it is no plain word, of the mapping if the key is no name at all.
@@ -165,6 +203,28 @@ impl<'a> Fields<'a> {
                 field: join(&self.path, name),
                 message: format!("is missing: {expected}"),
             }),
+        }
+    }
+
+    /// The one field of several of which one must be there; `what` is what they say.
+    pub(super) fn only_one(&self, of: &[&'static str], what: &str) -> Result<(&'static str, Field<'a>), Fault> {
+        let mut found = self.found.iter().filter(|(name, _)| of.contains(name));
+        match (found.next(), found.next()) {
+            (None, _) => Err(self.fault(format!("does not say {what}: use one of {}", of.join(", ")))),
+            (Some((name, field)), None) => Ok((*name, field.clone().filled(FILL_OR_OMIT)?)),
+            (Some((_, first)), Some((_, second))) => Err(second.fault(format!(
+                "says {what}, and so does {}: leave one of them out",
+                first.whereabouts()
+            ))),
+        }
+    }
+
+    /// A refusal of the mapping as a whole.
+    fn fault(&self, message: impl Into<String>) -> Fault {
+        Fault {
+            place: Some(self.place),
+            field: self.path.clone(),
+            message: message.into(),
         }
     }
 

@@ -1,27 +1,28 @@
 //! The format of the file: which fields are where, and what may not be there twice.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, path::Path};
 
 use super::{
     error::Fault,
+    failover::Defaults,
     field::{Field, Unique},
-    limits,
+    health, limits,
     node::Value,
     ports::Taken,
     service::{self, Written},
-    value,
+    text, time, value,
 };
 use crate::{
     desired::{Desired, Service, TableSizes, Timeouts},
     tables::service::slot_count,
 };
 
-pub(super) const ROOT: [&str; 5] = ["interface", "mode", "timeouts", "tables", "services"];
+pub(super) const ROOT: [&str; 6] = ["interface", "mode", "timeouts", "tables", "defaults", "services"];
 pub(super) const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
 pub(super) const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
 
-/// The whole file.
-pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
+/// The whole file; the paths it has begin at `folder`, unless they are absolute.
+pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Fault> {
     if matches!(root.value(), Value::Null) {
         return Err(root.fault("the file is empty: it needs at least interface and services"));
     }
@@ -39,7 +40,12 @@ pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
         None => TableSizes::default(),
     };
     let list = fields.required("services", "list what clients connect to")?;
-    let services = services(&list)?;
+    let mut checks = health::Reader::new(folder);
+    let defaults = match fields.optional("defaults")? {
+        Some(field) => Defaults::read(&field, &mut checks)?,
+        None => Defaults::default(),
+    };
+    let services = services(&list, &defaults, &mut checks)?;
     refuse_more_than_fits(&services, tables, &sizes.unwrap_or(list))?;
     Ok(Desired {
         interfaces,
@@ -52,7 +58,7 @@ pub(super) fn desired(root: &Field<'_>) -> Result<Desired, Fault> {
 
 fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
     if !matches!(field.value(), Value::List(_)) {
-        return Ok(vec![value::interface(field)?]);
+        return Ok(vec![text::interface(field)?]);
     }
     let items = field.at_most(limits::INTERFACES, "interfaces", "use a list of names")?;
     if items.is_empty() {
@@ -62,7 +68,7 @@ fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
     items
         .iter()
         .map(|item| {
-            let name = value::interface(item)?;
+            let name = text::interface(item)?;
             seen.insert(name.clone(), format_args!("{name:?}"), item)?;
             Ok(name)
         })
@@ -72,7 +78,7 @@ fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
 fn timeouts(field: &Field<'_>) -> Result<Timeouts, Fault> {
     let fields = field.fields(&TIMEOUTS)?;
     let read = |name, default| match fields.optional(name)? {
-        Some(timeout) => value::seconds(&timeout),
+        Some(timeout) => time::seconds(&timeout),
         None => Ok(default),
     };
     let default = Timeouts::default();
@@ -124,7 +130,11 @@ fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field
     Ok(())
 }
 
-fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
+fn services<'a>(
+    field: &Field<'a>,
+    defaults: &Defaults<'a>,
+    checks: &mut health::Reader<'_>,
+) -> Result<Vec<Service>, Fault> {
     let items = field.at_most(limits::SERVICES, "services", "use a list of services")?;
     if items.is_empty() {
         return Err(field.fault("no services: give at least one, so that a file cut short never takes all down"));
@@ -133,7 +143,7 @@ fn services(field: &Field<'_>) -> Result<Vec<Service>, Fault> {
     let mut room = limits::ALL_REAL_SERVERS;
     let mut all = Vec::with_capacity(items.len());
     for item in &items {
-        let written = service::read(item)?;
+        let written = service::read(item, defaults, checks)?;
         let Service {
             name, virtual_service, ..
         } = &written.service;

@@ -1,6 +1,6 @@
 //! How much there may be of anything: every limit of the file.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use lbx_common::maps;
 
@@ -47,3 +47,59 @@ pub(super) const TABLE_SLOTS: RangeInclusive<u32> = 1 << 10..=1 << 27;
 pub(super) const TABLE_PORTS: RangeInclusive<u32> = 1 << 10..=1 << 22;
 /// `tables.fragments`: up to about 112 MiB.
 pub(super) const TABLE_FRAGMENTS: RangeInclusive<u32> = 1 << 10..=1 << 20;
+
+/// Time from one probe to the next.
+pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+/// Shortest time a probe may take; its interval is the longest.
+pub(super) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
+/// Probes in a row.
+pub(super) const PROBES: RangeInclusive<u32> = 1..=255;
+/// Hundredths of the interval by which a probe is early or late.
+pub(super) const JITTER: RangeInclusive<u8> = 0..=50;
+/// Times of damping.
+pub(super) const DAMPING: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(16 * 3600);
+/// Time for a command that is told what happens.
+pub(super) const NOTIFY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Sums of weights that make a quorum.
+pub(super) const QUORUMS: RangeInclusive<u32> = 1..=u32::MAX;
+/// More or less than that.
+pub(super) const HYSTERESES: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// Status codes (RFC 9110 section 15).
+pub(super) const STATUSES: RangeInclusive<u16> = 100..=599;
+/// Ranges of status codes at most.
+pub(super) const STATUS_RANGES: usize = 64;
+/// Bytes of a path in a request.
+pub(super) const PATH: RangeInclusive<usize> = 1..=2048;
+/// Bytes of a host name: 253 (RFC 1035 section 2.3.4, as text without the last dot), and a port.
+pub(super) const HOST: RangeInclusive<usize> = 1..=253 + 6;
+/// Headers of a request at most.
+pub(super) const HEADERS: usize = 32;
+/// Bytes of the name of a header.
+pub(super) const HEADER_NAME: RangeInclusive<usize> = 1..=128;
+/// Bytes of the value of a header.
+pub(super) const HEADER_VALUE: RangeInclusive<usize> = 0..=4096;
+/// Bytes of a regular expression.
+pub(super) const REGEX: RangeInclusive<usize> = 1..=4096;
+/// Bytes of a file with authorities at most.
+pub(super) const AUTHORITIES: u64 = 16 << 20;
+/// Bytes of a path of a file (PATH_MAX less the terminating zero, linux/limits.h).
+pub(super) const FILE_NAME: RangeInclusive<usize> = 1..=4095;
+
+/// Bytes of a domain name as text.
+pub(super) const DOMAIN: RangeInclusive<usize> = 1..=254;
+/// Bytes of the name of a record type or a response code.
+pub(super) const DNS_WORD: RangeInclusive<usize> = 1..=16;
+/// Bytes of the data of a record as text.
+pub(super) const DNS_ANSWER: RangeInclusive<usize> = 1..=1024;
+/// Bytes of a datagram: one packet of any Ethernet segment.
+pub(super) const DATAGRAM: RangeInclusive<usize> = 0..=1400;
+
+/// A program and its arguments at most.
+pub(super) const ARGUMENTS: usize = 64;
+/// Bytes of an argument or of the value of a variable.
+pub(super) const ARGUMENT: RangeInclusive<usize> = 0..=4096;
+/// Variables of a command at most.
+pub(super) const VARIABLES: usize = 64;
+/// Bytes of the name of a variable.
+pub(super) const VARIABLE: RangeInclusive<usize> = 1..=128;

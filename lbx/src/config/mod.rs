@@ -2,24 +2,31 @@
 //!
 //! - `node`: the file as written, a tree of values with their places;
 //! - `field`: a value with the path that leads to it, and every refusal made from it;
-//! - `value`: single values: weights, times, addresses, masks, names;
+//! - `value`: single values: weights, addresses, masks, choices; `time`: times; `text`: names and other text;
 //! - `ports`: what a service's `port` may say, and who has which port;
 //! - `service`: one service: which fields it has, and which go together;
+//! - `health`: how real servers are checked; `command`: commands that lbx runs;
+//! - `failover`: what services say of health and of what follows, by themselves or by `defaults`;
 //! - `file`: the whole file, and what services must not have in common;
 //! - `limits`: how much there may be of anything;
 //! - [`ConfigError`]: file, line, column, field, what is wrong and what was expected.
 //!
 //! The first fault ends the reading; nothing is guessed and nothing unknown is passed over.
 
+mod command;
 mod error;
+mod failover;
 mod field;
 mod file;
+mod health;
 mod limits;
 mod node;
 mod ports;
 mod service;
 #[cfg(test)]
 mod tests;
+mod text;
+mod time;
 mod value;
 
 use std::{fs::File, io::Read, path::Path};
@@ -61,6 +68,9 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// What is wrong, and where.
 pub fn parse(text: &str, file: &Path) -> Result<Desired, ConfigError> {
     node::parse(text)
-        .and_then(|root| file::desired(&field::Field::root(&root)))
+        .and_then(|root| {
+            let folder = file.parent().unwrap_or(Path::new(""));
+            file::desired(&field::Field::root(&root), folder)
+        })
         .map_err(|fault| ConfigError::new(file, fault))
 }

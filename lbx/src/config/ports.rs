@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 
-use super::{error::Fault, field::Field, limits, node::Value};
+use super::{error::Fault, field::Field, limits, node::Value, value};
 use crate::desired::{Protocol, VirtualService};
 
 /// All ports, as the range of the one that stands for them.
@@ -46,27 +46,7 @@ fn is_all(value: &Value) -> bool {
 
 /// A port, or a first and a last one.
 fn range(field: &Field<'_>, expected: &str) -> Result<RangeInclusive<u16>, Fault> {
-    let number = |port| u16::try_from(port).ok().filter(|port| limits::PORTS.contains(port));
-    let ends = match field.value() {
-        Value::Integer(port) => number(*port).map(|port| (port, port)),
-        Value::Text(text) => text
-            .split_once('-')
-            .and_then(|(first, last)| Some((digits(first).and_then(number)?, digits(last).and_then(number)?))),
-        _ => None,
-    };
-    match ends {
-        Some((first, last)) if first > last => {
-            Err(field.is_not("a range of ports", format_args!("write it as {last}-{first}")))
-        }
-        Some((first, last)) => Ok(first..=last),
-        None => Err(field.is_not("a port", expected)),
-    }
-}
-
-/// A number in digits alone, none of them a zero that leads: that might be meant as octal.
-fn digits(text: &str) -> Option<i128> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    text.parse().ok().filter(|_| plain)
+    value::range(field, "a port", "a range of ports", limits::PORTS, expected)
 }
 
 /// The first port the file gives; 0: all.

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 
 use super::{
     error::Fault,
+    failover::Defaults,
     field::{Field, Fields, Unique},
-    limits,
+    health, limits,
     node::Value,
-    ports, value,
+    ports, text, time, value,
 };
 use crate::desired::{
     Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing, VirtualService,
 };
 
-pub(super) const SERVICE: [&str; 13] = [
+pub(super) const SERVICE: [&str; 19] = [
     "name",
     "vip",
     "port",
@@ -26,6 +27,12 @@ pub(super) const SERVICE: [&str; 13] = [
     "one_packet",
     "sorry_server",
     "quic",
+    "health",
+    "on_failure",
+    "quorum",
+    "slow_start",
+    "notify",
+    "local",
     "realservers",
 ];
 pub(super) const PERSISTENCE: [&str; 2] = ["timeout", "mask"];
@@ -46,8 +53,12 @@ pub(super) struct Written<'a> {
     pub(super) addresses: Vec<(IpAddr, Field<'a>)>,
 }
 
-/// Reads a service.
-pub(super) fn read<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
+/// Reads a service; `defaults` say what it leaves out of health.
+pub(super) fn read<'a>(
+    field: &Field<'a>,
+    defaults: &Defaults<'a>,
+    checks: &mut health::Reader<'_>,
+) -> Result<Written<'a>, Fault> {
     let fields = field.fields(&SERVICE)?;
     let vip_field = fields.required("vip", "give the address that clients connect to")?;
     let vip = value::address(&vip_field, "a VIP")?;
@@ -63,7 +74,7 @@ pub(super) fn read<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
     let mut servers = Servers::read(&fields, vip, quic)?;
     let service = Service {
         name: match &name {
-            Some(name) => value::service_name(name)?,
+            Some(name) => text::service_name(name)?,
             None => virtual_service.to_string(),
         },
         virtual_service,
@@ -85,7 +96,7 @@ pub(super) fn read<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
         servers: servers.all,
     };
     Ok(Written {
-        service: one_packet(&fields, service)?,
+        service: defaults.complete(&fields, one_packet(&fields, service)?, checks)?,
         name,
         vip: vip_field,
         ports,
@@ -128,7 +139,7 @@ fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Fault> 
             flag if flag.is_text(known.port) => hashing.port = true,
             flag if flag.is_text(known.fallback) => hashing.fallback = true,
             _ => {
-                let expected = value::or_list(&[known.port, known.fallback]);
+                let expected = text::or_list(&[known.port, known.fallback]);
                 return Err(item.is_not(format_args!("a flag of {scheduler}"), format_args!("use {expected}")));
             }
         }
@@ -154,7 +165,7 @@ fn persistence(fields: &Fields<'_>, vip: IpAddr) -> Result<Option<Persistence>, 
     };
     Ok(Some(Persistence {
         timeout: match timeout {
-            Some(timeout) => value::seconds(&timeout)?,
+            Some(timeout) => time::seconds(&timeout)?,
             None => DEFAULT_PERSISTENCE,
         },
         prefix: match mask {
@@ -187,7 +198,7 @@ fn one_packet(fields: &Fields<'_>, service: Service) -> Result<Service, Fault> {
             .filter(|scheduler| scheduler.takes_one_packet())
             .map(Scheduler::name)
             .collect();
-        let able = value::or_list(&able);
+        let able = text::or_list(&able);
         return Err(field.fault(format!(
             "keeps no records, which scheduler {scheduler} needs: use {able}"
         )));

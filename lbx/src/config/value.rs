@@ -1,4 +1,4 @@
-//! Single values: numbers, times, addresses, masks, names.
+//! Single values: numbers, addresses, masks, choices.
 
 use std::{
     fmt,
@@ -16,6 +16,7 @@ use super::{
     field::{Field, Fields},
     limits,
     node::Value,
+    text::or_list,
 };
 
 /// A weight; 0 drains.
@@ -46,6 +47,35 @@ where
         .ok()
         .filter(|value| range.contains(value))
         .ok_or_else(|| field.is_not(what, format_args!("use {start} to {end}")))
+}
+
+/// A number, or a first and a last one with `-` between them.
+pub(super) fn range(
+    field: &Field<'_>,
+    what: &str,
+    range_of: &str,
+    limits: RangeInclusive<u16>,
+    expected: &str,
+) -> Result<RangeInclusive<u16>, Fault> {
+    let number = |number| u16::try_from(number).ok().filter(|number| limits.contains(number));
+    let ends = match field.value() {
+        Value::Integer(value) => number(*value).map(|value| (value, value)),
+        Value::Text(text) => text
+            .split_once('-')
+            .and_then(|(first, last)| Some((digits(first).and_then(number)?, digits(last).and_then(number)?))),
+        _ => None,
+    };
+    match ends {
+        Some((first, last)) if first > last => Err(field.is_not(range_of, format_args!("write it as {last}-{first}"))),
+        Some((first, last)) => Ok(first..=last),
+        None => Err(field.is_not(what, expected)),
+    }
+}
+
+/// A number in digits alone, none of them a zero that leads: that might be meant as octal.
+fn digits(text: &str) -> Option<i128> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| plain)
 }
 
 /// A prime in a range that begins and ends with one.
@@ -90,28 +120,9 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Fault> {
     }
 }
 
-/// A time in whole seconds: a plain number of them, or a number with s, m or h.
-pub(super) fn seconds(field: &Field<'_>) -> Result<u16, Fault> {
-    let seconds = match field.value() {
-        Value::Integer(seconds) => u64::try_from(*seconds).ok(),
-        Value::Text(text) => parse_seconds(text),
-        _ => None,
-    };
-    seconds
-        .filter(|seconds| limits::TIMES.contains(seconds))
-        .and_then(|seconds| u16::try_from(seconds).ok())
-        .ok_or_else(|| field.is_not("a timeout", "use 1s to 16h, in whole seconds or with s, m or h"))
-}
-
-fn parse_seconds(text: &str) -> Option<u64> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(seconds)
+/// The same of a field that may be left out.
+pub(super) fn boolean_or(fields: &Fields<'_>, name: &str, default: bool) -> Result<bool, Fault> {
+    fields.optional(name)?.map_or(Ok(default), |field| boolean(&field))
 }
 
 /// An address that one host can have; `role` says for what, with its article.
@@ -196,36 +207,6 @@ fn reserved4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// Name of a network interface, as the kernel allows it (dev_valid_name, net/core/dev.c).
-pub(super) fn interface(field: &Field<'_>) -> Result<String, Fault> {
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    name(
-        field,
-        "an interface name",
-        limits::INTERFACE_NAME,
-        "'/', ':' or white space",
-        bad,
-    )
-}
-
-/// Name of a service.
-pub(super) fn service_name(field: &Field<'_>) -> Result<String, Fault> {
-    let bad = |c: char| c.is_whitespace() || c.is_control();
-    name(field, "a service name", limits::SERVICE_NAME, "white space", bad)
-}
-
-fn name(field: &Field<'_>, what: &str, max: usize, without: &str, bad: fn(char) -> bool) -> Result<String, Fault> {
-    match field.value() {
-        Value::Text(text) if (1..=max).contains(&text.len()) && !text.contains(bad) && text != "." && text != ".." => {
-            Ok(text.clone())
-        }
-        Value::Integer(_) | Value::Float(_) | Value::Bool(_) => {
-            Err(field.is_not(what, "to use it as one, put it in quotes"))
-        }
-        _ => Err(field.is_not(what, format_args!("use 1 to {max} bytes without {without}"))),
-    }
-}
-
 /// One of the names that serde knows for `T`; `what` says what the names are of.
 pub(super) fn choice<T: for<'de> Deserialize<'de>>(field: &Field<'_>, what: &str) -> Result<T, Fault> {
     let name = match field.value() {
@@ -273,13 +254,5 @@ impl StdError for Unknown {}
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&or_list(self.0))
-    }
-}
-
-/// Names of which one is to be taken.
-pub(super) fn or_list(names: &[&str]) -> String {
-    match names {
-        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        names => names.concat(),
     }
 }

@@ -95,6 +95,16 @@ impl Check {
             Self::Ping => "ping",
         }
     }
+
+    /// Whether it says what the real server's weight is to be.
+    #[must_use]
+    pub const fn tells_weight(&self) -> bool {
+        match self {
+            Self::Http(http) => http.weight,
+            Self::Exec(exec) => exec.weight,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Check {

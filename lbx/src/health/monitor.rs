@@ -191,3 +191,6 @@ impl Monitor {
         self.weight
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use super::{SAMPLE, read, sample_with};
 use crate::{
-    config::{file, load, service},
+    config::{command, failover, file, health, load, service},
     desired::{
         Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
         Timeouts, VirtualService,
@@ -178,7 +178,14 @@ fn the_example_loads() {
     let desired = load(Path::new(EXAMPLE)).unwrap();
     let mut expected = sample();
     expected.services[0].scheduler = Scheduler::Wrr;
+    expected.services[0].health.clone_from(&desired.services[0].health);
     assert_eq!(desired.services[0], expected.services[0]);
+    let checks: Vec<_> = desired
+        .services
+        .iter()
+        .map(|service| service.health.as_ref().unwrap().check.name())
+        .collect();
+    assert_eq!(checks, ["http", "dns", "https", "exec", "udp"]);
     let names: Vec<_> = desired.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["web", "192.168.1.160:53/udp", "shop", "rest", "quic"]);
     // What it calls the defaults are the defaults.
@@ -189,13 +196,25 @@ fn the_example_loads() {
 #[test]
 fn the_example_shows_every_field_and_scheduler() {
     let text = std::fs::read_to_string(EXAMPLE).unwrap();
-    let lists: [&[&str]; 6] = [
+    let lists: [&[&str]; 18] = [
         &file::ROOT,
         &file::TIMEOUTS,
         &file::TABLES,
         &service::SERVICE,
         &service::PERSISTENCE,
         &service::REAL_SERVER,
+        &failover::DEFAULTS,
+        &failover::QUORUM,
+        &command::EXEC,
+        &command::NOTIFY,
+        &health::CHECKS,
+        &health::COMMON,
+        &health::DAMPING,
+        &health::http::HTTP,
+        &health::http::BODY,
+        &health::tls::TLS,
+        &health::datagram::DNS,
+        &[&health::datagram::UDP[..], &health::datagram::BYTES].concat(),
     ];
     for field in lists.concat() {
         let is_key =

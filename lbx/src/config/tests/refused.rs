@@ -57,11 +57,11 @@ fn documents() {
         ),
         (
             "[eth0]",
-            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, timeouts, tables, services",
+            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, timeouts, tables, defaults, services",
         ),
         (
             "web",
-            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, timeouts, tables, services",
+            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, timeouts, tables, defaults, services",
         ),
     ];
     assert_texts_refused(refusals.map(|(text, expected)| (text.to_owned(), expected)));
@@ -114,17 +114,17 @@ fn fields() {
         (
             "interface: eth0",
             "interfaces: eth0",
-            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, timeouts, tables, services",
+            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, timeouts, tables, defaults, services",
         ),
         (
             "services:",
             "3: x\nservices:",
-            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, timeouts, tables, services",
+            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, timeouts, tables, defaults, services",
         ),
         (
             "services:",
             "\"a b\": x\nservices:",
-            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, timeouts, tables, services",
+            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, timeouts, tables, defaults, services",
         ),
         (
             "services:",
@@ -164,7 +164,7 @@ fn fields() {
         (
             "scheduler: rr",
             "schedulr: rr",
-            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, realservers",
+            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, quorum, slow_start, notify, local, realservers",
         ),
         (
             "scheduler: rr",

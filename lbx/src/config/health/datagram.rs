@@ -1,0 +1,97 @@
+//! Checks by single datagrams: DNS questions, and whatever else the file gives.
+
+use std::ops::RangeInclusive;
+
+use super::{Fault, Field, limits};
+use crate::{
+    config::{
+        field::Fields,
+        node::Value,
+        text::{self, is_printable, text},
+    },
+    desired::{Dns, Udp},
+};
+
+pub(in crate::config) const DNS: [&str; 4] = ["name", "type", "rcode", "answer"];
+pub(in crate::config) const UDP: [&str; 2] = ["payload", "reply"];
+pub(in crate::config) const BYTES: [&str; 1] = ["hex"];
+
+/// A DNS question.
+pub(super) fn dns(field: &Field<'_>) -> Result<Dns, Fault> {
+    let fields = field.fields(&DNS)?;
+    Ok(Dns {
+        name: match fields.optional("name")? {
+            Some(field) => domain(&field)?,
+            None => ".".to_owned(),
+        },
+        kind: word(&fields, "type", "a record type", "SOA")?,
+        rcode: word(&fields, "rcode", "a response code", "NOERROR")?,
+        answer: match fields.optional("answer")? {
+            Some(field) => {
+                let kind = "of printable ASCII";
+                Some(text(&field, "the data of an answer", limits::DNS_ANSWER, kind, is_printable)?.to_owned())
+            }
+            None => None,
+        },
+    })
+}
+
+/// A domain name, made absolute (RFC 1035 section 2.3.4).
+fn domain(field: &Field<'_>) -> Result<String, Fault> {
+    let is_label = |label: &str| (1..=63).contains(&label.len());
+    let is_domain = |text: &str| {
+        let labels = text.strip_suffix('.').unwrap_or(text);
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\' && byte != b'"';
+        text == "." || (labels.len() <= 253 && text.bytes().all(plain) && labels.split('.').all(is_label))
+    };
+    let kind = "like example.org, labels of at most 63 between dots";
+    let name = text(field, "a domain name", limits::DOMAIN, kind, is_domain)?;
+    Ok(if name.ends_with('.') {
+        name.to_owned()
+    } else {
+        format!("{name}.")
+    })
+}
+
+/// The name of a record type or a response code.
+fn word(fields: &Fields<'_>, name: &str, what: &str, default: &str) -> Result<String, Fault> {
+    let Some(field) = fields.optional(name)? else {
+        return Ok(default.to_owned());
+    };
+    let good = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    };
+    let kind = format!("of capital letters and digits, like {default}");
+    text(&field, what, limits::DNS_WORD, &kind, good).map(str::to_owned)
+}
+
+/// A datagram and the answer it should have.
+pub(super) fn udp(field: &Field<'_>) -> Result<Udp, Fault> {
+    let fields = field.fields(&UDP)?;
+    Ok(Udp {
+        payload: match fields.optional("payload")? {
+            Some(field) => bytes(&field, "a payload", limits::DATAGRAM)?,
+            None => Vec::new(),
+        },
+        reply: match fields.optional("reply")? {
+            Some(field) => Some(bytes(&field, "a reply", 1..=*limits::DATAGRAM.end())?),
+            None => None,
+        },
+    })
+}
+
+/// Bytes as text, or in hexadecimal.
+fn bytes(field: &Field<'_>, what: &str, lengths: RangeInclusive<usize>) -> Result<Vec<u8>, Fault> {
+    match field.value() {
+        Value::Mapping(_) => {
+            let fields = field.fields(&BYTES)?;
+            text::hex(
+                &fields.required("hex", "give bytes of two hexadecimal digits each")?,
+                what,
+                lengths,
+            )
+        }
+        _ => text(field, what, lengths, "of text, or { hex: \"00ff\" }", |_| true).map(|text| text.as_bytes().to_vec()),
+    }
+}

@@ -1,0 +1,274 @@
+//! A model that remembers everything and counts anew at every probe, held against the monitor in random histories; and
+//! examples.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    desired::{Check, Target},
+    health::Passed,
+};
+
+fn health(rise: u32, fall: u32, initial: Initial, damping: Option<Damping>) -> Health {
+    Health {
+        check: Check::Tcp,
+        target: Target::Vip,
+        port: None,
+        interval: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        rise,
+        fall,
+        initial,
+        jitter: 0,
+        damping,
+    }
+}
+
+const PASS: Outcome = Ok(Passed { weight: None });
+
+fn asks(weight: u16) -> Outcome {
+    Ok(Passed { weight: Some(weight) })
+}
+
+fn local() -> Outcome {
+    Err(Failure::Local("too many open files".to_owned()))
+}
+
+/// Every probe that said something, and every change.
+#[derive(Default)]
+struct Model {
+    /// When, and whether it passed.
+    probes: Vec<(Duration, bool)>,
+    /// After how many probes, when, and to what.
+    changes: Vec<(usize, Duration, bool)>,
+    damped: bool,
+}
+
+impl Model {
+    fn up(&self, health: &Health, before: Option<bool>) -> Option<bool> {
+        let initially = match health.initial {
+            Initial::First => None,
+            Initial::Up => Some(true),
+            Initial::Down => Some(false),
+        };
+        self.changes.last().map(|(.., up)| *up).or(before).or(initially)
+    }
+
+    /// The last probes since the last change that all came out alike.
+    fn row(&self, passed: bool) -> &[(Duration, bool)] {
+        let since = self.changes.last().map_or(0, |(after, ..)| *after);
+        let others = self.probes[since..].iter().rposition(|(_, other)| *other != passed);
+        &self.probes[since + others.map_or(0, |last| last + 1)..]
+    }
+
+    fn probe(&mut self, health: &Health, before: Option<bool>, passed: bool, now: Duration) {
+        self.probes.push((now, passed));
+        let to = match self.up(health, before) {
+            None => Some(passed),
+            Some(true) => (!passed && self.row(false).len() >= health.fall as usize).then_some(false),
+            Some(false) => {
+                let row = self.row(true);
+                let long = !self.damped
+                    || row
+                        .first()
+                        .is_some_and(|(first, _)| now - *first >= health.damping.unwrap().hold);
+                (passed && row.len() >= health.rise as usize && long).then_some(true)
+            }
+        };
+        let Some(to) = to else { return };
+        let fell = self.up(health, before) == Some(true);
+        self.changes.push((self.probes.len(), now, to));
+        self.damped = fell
+            && health
+                .damping
+                .is_some_and(|damping| self.falls(health, before, now, damping.within) >= damping.failures as usize);
+    }
+
+    /// How often it went from up to down lately.
+    fn falls(&self, health: &Health, before: Option<bool>, now: Duration, within: Duration) -> usize {
+        let untold = Self::default().up(health, before);
+        let states: Vec<Option<bool>> = [untold]
+            .into_iter()
+            .chain(self.changes.iter().map(|(.., up)| Some(*up)))
+            .collect();
+        let fell = |n: usize| states[n] == Some(true) && states[n + 1] == Some(false);
+        (0..self.changes.len())
+            .filter(|&n| fell(n) && now - self.changes[n].1 <= within)
+            .count()
+    }
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        6 => Just(PASS),
+        1 => (0..3u16).prop_map(asks),
+        5 => Just(Err(Failure::Refused)),
+        1 => Just(Err(Failure::Status(503))),
+        1 => Just(local()),
+        1 => Just(Err(Failure::NotRewritten)),
+    ]
+}
+
+fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_secs)
+}
+
+prop_compose! {
+    fn damping()(failures in 1..4u32, within in seconds(1..60), hold in seconds(0..20)) -> Damping {
+        Damping { failures, within, hold }
+    }
+}
+
+/// Outcomes in runs, as servers are up and down for a while.
+fn history() -> impl Strategy<Value = Vec<(Outcome, Duration)>> {
+    let run = (outcome(), prop::collection::vec(seconds(0..6), 1..6));
+    prop::collection::vec(run, 1..40).prop_map(|runs| {
+        let probes = runs
+            .into_iter()
+            .flat_map(|(outcome, pauses)| pauses.into_iter().map(move |pause| (outcome.clone(), pause)));
+        probes.collect()
+    })
+}
+
+fn initial() -> impl Strategy<Value = Initial> {
+    prop_oneof![Just(Initial::First), Just(Initial::Up), Just(Initial::Down)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_says_what_the_model_says(
+        (rise, fall) in (1..4u32, 1..4u32),
+        initial in initial(),
+        before in any::<Option<bool>>(),
+        damping in proptest::option::of(damping()),
+        history in history(),
+    ) {
+        let health = health(rise, fall, initial, damping);
+        let mut monitor = Monitor::new(&health, before);
+        let mut model = Model::default();
+        let (mut now, mut weight, mut reason) = (Duration::ZERO, None, monitor.reason().cloned());
+        for (outcome, pause) in history {
+            now += pause;
+            let (was, asked) = (monitor.known(), weight);
+            let change = monitor.note(&outcome, now);
+            match &outcome {
+                Ok(passed) => {
+                    model.probe(&health, before, true, now);
+                    weight = passed.weight;
+                }
+                Err(failure) => {
+                    reason = Some(failure.clone());
+                    if !failure.is_blind() {
+                        model.probe(&health, before, false, now);
+                    }
+                }
+            }
+            prop_assert_eq!(monitor.known(), model.up(&health, before));
+            prop_assert_eq!(monitor.is_up(), model.up(&health, before) == Some(true), "what is not known is not up");
+            prop_assert_eq!(monitor.is_damped(), model.damped);
+            prop_assert_eq!(monitor.weight(), weight);
+            prop_assert_eq!(monitor.reason(), reason.as_ref());
+            let told = match (was, monitor.known()) {
+                (was, known) if was != known => Some(if monitor.is_up() { Change::Up } else { Change::Down }),
+                (Some(true), _) if weight != asked => Some(Change::Weight),
+                _ => None,
+            };
+            prop_assert_eq!(change.filter(|change| *change != Change::Blind), told);
+        }
+    }
+}
+
+/// A monitor after probes a second apart, and what they have changed.
+fn after(health: &Health, before: Option<bool>, outcomes: &[Outcome]) -> (Monitor, Vec<Option<Change>>) {
+    let mut monitor = Monitor::new(health, before);
+    let times = (1..).map(Duration::from_secs);
+    let changes = outcomes
+        .iter()
+        .zip(times)
+        .map(|(outcome, now)| monitor.note(outcome, now))
+        .collect();
+    (monitor, changes)
+}
+
+#[test]
+fn the_first_probe_decides_alone_unless_more_is_known() {
+    let first = health(2, 3, Initial::First, None);
+    let refused = [Err(Failure::Refused)];
+    assert_eq!(Monitor::new(&first, None).reason(), Some(&Failure::NotProbed));
+    assert_eq!(after(&first, None, &[PASS]).1, [Some(Change::Up)]);
+    assert_eq!(after(&first, None, &refused).1, [Some(Change::Down)]);
+    assert_eq!(after(&first, Some(true), &refused).1, [None], "no flap at a restart");
+    assert_eq!(after(&first, Some(false), &[PASS, PASS]).1, [None, Some(Change::Up)]);
+    let up = health(2, 3, Initial::Up, None);
+    assert!(Monitor::new(&up, None).is_up() && !Monitor::new(&up, Some(false)).is_up());
+}
+
+#[test]
+fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
+    let health = health(1, 2, Initial::First, None);
+    for blind in [Err(Failure::NotRewritten), local()] {
+        let blind = || blind.clone();
+        let (monitor, changes) = after(
+            &health,
+            Some(true),
+            &[blind(), blind(), blind(), PASS, blind(), blind()],
+        );
+        let told = Some(Change::Blind);
+        assert_eq!(changes, [None, told, None, None, None, told]);
+        assert!(monitor.is_up() && monitor.reason() == blind().as_ref().err());
+        for before in [None, Some(false)] {
+            let (monitor, _) = after(&health, before, &[blind(), blind(), blind()]);
+            assert!(!monitor.is_up() && monitor.known() == before);
+        }
+        // What it sees in between counts as if it were all.
+        let (monitor, _) = after(
+            &health,
+            Some(true),
+            &[Err(Failure::Refused), blind(), Err(Failure::Refused)],
+        );
+        assert_eq!((monitor.is_up(), monitor.reason()), (false, Some(&Failure::Refused)));
+    }
+}
+
+#[test]
+fn who_comes_and_goes_stays_down_until_it_has_been_well_for_a_while() {
+    let damping = Damping {
+        failures: 2,
+        within: Duration::from_secs(60),
+        hold: Duration::from_secs(3),
+    };
+    let health = health(1, 1, Initial::First, Some(damping));
+    let fail = || Err(Failure::Refused);
+    let (monitor, changes) = after(
+        &health,
+        None,
+        &[PASS, fail(), PASS, fail(), PASS, PASS, fail(), PASS, PASS, PASS, PASS],
+    );
+    let (up, down) = (Some(Change::Up), Some(Change::Down));
+    assert_eq!(changes, [up, down, up, down, None, None, None, None, None, None, up]);
+    assert!(!monitor.is_damped());
+    let (damped, _) = after(&health, None, &[PASS, fail(), PASS, fail(), PASS]);
+    assert!(damped.is_damped());
+}
+
+#[test]
+fn a_check_goes_on_by_other_numbers() {
+    let strict = health(3, 1, Initial::First, None);
+    let (mut monitor, _) = after(
+        &health(1, 3, Initial::First, None),
+        None,
+        &[PASS, Err(Failure::Refused)],
+    );
+    monitor.retune(&strict);
+    assert!(monitor.is_up());
+    let now = Duration::from_secs(9);
+    assert_eq!(monitor.note(&Err(Failure::Refused), now), Some(Change::Down));
+    assert_eq!(
+        [PASS, PASS, PASS].map(|pass| monitor.note(&pass, now)),
+        [None, None, Some(Change::Up)]
+    );
+}
