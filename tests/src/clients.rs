@@ -175,6 +175,76 @@ pub fn get(target: impl Into<SocketAddr>) -> Result<String> {
     Ok(body.trim_end().to_owned())
 }
 
+/// A connection on which one page is asked for after another.
+#[derive(Debug)]
+pub struct Visit {
+    stream: BufReader<TcpStream>,
+    page: Option<String>,
+    goes_on: bool,
+}
+
+impl Visit {
+    /// Connects. Call it inside the client's namespace.
+    ///
+    /// # Errors
+    /// No connection within five seconds.
+    pub fn begin(target: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&target, PATIENCE).context("no connection")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            page: None,
+            goes_on: true,
+        })
+    }
+
+    /// The body of the page at `/`.
+    ///
+    /// # Errors
+    /// No whole page with status 200 within five seconds.
+    pub fn get(&mut self) -> Result<String> {
+        let request = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
+        self.stream.get_mut().write_all(request).context("cannot send")?;
+        let status = self.line()?;
+        ensure!(status.starts_with("HTTP/1.1 200 "), "answer {status:?}");
+        let mut length = 0;
+        loop {
+            let line = self.line()?.to_ascii_lowercase();
+            match line.split_once(": ") {
+                Some(("content-length", value)) => length = value.parse()?,
+                Some(("connection", "close")) => self.goes_on = false,
+                None if line.is_empty() => break,
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).context("half a page")?;
+        let page = String::from_utf8_lossy(&body).trim_end().to_owned();
+        self.page = Some(page.clone());
+        Ok(page)
+    }
+
+    /// The page that came last.
+    #[must_use]
+    pub fn page(&self) -> Option<&str> {
+        self.page.as_deref()
+    }
+
+    /// Whether the server keeps the connection.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).context("no answer")?;
+        ensure!(line.ends_with('\n'), "the connection was closed");
+        Ok(line.trim_end().to_owned())
+    }
+}
+
 /// Sends a datagram from a given port (0: any) and gives the name before the echo. Call it inside the client's namespace.
 ///
 /// # Errors

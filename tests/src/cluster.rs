@@ -13,6 +13,8 @@ pub struct Cluster {
     pub mode: &'static str,
     /// Idle timeouts other than the default, in seconds, by their names in the file.
     pub timeouts: Vec<(&'static str, u16)>,
+    /// What services have that do not say otherwise, by the names in the file.
+    pub defaults: Vec<(&'static str, String)>,
     /// What clients connect to.
     pub services: Vec<Service>,
 }
@@ -148,6 +150,7 @@ impl From<Service> for Cluster {
             interfaces: vec!["eth0".to_owned()],
             mode: "auto",
             timeouts: Vec::new(),
+            defaults: Vec::new(),
             services: vec![service],
         }
     }
@@ -167,6 +170,12 @@ impl fmt::Display for Cluster {
         }
         for (name, seconds) in &self.timeouts {
             writeln!(f, "  {name}: {seconds}")?;
+        }
+        if !self.defaults.is_empty() {
+            writeln!(f, "defaults:")?;
+        }
+        for (name, value) in &self.defaults {
+            writeln!(f, "  {name}: {value}")?;
         }
         writeln!(f, "services:")?;
         for service in &self.services {
@@ -216,12 +225,15 @@ services:
         let service = Service::web("rr", 2).over_ipv6().with("persistence", 3).limit(1, 2, 1);
         let cluster = Cluster {
             timeouts: vec![("udp", 4)],
+            defaults: vec![("health", "tcp".to_owned())],
             ..service.into()
         };
         let expected = "\
 interface: eth0
 timeouts:
   udp: 4
+defaults:
+  health: tcp
 services:
   - vip: fd00:1::160
     port: 80

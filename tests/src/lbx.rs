@@ -140,6 +140,14 @@ impl Director {
         self.process.log()
     }
 
+    /// Processor time it has taken so far.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn processor_time(&self) -> Result<Duration> {
+        self.process.processor_time()
+    }
+
     /// Replaces its configuration and tells it so (SIGHUP).
     ///
     /// # Errors

@@ -4,7 +4,9 @@
 //!   ([`leftovers`]);
 //! - [`lbx`](mod@lbx): the program under test as director and as a real server's agent, its file ([`cluster`]) and its listing
 //!   ([`listing`]);
-//! - [`nginx`], [`servers`], [`clients`], [`load`], [`download`], [`payload`]: who serves and who asks;
+//! - [`standing`], [`told`]: what it says of real servers' health, in its listing and to a command;
+//! - [`nginx`], [`tls`], [`dns`], [`servers`]: who serves;
+//! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
 //! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
 //! - [`process`], [`wait`], [`mac`], [`bpffs`]: what all of these need.
@@ -13,8 +15,10 @@
 
 pub mod bpffs;
 pub mod by_hand;
+pub mod cgroup;
 pub mod clients;
 pub mod cluster;
+pub mod dns;
 pub mod download;
 pub mod host;
 pub mod lab;
@@ -29,5 +33,9 @@ pub mod packet;
 pub mod payload;
 pub mod process;
 pub mod servers;
+pub mod standing;
+pub mod tls;
+pub mod told;
 pub mod wait;
+pub mod wrk;
 pub mod xdp;

@@ -1,4 +1,4 @@
-//! Steady load: clients that ask for a page again and again, each time on a new connection.
+//! Steady load: clients that ask for a page again and again, and the time of each request that fails.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,34 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{clients, host::Host, wait};
+use crate::{
+    clients::{self, Visit},
+    host::Host,
+    wait,
+};
 
 /// Between two requests of one client: the machine has other things to do.
 const PAUSE: Duration = Duration::from_millis(3);
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took to fail.
+    pub took: Duration,
+    /// The page of the same connection before it, where there was one: it says who has failed.
+    pub server: Option<String>,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = self.server.as_deref().unwrap_or("somebody");
+        write!(f, "{server} after {:?}: {}", self.took, self.why)
+    }
+}
 
 /// What has happened under load.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +49,7 @@ pub struct Report {
     /// Pages by what they said.
     pub answers: BTreeMap<String, u64>,
     /// What went wrong.
-    pub failures: Vec<String>,
+    pub failures: Vec<Failure>,
     /// The longest any page took: a second or more means a lost SYN, 200 ms a lost segment.
     pub slowest: Duration,
 }
@@ -72,17 +96,33 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `count` clients on a host.
+    /// Starts `count` clients on a host, which make a connection for every request.
     #[must_use]
     pub fn start(client: &Host, target: impl Into<SocketAddr>, count: usize) -> Self {
+        Self::start_as(client, target, count, false)
+    }
+
+    /// Starts `count` clients on a host, which keep their connection as long as it lasts.
+    #[must_use]
+    pub fn start_kept(client: &Host, target: impl Into<SocketAddr>, count: usize) -> Self {
+        Self::start_as(client, target, count, true)
+    }
+
+    fn start_as(client: &Host, target: impl Into<SocketAddr>, count: usize, kept: bool) -> Self {
         let target = target.into();
         let stop = Arc::new(AtomicBool::new(false));
         let report = Arc::new(Mutex::new(Report::default()));
         let worker = |_| {
             let (client, stop, report) = (client.clone(), Arc::clone(&stop), Arc::clone(&report));
             thread::spawn(move || {
-                if let Err(error) = client.enter(|| work(target, &stop, &report)) {
-                    lock(&report).failures.push(format!("{error:#}"));
+                let began = Instant::now();
+                if let Err(error) = client.enter(|| work(target, kept, &stop, &report)) {
+                    lock(&report).failures.push(Failure {
+                        began,
+                        took: began.elapsed(),
+                        server: None,
+                        why: format!("{error:#}"),
+                    });
                 }
             })
         };
@@ -139,18 +179,42 @@ fn lock(report: &Mutex<Report>) -> std::sync::MutexGuard<'_, Report> {
     report.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(target: SocketAddr, stop: &AtomicBool, report: &Mutex<Report>) {
+fn work(target: SocketAddr, kept: bool, stop: &AtomicBool, report: &Mutex<Report>) {
+    let mut visit: Option<Visit> = None;
     while !stop.load(Ordering::Relaxed) {
-        let started = Instant::now();
-        let answer = clients::get(target);
-        let took = started.elapsed();
+        let began = Instant::now();
+        let server = visit.as_ref().and_then(|visit| visit.page().map(str::to_owned));
+        let answer = if kept {
+            ask(&mut visit, target)
+        } else {
+            clients::get(target)
+        };
+        let took = began.elapsed();
         let mut report = lock(report);
         report.slowest = report.slowest.max(took);
         match answer {
             Ok(page) => *report.answers.entry(page).or_default() += 1,
-            Err(error) => report.failures.push(format!("after {took:?}: {error:#}")),
+            Err(error) => report.failures.push(Failure {
+                began,
+                took,
+                server,
+                why: format!("{error:#}"),
+            }),
         }
         drop(report);
         thread::sleep(PAUSE);
     }
+}
+
+/// Asks on the connection there is, or on a new one; a connection that fails is given up.
+fn ask(visit: &mut Option<Visit>, target: SocketAddr) -> Result<String> {
+    let mut open = match visit.take() {
+        Some(open) => open,
+        None => Visit::begin(target)?,
+    };
+    let page = open.get()?;
+    if open.goes_on() {
+        *visit = Some(open);
+    }
+    Ok(page)
 }

@@ -33,20 +33,33 @@ impl TcpServer {
     /// # Errors
     /// The port is taken.
     pub fn start(host: &Host, port: u16) -> Result<Self> {
+        let name = host.name().to_owned();
+        Self::launch(host, port, move |stream, stop| {
+            let (name, stop) = (name.clone(), Arc::clone(stop));
+            // It ends with the connection, or soon after the server.
+            thread::spawn(move || serve(stream, &name, &stop));
+        })
+    }
+
+    /// Listens likewise, but says nothing and closes every connection at once: cheap where there are thousands.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn open_door(host: &Host, port: u16) -> Result<Self> {
+        Self::launch(host, port, |stream, _| drop(stream))
+    }
+
+    fn launch(host: &Host, port: u16, take: impl Fn(TcpStream, &Arc<AtomicBool>) + Send + 'static) -> Result<Self> {
         let listener = host
             .enter(|| listen(port))?
             .with_context(|| format!("cannot listen on port {port} of {}", host.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let name = host.name().to_owned();
         let thread = thread::spawn({
             let (listener, stop) = (listener.try_clone()?, Arc::clone(&stop));
             move || {
                 for stream in listener.incoming().take_while(|_| !stop.load(Ordering::Relaxed)) {
-                    let (Ok(stream), name, stop) = (stream, name.clone(), Arc::clone(&stop)) else {
-                        continue;
-                    };
-                    // It ends with the connection, or soon after the server.
-                    thread::spawn(move || serve(stream, &name, &stop));
+                    let Ok(stream) = stream else { continue };
+                    take(stream, &stop);
                 }
             }
         });

@@ -4,6 +4,7 @@ use std::{path::Path, sync::LazyLock};
 
 use anyhow::Result;
 use lbx_tests::{
+    dns,
     lab::{CLIENT, Lab},
     lbx, nginx, process,
 };
@@ -63,11 +64,15 @@ fn missing_for_lab() -> Option<String> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    let programs = ["ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv"];
+    let programs = [
+        "ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv", "openssl", "wrk",
+    ];
     let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
-    if !Path::new(nginx::PROGRAM).is_file() {
-        absent.push("nginx");
-    }
+    absent.extend(
+        [nginx::PROGRAM, dns::PROGRAM]
+            .iter()
+            .filter(|program| !Path::new(program).is_file()),
+    );
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
 }
 

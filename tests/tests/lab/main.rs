@@ -19,6 +19,7 @@ mod real_server;
 mod real_server6;
 mod refusals;
 mod remapping;
+mod scene;
 mod schedulers;
 mod schedulers_by_load;
 mod setup;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(THREADS);
     let tests = [
         itself::tests(),
+        scene::tests(),
         schedulers::tests(),
         traffic::tests(),
         changes::tests(),

@@ -122,7 +122,11 @@ pub const NEEDS: &[Need] = &[
     .optional(),
     Need::program(Part::Lab, "ip", "iproute2"),
     Need::program(Part::Lab, "nginx", "nginx-light"),
+    Need::program(Part::Lab, "openssl", "openssl"),
+    // The package without a service of the system's own.
+    Need::program(Part::Lab, "dnsmasq", "dnsmasq-base"),
     Need::program(Part::Lab, "curl", "curl"),
+    Need::program(Part::Lab, "wrk", "wrk"),
     Need::program(Part::Lab, "ethtool", "ethtool"),
     Need::program(Part::Lab, "bpftool", "bpftool"),
     Need::program(Part::Lab, "ping", "iputils-ping"),
