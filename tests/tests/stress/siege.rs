@@ -27,7 +27,7 @@ const NOBODIES: u8 = 100;
 const ROUND: u64 = 8;
 /// Real clients that come in a round.
 const NEW: u64 = 8;
-/// How long a real client takes to answer at most.
+/// How long a real client takes to answer at most: a half-open record is safe for two whole ticks.
 const PATIENCE: u64 = 2 * SECOND;
 /// How often the daemon sweeps.
 const SWEEP: u64 = 2 * SECOND;
@@ -276,7 +276,9 @@ impl Siege {
     /// As long as some rounds of the flood, but a client answers in time.
     fn delay(&mut self, rate: u64) -> u64 {
         let rounds = 1 + self.random.below(8) as u64;
-        (rounds * ROUND * COUNT as u64 * SECOND / rate).min(PATIENCE)
+        let round = ROUND * COUNT as u64 * SECOND / rate;
+        // Whose time comes is let speak when the round is over.
+        (rounds * round).min(PATIENCE.saturating_sub(round))
     }
 
     /// Those whose time has come say the next word; in the end all that is left.
