@@ -39,6 +39,12 @@ pub enum DirectorError {
     /// The control socket cannot be made.
     #[error("control socket")]
     Control(#[source] std::io::Error),
+    /// Nobody can be probed.
+    #[error("cannot start to probe real servers")]
+    Health(#[source] std::io::Error),
+    /// The thread that probes has ended.
+    #[error("real servers are no longer probed")]
+    Unprobed,
     /// The kernel tells nothing any more.
     #[error("the network is no longer watched")]
     Blind,

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     control::{Answer, Request, TraceRequest, server::Call},
     dataplane::clock,
+    health::watch::News,
     net::Event,
 };
 
@@ -41,6 +42,7 @@ enum Wake {
     Network(Option<Event>),
     Call(Option<Call>),
     Traced(bool),
+    Health(Option<News>),
 }
 
 /// The signals a director listens to. Made before the start, so that one that comes meanwhile is not lost and does not
@@ -84,6 +86,7 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
             () = received(terminate) => Wake::Stop,
             event = director.events.recv() => Wake::Network(event),
             call = director.calls.recv() => Wake::Call(call),
+            news = director.checks.wait() => Wake::Health(news),
             told = traced(director.tracer.as_ref()) => Wake::Traced(told),
         };
         match wake {
@@ -97,6 +100,8 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
             Wake::Network(None) => return Err(DirectorError::Blind),
             Wake::Call(Some(call)) => director.answer(call).await,
             Wake::Call(None) => return Err(DirectorError::Blind),
+            Wake::Health(Some(news)) => director.hear_health(news),
+            Wake::Health(None) => return Err(DirectorError::Unprobed),
             Wake::Traced(true) => director.pass_trace_on(),
             Wake::Traced(false) => director.stop_trace(),
         }
@@ -142,7 +147,7 @@ impl Director {
     async fn second(&mut self, seconds: u32) {
         self.neighbourhood.ask(&self.net, &self.topology).await;
         let lost = self.neighbourhood.age();
-        if lost || self.unsettled {
+        if lost || self.unsettled || self.checks.rising() {
             self.unsettled = false;
             let done = tell("cannot follow the neighbours", self.replan());
             self.unsettled |= !done;
@@ -233,6 +238,13 @@ impl Director {
             self.fit().await;
         } else if moved {
             self.unsettled |= !tell("cannot follow the neighbours", self.replan());
+        }
+    }
+
+    /// Takes in what a probe has found.
+    fn hear_health(&mut self, news: News) {
+        if self.checks.hear(news) {
+            self.unsettled |= !tell("cannot follow the health of the real servers", self.replan());
         }
     }
 

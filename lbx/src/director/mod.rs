@@ -1,16 +1,18 @@
 //! The daemon: one loop that owns everything and through which every change goes.
 //!
 //! ```text
-//! lb.yaml, neighbours, links, time → topology → hops → Tables::plan → Dataplane::apply
+//! lb.yaml, neighbours, links, probes, time → topology → hops → checks → Tables::plan → Dataplane::apply
 //! ```
 //!
 //! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
+//! - [`checks`]: what probes make of the real servers
 //! - [`nics`]: the program on the NICs; [`offloads`]: their settings that would be in its way
 //! - [`vips`]: the addresses clients connect to; [`claims`]: others that say they have them
 //! - [`notify`]: commands that are told what happens
 //! - [`listing`], [`trace`]: what operators see
 
+pub mod checks;
 pub mod claims;
 pub mod hops;
 pub mod listing;
@@ -56,6 +58,7 @@ pub struct Director {
     tables: Tables,
     dataplane: Dataplane,
     offloads: Offloads,
+    checks: Checks,
     claims: Claims,
     estimator: Estimator,
     tracer: Option<Tracer>,
@@ -109,6 +112,11 @@ impl Director {
                 return Err(DirectorError::Control(error));
             }
         };
+        let nothing = Desired {
+            services: Vec::new(),
+            ..desired.clone()
+        };
+        let checks = Checks::start(name, dataplane.dialer(), nothing).map_err(DirectorError::Health)?;
         let mut director = Self {
             name: name.to_owned(),
             config,
@@ -118,6 +126,7 @@ impl Director {
             tables: dataplane.no_tables(),
             dataplane,
             offloads,
+            checks,
             claims: Claims::default(),
             estimator: Estimator::default(),
             tracer: None,
@@ -161,9 +170,8 @@ impl Director {
         let vips_before = self.tables.vips();
         let desired = self.desired.clone();
         self.resolve(&desired, RESOLVE_PATIENCE).await?;
-        let plan = self
-            .tables
-            .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
+        let outlook = self.outlook(&desired, adopted);
+        let plan = self.plan(&outlook)?;
         // On a fresh start the tables come first, so that no packet meets half of them; NICs without a role pass all.
         if adopted {
             nics::attach(
@@ -172,9 +180,9 @@ impl Director {
                 &self.topology,
                 self.desired.mode,
             )?;
-            self.carry_out(plan)?;
+            self.go(plan, outlook, &desired)?;
         } else {
-            self.carry_out(plan)?;
+            self.go(plan, outlook, &desired)?;
             nics::attach(
                 &mut self.dataplane,
                 &mut self.offloads,
@@ -324,11 +332,10 @@ impl Director {
 
     async fn converge_tables(&mut self, desired: &Desired, patience: Duration) -> Result<(), DirectorError> {
         self.resolve(desired, patience).await?;
-        let plan = self
-            .tables
-            .plan(desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
+        let outlook = self.outlook(desired, false);
+        let plan = self.plan(&outlook)?;
         nics::attach(&mut self.dataplane, &mut self.offloads, &self.topology, desired.mode)?;
-        self.carry_out(plan)
+        self.go(plan, outlook, desired)
     }
 
     /// Learns the MAC addresses of all real servers; gives those that do not answer a moment.
@@ -361,12 +368,32 @@ impl Director {
         Ok(())
     }
 
-    /// Plans anew with the hops there are now.
+    /// Plans anew with the hops there are now, and what is known of the real servers.
     fn replan(&mut self) -> Result<(), DirectorError> {
-        let plan = self
-            .tables
-            .plan(&self.desired, &self.neighbourhood.hops(&self.topology), clock::now())?;
-        self.carry_out(plan)
+        let outlook = self.checks.again(&self.desired, |server| self.neighbourhood.knows(server));
+        let plan = self.plan(&outlook)?;
+        let desired = self.desired.clone();
+        self.go(plan, outlook, &desired)
+    }
+
+    /// What health makes of a new desired state; `adopted`: what is loaded is a former daemon's.
+    fn outlook(&self, desired: &Desired, adopted: bool) -> Outlook {
+        let before = |place| Self::stood(&self.tables, desired, adopted, place);
+        self.checks.outlook(desired, &before, |server| self.neighbourhood.knows(server))
+    }
+
+    fn plan(&self, outlook: &Outlook) -> Result<Plan, DirectorError> {
+        let hops = self.neighbourhood.hops(&self.topology);
+        Ok(self.tables.plan(&outlook.desired, &hops, clock::now())?)
+    }
+
+    /// Carries out the plan for what health makes of a desired state.
+    fn go(&mut self, plan: Plan, outlook: Outlook, desired: &Desired) -> Result<(), DirectorError> {
+        self.carry_out(plan)?;
+        let events = self.checks.accept(outlook);
+        self.checks.reach(self.reached());
+        self.tell_health(desired, &events);
+        Ok(())
     }
 
     /// Carries out a plan and tells of it. If the kernel refuses half-way, the tables are read back: the next plan starts

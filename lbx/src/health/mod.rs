@@ -4,6 +4,7 @@
 //! - [`subject`]: who is probed, and for whom that speaks
 //! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
 //!   is to tell
+//! - [`watch`]: the thread that probes
 
 pub mod event;
 pub mod failure;
@@ -11,6 +12,7 @@ pub mod monitor;
 pub mod probe;
 pub mod service;
 pub mod subject;
+pub mod watch;
 
 pub use self::{
     event::Event,

@@ -1,0 +1,219 @@
+//! The thread that probes: a task for every subject, so that a slow answer holds nobody up, and neither does the director's
+//! own work. Only what changes is told.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::IpAddr,
+    sync::{Arc, RwLock},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Aim, Dialer, Failure, Outcome,
+    check::{self, Prepared},
+    monitor::Monitor,
+    probe::Direct,
+    subject::{Depth, Subject},
+};
+use crate::desired::{Health, Target};
+
+/// Most time over which the first probes of many subjects are spread.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// How a real server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The director's address towards it.
+    pub source: IpAddr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+/// Where every real server is whose MAC address is known.
+pub type Reached = BTreeMap<IpAddr, Reach>;
+
+/// Something has changed.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Whose.
+    pub subject: Subject,
+    /// What is known now.
+    pub monitor: Monitor,
+}
+
+/// The thread that probes. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    orders: UnboundedSender<Vec<(Subject, Monitor)>>,
+    reached: Arc<RwLock<Reached>>,
+}
+
+impl Watch {
+    /// Starts the thread; nobody is probed yet. `dialer` leads sockets to the VIPs.
+    ///
+    /// # Errors
+    /// No thread or runtime can be had.
+    pub fn start(dialer: Arc<dyn Dialer>) -> io::Result<(Self, UnboundedReceiver<News>)> {
+        let (orders, received) = unbounded_channel();
+        let (news, told) = unbounded_channel();
+        let reached = Arc::new(RwLock::new(Reached::new()));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let probing = Probing {
+            dialer,
+            reached: Arc::clone(&reached),
+            news,
+            began: Instant::now(),
+        };
+        thread::Builder::new()
+            .name("lbx-health".to_owned())
+            .spawn(move || runtime.block_on(obey(received, Arc::new(probing))))?;
+        Ok((Self { orders, reached }, told))
+    }
+
+    /// Probes these subjects from now on and no others. Those that are probed already go on as they are; others begin
+    /// with the monitor given.
+    pub fn follow(&self, subjects: Vec<(Subject, Monitor)>) {
+        // The thread lives as long as this does.
+        let _sent = self.orders.send(subjects);
+    }
+
+    /// Says where real servers are.
+    pub fn reach(&self, reached: Reached) {
+        let mut standing = self.reached.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *standing = reached;
+    }
+}
+
+/// What all tasks share.
+struct Probing {
+    dialer: Arc<dyn Dialer>,
+    reached: Arc<RwLock<Reached>>,
+    news: UnboundedSender<News>,
+    began: Instant,
+}
+
+/// Keeps a task for every subject there is to be.
+async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Monitor)>>, probing: Arc<Probing>) {
+    let mut tasks: HashMap<Subject, AbortHandle> = HashMap::new();
+    while let Some(wanted) = orders.recv().await {
+        let mut before = std::mem::take(&mut tasks);
+        let mut prepared: HashMap<Arc<Health>, Arc<Prepared>> = HashMap::new();
+        let spread = SPREAD.min(Duration::from_millis(2 * wanted.len() as u64));
+        for (subject, monitor) in wanted {
+            if let Some(task) = before.remove(&subject) {
+                tasks.insert(subject, task);
+                continue;
+            }
+            let check = prepared
+                .entry(Arc::clone(&subject.health))
+                .or_insert_with(|| Arc::new(Prepared::new(&subject.health.check)));
+            let delay = spread.mul_f64(fastrand::f64());
+            let tending = tend(subject.clone(), monitor, Arc::clone(check), Arc::clone(&probing), delay);
+            tasks.insert(subject, tokio::spawn(tending).abort_handle());
+        }
+        before.into_values().for_each(|task| task.abort());
+    }
+}
+
+/// Probes a subject until it is aborted.
+async fn tend(subject: Subject, mut monitor: Monitor, check: Arc<Prepared>, probing: Arc<Probing>, delay: Duration) {
+    sleep(delay).await;
+    let mut due = Instant::now();
+    loop {
+        let before = said(&monitor);
+        let outcome = probing.probe(&subject, &check).await;
+        monitor.note(&outcome, probing.began.elapsed());
+        if said(&monitor) != before {
+            let news = News {
+                subject: subject.clone(),
+                monitor: monitor.clone(),
+            };
+            if probing.news.send(news).is_err() {
+                return;
+            }
+        }
+        due = (due + jittered(&subject.health)).max(Instant::now());
+        sleep_until(due).await;
+    }
+}
+
+/// What the director wants to know of a monitor.
+fn said(monitor: &Monitor) -> (Option<bool>, Option<u16>, Option<Failure>) {
+    (monitor.known(), monitor.weight(), monitor.reason().cloned())
+}
+
+/// The interval, longer or shorter by chance, so that probes do not march in step.
+fn jittered(health: &Health) -> Duration {
+    let most = f64::from(health.jitter) / 100.0;
+    health.interval.mul_f64(1.0 + most * (fastrand::f64() * 2.0 - 1.0))
+}
+
+impl Probing {
+    async fn probe(&self, subject: &Subject, check: &Prepared) -> Outcome {
+        let reach = {
+            let reached = self.reached.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            reached.get(&subject.rip).copied()
+        };
+        let Some(Reach { source, mac }) = reach else {
+            return Err(Failure::NoMac);
+        };
+        let health = &subject.health;
+        let aim = Aim {
+            rip: subject.rip,
+            vip: subject.vip,
+            target: health.target,
+            port: subject.port,
+            source,
+            mac,
+            timeout: health.timeout,
+        };
+        let dialer: &dyn Dialer = match health.target {
+            Target::Vip => &*self.dialer,
+            Target::Rip => &Direct,
+        };
+        let asking = async {
+            match subject.depth {
+                Depth::Full => check::run(check, &aim, dialer).await,
+                Depth::Presence => check::presence(&aim, dialer).await,
+            }
+        };
+        if health.target == Target::Rip {
+            return asking.await;
+        }
+        explained(asking, &aim).await
+    }
+}
+
+/// The outcome of a probe of the VIP. While it is silent the RIP is asked as well, so that by the time that nobody has
+/// answered it is known whether the real server is there at all.
+async fn explained(asking: impl Future<Output = Outcome>, aim: &Aim) -> Outcome {
+    let hint = async {
+        sleep(aim.timeout / 2).await;
+        check::rip_answers(aim, aim.timeout / 2).await
+    };
+    let (mut asking, mut hint) = (std::pin::pin!(asking), std::pin::pin!(hint));
+    let mut answers = None;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            outcome = &mut asking => break outcome,
+            known = &mut hint, if answers.is_none() => answers = Some(known),
+        }
+    };
+    match outcome {
+        Err(failure) if failure.is_silence() && answers == Some(true) => Err(Failure::VipMissing {
+            vip: aim.vip,
+            rip: aim.rip,
+        }),
+        outcome => outcome,
+    }
+}
