@@ -10,13 +10,24 @@ pub const DEAD: u8 = 2;
 pub const DRAINING: u8 = 3;
 /// Keeps its connections, and nobody else comes to it, clients that persist neither: the file no longer names it.
 pub const LEAVING: u8 = 5;
+/// As [`LEAVING`], because it has failed and its service keeps the connections of those that fail.
+pub const KEPT: u8 = 7;
+/// It has failed, and its service drops the packets of its connections until it is back: they are its own, and go nowhere.
+pub const HELD: u8 = 9;
+
+/// Whether connections may be those of a backend in this state: records and slots that name it count.
+#[inline(always)]
+#[must_use]
+pub const fn usable(state: u8) -> bool {
+    // All but FREE and DEAD.
+    state & 1 == 1
+}
 
 /// Whether packets may be sent to a backend in this state.
 #[inline(always)]
 #[must_use]
-pub const fn usable(state: u8) -> bool {
-    // UP, DRAINING or LEAVING.
-    state & 1 == 1
+pub const fn reachable(state: u8) -> bool {
+    usable(state) && state != HELD
 }
 
 /// Value of the backend table: one cache line, so that a packet touches one.
@@ -127,7 +138,7 @@ impl Backend {
 pub struct Head {
     /// MAC address of the real server.
     pub mac: [u8; 6],
-    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`] or [`LEAVING`].
+    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`LEAVING`], [`KEPT`] or [`HELD`].
     pub state: u8,
 }
 

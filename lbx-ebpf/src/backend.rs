@@ -32,7 +32,7 @@ pub fn place((base, room): (u32, u32), index: u16) -> Option<&'static Backend> {
 pub fn hop(range: (u32, u32), index: u16) -> Option<Hop> {
     let backend = place(range, index)?;
     let head = atomic::load(&raw const backend.head);
-    backend::usable(Head::from_word(head).state).then(|| Hop {
+    backend::reachable(Head::from_word(head).state).then(|| Hop {
         mac: head,
         source: atomic::load(&raw const backend.source),
         tags: backend.tags.to_word(),
@@ -41,7 +41,7 @@ pub fn hop(range: (u32, u32), index: u16) -> Option<Hop> {
     })
 }
 
-/// Whether packets may be sent to the backend of an index.
+/// Whether connections may be those of the backend of an index.
 #[inline(always)]
 pub fn usable(range: (u32, u32), index: u16) -> bool {
     place(range, index).is_some_and(|backend| backend::usable(head(backend).state))

@@ -74,9 +74,9 @@ pub fn pick(frame: &Frame<'_>, packet: &Packet, meant: &Meant) -> Step<Choice> {
     const NO_BACKEND: Exit = Exit::Drop(DropReason::NoBackend);
     if meant.flags & QUIC != 0
         && let Some(index) = quic::server(frame, packet, meant.number)
-        && let Some(choice) = choice(meant, index, false, Why::Quic)
+        && backend::usable(meant.backends(), index)
     {
-        return Ok(choice);
+        return choice(meant, index, false, Why::Quic).ok_or(NO_BACKEND);
     }
     if meant.backend != slot::NONE {
         return choice(meant, meant.backend, false, Why::Fragment).ok_or(NO_BACKEND);

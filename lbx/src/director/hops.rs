@@ -79,7 +79,7 @@ impl Neighbourhood {
     /// Takes MAC addresses over from adopted tables: better old ones than none until the kernel has spoken.
     pub fn adopt(&mut self, tables: &Tables) {
         let members = tables.services.values().flat_map(|service| service.members.values());
-        for member in members.filter(|member| member.life == crate::tables::service::Life::Up) {
+        for member in members.filter(|member| member.life.is_usable()) {
             if let Some(known) = self.servers.get_mut(&member.address)
                 && known.way.segment == Segment::from(&member.hop)
             {

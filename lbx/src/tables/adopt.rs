@@ -254,10 +254,12 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
             vlan: [backend.tags.outer, backend.tags.inner],
         },
         counter: backend.counter,
-        life: if backend::usable(state) {
-            Life::Up
-        } else {
-            Life::Dead { since: now }
+        life: match state {
+            backend::KEPT => Life::Kept,
+            backend::HELD => Life::Held,
+            backend::DRAINING if backend.weight > 0 => Life::Resting,
+            state if backend::usable(state) => Life::Up,
+            _ => Life::Dead { since: now },
         },
         wanted: state != backend::LEAVING,
     }

@@ -114,7 +114,7 @@ fn bury(id: &VirtualService, loaded: &mut Loaded, census: &Census, now: u32, pla
         };
         let named = census.named.contains(&(loaded.number, index));
         let write = match member.life {
-            Life::Up if !member.wanted && !named && slots.quiet(now) && !in_slots.contains(&index) => {
+            life if life.is_usable() && !member.wanted && !named && slots.quiet(now) && !in_slots.contains(&index) => {
                 member.life = Life::Dead { since: now };
                 plan.events.push(Event {
                     service: *id,

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use crate::desired::{Scheduler, VirtualService};
+use crate::desired::{OnFailure, Scheduler, VirtualService};
 
 /// Something an operator wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,19 @@ pub enum What {
         mac: [u8; 6],
     },
     /// A real server has no MAC address any more: it has failed.
-    ServerLost(IpAddr),
+    ServerLost {
+        /// RIP.
+        server: IpAddr,
+        /// What becomes of its flows.
+        on_failure: OnFailure,
+    },
+    /// A real server has failed its checks.
+    ServerFailed {
+        /// RIP.
+        server: IpAddr,
+        /// What becomes of its flows.
+        on_failure: OnFailure,
+    },
     /// A real server's weight is another.
     Weight {
         /// RIP.
@@ -57,6 +69,15 @@ pub enum What {
     },
 }
 
+/// What becomes of the flows of a real server that has failed.
+const fn then(on_failure: OnFailure) -> &'static str {
+    match on_failure {
+        OnFailure::Rehash => "its flows go elsewhere",
+        OnFailure::Keep => "its flows stay, new ones go elsewhere",
+        OnFailure::Drop => "its packets are dropped until it is back, new flows go elsewhere",
+    }
+}
+
 /// A MAC address as it is usually written.
 #[must_use]
 pub fn mac(mac: [u8; 6]) -> String {
@@ -77,7 +98,12 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "real server {server} up at {}, weight {weight}", mac(*address))
             }
-            What::ServerLost(server) => write!(f, "real server {server} lost: no MAC address, its flows go elsewhere"),
+            What::ServerLost { server, on_failure } => {
+                write!(f, "real server {server} lost: no MAC address, {}", then(*on_failure))
+            }
+            What::ServerFailed { server, on_failure } => {
+                write!(f, "real server {server} failed its checks, {}", then(*on_failure))
+            }
             What::Weight { server, from, to } => write!(f, "real server {server} weight {from} -> {to}"),
             What::Draining(server) => write!(f, "real server {server} removed: draining"),
             What::Drained(server) => write!(f, "real server {server} drained"),

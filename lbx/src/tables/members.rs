@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use lbx_common::backend::{self, Backend, Head, Tags, mac_word};
 
 use super::{Hop, Hops, event::What, lookup::address};
-use crate::desired::Service;
+use crate::desired::{OnFailure, Service, Standing};
 
 /// A real server as the file wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,27 @@ pub struct Wanted {
     pub quic_id: Option<u16>,
     /// Whether it gets connections when nobody else does, and only then.
     pub sorry: bool,
+    /// What its checks say.
+    pub standing: Standing,
+    /// What becomes of its flows where it has no hop.
+    pub on_failure: OnFailure,
+}
+
+impl Wanted {
+    /// What becomes of its flows, if it has failed its checks.
+    #[must_use]
+    pub const fn fails(&self) -> Option<OnFailure> {
+        match self.standing {
+            Standing::Down(on_failure) => Some(on_failure),
+            _ => None,
+        }
+    }
 }
 
 /// The real servers of a service in the order of the file, the sorry server last.
 #[must_use]
 pub fn wanted(service: &Service) -> Vec<Wanted> {
+    let on_failure = service.failover.on_failure;
     let sorry = service.sorry_server.map(|address| Wanted {
         address,
         weight: 0,
@@ -34,6 +50,8 @@ pub fn wanted(service: &Service) -> Vec<Wanted> {
         lower: 0,
         quic_id: None,
         sorry: true,
+        standing: Standing::Up,
+        on_failure,
     });
     let servers = service.servers.iter().map(|server| Wanted {
         address: server.address,
@@ -42,6 +60,8 @@ pub fn wanted(service: &Service) -> Vec<Wanted> {
         lower: server.lower,
         quic_id: server.quic_id,
         sorry: false,
+        standing: server.standing,
+        on_failure,
     });
     servers.chain(sorry).collect()
 }
@@ -74,11 +94,39 @@ pub struct Member {
 pub enum Life {
     /// It does.
     Up,
+    /// Those of the flows it has, and no new ones: too few of its service are up.
+    Resting,
+    /// It has failed, and keeps its flows.
+    Kept,
+    /// It has failed, and the packets of its flows are dropped until it is back.
+    Held,
     /// Failed or drained, since this tick: no packet goes there, and its index waits until no record names it.
     Dead {
         /// Since when.
         since: u32,
     },
+}
+
+impl Life {
+    /// Whether flows are its own.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        !matches!(self, Self::Dead { .. })
+    }
+
+    /// Whether it has failed, and flows are its own all the same.
+    #[must_use]
+    pub const fn has_failed(self) -> bool {
+        matches!(self, Self::Kept | Self::Held)
+    }
+
+    const fn failed(on_failure: OnFailure, now: u32) -> Self {
+        match on_failure {
+            OnFailure::Rehash => Self::Dead { since: now },
+            OnFailure::Keep => Self::Kept,
+            OnFailure::Drop => Self::Held,
+        }
+    }
 }
 
 impl Member {
@@ -93,15 +141,18 @@ impl Member {
             sorry: wanted.sorry,
             hop,
             counter,
-            life: Life::Up,
+            life: match wanted.standing {
+                Standing::Resting => Life::Resting,
+                _ => Life::Up,
+            },
             wanted: true,
         }
     }
 
-    /// Whether it keeps what it has and gets no new connections.
+    /// Whether it gets new connections.
     #[must_use]
-    pub const fn drains(&self) -> bool {
-        self.weight == 0 && !self.sorry
+    pub const fn takes(&self) -> bool {
+        matches!(self.life, Life::Up) && (self.weight > 0 || self.sorry)
     }
 
     /// The backend as the map holds it.
@@ -109,9 +160,11 @@ impl Member {
     pub fn to_backend(&self) -> Backend {
         let state = match self.life {
             Life::Dead { .. } => backend::DEAD,
-            Life::Up if !self.wanted => backend::LEAVING,
-            Life::Up if self.drains() => backend::DRAINING,
-            Life::Up => backend::UP,
+            _ if !self.wanted => backend::LEAVING,
+            Life::Held => backend::HELD,
+            Life::Kept => backend::KEPT,
+            Life::Up if self.takes() => backend::UP,
+            Life::Up | Life::Resting => backend::DRAINING,
         };
         let [outer, inner] = self.hop.vlan;
         Backend {
@@ -132,12 +185,13 @@ impl Member {
         }
     }
 
-    /// Takes over what is wanted, and the hop; drains what the file no longer names, dies where no hop is left.
+    /// Takes over what is wanted, and the hop; drains what the file no longer names, fails where it has failed its checks or
+    /// no hop is left. What has no hop keeps the last one.
     pub fn settle(&mut self, all: &BTreeMap<IpAddr, Wanted>, hops: &Hops, now: u32, told: &mut Vec<What>) {
         let server = self.address;
         let wanted = all.get(&server);
         let wanted_before = std::mem::replace(&mut self.wanted, wanted.is_some());
-        if self.life != Life::Up {
+        if !self.life.is_usable() {
             return;
         }
         let weight = wanted.map_or(0, |wanted| wanted.weight);
@@ -156,21 +210,44 @@ impl Member {
             self.upper = wanted.upper;
             self.lower = wanted.lower;
         }
-        match hops.get(&server) {
-            Some(&hop) => {
-                if hop.mac != self.hop.mac {
-                    told.push(What::Moved {
-                        server,
-                        from: self.hop.mac,
-                        to: hop.mac,
-                    });
-                }
-                self.hop = hop;
+        let hop = hops.get(&server);
+        if let Some(&hop) = hop {
+            if hop.mac != self.hop.mac {
+                told.push(What::Moved {
+                    server,
+                    from: self.hop.mac,
+                    to: hop.mac,
+                });
             }
-            None => {
-                told.push(What::ServerLost(server));
-                self.life = Life::Dead { since: now };
-            }
+            self.hop = hop;
+        }
+        self.stand(wanted, hop.is_some(), now, told);
+    }
+
+    /// Lives, or fails, as its hop and its checks say. What the file no longer names is not checked any more.
+    fn stand(&mut self, wanted: Option<&Wanted>, has_hop: bool, now: u32, told: &mut Vec<What>) {
+        let failed = match wanted {
+            Some(wanted) if !has_hop => Some(wanted.on_failure),
+            None if !has_hop => Some(OnFailure::Rehash),
+            Some(wanted) => wanted.fails(),
+            None => None,
+        };
+        let life = match failed {
+            Some(on_failure) => Life::failed(on_failure, now),
+            None if wanted.is_some_and(|wanted| wanted.standing == Standing::Resting) => Life::Resting,
+            None => Life::Up,
+        };
+        let had_failed = std::mem::replace(&mut self.life, life).has_failed();
+        let server = self.address;
+        match failed {
+            Some(on_failure) if !had_failed && has_hop => told.push(What::ServerFailed { server, on_failure }),
+            Some(on_failure) if !had_failed => told.push(What::ServerLost { server, on_failure }),
+            None if had_failed && self.wanted => told.push(What::ServerUp {
+                server,
+                weight: self.weight,
+                mac: self.hop.mac,
+            }),
+            _ => {}
         }
     }
 }

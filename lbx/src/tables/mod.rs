@@ -8,7 +8,7 @@
 //! - [`allocate`]: places in the flat tables
 //! - [`lookup`]: what services are found by
 //! - [`service`]: one service as loaded, and its own part of the plan; [`treatment`]: its settings; [`members`]: its real
-//!   servers
+//!   servers; [`rising`]: what those get that came up not long ago
 //! - [`plan`]: all services
 //! - [`window`]: the slots between a change and their rest
 //! - [`age`]: what time brings
@@ -24,6 +24,7 @@ pub mod event;
 pub mod lookup;
 pub mod members;
 pub mod plan;
+pub mod rising;
 pub mod service;
 pub mod treatment;
 pub mod window;
@@ -168,12 +169,12 @@ impl Tables {
         self.lookup.vips.keys().copied().collect()
     }
 
-    /// The addresses of all real servers that may still get packets, those that drain included.
+    /// The addresses of all real servers that flows may be of, those that drain or have failed included.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.services
             .values()
             .flat_map(|service| service.members.values())
-            .filter(|member| member.life == service::Life::Up)
+            .filter(|member| member.life.is_usable())
             .map(|member| member.address)
     }
 

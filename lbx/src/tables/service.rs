@@ -20,6 +20,7 @@ use super::{
     allocate::Range,
     event::What,
     lookup::address,
+    rising,
     treatment::{MAPPING, Treatment, mapping},
     window::{Changes, Slots},
 };
@@ -106,7 +107,7 @@ impl Loaded {
 
     /// The index of the sorry server that gets packets.
     fn sorry(&self) -> Option<u16> {
-        let sorry = |member: &Member| member.sorry && member.life == Life::Up;
+        let sorry = |member: &Member| member.sorry && member.takes();
         self.members
             .iter()
             .find(|(_, member)| sorry(member))
@@ -140,37 +141,35 @@ impl Loaded {
         self.members.values().map(|member| member.counter).collect()
     }
 
-    /// The backend of an address that gets packets.
+    /// The backend of an address that flows may be of.
     #[must_use]
     pub fn up(&self, address: IpAddr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
-            .find(|(_, member)| member.address == address && member.life == Life::Up)?;
+            .find(|(_, member)| member.address == address && member.life.is_usable())?;
         Some((index, member))
     }
 
-    /// The indices of all backends that get packets.
-    fn indices(&self) -> BTreeMap<IpAddr, u16> {
+    /// The backends that flows may be of, by address.
+    fn usables(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.life == Life::Up)
-            .map(|(&index, member)| (member.address, index))
+            .filter(|(_, member)| member.life.is_usable())
+            .map(|(&index, member)| (member.address, (index, member)))
             .collect()
     }
 
-    /// Whether packets may go to an index.
+    /// Whether flows may be of an index.
     #[must_use]
     pub fn usable(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(|member| member.life == Life::Up)
+        self.members.get(&index).is_some_and(|member| member.life.is_usable())
     }
 
     /// Whether new connections may go to an index.
     #[must_use]
     pub fn takes(&self, index: u16) -> bool {
-        self.members
-            .get(&index)
-            .is_some_and(|member| member.life == Life::Up && !member.drains())
+        self.members.get(&index).is_some_and(Member::takes)
     }
 
     /// The lowest index no backend has, the dead included.
@@ -208,13 +207,13 @@ impl Loaded {
             && self.quic_ids == self.due_quic_ids(&wanted)
     }
 
-    /// The wanted real servers that have a hop and no backend that gets packets.
+    /// The wanted real servers that have not failed, have a hop and no backend yet, or a dead one.
     #[must_use]
     pub fn missing(&self, wanted: &[Wanted], hops: &Hops) -> Vec<(Wanted, Hop)> {
-        let up = self.indices();
+        let usable = self.usables();
         wanted
             .iter()
-            .filter(|server| !up.contains_key(&server.address))
+            .filter(|server| server.fails().is_none() && !usable.contains_key(&server.address))
             .filter_map(|server| Some((*server, *hops.get(&server.address)?)))
             .collect()
     }
@@ -238,13 +237,16 @@ impl Loaded {
     /// leads to the others too, and so nowhere. When there is nobody, it is the sorry server.
     #[must_use]
     pub fn candidates(&self, wanted: &[Wanted]) -> Vec<Candidate> {
-        let up = self.indices();
+        let usable = self.usables();
         let claim = |server: &Wanted, weight| entitled::Wanted {
             address: server.address,
             weight,
-            index: up.get(&server.address).copied(),
+            index: usable
+                .get(&server.address)
+                .and_then(|(index, member)| (member.life == Life::Up).then_some(*index)),
         };
-        let all = wanted.iter().map(|server| claim(server, server.weight));
+        let shares = rising::shares(wanted, self.treatment.scheduler);
+        let all = wanted.iter().zip(shares).map(|(server, share)| claim(server, share));
         let candidates = entitled::entitled(self.treatment.shares(), all);
         if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
             return candidates;
@@ -259,10 +261,10 @@ impl Loaded {
     /// The backend indices of the QUIC server ids there are.
     #[must_use]
     pub fn due_quic_ids(&self, wanted: &[Wanted]) -> BTreeMap<u16, u16> {
-        let up = self.indices();
+        let usable = self.usables();
         wanted
             .iter()
-            .filter_map(|server| Some((server.quic_id?, *up.get(&server.address)?)))
+            .filter_map(|server| Some((server.quic_id?, usable.get(&server.address)?.0)))
             .collect()
     }
 
@@ -276,7 +278,7 @@ impl Loaded {
     pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
-        let usable = |index: u16| members.get(&index).is_some_and(|member| member.life == Life::Up);
+        let usable = |index: u16| members.get(&index).is_some_and(|member| member.life.is_usable());
         self.slots.follow(&table, usable, now)
     }
 
