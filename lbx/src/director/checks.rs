@@ -237,14 +237,12 @@ fn known(roster: &Roster, monitors: &BTreeMap<Subject, Monitor>, place: Place, r
 }
 
 impl Director {
-    /// What the tables say of a real server before it was checked: up if it gets new connections, or would but for its
-    /// weight in the file. One that a former daemon left without any was down.
-    pub(super) fn stood(tables: &Tables, desired: &Desired, adopted: bool, (id, address): Place) -> Option<bool> {
+    /// What the tables say of a real server before it was checked: up unless it has failed. One that is not among those
+    /// that a former daemon has left was down.
+    pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<bool> {
         let loaded = tables.services.get(&id)?;
-        let service = desired.services.iter().find(|service| service.virtual_service == id)?;
-        let wanted = service.servers.iter().find(|server| server.address == address)?;
         match loaded.up(address) {
-            Some((_, member)) => Some(member.weight > 0 || wanted.weight == 0),
+            Some((_, member)) => Some(!member.life.has_failed()),
             None => adopted.then_some(false),
         }
     }

@@ -312,6 +312,9 @@ impl Director {
         let sources = Sources {
             name: &self.name,
             desired: &self.desired,
+            checks: &self.checks,
+            claims: &self.claims,
+            neighbourhood: &self.neighbourhood,
             tables: &self.tables,
             dataplane: &self.dataplane,
             census: &census,

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lbx_common::{counters, drops::DropReason};
 
-use super::{segment::Segment, topology::Topology};
+use super::{checks::Checks, claims::Claims, hops::Neighbourhood, segment::Segment, topology::Topology};
 use crate::{
     control::report::{Interface, Report, Server, Service, State},
     dataplane::{Dataplane, DataplaneError},
     desired::{self, Desired, Ports},
+    health::{Failure, Known},
     net::Link,
     tables::{
         Tables,
         census::{Census, Flows},
         event::mac,
         members::{self, Wanted},
-        service::{Life, Loaded, Member},
+        service::{Loaded, Member},
     },
 };
 
@@ -25,6 +26,12 @@ pub struct Sources<'s> {
     pub name: &'s str,
     /// What the operator wants.
     pub desired: &'s Desired,
+    /// What is known of the real servers' health.
+    pub checks: &'s Checks,
+    /// Who else answers ARP for a VIP.
+    pub claims: &'s Claims,
+    /// Whose MAC addresses are known.
+    pub neighbourhood: &'s Neighbourhood,
     /// What is loaded.
     pub tables: &'s Tables,
     /// Where counters are read.
@@ -96,16 +103,17 @@ impl Sources<'_> {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
                 _ => self.unresolved(loaded, &wanted)?,
             };
-            servers.push(Server {
+            let listed = Server {
                 quic_id: wanted.quic_id,
                 ..listed
-            });
+            };
+            servers.push(if wanted.sorry { listed } else { self.judged(service, listed) });
         }
         for (loaded, (&index, member)) in loaded
             .iter()
             .flat_map(|loaded| loaded.members.iter().map(move |m| (loaded, m)))
         {
-            if !member.wanted && member.life == Life::Up {
+            if !member.wanted && member.life.is_usable() {
                 servers.push(self.server(service, loaded, index, member)?);
             }
         }
@@ -122,8 +130,8 @@ impl Sources<'_> {
             slots: service.slots,
             sorry_server: service.sorry_server,
             quic: service.quic,
-            check: None,
-            quorum: true,
+            check: service.health.as_ref().map(|health| health.check.to_string()),
+            quorum: self.checks.quorum(id),
             estimated: !service.records_all(),
             traffic: traffic.into(),
             servers,
@@ -154,10 +162,10 @@ impl Sources<'_> {
             upper: member.upper,
             lower: member.lower,
             quic_id: None,
-            state: match member.weight {
-                _ if member.sorry && member.wanted => State::Sorry,
-                0 => State::Draining,
-                _ => State::Up,
+            state: match member {
+                Member { sorry: true, wanted: true, .. } => State::Sorry,
+                member if member.takes() => State::Up,
+                _ => State::Draining,
             },
             reason: None,
             effective_weight: None,
@@ -168,6 +176,30 @@ impl Sources<'_> {
             inactive: flows.inactive,
             traffic: traffic.into(),
         })
+    }
+
+    /// A real server of the file, with what its checks say and what else is to be known of it.
+    fn judged(&self, service: &desired::Service, listed: Server) -> Server {
+        let place = (service.virtual_service, listed.address);
+        let wanted = service.servers.iter().find(|server| server.address == listed.address);
+        let known = self.checks.known(place, self.neighbourhood.knows(listed.address));
+        let (state, reason) = match known {
+            Known::Up { .. } => (listed.state, None),
+            Known::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
+            Known::Down(reason) => (State::Down, Some(reason)),
+            Known::Unknown => (State::Down, Some(Failure::NotProbed)),
+        };
+        let claims = self.claims.of(service.virtual_service.vip);
+        let answers = claims.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
+        let warning = "answers ARP for the VIP: clients may go there past the director (see `lbx realserver check`)";
+        Server {
+            weight: wanted.map_or(listed.weight, |wanted| wanted.weight),
+            state,
+            reason: reason.map(|reason| reason.to_string()),
+            effective_weight: self.checks.effective_weight(place),
+            warnings: answers.then(|| warning.to_owned()).into_iter().collect(),
+            ..listed
+        }
     }
 
     /// A real server without a MAC address. What it carried before it was lost still counts.

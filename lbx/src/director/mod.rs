@@ -378,7 +378,7 @@ impl Director {
 
     /// What health makes of a new desired state; `adopted`: what is loaded is a former daemon's.
     fn outlook(&self, desired: &Desired, adopted: bool) -> Outlook {
-        let before = |place| Self::stood(&self.tables, desired, adopted, place);
+        let before = |place| Self::stood(&self.tables, adopted, place);
         self.checks.outlook(desired, &before, |server| self.neighbourhood.knows(server))
     }
 

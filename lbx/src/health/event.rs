@@ -60,12 +60,14 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.service)?;
         match &self.what {
-            What::ServerUp { server, weight } => write!(f, "real server {server} passes its checks, weight {weight}"),
+            What::ServerUp { server, weight } => {
+                write!(f, "real server {server} up: its checks pass, weight {weight}")
+            },
             What::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
             What::Weight { server, from, to } => {
                 write!(f, "real server {server} asks for another weight: {from} -> {to}")
             }
-            What::QuorumGained { weight } => write!(f, "service up: real servers with a weight of {weight} are"),
+            What::QuorumGained { weight } => write!(f, "quorum gained: real servers with a weight of {weight} are up"),
             What::QuorumLost { weight, quorum, sorry } => {
                 let then = if *sorry {
                     ", new connections go to the sorry server"
@@ -74,7 +76,7 @@ impl fmt::Display for Event {
                 };
                 write!(
                     f,
-                    "service down: real servers with a weight of {weight} are up, and it takes {quorum}{then}"
+                    "quorum lost: real servers with a weight of {weight} are up, and it takes {quorum}{then}"
                 )
             }
         }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::IpAddr,
+    pin::pin,
     sync::{Arc, RwLock},
     thread,
     time::Duration,
@@ -93,6 +94,9 @@ impl Watch {
     }
 }
 
+/// A check, or why it cannot be made: the file of its authorities may have gone since the configuration was read.
+type Ready = Result<Prepared, String>;
+
 /// What all tasks share.
 struct Probing {
     dialer: Arc<dyn Dialer>,
@@ -106,7 +110,7 @@ async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Monitor)>>, probing: A
     let mut tasks: HashMap<Subject, AbortHandle> = HashMap::new();
     while let Some(wanted) = orders.recv().await {
         let mut before = std::mem::take(&mut tasks);
-        let mut prepared: HashMap<Arc<Health>, Arc<Prepared>> = HashMap::new();
+        let mut prepared: HashMap<Arc<Health>, Arc<Ready>> = HashMap::new();
         let spread = SPREAD.min(Duration::from_millis(2 * wanted.len() as u64));
         for (subject, monitor) in wanted {
             if let Some(task) = before.remove(&subject) {
@@ -115,7 +119,7 @@ async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Monitor)>>, probing: A
             }
             let check = prepared
                 .entry(Arc::clone(&subject.health))
-                .or_insert_with(|| Arc::new(Prepared::new(&subject.health.check)));
+                .or_insert_with(|| Arc::new(Prepared::new(&subject.health.check).map_err(|error| error.to_string())));
             let delay = spread.mul_f64(fastrand::f64());
             let tending = tend(subject.clone(), monitor, Arc::clone(check), Arc::clone(&probing), delay);
             tasks.insert(subject, tokio::spawn(tending).abort_handle());
@@ -125,7 +129,7 @@ async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Monitor)>>, probing: A
 }
 
 /// Probes a subject until it is aborted.
-async fn tend(subject: Subject, mut monitor: Monitor, check: Arc<Prepared>, probing: Arc<Probing>, delay: Duration) {
+async fn tend(subject: Subject, mut monitor: Monitor, check: Arc<Ready>, probing: Arc<Probing>, delay: Duration) {
     sleep(delay).await;
     let mut due = Instant::now();
     loop {
@@ -158,7 +162,7 @@ fn jittered(health: &Health) -> Duration {
 }
 
 impl Probing {
-    async fn probe(&self, subject: &Subject, check: &Prepared) -> Outcome {
+    async fn probe(&self, subject: &Subject, check: &Ready) -> Outcome {
         let reach = {
             let reached = self.reached.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             reached.get(&subject.rip).copied()
@@ -166,6 +170,7 @@ impl Probing {
         let Some(Reach { source, mac }) = reach else {
             return Err(Failure::NoMac);
         };
+        let check = check.as_ref().map_err(|why| Failure::Local(why.clone()))?;
         let health = &subject.health;
         let aim = Aim {
             rip: subject.rip,
@@ -189,31 +194,30 @@ impl Probing {
         if health.target == Target::Rip {
             return asking.await;
         }
-        explained(asking, &aim).await
+        explained(asking, &aim, dialer).await
     }
 }
 
-/// The outcome of a probe of the VIP. While it is silent the RIP is asked as well, so that by the time that nobody has
-/// answered it is known whether the real server is there at all.
-async fn explained(asking: impl Future<Output = Outcome>, aim: &Aim) -> Outcome {
-    let hint = async {
-        sleep(aim.timeout / 2).await;
-        check::rip_answers(aim, aim.timeout / 2).await
+/// The outcome of a probe of the VIP. While that is silent it is found out what the silence means, so that the reason is
+/// there as soon as the probe has failed.
+async fn explained(asking: impl Future<Output = Outcome>, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
+    let rest = aim.timeout / 2;
+    let meaning = async {
+        sleep(aim.timeout - rest).await;
+        let aim = Aim { timeout: rest, ..*aim };
+        check::diagnose(Failure::TimedOut(aim.timeout), &aim, dialer).await
     };
-    let (mut asking, mut hint) = (std::pin::pin!(asking), std::pin::pin!(hint));
-    let mut answers = None;
+    let (mut asking, mut meaning) = (pin!(asking), pin!(meaning));
+    let mut known = None;
     let outcome = loop {
         tokio::select! {
             biased;
+            meant = &mut meaning, if known.is_none() => known = Some(meant),
             outcome = &mut asking => break outcome,
-            known = &mut hint, if answers.is_none() => answers = Some(known),
         }
     };
-    match outcome {
-        Err(failure) if failure.is_silence() && answers == Some(true) => Err(Failure::VipMissing {
-            vip: aim.vip,
-            rip: aim.rip,
-        }),
-        outcome => outcome,
+    match (outcome, known) {
+        (Err(failure), Some(missing @ Failure::VipMissing { .. })) if failure.is_silence() => Err(missing),
+        (outcome, _) => outcome,
     }
 }
