@@ -6,5 +6,5 @@ pub mod probe;
 
 pub use self::{
     failure::Failure,
-    probe::{Aim, Dialer, Outcome, Passed},
+    probe::{Aim, Dialer, Evidence, Outcome, Passed},
 };
