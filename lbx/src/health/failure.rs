@@ -11,8 +11,10 @@ pub enum Failure {
     NoMac,
     /// The port is closed: TCP reset or ICMP port unreachable.
     Refused,
-    /// No answer in time.
+    /// Nothing came in time.
     TimedOut(Duration),
+    /// Somebody is there, and was not done in time: the connection was made, or the command started.
+    Slow(Duration),
     /// The real server answers on its own address, and not on the VIP.
     VipMissing {
         /// The VIP.
@@ -38,8 +40,13 @@ pub enum Failure {
     Rcode(String),
     /// The answer is not what it should be.
     Answer(String),
-    /// The command ended with this code.
-    Exit(i32),
+    /// The command failed.
+    Exit {
+        /// Its exit status.
+        code: i32,
+        /// The end of what it wrote to its standard error; may be empty.
+        said: String,
+    },
     /// The command was killed by this signal.
     Killed(i32),
     /// The command cannot be started, or no socket be had here: not the real server's fault.
@@ -57,6 +64,31 @@ impl Failure {
     #[must_use]
     pub const fn is_blind(&self) -> bool {
         matches!(self, Self::NotProbed | Self::NotRewritten | Self::Local(_))
+    }
+
+    /// Whether the peer has said something: then it matters who the peer was.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::Refused
+            | Self::Slow(_)
+            | Self::Closed
+            | Self::Tls(_)
+            | Self::Garbled(_)
+            | Self::Status(_)
+            | Self::Body(_)
+            | Self::Rcode(_)
+            | Self::Answer(_) => true,
+            Self::NotProbed
+            | Self::NoMac
+            | Self::TimedOut(_)
+            | Self::VipMissing { .. }
+            | Self::NotRewritten
+            | Self::Unreachable(_)
+            | Self::Exit { .. }
+            | Self::Killed(_)
+            | Self::Local(_) => false,
+        }
     }
 }
 
@@ -81,6 +113,7 @@ impl fmt::Display for Failure {
             Self::NoMac => f.write_str("MAC address not resolved"),
             Self::Refused => f.write_str("connection refused"),
             Self::TimedOut(after) => write!(f, "timed out after {after:?}"),
+            Self::Slow(after) => write!(f, "no complete answer after {after:?}"),
             Self::VipMissing { vip, rip } => {
                 write!(
                     f,
@@ -96,7 +129,8 @@ impl fmt::Display for Failure {
             Self::Body(why) => write!(f, "wrong body: {why}"),
             Self::Rcode(rcode) => write!(f, "wrong response code {rcode}"),
             Self::Answer(why) => write!(f, "wrong answer: {why}"),
-            Self::Exit(code) => write!(f, "command ended with status {code}"),
+            Self::Exit { code, said } if said.is_empty() => write!(f, "command ended with status {code}"),
+            Self::Exit { code, said } => write!(f, "command ended with status {code}: {said}"),
             Self::Killed(signal) => write!(f, "command killed by signal {signal}"),
             Self::Local(why) => write!(f, "cannot probe: {why}"),
         }

@@ -1,11 +1,13 @@
 //! Whether real servers do what clients need: probes, and what follows from them.
 //!
 //! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
+//! - [`check`]: what each kind of check asks, and what it takes for an answer
 //! - [`subject`]: who is probed, and for whom that speaks
+//! - [`watch`]: the thread that probes
 //! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
 //!   is to tell
-//! - [`watch`]: the thread that probes
 
+pub mod check;
 pub mod event;
 pub mod failure;
 pub mod monitor;
@@ -15,9 +17,10 @@ pub mod subject;
 pub mod watch;
 
 pub use self::{
+    check::{CheckError, Prepared},
     event::Event,
     failure::Failure,
     monitor::{Change, Monitor},
-    probe::{Aim, Dialer, Outcome, Passed},
+    probe::{Aim, Dialer, Evidence, Outcome, Passed},
     service::{Known, Services},
 };

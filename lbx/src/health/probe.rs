@@ -52,6 +52,15 @@ pub struct Passed {
     pub weight: Option<u16>,
 }
 
+/// What a session must have seen for its probe to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Packets to the VIP, and answers from there; an ICMP error about them is an answer.
+    BothWays,
+    /// Packets to the VIP: nothing need have come back.
+    Sent,
+}
+
 /// What came of a probe.
 pub type Outcome = Result<Passed, Failure>;
 
@@ -67,11 +76,12 @@ pub trait Dialer: Send + Sync {
     /// No port is free, or the kernel refuses.
     fn bind(&self, socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure>;
 
-    /// Whether packets of the session went to the VIP and came back from there. `local` is the socket's own address.
+    /// Whether packets of the session went to the VIP and, as far as `evidence` asks for it, came back from there.
+    /// `local` is the socket's own address; the socket is still open.
     ///
     /// # Errors
     /// [`Failure::NotRewritten`].
-    fn vouch(&self, local: SocketAddr, aim: &Aim) -> Result<(), Failure>;
+    fn vouch(&self, local: SocketAddr, aim: &Aim, evidence: Evidence) -> Result<(), Failure>;
 }
 
 /// Probes the RIP alone: nothing is led anywhere.
@@ -83,7 +93,7 @@ impl Dialer for Direct {
         Ok(())
     }
 
-    fn vouch(&self, _local: SocketAddr, _aim: &Aim) -> Result<(), Failure> {
+    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -1,0 +1,214 @@
+//! Whether an HTTP/1.1 request is answered as expected, over TLS or not.
+//!
+//! Redirects are not followed: their status is the answer. The body is read only where something is expected of it.
+
+use std::{error::Error, io, pin::pin};
+
+use hyper::{
+    HeaderMap, Method, Uri,
+    client::conn::http1,
+    header::{self, HeaderName, HeaderValue},
+    http::uri::PathAndQuery,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{CheckError, body::Expected, socket::Session, tls};
+use crate::{
+    desired::Http,
+    health::{
+        failure::Failure,
+        probe::{Aim, Dialer, Evidence, Outcome, Passed},
+    },
+};
+
+/// Bytes of status line and headers that are read at most.
+const LARGEST_HEAD: usize = 64 << 10;
+
+/// What all probes of a check send and expect.
+#[derive(Debug)]
+pub struct Request {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    status: Vec<(u16, u16)>,
+    body: Option<Expected>,
+    tls: Option<tls::Client>,
+}
+
+/// Whether the check can be made as it is written. Reads no file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(http: &Http) -> Result<(), CheckError> {
+    method(&http.method)?;
+    uri(&http.path)?;
+    headers(http)?;
+    let body = Expected::new(http)?;
+    if body.is_some() && http.method == Method::HEAD.as_str() {
+        return Err(CheckError::NoBody);
+    }
+    match &http.tls {
+        Some(tls) => tls::server_name(tls, http.host.as_deref()).map(drop),
+        None => Ok(()),
+    }
+}
+
+impl Request {
+    /// Makes what all probes have in common. Reads the authorities.
+    ///
+    /// # Errors
+    /// What is wrong with the check, or with the authorities.
+    pub fn new(http: &Http) -> Result<Self, CheckError> {
+        let tls = match &http.tls {
+            Some(tls) => Some(tls::Client::new(tls, http.host.as_deref())?),
+            None => None,
+        };
+        Ok(Self {
+            method: method(&http.method)?,
+            uri: uri(&http.path)?,
+            headers: headers(http)?,
+            status: http.status.clone(),
+            body: Expected::new(http)?,
+            tls,
+        })
+    }
+
+    /// The request for one real server.
+    fn to(&self, aim: &Aim) -> Result<hyper::Request<String>, Failure> {
+        let mut request = hyper::Request::new(String::new());
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        request.headers_mut().clone_from(&self.headers);
+        if !self.headers.contains_key(header::HOST) {
+            let host = HeaderValue::try_from(authority(aim, self.tls.is_some()));
+            let host = host.map_err(|error| Failure::Local(error.to_string()))?;
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Ok(request)
+    }
+}
+
+fn method(method: &str) -> Result<Method, CheckError> {
+    Method::from_bytes(method.as_bytes()).map_err(|_| CheckError::Method(method.to_owned()))
+}
+
+fn uri(path: &str) -> Result<Uri, CheckError> {
+    let bad = || CheckError::Path(path.to_owned());
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(bad());
+    }
+    let path: PathAndQuery = path.parse().map_err(|_| bad())?;
+    Ok(Uri::from(path))
+}
+
+/// The headers that are the same for all real servers: those of the file, then ours where they say nothing.
+fn headers(http: &Http) -> Result<HeaderMap, CheckError> {
+    let host = http.host.iter().map(|host| ("host", host.as_str()));
+    let written = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut headers = HeaderMap::new();
+    for (name, value) in host.chain(written) {
+        let bad = || CheckError::Header {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        let header = HeaderName::try_from(name).map_err(|_| bad())?;
+        headers.append(header, HeaderValue::try_from(value).map_err(|_| bad())?);
+    }
+    let ours = [
+        (header::USER_AGENT, concat!("lbx/", env!("CARGO_PKG_VERSION"))),
+        (header::ACCEPT, "*/*"),
+        (header::CONNECTION, "close"),
+    ];
+    for (name, value) in ours {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    // RFC 9110 §8.6: a POST without content says so.
+    if http.method == Method::POST.as_str() {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(headers)
+}
+
+/// What stands in `Host` where the file says nothing (RFC 9110 §7.2): the address, and the port unless it is the usual.
+fn authority(aim: &Aim, tls: bool) -> String {
+    let address = match aim.asked() {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    match (aim.port, tls) {
+        (80, false) | (443, true) => address,
+        (port, _) => format!("{address}:{port}"),
+    }
+}
+
+/// Probes once.
+///
+/// # Errors
+/// Why the answer is not as expected.
+pub async fn run(request: &Request, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
+    let (session, mut stream) = Session::tcp(aim, dialer)?;
+    let outcome = match session.connected(&stream).await {
+        Ok(()) => {
+            let talk = talk(request, aim, &mut stream);
+            session.deadline.bound(Failure::Slow, talk).await
+        }
+        Err(failure) => Err(failure),
+    };
+    session.close(stream, outcome, Evidence::BothWays)
+}
+
+async fn talk(request: &Request, aim: &Aim, stream: &mut TcpStream) -> Outcome {
+    match &request.tls {
+        Some(tls) => exchange(request, aim, tls.handshake(aim, stream).await?).await,
+        None => exchange(request, aim, stream).await,
+    }
+}
+
+async fn exchange(request: &Request, aim: &Aim, io: impl AsyncRead + AsyncWrite + Unpin + Send) -> Outcome {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(LARGEST_HEAD);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(lost)?;
+    let question = request.to(aim)?;
+    let mut ask = pin!(async move {
+        let response = sender.send_request(question).await.map_err(lost)?;
+        judge(request, response).await
+    });
+    // Its end, an error too, comes to the one who asks; dropped then, so that no answer is waited for in vain.
+    let mut drive = pin!(async move { drop(connection.await) });
+    tokio::select! {
+        biased;
+        outcome = &mut ask => outcome,
+        () = &mut drive => ask.await,
+    }
+}
+
+async fn judge(request: &Request, response: hyper::Response<hyper::body::Incoming>) -> Outcome {
+    let status = response.status().as_u16();
+    if !request.status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
+        return Err(Failure::Status(status));
+    }
+    match &request.body {
+        Some(expected) => expected.judge(response.into_body()).await,
+        None => Ok(Passed::default()),
+    }
+}
+
+/// What an error of the HTTP connection means.
+pub fn lost(error: hyper::Error) -> Failure {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return tls::lost(io);
+        }
+        source = cause.source();
+    }
+    if error.is_parse() || error.is_user() {
+        Failure::Garbled(error.to_string())
+    } else {
+        Failure::Closed
+    }
+}

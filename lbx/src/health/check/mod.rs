@@ -1,0 +1,144 @@
+//! What each kind of check asks, and what it takes for an answer.
+//!
+//! - [`tcp`], [`http`] (with [`tls`] and [`body`]), [`dns`], [`udp`]: through a [`Dialer`], so to the VIP on the real
+//!   server unless the check is aimed at the RIP
+//! - [`ping`]: always the RIP; [`exec`]: whatever its command asks
+//! - [`reach`]: whether an address is there at all, and what silence means
+//! - [`socket`]: how all of them make their sockets, wait, and leave nothing behind
+//!
+//! A probe that is dropped half-way closes its sockets and kills its command.
+
+pub mod body;
+pub mod dns;
+pub mod exec;
+pub mod http;
+pub mod ping;
+pub mod reach;
+pub mod socket;
+pub mod tcp;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+pub mod udp;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use self::reach::{diagnose, presence};
+use super::probe::{Aim, Dialer, Outcome};
+use crate::desired::{Check, Exec, Udp};
+
+/// Why a check cannot be made as it is written.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The regular expression for the body.
+    #[error("bad regular expression: {0}")]
+    Regex(String),
+    /// The request's method.
+    #[error("bad HTTP method {0:?}")]
+    Method(String),
+    /// The request's path.
+    #[error("bad path {0:?}: must begin with / and be of printable ASCII without spaces")]
+    Path(String),
+    /// A header of the request, `Host` among them.
+    #[error("bad HTTP header {name:?}: {value:?}")]
+    Header {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// The answer to HEAD has no body.
+    #[error("the answer to HEAD has no body to look at")]
+    NoBody,
+    /// The name to verify.
+    #[error("bad server name {0:?}: must be a host name or an address")]
+    ServerName(String),
+    /// The file of authorities.
+    #[error("cannot read authorities from {}: {why}", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system has no authorities.
+    #[error("the system trusts no authorities: install ca-certificates, name a file, or set verify: false")]
+    NoAuthorities,
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The name to ask for.
+    #[error("bad DNS name {0:?}")]
+    Name(String),
+    /// The record type.
+    #[error("unknown DNS record type {0:?}")]
+    Kind(String),
+    /// The response code.
+    #[error("unknown DNS response code {0:?}")]
+    Rcode(String),
+    /// There is no program.
+    #[error("no command")]
+    NoCommand,
+}
+
+/// A check with everything made that is the same for each of its probes.
+#[derive(Debug)]
+pub struct Prepared(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp,
+    Http(Box<http::Request>),
+    Dns(dns::Question),
+    Udp(Udp),
+    Exec(Exec),
+    Ping,
+}
+
+/// Whether a check can be made as it is written. Reads no file: [`Prepared::new`] may still fail for the authorities.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(check: &Check) -> Result<(), CheckError> {
+    match check {
+        Check::Http(http) => http::validate(http),
+        Check::Dns(dns) => dns::Question::new(dns).map(drop),
+        Check::Exec(exec) => exec::validate(exec),
+        Check::Tcp | Check::Udp(_) | Check::Ping => Ok(()),
+    }
+}
+
+impl Prepared {
+    /// Makes what all probes of a check have in common. Reads the authorities of an HTTPS check.
+    ///
+    /// # Errors
+    /// What is wrong with the check, or with the authorities.
+    pub fn new(check: &Check) -> Result<Self, CheckError> {
+        validate(check)?;
+        Ok(Self(match check {
+            Check::Tcp => Kind::Tcp,
+            Check::Http(http) => Kind::Http(Box::new(http::Request::new(http)?)),
+            Check::Dns(dns) => Kind::Dns(dns::Question::new(dns)?),
+            Check::Udp(udp) => Kind::Udp(udp.clone()),
+            Check::Exec(exec) => Kind::Exec(exec.clone()),
+            Check::Ping => Kind::Ping,
+        }))
+    }
+}
+
+/// Probes once. Takes no longer than `aim.timeout`, but for a moment to reap a command.
+///
+/// # Errors
+/// Why it failed.
+pub async fn run(check: &Prepared, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
+    match &check.0 {
+        Kind::Tcp => tcp::run(aim, dialer).await,
+        Kind::Http(request) => http::run(request, aim, dialer).await,
+        Kind::Dns(question) => dns::run(question, aim, dialer).await,
+        Kind::Udp(udp) => udp::run(udp, aim, dialer).await,
+        Kind::Exec(exec) => exec::run(exec, aim).await,
+        Kind::Ping => ping::run(aim).await,
+    }
+}

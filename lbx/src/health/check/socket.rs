@@ -1,0 +1,175 @@
+//! How probes make their sockets, wait on them, and leave nothing behind.
+
+use std::{
+    io,
+    net::{self, IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+    },
+};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    time::{Instant, timeout_at},
+};
+
+use crate::health::{
+    failure::Failure,
+    probe::{Aim, Dialer, Evidence, Outcome},
+};
+
+/// When a probe must be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Instant,
+    whole: Duration,
+}
+
+impl Deadline {
+    /// The end of a probe that begins now.
+    #[must_use]
+    pub fn of(aim: &Aim) -> Self {
+        Self {
+            at: Instant::now() + aim.timeout,
+            whole: aim.timeout,
+        }
+    }
+
+    /// What `work` comes to in time.
+    ///
+    /// # Errors
+    /// Those of `work`; `late` with the whole timeout when it is over.
+    pub async fn bound<T>(
+        self,
+        late: fn(Duration) -> Failure,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(self.at, work).await {
+            Ok(result) => result,
+            Err(_) => Err(late(self.whole)),
+        }
+    }
+}
+
+/// A probe's way to the address that it asks, from its own.
+pub struct Session<'a> {
+    aim: &'a Aim,
+    dialer: &'a dyn Dialer,
+    local: SocketAddr,
+    /// When the probe must be done.
+    pub deadline: Deadline,
+}
+
+impl<'a> Session<'a> {
+    /// Begins a TCP connection; [`Session::connected`] waits for it.
+    ///
+    /// # Errors
+    /// There is no socket, port or route.
+    pub fn tcp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, TcpStream), Failure> {
+        let fd = dialled(aim, dialer, SockType::Stream)?;
+        let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
+        // The socket goes by a reset: TIME_WAIT would use up the ports.
+        stream.set_zero_linger()?;
+        Ok((Self::new(aim, dialer, stream.local_addr()?), stream))
+    }
+
+    /// A UDP socket whose packets go to the address that is asked, and which hears ICMP errors about them.
+    ///
+    /// # Errors
+    /// There is no socket, port or route.
+    pub fn udp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, UdpSocket), Failure> {
+        let fd = dialled(aim, dialer, SockType::Datagram)?;
+        hear_errors(&fd, aim.rip)?;
+        let socket = UdpSocket::from_std(net::UdpSocket::from(fd))?;
+        Ok((Self::new(aim, dialer, socket.local_addr()?), socket))
+    }
+
+    fn new(aim: &'a Aim, dialer: &'a dyn Dialer, local: SocketAddr) -> Self {
+        Self {
+            aim,
+            dialer,
+            local,
+            deadline: Deadline::of(aim),
+        }
+    }
+
+    /// Waits until the connection is made.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn connected(&self, stream: &TcpStream) -> Result<(), Failure> {
+        let wait = async {
+            stream.writable().await?;
+            match stream.take_error()? {
+                None => Ok(()),
+                // The kernel has given up before us (net.ipv4.tcp_syn_retries).
+                Some(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::TimedOut(self.aim.timeout)),
+                Some(error) => Err(error.into()),
+            }
+        };
+        self.deadline.bound(Failure::TimedOut, wait).await
+    }
+
+    /// Closes the socket of a probe that came to `outcome`.
+    ///
+    /// # Errors
+    /// [`Failure::NotRewritten`] where it was somebody else who passed or answered; else those of `outcome`.
+    pub fn close<S>(self, socket: S, outcome: Outcome, evidence: Evidence) -> Outcome {
+        let answered = outcome.as_ref().err().is_none_or(Failure::is_answer);
+        if answered {
+            self.dialer.vouch(self.local, self.aim, evidence)?;
+        }
+        // Not before: as long as it is open no other probe has its port.
+        drop(socket);
+        outcome
+    }
+}
+
+/// A socket that is bound and connected; TCP may still be at it.
+fn dialled(aim: &Aim, dialer: &dyn Dialer, kind: SockType) -> Result<OwnedFd, Failure> {
+    let fd = new(aim.rip, kind, None)?;
+    dialer.bind(fd.as_fd(), aim)?;
+    connected(&fd, aim.peer())?;
+    Ok(fd)
+}
+
+/// A new socket for an address' family: does not block, and is no command's.
+///
+/// # Errors
+/// Those of socket(2).
+pub fn new(address: IpAddr, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(family, kind, flags, protocol)?)
+}
+
+/// Connects, or begins to.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn connected(fd: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(peer)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has a socket without connections hear of every ICMP error, not only of what ends all (ip(7), `IP_RECVERR`).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn hear_errors(fd: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => setsockopt(fd, sockopt::Ipv4RecvErr, &true)?,
+        IpAddr::V6(_) => setsockopt(fd, sockopt::Ipv6RecvErr, &true)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Every check against a server on loopback that does as told: each passes, and fails for the right reason.
+
+mod dialers;
+mod dns;
+mod exec;
+mod http;
+mod ping;
+mod reach;
+mod servers;
+mod tcp;
+mod tls;
+mod udp;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{Prepared, run};
+use crate::{
+    desired::{Check, Target},
+    health::probe::{Aim, Dialer, Direct, Outcome, Passed},
+};
+
+/// What passes without a word about the weight.
+const PASSED: Outcome = Ok(Passed { weight: None });
+
+/// Asks a port of the loopback address.
+fn aim(port: u16) -> Aim {
+    aim_at(Ipv4Addr::LOCALHOST.into(), port)
+}
+
+fn aim_at(ip: IpAddr, port: u16) -> Aim {
+    Aim {
+        rip: ip,
+        vip: Ipv4Addr::new(192, 0, 2, 1).into(),
+        target: Target::Vip,
+        port,
+        source: ip,
+        mac: [2, 0, 0, 0, 0, 1],
+        timeout: Duration::from_secs(5),
+    }
+}
+
+/// The same, with little patience: for what will not be answered.
+fn hasty(port: u16) -> Aim {
+    Aim {
+        timeout: Duration::from_millis(300),
+        ..aim(port)
+    }
+}
+
+async fn probe(check: &Check, aim: &Aim) -> Outcome {
+    probe_through(&Direct, check, aim).await
+}
+
+async fn probe_through(dialer: &dyn Dialer, check: &Check, aim: &Aim) -> Outcome {
+    let prepared = Prepared::new(check).expect("a check that can be made");
+    run(&prepared, aim, dialer).await
+}
+
+/// Probes may be run on whatever thread.
+#[test]
+fn probes_are_send() {
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    let prepared = Prepared::new(&Check::Tcp).unwrap();
+    let aim = aim(1);
+    drop(send(run(&prepared, &aim, &Direct)));
+}

@@ -1,0 +1,102 @@
+use std::net::Ipv4Addr;
+
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::{
+    PASSED, aim,
+    dialers::{Deaf, Untrue, Witness},
+    hasty, probe, probe_through, servers,
+};
+use crate::{
+    desired::{Check, Target, Udp},
+    health::{failure::Failure, probe::Evidence},
+};
+
+fn check(reply: Option<&str>) -> Check {
+    Check::Udp(Udp {
+        payload: b"ping".to_vec(),
+        reply: reply.map(|reply| reply.as_bytes().to_vec()),
+    })
+}
+
+#[tokio::test]
+async fn the_beginning_of_the_answer_decides() {
+    let port = servers::udp(|asked| {
+        assert_eq!(asked, b"ping");
+        vec![b"pong 1".to_vec()]
+    })
+    .await;
+    let aim = aim(port);
+    assert_eq!(probe(&check(Some("pong")), &aim).await, PASSED);
+    assert_eq!(probe(&check(Some("")), &aim).await, PASSED);
+    let wrong = Err(Failure::Answer("\"pong 1\"".to_owned()));
+    assert_eq!(probe(&check(Some("pong 12")), &aim).await, wrong);
+    assert_eq!(probe(&check(Some("ping")), &aim).await, wrong);
+}
+
+#[tokio::test]
+async fn a_long_wrong_answer_is_shown_in_part() {
+    let port = servers::udp(|_| vec![vec![b'x'; 1000]]).await;
+    let shown = format!("\"{}…\"", "x".repeat(32));
+    let outcome = probe(&check(Some("y")), &aim(port)).await;
+    assert_eq!(outcome, Err(Failure::Answer(shown)));
+}
+
+#[tokio::test]
+async fn a_closed_port_refuses() {
+    let aim = aim(servers::closed_port().await);
+    assert_eq!(probe(&check(Some("pong")), &aim).await, Err(Failure::Refused));
+    assert_eq!(probe(&check(None), &aim).await, Err(Failure::Refused));
+}
+
+#[tokio::test]
+async fn silence_fails_where_an_answer_is_expected() {
+    let aim = hasty(servers::udp(|_| vec![]).await);
+    let outcome = probe(&check(Some("pong")), &aim).await;
+    assert_eq!(outcome, Err(Failure::TimedOut(aim.timeout)));
+}
+
+#[tokio::test]
+async fn an_answer_nobody_expects_passes_at_once() {
+    let port = servers::udp(|_| vec![b"whatever".to_vec()]).await;
+    let witness = Witness::default();
+    assert_eq!(probe_through(&witness, &check(None), &aim(port)).await, PASSED);
+    let asked: Vec<_> = witness
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|&(_, evidence)| evidence)
+        .collect();
+    assert_eq!(asked, [Evidence::BothWays]);
+}
+
+#[tokio::test]
+async fn silence_passes_where_the_address_is_there() {
+    let port = servers::udp(|_| vec![]).await;
+    let witness = Witness::default();
+    assert_eq!(probe_through(&witness, &check(None), &hasty(port)).await, PASSED);
+    let asked: Vec<_> = witness
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|&(_, evidence)| evidence)
+        .collect();
+    assert_eq!(asked, [Evidence::Sent, Evidence::BothWays], "first UDP, then TCP");
+    assert_eq!(
+        probe_through(&Untrue, &check(None), &hasty(port)).await,
+        Err(Failure::NotRewritten)
+    );
+}
+
+#[tokio::test]
+async fn silence_of_an_address_that_is_not_there_fails() {
+    // Somebody on TCP too, who is not heard.
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let aim = hasty(port);
+    let outcome = probe_through(&Deaf(Target::Vip), &check(None), &aim).await;
+    assert!(matches!(outcome, Err(Failure::TimedOut(_))), "{outcome:?}");
+}
