@@ -1,5 +1,7 @@
 //! `lbx check`: validates the configuration and touches nothing.
 
+mod health;
+
 use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use clap::Args;
@@ -30,6 +32,9 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
     let desired = config::load(file).or_exit(Exit::Config)?;
     fits(&desired).or_exit(Exit::Config)?;
     print(&summary(file, &desired, memory::cpus()))?;
+    for missing in health::missing_programs(&desired) {
+        tracing::warn!("{missing}");
+    }
     Ok(())
 }
 
@@ -71,6 +76,8 @@ fn summary(file: &Path, desired: &Desired, cpus: u64) -> String {
         &rows,
     );
     text.push('\n');
+    table(&mut text, ["SERVICE", "HEALTH", "ON FAILURE"], &health::rows(desired));
+    let _ = write!(text, "\nprobes     {}\n\n", health::load(desired));
     let rows = memory_rows(&memory::usage(&desired.tables, cpus), cpus);
     table(&mut text, ["TABLE", "ENTRIES", "BYTES", "MEMORY"], &rows);
     text
@@ -211,6 +218,7 @@ services:
   - name: web
     vip: 192.168.1.160
     port: 80
+    health: tcp
     realservers: [192.168.1.185, {address: 192.168.1.190, weight: 0}]
   - {vip: 192.168.1.160, port: 53, protocol: udp, scheduler: maglev, realservers: [192.168.1.185]}
 ";
@@ -228,6 +236,12 @@ SERVICE               ADDRESS               SCHEDULER  REAL SERVER    WEIGHT
 web                   192.168.1.160:80/tcp  rr         192.168.1.185  1
                                                        192.168.1.190  0 (drains)
 192.168.1.160:53/udp  192.168.1.160:53/udp  maglev     192.168.1.185  1
+
+SERVICE               HEALTH                                                 ON FAILURE
+web                   tcp on the VIP, every 2s, timeout 1s, rise 2, fall 3   rehash
+192.168.1.160:53/udp  none                                                   rehash
+
+probes     2 checks, 1 a second
 
 "
         );
@@ -265,6 +279,12 @@ quic     [2001:db8::160]:443,8000-8099/udp  mh (mh-port) persistent 300 mask 64,
                                                                                                                             2001:db8::99   sorry server
 dns      192.0.2.1:all/udp                  rr ops                                                                          192.0.2.2      1
 
+SERVICE  HEALTH  ON FAILURE
+quic     none    rehash
+dns      none    rehash
+
+probes     0 checks, 0 a second
+
 "
         );
         assert_eq!(
@@ -297,7 +317,7 @@ all                     30508488  about 29.1 MiB, with the counters of 2 CPUs
         let desired = config::parse(text, file).unwrap();
         fits(&desired).unwrap();
         let summary = summary(file, &desired, 2);
-        let at = summary.find("TABLE").unwrap();
+        let at = summary.find("TABLE ").unwrap();
         let (services, tables) = summary.split_at(at);
         (services.to_owned(), tables.to_owned())
     }

@@ -51,7 +51,7 @@ impl<'a> Defaults<'a> {
                 None => self.health.clone(),
             },
             on_failure: match fields.optional("on_failure")? {
-                Some(field) => value::choice(&field, "on_failure")?,
+                Some(field) => value::choice(&field, "treatment of connections")?,
                 None => self.on_failure,
             },
             slow_start: match fields.optional("slow_start")? {

@@ -124,7 +124,7 @@ impl<'a> Field<'a> {
     pub(super) fn no_fields(&self) -> Result<(), Fault> {
         match self.value() {
             Value::Mapping(entries) if entries.is_empty() => Ok(()),
-            _ => Err(self.fault("has nothing to say more: write {}")),
+            _ => Err(self.fault("there is no more to say: write {}")),
         }
     }
 
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
         let mut found = self.found.iter().filter(|(name, _)| of.contains(name));
         match (found.next(), found.next()) {
             (None, _) => Err(self.fault(format!("does not say {what}: use one of {}", of.join(", ")))),
-            (Some((name, field)), None) => Ok((*name, field.clone().filled(FILL_OR_OMIT)?)),
+            (Some((name, field)), None) => Ok((*name, field.clone().filled("write {} if there is no more to say")?)),
             (Some((_, first)), Some((_, second))) => Err(second.fault(format!(
                 "says {what}, and so does {}: leave one of them out",
                 first.whereabouts()

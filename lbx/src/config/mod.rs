@@ -32,6 +32,7 @@ mod value;
 use std::{fs::File, io::Read, path::Path};
 
 pub use error::{ConfigError, Fault, Place};
+pub(crate) use time::Shown;
 pub(crate) use value::reserved;
 
 use crate::desired::Desired;

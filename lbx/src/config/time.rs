@@ -9,19 +9,26 @@ const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_
 
 /// A time in whole seconds: a plain number of them, or a number with s, m or h.
 pub(super) fn seconds(field: &Field<'_>) -> Result<u16, Fault> {
-    milliseconds(field.value(), &UNITS[1..])
-        .map(|milliseconds| milliseconds / 1000)
-        .filter(|seconds| limits::TIMES.contains(seconds))
-        .and_then(|seconds| u16::try_from(seconds).ok())
-        .ok_or_else(|| field.is_not("a timeout", "use 1s to 16h, in whole seconds or with s, m or h"))
+    whole(field, "a timeout", limits::TIMES)
 }
 
 /// The same, where 0 means at once.
 pub(super) fn seconds_or_none(field: &Field<'_>) -> Result<u16, Fault> {
-    match milliseconds(field.value(), &UNITS[1..]) {
-        Some(0) => Ok(0),
-        _ => seconds(field),
-    }
+    whole(field, "a time", 0..=*limits::TIMES.end())
+}
+
+fn whole(field: &Field<'_>, what: &str, range: RangeInclusive<u64>) -> Result<u16, Fault> {
+    milliseconds(field.value(), &UNITS[1..])
+        .map(|milliseconds| milliseconds / 1000)
+        .filter(|seconds| range.contains(seconds))
+        .and_then(|seconds| u16::try_from(seconds).ok())
+        .ok_or_else(|| {
+            let [start, end] = [range.start(), range.end()].map(|seconds| Shown(Duration::from_secs(*seconds)));
+            field.is_not(
+                what,
+                format_args!("use {start} to {end}, in whole seconds or with s, m or h"),
+            )
+        })
 }
 
 /// A time that may be less than a second: a plain number of seconds, or a number with ms, s, m or h.

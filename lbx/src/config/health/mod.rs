@@ -16,7 +16,7 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{Check, Damping, Health, Ports, Target};
+use crate::desired::{Check, Damping, Health, Initial, Ports, Target};
 
 /// The kinds of checks.
 pub(super) const CHECKS: [&str; 7] = ["tcp", "http", "https", "dns", "udp", "exec", "ping"];
@@ -113,7 +113,10 @@ fn common(check: Check, fields: &Fields<'_>) -> Result<Health, Fault> {
         timeout,
         rise: probes("rise", RISE)?,
         fall: probes("fall", FALL)?,
-        initial: value::choice_or_default(fields, "initial")?,
+        initial: match fields.optional("initial")? {
+            Some(field) => value::choice(&field, "beginning")?,
+            None => Initial::default(),
+        },
         jitter: match fields.optional("jitter")? {
             Some(field) => value::number(&field, "a percentage of the interval", limits::JITTER)?,
             None => JITTER,

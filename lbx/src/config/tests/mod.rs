@@ -1,10 +1,15 @@
 //! What is accepted, what is refused in which words, and what random text does.
 
 mod accepted;
+mod accepted_failover;
+mod accepted_health;
 mod accepted_options;
 mod random;
 mod refused;
 mod refused_addresses;
+mod refused_failover;
+mod refused_health;
+mod refused_http;
 mod refused_options;
 mod refused_ports;
 mod refused_sizes;
@@ -82,6 +87,18 @@ fn assert_refused_in(text: &str, refusals: &[Refusal]) {
         .iter()
         .map(|(piece, by, expected)| (with(text, piece, by), *expected));
     assert_texts_refused(texts);
+}
+
+/// Holds what is said of each value of `health` against what is printed; the place is the same for all that are not inside.
+fn assert_health_refused(refusals: &[(&str, &'static str)]) {
+    let in_sample = |value: &str| sample_with("port: 80\n", &format!("port: 80\n    health: {value}\n"));
+    assert_texts_refused(refusals.iter().map(|(value, expected)| (in_sample(value), *expected)));
+}
+
+/// The same of whole fields of a service.
+fn assert_field_refused(refusals: &[(&str, &'static str)]) {
+    let in_sample = |field: &str| sample_with("port: 80\n", &format!("port: 80\n    {field}\n"));
+    assert_texts_refused(refusals.iter().map(|(field, expected)| (in_sample(field), *expected)));
 }
 
 fn assert_texts_refused(refusals: impl IntoIterator<Item = (String, &'static str)>) {

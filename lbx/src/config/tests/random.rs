@@ -9,9 +9,35 @@ use proptest::prelude::*;
 
 use super::{FULL, SAMPLE, read};
 use crate::{
-    desired::{Desired, Hashing, Ports, Protocol, RealServer, Scheduler, Service},
+    desired::{Check, Desired, Failover, Hashing, Ports, Protocol, RealServer, Scheduler, Service, Target},
     tables::service::slot_count,
 };
+
+/// All that may be said of health, for mutations of it.
+const CHECKS: &str = "\
+interface: eth0
+defaults:
+  health: {tcp: {}, target: rip, port: 80, interval: 5s, timeout: 500ms, rise: 1, fall: 2, initial: up, jitter: 5, damping: {failures: 2, within: 10s, hold: 20s}}
+  slow_start: 10s
+  notify: [/bin/told, all]
+services:
+  - vip: 10.0.0.1
+    port: 80
+    scheduler: wrr
+    health:
+      https: {method: POST, path: /a, host: a.example, headers: {X-A: b}, status: [200, 300-399], body: {matches: a+}, server_name: b.example, verify: false, weight: true}
+    quorum: {weight: 2, hysteresis: 1}
+    on_failure: drop
+    local: false
+    realservers: [10.0.0.2]
+  - {vip: 10.0.0.1, port: 53, protocol: udp, health: {dns: {name: a.example, type: A, rcode: NOERROR, answer: 10.0.0.1}}, realservers: [10.0.0.2]}
+  - {vip: 10.0.0.1, port: 54, protocol: udp, health: {udp: {payload: {hex: '00ff'}, reply: ok}}, realservers: [10.0.0.2]}
+  - vip: 10.0.0.1
+    port: all
+    health: {exec: {command: [/bin/check, -a], environment: {A: b}, weight: true}, port: 81}
+    notify: {command: /bin/told, timeout: 5s}
+    realservers: [10.0.0.2]
+";
 
 /// Pieces that a mutation puts into a sample: YAML's own characters, and values at the edges.
 const PIECES: [&str; 28] = [
@@ -31,6 +57,7 @@ fn assert_promises(desired: &Desired) {
         assert_ports(service);
         assert_servers(service);
         assert_options(service);
+        assert_health(service);
         let addresses = service.servers.iter().map(|server| server.address);
         assert!(
             addresses
@@ -104,6 +131,46 @@ fn assert_options(service: &Service) {
     }
 }
 
+fn assert_health(service: &Service) {
+    let Failover {
+        quorum,
+        hysteresis,
+        slow_start,
+        ..
+    } = service.failover;
+    let sum: u32 = service.servers.iter().map(|server| u32::from(server.weight)).sum();
+    assert!(hysteresis == 0 || hysteresis < quorum);
+    assert!(slow_start == 0 || service.scheduler.heeds_weights());
+    let notify = service.notify.iter().map(|notify| &notify.command);
+    let Some(health) = &service.health else {
+        assert!(u64::from(quorum) + u64::from(hysteresis) <= u64::from(sum) || quorum == 0);
+        return assert!(notify.flatten().next().is_none_or(|program| program.starts_with('/')));
+    };
+    assert!(health.check.tells_weight() || quorum == 0 || quorum + hysteresis <= sum);
+    assert!(health.timeout <= health.interval && !health.timeout.is_zero() && health.rise > 0 && health.fall > 0);
+    assert!(health.jitter <= 50);
+    let ping = health.check == Check::Ping;
+    assert!(ping || health.port.is_some() || service.ports == Ports::one(service.virtual_service.port));
+    match &health.check {
+        Check::Http(http) => {
+            assert!(http.path.starts_with('/') && http.path.is_ascii() && !http.status.is_empty());
+            assert!(
+                http.status
+                    .iter()
+                    .all(|(first, last)| 100 <= *first && first <= last && *last <= 599)
+            );
+            assert!(http.method != "HEAD" || (http.body.is_none() && !http.weight));
+        }
+        Check::Dns(dns) => assert!(dns.name.ends_with('.') && !dns.kind.is_empty() && !dns.rcode.is_empty()),
+        Check::Udp(udp) => {
+            assert!(udp.payload.len() <= 1400 && udp.reply.as_ref().is_none_or(|reply| !reply.is_empty()))
+        }
+        Check::Exec(exec) => assert!(exec.command[0].starts_with('/')),
+        Check::Ping => assert!(health.target == Target::Rip && health.port.is_none()),
+        Check::Tcp => {}
+    }
+}
+
 fn assert_tables(desired: &Desired) {
     let tables = desired.tables;
     assert!(
@@ -122,7 +189,7 @@ fn assert_unique<T: Eq + Hash>(items: impl ExactSizeIterator<Item = T>) {
 
 /// A piece of a sample replaced: (where, how much of it, by which piece).
 fn mutation() -> impl Strategy<Value = (usize, usize, &'static str)> {
-    let longest = SAMPLE.len().max(FULL.len());
+    let longest = SAMPLE.len().max(FULL.len()).max(CHECKS.len());
     (0..longest, 0..12_usize, prop::sample::select(&PIECES[..]))
 }
 
@@ -152,6 +219,21 @@ fn options() -> impl Strategy<Value = String> {
         prop::option::weighted(0.1, prop::sample::select(flags.to_vec())),
     )
         .prop_map(|(scheduler, flags)| scheduler + &flags.unwrap_or_default());
+    let health = (
+        line(
+            "health",
+            &[
+                "tcp",
+                "ping",
+                "none",
+                "{dns: {}, port: 53}",
+                "{exec: {command: /bin/check, weight: true}}",
+            ],
+        ),
+        line("quorum", &["1", "2", "{weight: 2, hysteresis: 1}"]),
+        line("slow_start", &["0", "10s"]),
+    )
+        .prop_map(|(health, quorum, slow_start)| health + &quorum + &slow_start);
     let ports = ["80", "81", "80-82", "[82, 80, 81]", "[80, 81-90]", "all", "0"];
     (
         prop::sample::select(ports.to_vec()).prop_map(|ports| format!("    port: {ports}\n")),
@@ -170,9 +252,10 @@ fn options() -> impl Strategy<Value = String> {
         line("one_packet", &["true", "false"]),
         line("sorry_server", &["10.0.0.19", "2001:db8::19"]),
         line("quic", &["true", "false"]),
+        health,
     )
-        .prop_map(|(ports, protocol, scheduler, d, e, f, g, h)| {
-            [ports.as_str(), protocol, &scheduler, &d, &e, &f, &g, &h].concat()
+        .prop_map(|(ports, protocol, scheduler, d, e, f, g, h, i)| {
+            [ports.as_str(), protocol, &scheduler, &d, &e, &f, &g, &h, &i].concat()
         })
 }
 
@@ -201,6 +284,13 @@ fn service() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn the_samples_are_valid() {
+    for sample in [SAMPLE, FULL, CHECKS] {
+        assert_promises(&read(sample).unwrap());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -210,8 +300,8 @@ proptest! {
     }
 
     #[test]
-    fn mutated_sample(full in any::<bool>(), mutations in prop::collection::vec(mutation(), 1..4)) {
-        let mut text = if full { FULL } else { SAMPLE }.to_owned();
+    fn mutated_sample(sample in prop::sample::select(&[SAMPLE, FULL, CHECKS][..]), mutations in prop::collection::vec(mutation(), 1..4)) {
+        let mut text = sample.to_owned();
         for one in mutations {
             mutate(&mut text, one);
         }

@@ -1,0 +1,119 @@
+//! What a service may say of what follows when real servers fail, and what `defaults` say for it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{SAMPLE, read, sample_with, with};
+use crate::desired::{Failover, OnFailure, Service};
+
+#[test]
+fn quorum_and_the_rest() {
+    let wrr = |field: &str| {
+        let text = sample_with("scheduler: rr", &format!("scheduler: wrr\n    {field}"));
+        let text = with(&text, "weight: 1", "weight: 4");
+        read(&text).unwrap().services.swap_remove(0)
+    };
+    let (on_failure, none) = (OnFailure::Rehash, Failover::default());
+    for (field, expected) in [
+        ("quorum: 5", Failover { quorum: 5, ..none }),
+        (
+            "quorum: {weight: 3, hysteresis: 2}",
+            Failover {
+                quorum: 3,
+                hysteresis: 2,
+                ..none
+            },
+        ),
+        ("quorum: {weight: 3}", Failover { quorum: 3, ..none }),
+        ("slow_start: 1m", Failover { slow_start: 60, ..none }),
+        ("slow_start: 0", none),
+        ("on_failure: rehash", Failover { on_failure, ..none }),
+        (
+            "on_failure: keep",
+            Failover {
+                on_failure: OnFailure::Keep,
+                ..none
+            },
+        ),
+        (
+            "on_failure: drop",
+            Failover {
+                on_failure: OnFailure::Drop,
+                ..none
+            },
+        ),
+        // The checks may make them weigh more than the file says.
+        (
+            "quorum: 100\n    health: {http: {weight: true}}",
+            Failover { quorum: 100, ..none },
+        ),
+    ] {
+        assert_eq!(wrr(field).failover, expected, "{field}");
+    }
+    assert!(!wrr("local: false").local);
+}
+
+#[test]
+fn defaults_and_who_says_otherwise() {
+    let text = "\
+interface: eth0
+defaults:
+  health: {tcp: {}, interval: 5s}
+  on_failure: keep
+  slow_start: 30s
+  notify: /bin/told
+  local: false
+services:
+  - {vip: 192.0.2.1, port: 80, scheduler: wrr, realservers: [192.0.2.9]}
+  - {vip: 192.0.2.1, port: 81, realservers: [192.0.2.9], health: {interval: 5, tcp: {}}}
+  - vip: 192.0.2.1
+    port: 82-83
+    scheduler: wrr
+    health: none
+    on_failure: drop
+    slow_start: 0
+    notify: none
+    local: true
+    realservers: [192.0.2.9]
+";
+    let services = read(text).unwrap().services;
+    let health = services[0].health.clone().unwrap();
+    assert_eq!((health.check.name(), health.interval), ("tcp", Duration::from_secs(5)));
+    assert!(services[0].notify.is_some() && !services[0].local);
+    let kept = Failover {
+        on_failure: OnFailure::Keep,
+        slow_start: 30,
+        ..Failover::default()
+    };
+    assert_eq!(services[0].failover, kept);
+    // What is equal is one, and rr has no weights that could rise.
+    assert!(Arc::ptr_eq(&health, services[1].health.as_ref().unwrap()));
+    assert_eq!(services[1].failover, Failover { slow_start: 0, ..kept });
+    let own = Failover {
+        on_failure: OnFailure::Drop,
+        ..Failover::default()
+    };
+    let Service {
+        health,
+        failover,
+        notify,
+        local,
+        ..
+    } = &services[2];
+    assert_eq!((health, *failover, notify, *local), (&None, own, &None, true));
+}
+
+#[test]
+fn ports_that_need_none_stated() {
+    for (port, health) in [
+        ("80", "tcp"),
+        ("[80]", "tcp"),
+        ("80-80", "tcp"),
+        ("all", "ping"),
+        ("80-81", "ping"),
+        ("all", "{tcp: {}, port: 80}"),
+        ("[443, 80]", "{exec: {command: /bin/check}, port: 22}"),
+    ] {
+        let text = with(SAMPLE, "port: 80\n", &format!("port: {port}\n    health: {health}\n"));
+        assert!(read(&text).is_ok(), "{port}, {health}");
+    }
+}
