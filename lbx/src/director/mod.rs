@@ -370,7 +370,9 @@ impl Director {
 
     /// Plans anew with the hops there are now, and what is known of the real servers.
     fn replan(&mut self) -> Result<(), DirectorError> {
-        let outlook = self.checks.again(&self.desired, |server| self.neighbourhood.knows(server));
+        let outlook = self
+            .checks
+            .again(&self.desired, |server| self.neighbourhood.knows(server));
         let plan = self.plan(&outlook)?;
         let desired = self.desired.clone();
         self.go(plan, outlook, &desired)
@@ -379,7 +381,8 @@ impl Director {
     /// What health makes of a new desired state; `adopted`: what is loaded is a former daemon's.
     fn outlook(&self, desired: &Desired, adopted: bool) -> Outlook {
         let before = |place| Self::stood(&self.tables, desired, adopted, place);
-        self.checks.outlook(desired, &before, |server| self.neighbourhood.knows(server))
+        self.checks
+            .outlook(desired, &before, |server| self.neighbourhood.knows(server))
     }
 
     fn plan(&self, outlook: &Outlook) -> Result<Plan, DirectorError> {

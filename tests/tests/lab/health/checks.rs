@@ -93,7 +93,7 @@ fn http_without_an_answer() -> Result<()> {
         || site.servers[1].signal(Signal::SIGSTOP),
         || site.servers[1].signal(Signal::SIGCONT),
     );
-    expect_out_and_in(&site.director, 80, rip(2), "timed out", fail, mend)
+    expect_out_and_in(&site.director, 80, rip(2), "no complete answer", fail, mend)
 }
 
 /// A service checked by a script that does what the file `then` says.
@@ -123,7 +123,7 @@ fn a_command_that_fails() -> Result<()> {
     let runs = script.runs();
     let told = |name: &str, value: &str| runs.iter().all(|run| run.get(name) == value);
     ensure!(
-        told("LBX_VIP", &VIP.to_string()) && told("LBX_REAL_SERVER", &rip(1).to_string()) && told("LBX_PORT", "80"),
+        told("LBX_VIP", &VIP.to_string()) && told("LBX_RIP", &rip(1).to_string()) && told("LBX_PORT", "80"),
         "not told whom to ask: {:?}",
         runs.first()
     );
@@ -143,7 +143,7 @@ fn a_command_that_hangs() -> Result<()> {
         || Ok(fs::write(&then, "sleep 4711 & wait")?),
         || Ok(fs::write(&then, "exit 0")?),
     );
-    expect_out_and_in(&site.director, 80, rip(1), "timed out", fail, mend)?;
+    expect_out_and_in(&site.director, 80, rip(1), "no complete answer", fail, mend)?;
     let left = site
         .lab
         .director()
