@@ -106,7 +106,7 @@ fn with_command(then: &str) -> Result<(Site<Nginx>, Script)> {
     )?;
     fs::write(lab.directory().join("then"), then)?;
     let check = often(&format!(
-        "exec: {{ command: {}, environment: {{ LBX_EXTRA: more }} }}",
+        "exec: {{ command: {}, environment: {{ EXTRA: more }} }}",
         script.path().display()
     ));
     let service = Service::web("rr", 1).with("name", "web").with("health", check);
@@ -127,11 +127,7 @@ fn a_command_that_fails() -> Result<()> {
         "not told whom to ask: {:?}",
         runs.first()
     );
-    ensure!(
-        told("LBX_EXTRA", "more"),
-        "not told what the file says: {:?}",
-        runs.first()
-    );
+    ensure!(told("EXTRA", "more"), "not told what the file says: {:?}", runs.first());
     Ok(())
 }
 
