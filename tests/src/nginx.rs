@@ -76,6 +76,14 @@ impl Nginx {
         }
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Kills it; the kernel resets its connections. A new one may be started in its place.
     ///
     /// # Errors

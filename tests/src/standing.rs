@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::{lbx::Director, wait};
 
+/// Why a real server is down that has not been probed yet.
+const UNKNOWN: &str = "not probed yet";
+
 /// How a real server of a service stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -65,12 +68,15 @@ impl Director {
         self.wait_standing(port, server, &what, limit, |standing| standing.state == state)
     }
 
-    /// Waits until a real server is down, for a reason that contains these words.
+    /// Waits until the probes of a real server find it down, for a reason that contains these words.
     ///
     /// # Errors
-    /// It is not in time, or down for another.
+    /// They do not in time, or for another.
     pub fn wait_down(&self, port: u16, server: impl Into<IpAddr>, reason: &str, limit: Duration) -> Result<Standing> {
-        let standing = self.wait_for(port, server, "down", limit)?;
+        let what = format!("down on port {port}");
+        let standing = self.wait_standing(port, server, &what, limit, |standing| {
+            standing.state == "down" && standing.reason.as_deref() != Some(UNKNOWN)
+        })?;
         standing.expect_down(reason)?;
         Ok(standing)
     }

@@ -9,8 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// A script that notes its arguments and every `LBX_` variable of its environment, each time it is run, and then does what
-/// it was given to do.
+/// A script that notes its arguments and its environment each time it is run, and then does what it was given to do.
 #[derive(Debug)]
 pub struct Script {
     path: PathBuf,
@@ -22,7 +21,7 @@ pub struct Script {
 pub struct Run {
     /// Its arguments, with blanks between them.
     pub arguments: String,
-    /// Its environment, as far as it begins with `LBX_`.
+    /// Its environment; values have one line each.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -43,7 +42,7 @@ impl Script {
         let (path, notes) = (directory.join(name), directory.join(format!("{name}.notes")));
         // One write per run, so that runs at the same time do not mix.
         let text = format!(
-            "#!/bin/sh\nnote=$(env | grep ^LBX_ | sort)\nprintf 'run %s\\n%s\\n' \"$*\" \"$note\" >>{}\n{then}\n",
+            "#!/bin/sh\nnote=$(env)\nprintf 'run %s\\n%s\\n' \"$*\" \"$note\" >>{}\n{then}\n",
             notes.display()
         );
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

@@ -4,13 +4,7 @@
 //! Desired → Roster → Watch → Monitors → Services → Desired as far as health allows → Tables::plan
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::IpAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -121,18 +115,29 @@ impl Checks {
     /// What a real server was that is checked otherwise now, or for the first time.
     fn was(&self, place: Place, before: &Before<'_>) -> Option<bool> {
         let mut speakers = self.roster.speakers(place).iter();
-        let monitors: Vec<&Monitor> = speakers.by_ref().filter_map(|subject| self.monitors.get(subject)).collect();
+        let monitors: Vec<&Monitor> = speakers
+            .by_ref()
+            .filter_map(|subject| self.monitors.get(subject))
+            .collect();
         if monitors.is_empty() {
             return before(place);
         }
-        monitors.iter().map(|monitor| monitor.known()).collect::<Option<Vec<_>>>().map(|all| !all.contains(&false))
+        monitors
+            .iter()
+            .map(|monitor| monitor.known())
+            .collect::<Option<Vec<_>>>()
+            .map(|all| !all.contains(&false))
     }
 
     /// Puts an outlook into force: its plan has been carried out. Returns what there is to tell.
     pub fn accept(&mut self, outlook: Outlook) -> Vec<Event> {
         if self.roster != outlook.roster {
             let subjects = outlook.monitors.iter();
-            self.watch.follow(subjects.map(|(subject, monitor)| (subject.clone(), monitor.clone())).collect());
+            self.watch.follow(
+                subjects
+                    .map(|(subject, monitor)| (subject.clone(), monitor.clone()))
+                    .collect(),
+            );
         }
         self.roster = outlook.roster;
         self.monitors = outlook.monitors;
@@ -195,7 +200,11 @@ impl Checks {
     /// The weight that a real server is scheduled by.
     #[must_use]
     pub fn effective_weight(&self, (id, address): Place) -> Option<u16> {
-        let service = self.effective.services.iter().find(|service| service.virtual_service == id)?;
+        let service = self
+            .effective
+            .services
+            .iter()
+            .find(|service| service.virtual_service == id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
         Some(match server.standing {
             Standing::Up => server.weight,
@@ -206,7 +215,10 @@ impl Checks {
 
     /// Tells the commands of a service what has happened there.
     pub fn notify(&self, desired: &Desired, event: &Event) {
-        let service = desired.services.iter().find(|service| service.virtual_service == event.service);
+        let service = desired
+            .services
+            .iter()
+            .find(|service| service.virtual_service == event.service);
         let Some((service, notify)) = service.and_then(|service| Some((service, service.notify.as_ref()?))) else {
             return;
         };
@@ -219,7 +231,11 @@ impl Checks {
             },
             What::ServerDown { server, reason } => Notice {
                 server: Some(*server),
-                weight: service.servers.iter().find(|other| other.address == *server).map(|other| other.weight),
+                weight: service
+                    .servers
+                    .iter()
+                    .find(|other| other.address == *server)
+                    .map(|other| other.weight),
                 reason: Some(reason.to_string()),
                 ..of("server_down")
             },
@@ -266,8 +282,13 @@ impl Director {
     /// Logs what has happened, and tells the commands that want to know.
     pub(super) fn tell_health(&self, desired: &Desired, events: &[Event]) {
         for event in events {
-            let checked = !matches!(event.what, What::ServerDown { reason: Failure::NoMac, .. })
-                && self.checks.speaks_of(event.service);
+            let checked = !matches!(
+                event.what,
+                What::ServerDown {
+                    reason: Failure::NoMac,
+                    ..
+                }
+            ) && self.checks.speaks_of(event.service);
             // What is not checked is told by the plan: MAC addresses come and go there.
             match event.what {
                 What::ServerUp { .. } | What::Weight { .. } | What::QuorumGained { .. } if checked => {

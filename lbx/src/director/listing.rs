@@ -107,7 +107,11 @@ impl Sources<'_> {
                 quic_id: wanted.quic_id,
                 ..listed
             };
-            servers.push(if wanted.sorry { listed } else { self.judged(service, listed) });
+            servers.push(if wanted.sorry {
+                listed
+            } else {
+                self.judged(service, listed)
+            });
         }
         for (loaded, (&index, member)) in loaded
             .iter()
@@ -163,7 +167,11 @@ impl Sources<'_> {
             lower: member.lower,
             quic_id: None,
             state: match member {
-                Member { sorry: true, wanted: true, .. } => State::Sorry,
+                Member {
+                    sorry: true,
+                    wanted: true,
+                    ..
+                } => State::Sorry,
                 member if member.takes() => State::Up,
                 _ => State::Draining,
             },

@@ -32,7 +32,13 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 use self::{
-    claims::Claims, hops::Neighbourhood, listing::Estimator, offloads::Offloads, topology::Topology, trace::Tracer,
+    checks::{Checks, Outlook},
+    claims::Claims,
+    hops::Neighbourhood,
+    listing::Estimator,
+    offloads::Offloads,
+    topology::Topology,
+    trace::Tracer,
 };
 pub use self::{error::DirectorError, events::Signals};
 use crate::{
@@ -116,7 +122,8 @@ impl Director {
             services: Vec::new(),
             ..desired.clone()
         };
-        let checks = Checks::start(name, dataplane.dialer(), nothing).map_err(DirectorError::Health)?;
+        let checks = Checks::start(name, std::sync::Arc::new(crate::health::probe::Direct), nothing)
+            .map_err(DirectorError::Health)?;
         let mut director = Self {
             name: name.to_owned(),
             config,
@@ -370,7 +377,9 @@ impl Director {
 
     /// Plans anew with the hops there are now, and what is known of the real servers.
     fn replan(&mut self) -> Result<(), DirectorError> {
-        let outlook = self.checks.again(&self.desired, |server| self.neighbourhood.knows(server));
+        let outlook = self
+            .checks
+            .again(&self.desired, |server| self.neighbourhood.knows(server));
         let plan = self.plan(&outlook)?;
         let desired = self.desired.clone();
         self.go(plan, outlook, &desired)
@@ -379,7 +388,8 @@ impl Director {
     /// What health makes of a new desired state; `adopted`: what is loaded is a former daemon's.
     fn outlook(&self, desired: &Desired, adopted: bool) -> Outlook {
         let before = |place| Self::stood(&self.tables, adopted, place);
-        self.checks.outlook(desired, &before, |server| self.neighbourhood.knows(server))
+        self.checks
+            .outlook(desired, &before, |server| self.neighbourhood.knows(server))
     }
 
     fn plan(&self, outlook: &Outlook) -> Result<Plan, DirectorError> {

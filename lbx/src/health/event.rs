@@ -62,7 +62,7 @@ impl fmt::Display for Event {
         match &self.what {
             What::ServerUp { server, weight } => {
                 write!(f, "real server {server} up: its checks pass, weight {weight}")
-            },
+            }
             What::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
             What::Weight { server, from, to } => {
                 write!(f, "real server {server} asks for another weight: {from} -> {to}")

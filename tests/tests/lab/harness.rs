@@ -19,6 +19,8 @@ pub enum Needs {
     Lbx,
     /// The same, and a kernel with VLAN devices.
     Vlan,
+    /// The program under test, built for speed.
+    Release,
 }
 
 /// The tests of a file: those functions, by their names.
@@ -50,9 +52,11 @@ fn missing(needs: Needs) -> Option<&'static str> {
     static LAB: LazyLock<Option<String>> = LazyLock::new(missing_for_lab);
     static LBX: LazyLock<Option<String>> = LazyLock::new(|| Some(format!("{:#}", lbx::binary().err()?)));
     static VLAN: LazyLock<Option<String>> = LazyLock::new(missing_for_vlan);
+    static RELEASE: LazyLock<Option<String>> = LazyLock::new(missing_for_release);
     let missing = match needs {
         Needs::Lab => LAB.as_ref(),
         Needs::Lbx => LAB.as_ref().or(LBX.as_ref()),
+        Needs::Release => LAB.as_ref().or(LBX.as_ref()).or(RELEASE.as_ref()),
         Needs::Vlan => LAB.as_ref().or(LBX.as_ref()).or(VLAN.as_ref()),
     };
     missing.map(String::as_str)
@@ -74,6 +78,12 @@ fn missing_for_lab() -> Option<String> {
             .filter(|program| !Path::new(program).is_file()),
     );
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+fn missing_for_release() -> Option<String> {
+    let binary = lbx::binary().ok()?;
+    let built_for_speed = binary.components().any(|part| part.as_os_str() == "release");
+    (!built_for_speed).then(|| format!("measures speed, and {} is a dev build", binary.display()))
 }
 
 fn missing_for_vlan() -> Option<String> {

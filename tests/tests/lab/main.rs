@@ -8,6 +8,7 @@ mod director6;
 mod drain;
 mod fragments;
 mod harness;
+mod health;
 mod itself;
 mod lifecycle;
 mod listing;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ports::tests(),
         remapping::tests(),
         vlan::tests(),
+        health::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

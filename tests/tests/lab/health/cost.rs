@@ -1,0 +1,78 @@
+//! What a thousand real servers cost.
+
+use std::{fs, net::Ipv4Addr, thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use lbx_tests::{
+    by_hand,
+    cluster::{Cluster, RealServer, Service},
+    host::Host,
+    lab::{Lab, VIP},
+    lbx::Director,
+    servers::TcpServer,
+    wait,
+};
+
+crate::harness::tests!(Release:
+    a_thousand_servers_every_second,
+);
+
+const SERVERS: u16 = 1_000;
+/// The part of a processor core that their checks may take.
+const PART: f64 = 0.2;
+/// How long it is measured.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The n-th address of rs1, all of them in 10.0.0.0/16.
+const fn address(number: u16) -> Ipv4Addr {
+    let [high, low] = number.to_be_bytes();
+    Ipv4Addr::new(10, 0, 1 + high, low)
+}
+
+/// Gives a host addresses, all at once.
+fn give(host: &Host, addresses: impl Iterator<Item = Ipv4Addr>) -> Result<()> {
+    let lines: String = addresses
+        .map(|address| format!("address add {address}/16 dev eth0\n"))
+        .collect();
+    let file = host.directory().join("addresses");
+    fs::write(&file, lines)?;
+    host.ip(&format!("-batch {}", file.display())).map(drop)
+}
+
+fn a_thousand_servers_every_second() -> Result<()> {
+    let lab = Lab::with_real_servers(1)?;
+    let host = lab.real_server(1);
+    by_hand::make_real_server(host, VIP)?;
+    give(host, (0..SERVERS).map(address))?;
+    give(lab.director(), std::iter::once(Ipv4Addr::new(10, 0, 0, 1)))?;
+    for gc in ["gc_thresh1", "gc_thresh2", "gc_thresh3"] {
+        lab.director()
+            .set_sysctl(&format!("ipv4/neigh/default/{gc}"), "8192")
+            .ok();
+    }
+    let _door = TcpServer::open_door(host, 80)?;
+    let mut service = Service::web("rr", 0).with("health", "{ tcp: {}, interval: 1s, timeout: 1s }");
+    service.servers = (0..SERVERS).map(|number| RealServer::new(address(number), 1)).collect();
+    let director = Director::start(&lab, &Cluster::from(service))?;
+    let up = || -> Result<usize> {
+        let json = director.json()?;
+        let servers = json["services"][0]["servers"].as_array().cloned().unwrap_or_default();
+        Ok(servers.iter().filter(|server| server["state"] == "up").count())
+    };
+    let all = usize::from(SERVERS);
+    wait::until_true(Duration::from_secs(20), "all are up", || {
+        thread::sleep(Duration::from_millis(500));
+        Ok(up()? == all)
+    })
+    .map_err(|error| error.context(format!("{:?} are up", up())))?;
+    let before = director.processor_time()?;
+    thread::sleep(WINDOW);
+    let taken = (director.processor_time()? - before).as_secs_f64() / WINDOW.as_secs_f64();
+    println!("checks of {SERVERS} real servers take {:.1} % of a core", taken * 100.0);
+    ensure!(up()? == all, "{} of {SERVERS} are up: nothing was measured", up()?);
+    ensure!(taken < PART, "{:.1} % of a core", taken * 100.0);
+    let sockets = lab.director().run(["ss", "-Htan"])?.success()?;
+    let waiting = sockets.lines().filter(|line| line.starts_with("TIME-WAIT")).count();
+    ensure!(waiting == 0, "{waiting} ports are taken");
+    Ok(())
+}
