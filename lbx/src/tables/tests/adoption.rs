@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
+    backend::Head,
     flow::{ESTABLISHED, Entry},
     ring::Turn,
     service::Service,
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 
 use super::signals::{DATA, DATAGRAM, OPEN};
 use super::{
-    super::{Hop, Tables, adopt::AdoptError, lookup::ip, service::Life},
+    super::{Hop, Tables, adopt::AdoptError, lookup::ip},
     cluster::{Change, SERVICES},
     daemon::Daemon,
     history::{cases, history, schedulers},
@@ -23,8 +24,8 @@ use crate::desired::{
     VirtualService,
 };
 
-/// Of a backend: RIP, weight, hop, counter and whether it is up.
-type Seen = (IpAddr, u16, Hop, u32, bool);
+/// Of a backend: RIP, weight, hop, counter and state.
+type Seen = (IpAddr, u16, Hop, u32, u8);
 
 /// Of a service: its entry, slots, ring and backends.
 type Whole = (Service, Vec<Slot>, Vec<Turn>, BTreeMap<u16, Seen>);
@@ -33,8 +34,11 @@ type Whole = (Service, Vec<Slot>, Vec<Turn>, BTreeMap<u16, Seen>);
 fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
     let services = tables.services.iter().map(|(id, loaded)| {
         let members = loaded.members.iter().map(|(&index, member)| {
-            let up = member.life == Life::Up;
-            (index, (member.address, member.weight, member.hop, member.counter, up))
+            let state = Head::from_word(member.to_backend().head).state;
+            (
+                index,
+                (member.address, member.weight, member.hop, member.counter, state),
+            )
         });
         let slots = loaded.slots.as_slice().to_vec();
         (

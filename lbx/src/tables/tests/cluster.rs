@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use super::super::{Hop, Hops};
 use crate::desired::{
-    Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes, Timeouts,
-    VirtualService,
+    Desired, Failover, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+    Timeouts, VirtualService,
 };
 
 /// Services of a [`Cluster`]; the last is UDP.
 pub const SERVICES: usize = 3;
 /// Real servers there are.
 pub const SERVERS: u8 = 5;
+/// One more, that is nobody's but as the sorry server.
+pub const SORRY: u8 = SERVERS;
 /// Two sets of idle timeouts, short enough to pass often.
 pub const TIMEOUTS: [Timeouts; 2] = [
     Timeouts {
@@ -64,6 +66,25 @@ pub enum Change {
     Answer(u8, u8),
     /// One of the two sets of timeouts.
     Timeouts(usize),
+    /// The checks of a real server of a service say this, if it is in the file.
+    Stand(usize, u8, Standing),
+    /// What becomes of the flows of those of a service that are lost.
+    OnFailure(usize, OnFailure),
+    /// A service has a sorry server, or has it no longer.
+    Sorry(usize),
+    /// Another real server takes over the slots of one that is down, or does so no longer.
+    Fallback(usize),
+}
+
+/// What becomes of the flows of a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They go on.
+    Lives,
+    /// Their packets are dropped for the time being.
+    Held,
+    /// They may go anywhere.
+    Lost,
 }
 
 impl Cluster {
@@ -98,7 +119,7 @@ impl Cluster {
         };
         Self {
             services: [wish(0), wish(1), wish(2)],
-            hops: (0..SERVERS).map(|n| (address(n), hop(n, 0))).collect(),
+            hops: (0..=SORRY).map(|n| (address(n), hop(n, 0))).collect(),
             timeouts: TIMEOUTS[0],
         }
     }
@@ -122,6 +143,41 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&address(server))),
             Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
+            Change::Stand(service, server, standing) => {
+                let servers = &mut self.services[service].service.servers;
+                if let Some(server) = servers.iter_mut().find(|other| other.address == address(server)) {
+                    server.standing = standing;
+                }
+            }
+            Change::OnFailure(service, on_failure) => {
+                self.services[service].service.failover.on_failure = on_failure;
+            }
+            Change::Sorry(service) => {
+                let sorry = &mut self.services[service].service.sorry_server;
+                *sorry = sorry.is_none().then(|| address(SORRY));
+            }
+            Change::Fallback(service) => self.services[service].service.hashing.fallback ^= true,
+        }
+    }
+
+    /// What becomes of the flows that a real server has of a service.
+    pub fn fate(&self, service: usize, server: IpAddr) -> Fate {
+        let Wish { on, service } = &self.services[service];
+        let named = service.servers.iter().find(|named| named.address == server);
+        let failed = match named {
+            _ if !on => Some(OnFailure::Rehash),
+            Some(RealServer {
+                standing: Standing::Down(on_failure),
+                ..
+            }) if self.hops.contains_key(&server) => Some(*on_failure),
+            _ if self.hops.contains_key(&server) => None,
+            None if service.sorry_server != Some(server) => Some(OnFailure::Rehash),
+            _ => Some(service.failover.on_failure),
+        };
+        match failed {
+            None | Some(OnFailure::Keep) => Fate::Lives,
+            Some(OnFailure::Drop) => Fate::Held,
+            Some(OnFailure::Rehash) => Fate::Lost,
         }
     }
 

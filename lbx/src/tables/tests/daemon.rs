@@ -21,7 +21,10 @@ use super::{
     cluster::{Change, Cluster, SERVICES, address, number},
     packets::{Client, Kernel},
 };
-use crate::desired::Scheduler::{self, Maglev};
+use crate::desired::{
+    OnFailure,
+    Scheduler::{self, Maglev},
+};
 
 /// Tables, maps and what led there.
 pub struct Daemon {
@@ -192,5 +195,8 @@ pub fn kind(write: &Write) -> &'static str {
 
 /// The event of a real server that is lost.
 pub fn lost(server: u8) -> What {
-    What::ServerLost(address(server))
+    What::ServerLost {
+        server: address(server),
+        on_failure: OnFailure::Rehash,
+    }
 }

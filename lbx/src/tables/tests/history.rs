@@ -1,13 +1,15 @@
 //! Random histories.
 
+use std::num::NonZeroU8;
+
 use proptest::prelude::*;
 
 use super::signals::{DATA, FINISH, ODD, OPEN, RESET};
 use super::{
-    cluster::{Change, SERVERS, SERVICES},
+    cluster::{Change, SERVERS, SERVICES, SORRY},
     world::{During, Packet, Step},
 };
-use crate::desired::Scheduler;
+use crate::desired::{OnFailure, Scheduler, Standing};
 
 /// Clients of each service.
 const CLIENTS: u8 = 3;
@@ -68,15 +70,33 @@ fn packet() -> impl Strategy<Value = Packet> {
 fn change() -> impl Strategy<Value = Change> {
     let service = || 0..SERVICES;
     let server = || 0..SERVERS;
+    let any_server = || 0..=SORRY;
     prop_oneof![
         6 => (service(), server(), 0..4u16).prop_map(|(service, server, weight)| Change::Weight(service, server, weight)),
         3 => (service(), server()).prop_map(|(service, server)| Change::Remove(service, server)),
         3 => (service(), scheduler()).prop_map(|(service, scheduler)| Change::Scheduler(service, scheduler)),
         1 => service().prop_map(Change::Toggle),
         1 => service().prop_map(Change::Reverse),
-        3 => server().prop_map(Change::Lose),
-        4 => (server(), 0..2u8).prop_map(|(server, nic)| Change::Answer(server, nic)),
+        3 => any_server().prop_map(Change::Lose),
+        4 => (any_server(), 0..2u8).prop_map(|(server, nic)| Change::Answer(server, nic)),
         1 => (0..2usize).prop_map(Change::Timeouts),
+        10 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
+        2 => (service(), on_failure()).prop_map(|(service, on_failure)| Change::OnFailure(service, on_failure)),
+        1 => service().prop_map(Change::Sorry),
+        1 => service().prop_map(Change::Fallback),
+    ]
+}
+
+fn on_failure() -> impl Strategy<Value = OnFailure> {
+    prop_oneof![Just(OnFailure::Rehash), Just(OnFailure::Keep), Just(OnFailure::Drop)]
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        5 => Just(Standing::Up),
+        1 => (1..100u8).prop_map(|part| NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising)),
+        1 => Just(Standing::Resting),
+        4 => on_failure().prop_map(Standing::Down),
     ]
 }
 

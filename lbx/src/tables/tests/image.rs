@@ -103,7 +103,9 @@ impl Image {
             }
             for place in 0..service.slots_len {
                 let slot = self.slot_of(service, place);
-                if !self.good(service, slot.current) || !self.good(service, slot.owner) {
+                if !self.good(service, slot.current, backend::reachable)
+                    || !self.good(service, slot.owner, backend::usable)
+                {
                     return wrong(format!("slot {place} leads nowhere: {slot:?}"));
                 }
                 if slot.current != slot.owner && !slot.tracked {
@@ -112,7 +114,7 @@ impl Image {
             }
             for turn in 0..service.ring_len {
                 let index = self.turn_of(service, turn);
-                if index == NONE || !self.good(service, index) {
+                if index == NONE || !self.good(service, index, backend::reachable) {
                     return wrong(format!("turn {turn} leads nowhere: {index}"));
                 }
             }
@@ -120,11 +122,11 @@ impl Image {
         Ok(())
     }
 
-    fn good(&self, service: &Service, index: u16) -> bool {
+    fn good(&self, service: &Service, index: u16, is_good: impl Fn(u8) -> bool) -> bool {
         index == NONE
             || self
                 .backend_of(service, index)
-                .is_some_and(|backend| backend::usable(Head::from_word(backend.head).state))
+                .is_some_and(|backend| is_good(Head::from_word(backend.head).state))
     }
 
     /// A slot of a service.

@@ -92,7 +92,7 @@ impl Kernel {
     pub fn finish(&mut self, packet: &UnderWay) -> Option<IpAddr> {
         let slot = packet.slot;
         if !packet.records_all() && !slot.tracked {
-            return self.up(packet, slot.current);
+            return self.reach(packet, slot.current);
         }
         let mut stale = false;
         let opens = packet.signal == OPEN;
@@ -101,9 +101,9 @@ impl Kernel {
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
                 let next = entry.after(packet.signal, packet.now);
                 let index = entry.backend;
-                if let Some(address) = self.up(packet, index) {
+                if self.usable(packet, index) {
                     self.records.insert(packet.key(), next);
-                    return Some(address);
+                    return self.reach(packet, index);
                 }
             }
             stale = true;
@@ -114,16 +114,17 @@ impl Kernel {
         if new && preferred == NONE {
             return None;
         }
-        let usable = |index: &u16| self.up(packet, *index).is_some();
+        let usable = |index: &u16| self.usable(packet, *index);
         let target = [preferred, slot.current, slot.owner].into_iter().find(usable)?;
+        let owner = if usable(&slot.owner) { slot.owner } else { target };
         let at_rest = !packet.records_all() && target == slot.owner && slot.current == slot.owner;
         if !at_rest && self.remember(packet, target) {
-            return self.up(packet, target);
+            return self.reach(packet, target);
         }
         if stale {
             self.records.remove(&packet.key());
         }
-        self.up(packet, slot.owner).or_else(|| self.up(packet, target))
+        self.reach(packet, owner)
     }
 
     /// Whether the service a packet was for is still the one of its key.
@@ -162,10 +163,16 @@ impl Kernel {
         true
     }
 
+    /// Whether flows may be of an index.
+    fn usable(&self, packet: &UnderWay, index: u16) -> bool {
+        let backend = self.image.backend_of(&packet.service, index);
+        backend.is_some_and(|backend| backend::usable(Head::from_word(backend.head).state))
+    }
+
     /// The address at an index, if packets may go there.
-    fn up(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
+    fn reach(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
         let backend = self.image.backend_of(&packet.service, index)?;
-        backend::usable(Head::from_word(backend.head).state).then(|| address(&backend))
+        backend::reachable(Head::from_word(backend.head).state).then(|| address(&backend))
     }
 
     /// The look at all records that the data plane takes for the daemon.
