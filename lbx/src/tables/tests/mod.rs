@@ -1,7 +1,8 @@
 //! Tests of the tables as a whole: no kernel, no network, no clock but one that is told what time it is.
 //!
 //! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
-//! - [`cluster`], [`daemon`]: a small configuration and who plans for it; [`plans`], [`aging`]: examples
+//! - [`cluster`], [`daemon`]: a small configuration and who plans for it; [`plans`], [`aging`],
+//!   [`standings`]: examples
 //! - [`world`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
 //!   [`regressions`]: those in which it once did not
 
@@ -17,4 +18,5 @@ mod plans;
 mod promise;
 mod regressions;
 mod signals;
+mod standings;
 mod world;

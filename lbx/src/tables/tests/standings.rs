@@ -1,0 +1,300 @@
+//! What checks say of real servers, by example.
+
+use std::num::NonZeroU8;
+
+use lbx_common::slot::NONE;
+
+use super::signals::{DATA, OPEN};
+use super::{
+    super::{event::What, service::Life},
+    cluster::{Change, SORRY, address},
+    daemon::{Daemon, lost},
+};
+use crate::desired::{
+    OnFailure, Scheduler,
+    Scheduler::{Dh, Lc, Maglev, Rr, Sh, Wrr},
+    Standing,
+};
+
+const PORTS: std::ops::Range<u16> = 0..60;
+
+fn stand(server: u8, standing: Standing) -> Change {
+    Change::Stand(0, server, standing)
+}
+
+fn down(server: u8, on_failure: OnFailure) -> Change {
+    stand(server, Standing::Down(on_failure))
+}
+
+fn up(server: u8) -> Change {
+    stand(server, Standing::Up)
+}
+
+fn of(scheduler: Scheduler) -> Daemon {
+    let mut daemon = Daemon::of([scheduler, Maglev, Maglev]);
+    daemon.pass(5);
+    daemon
+}
+
+/// Connections that are established, by port: whose they are.
+fn connect(daemon: &mut Daemon) -> Vec<Option<u8>> {
+    let mut servers = Vec::new();
+    for port in PORTS {
+        let server = daemon.packet(0, port, OPEN);
+        assert_eq!(daemon.packet(0, port, DATA), server);
+        servers.push(server);
+    }
+    assert!(servers.contains(&Some(1)));
+    servers
+}
+
+fn data(daemon: &mut Daemon) -> Vec<Option<u8>> {
+    PORTS.map(|port| daemon.packet(0, port, DATA)).collect()
+}
+
+/// Whom connections get that begin now.
+fn newcomers(daemon: &mut Daemon) -> Vec<Option<u8>> {
+    let servers = PORTS.map(|port| daemon.packet(0, port + 1_000, OPEN)).collect();
+    for port in PORTS {
+        daemon.packet(0, port + 1_000, super::signals::RESET);
+    }
+    servers
+}
+
+/// What becomes of connections while the second real server is down, and when it is back.
+fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Option<u8>)>; 2] {
+    let mut daemon = of(scheduler);
+    let before = connect(&mut daemon);
+    daemon.change(&[down(1, on_failure)]);
+    let server = address(1);
+    assert_eq!(daemon.told(), [What::ServerFailed { server, on_failure }]);
+    let meanwhile = data(&mut daemon);
+    assert!(
+        newcomers(&mut daemon)
+            .iter()
+            .all(|server| matches!(server, Some(0 | 2))),
+        "{scheduler}"
+    );
+    daemon.plan();
+    assert!(daemon.writes.is_empty());
+    daemon.change(&[up(1)]);
+    assert!(matches!(daemon.told()[..], [What::ServerUp { .. }]));
+    assert!(newcomers(&mut daemon).contains(&Some(1)));
+    let after = data(&mut daemon);
+    let with = |then: Vec<Option<u8>>| before.iter().copied().zip(then).collect();
+    [with(meanwhile), with(after)]
+}
+
+#[test]
+fn flows_of_one_that_fails_go_elsewhere_and_stay_there() {
+    for scheduler in [Maglev, Rr] {
+        let [meanwhile, after] = failure(scheduler, OnFailure::Rehash);
+        for ((before, then), (_, after)) in meanwhile.into_iter().zip(after) {
+            assert!(then.is_some() && then != Some(1) && (before == Some(1) || then == before));
+            assert_eq!(after, then, "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn flows_of_one_that_fails_stay_where_they_are_kept() {
+    for scheduler in [Maglev, Rr] {
+        for then in failure(scheduler, OnFailure::Keep) {
+            assert!(then.iter().all(|(before, then)| before == then), "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_one_that_fails_are_dropped_where_it_is_so_wanted_and_go_on_when_it_is_back() {
+    for scheduler in [Maglev, Rr] {
+        let [meanwhile, after] = failure(scheduler, OnFailure::Drop);
+        for (before, then) in meanwhile {
+            assert_eq!(then, before.filter(|server| *server != 1), "{scheduler}");
+        }
+        assert!(after.iter().all(|(before, after)| before == after), "{scheduler}");
+    }
+}
+
+#[test]
+fn dropped_flows_outlive_their_window_and_the_daemon() {
+    let mut daemon = Daemon::new();
+    let before = connect(&mut daemon);
+    daemon.change(&[down(1, OnFailure::Drop)]);
+    let timeout = u32::from(daemon.timeouts().established);
+    for _ in 0..3 {
+        data(&mut daemon);
+        daemon.pass(timeout - 1);
+    }
+    assert_eq!(daemon.slots(|slot| slot.owner == 1), 0, "the window has closed");
+    daemon.restart();
+    assert_eq!(daemon.loaded(0).members[&1].life, Life::Held);
+    daemon.plan();
+    assert!(daemon.writes.is_empty());
+    data(&mut daemon);
+    daemon.change(&[up(1)]);
+    assert_eq!(data(&mut daemon), before);
+}
+
+#[test]
+fn one_that_never_was_up_is_no_backend_whatever_becomes_of_flows() {
+    for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
+        let mut daemon = Daemon::new();
+        daemon.change(&[Change::Weight(0, 3, 1), down(3, on_failure)]);
+        assert!(daemon.members().len() == 3 && daemon.writes.is_empty());
+        daemon.change(&[up(3)]);
+        assert_eq!(daemon.members().last(), Some(&(3, 3, 1, true)));
+    }
+}
+
+#[test]
+fn a_lost_mac_address_is_a_failure_like_any_other() {
+    let mut daemon = Daemon::new();
+    let before = connect(&mut daemon);
+    daemon.change(&[Change::OnFailure(0, OnFailure::Drop), Change::Lose(1)]);
+    let (server, on_failure) = (address(1), OnFailure::Drop);
+    assert_eq!(daemon.told(), [What::ServerLost { server, on_failure }]);
+    assert!(data(&mut daemon).iter().all(|server| *server != Some(1)));
+    daemon.change(&[Change::Answer(1, 1)]);
+    assert_eq!(data(&mut daemon), before, "it has come back with another MAC address");
+    daemon.change(&[Change::OnFailure(0, OnFailure::Rehash), Change::Lose(1)]);
+    assert_eq!(daemon.told(), [lost(1)]);
+}
+
+#[test]
+fn one_that_is_taken_out_of_the_file_while_it_is_down_drains() {
+    let mut daemon = Daemon::new();
+    let before = connect(&mut daemon);
+    daemon.change(&[down(1, OnFailure::Drop)]);
+    daemon.change(&[Change::Remove(0, 1)]);
+    assert_eq!(daemon.told(), [What::Draining(address(1))]);
+    assert_eq!(data(&mut daemon), before);
+}
+
+#[test]
+fn without_fallback_nobody_takes_the_slots_of_one_that_is_down() {
+    for scheduler in [Maglev, Sh, Dh] {
+        for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
+            let mut daemon = of(scheduler);
+            daemon.change(&[Change::Fallback(0)]);
+            let current = |daemon: &Daemon| -> Vec<u16> {
+                daemon
+                    .loaded(0)
+                    .slots
+                    .as_slice()
+                    .iter()
+                    .map(|slot| slot.current)
+                    .collect()
+            };
+            let before = current(&daemon);
+            daemon.change(&[down(1, on_failure)]);
+            for (before, now) in before.iter().zip(current(&daemon)) {
+                assert_eq!(
+                    now,
+                    if *before == 1 { NONE } else { *before },
+                    "{scheduler}, {on_failure}"
+                );
+            }
+            daemon.change(&[up(1)]);
+            let back = daemon.loaded(0).up(address(1)).expect("a backend").0;
+            for (before, now) in before.iter().zip(current(&daemon)) {
+                assert_eq!(
+                    now,
+                    if *before == 1 { back } else { *before },
+                    "{scheduler}, {on_failure}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn when_all_are_down_the_sorry_server_has_new_connections() {
+    for scheduler in [Maglev, Rr] {
+        for (on_failure, fallback) in [
+            (OnFailure::Rehash, true),
+            (OnFailure::Keep, true),
+            (OnFailure::Drop, false),
+        ] {
+            let mut daemon = of(scheduler);
+            daemon.change(&[Change::Sorry(0)]);
+            if !fallback {
+                daemon.change(&[Change::Fallback(0)]);
+            }
+            let before = connect(&mut daemon);
+            daemon.change(&[0, 1, 2].map(|server| down(server, on_failure)));
+            assert!(newcomers(&mut daemon).iter().all(|server| *server == Some(SORRY)));
+            let then = data(&mut daemon);
+            match on_failure {
+                OnFailure::Rehash => assert!(then.iter().all(|server| *server == Some(SORRY))),
+                OnFailure::Keep => assert_eq!(then, before),
+                OnFailure::Drop => assert!(then.iter().all(Option::is_none)),
+            }
+            daemon.change(&[0, 1, 2].map(up));
+            assert!(newcomers(&mut daemon).iter().all(|server| *server != Some(SORRY)));
+        }
+    }
+}
+
+#[test]
+fn when_all_are_down_and_nobody_is_sorry_new_connections_are_refused() {
+    for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
+        let mut daemon = of(Maglev);
+        let before = connect(&mut daemon);
+        daemon.change(&[0, 1, 2].map(|server| down(server, on_failure)));
+        assert!(newcomers(&mut daemon).iter().all(Option::is_none));
+        let then = data(&mut daemon);
+        let kept = on_failure == OnFailure::Keep;
+        assert!(then == if kept { before } else { vec![None; then.len()] });
+    }
+}
+
+#[test]
+fn those_that_rest_keep_their_flows_and_leave_new_ones_to_the_sorry_server() {
+    for scheduler in [Maglev, Wrr] {
+        let mut daemon = of(scheduler);
+        daemon.change(&[Change::Sorry(0)]);
+        let before = connect(&mut daemon);
+        daemon.change(&[
+            stand(0, Standing::Resting),
+            stand(1, Standing::Resting),
+            down(2, OnFailure::Keep),
+        ]);
+        assert_eq!(daemon.told().len(), 1, "one has failed");
+        assert!(newcomers(&mut daemon).iter().all(|server| *server == Some(SORRY)));
+        assert_eq!(data(&mut daemon), before);
+        daemon.restart();
+        daemon.plan();
+        assert!(daemon.writes.is_empty() && daemon.events.is_empty());
+        daemon.change(&[up(0), up(1), up(2)]);
+        assert!(newcomers(&mut daemon).iter().all(|server| *server != Some(SORRY)));
+        assert_eq!(data(&mut daemon), before);
+    }
+}
+
+#[test]
+fn one_that_rises_gets_a_part_of_its_share() {
+    let rising = |part| NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising);
+    let mut daemon = Daemon::new();
+    let all = daemon.slots(|_| true);
+    let mut shares = Vec::new();
+    for part in [5, 25, 50, 0] {
+        daemon.change(&[stand(1, rising(part))]);
+        assert!(daemon.events.is_empty(), "nothing to tell");
+        shares.push(daemon.slots(|slot| slot.current == 1) * 100 / all);
+    }
+    // 5 of 205, 25 of 225, 50 of 250, 1 of 3.
+    for (share, want) in shares.iter().zip([2usize, 11, 20, 33]) {
+        assert!(share.abs_diff(want) <= 1, "{shares:?}");
+    }
+    let turns = |scheduler| {
+        let mut daemon = of(scheduler);
+        daemon.change(&[stand(1, rising(50))]);
+        let (writes, ring) = (daemon.writes.len(), daemon.ring(0));
+        (writes > 0, ring)
+    };
+    assert_eq!(turns(Wrr), (true, vec![0, 2, 1, 0, 2]));
+    for scheduler in [Rr, Lc] {
+        assert_eq!(turns(scheduler), (false, vec![0, 1, 2]), "{scheduler} knows no weights");
+    }
+}
