@@ -284,3 +284,6 @@ fn part(since: Duration, now: Duration, slow_start: u16) -> Option<NonZeroU8> {
     };
     NonZeroU8::new(hundredths as u8)
 }
+
+#[cfg(test)]
+mod tests;

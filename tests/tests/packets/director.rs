@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lbx::{
     dataplane::{Dataplane, clock},
-    desired::{Desired, Scheduler, Service, TableSizes, VirtualService},
+    desired::{Desired, Scheduler, Service, Standing, TableSizes, VirtualService},
     tables::{Hops, Tables, census::Census, lookup, service::Loaded},
 };
 use lbx_common::{
@@ -172,6 +172,15 @@ impl Director {
         let servers = &mut self.service_mut(service)?.servers;
         let server = servers.iter_mut().find(|other| other.address == address);
         server.context("the service has no such server")?.weight = weight;
+        self.plan()
+    }
+
+    /// Lets the checks of a real server of a service say this.
+    pub fn stand(&mut self, service: VirtualService, number: u8, standing: Standing) -> Result<()> {
+        let address = cluster::server_of(service.vip, number);
+        let servers = &mut self.service_mut(service)?.servers;
+        let server = servers.iter_mut().find(|other| other.address == address);
+        server.context("the service has no such server")?.standing = standing;
         self.plan()
     }
 

@@ -11,6 +11,7 @@ mod counters;
 mod director;
 mod drops;
 mod extensions;
+mod failures;
 mod forward;
 mod fragments;
 mod harness;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("forward", forward::fixtures()),
         ("record", records::fixtures()),
         ("change", changes::fixtures()),
+        ("failure", failures::fixtures()),
         ("nic", nics::fixtures()),
         ("ipv6", ipv6::fixtures()),
         ("extension", extensions::fixtures()),

@@ -1,7 +1,8 @@
 //! QUIC: packets follow the server id in their connection id, wherever they come from.
 
 use anyhow::{Result, ensure};
-use lbx::desired::{Scheduler, Service, VirtualService};
+use lbx::desired::{OnFailure, Scheduler, Service, Standing, VirtualService};
+use lbx_common::drops::DropReason;
 use lbx_tests::{
     lab::{VIP, rip},
     packet::{Frame, extension::HOP_BY_HOP},
@@ -243,6 +244,10 @@ fn changes() -> Vec<Fixture> {
     vec![
         story("an id of a real server that has failed is hashed", failed),
         story("an id of a real server that drains leads there", draining),
+        story(
+            "an id of a real server that is held leads nowhere until it is back",
+            held,
+        ),
         story("an id that another real server gets leads there", given),
         story("an id that a real server no longer has is hashed", taken),
         story("a service that is removed leaves no ids", removed),
@@ -264,6 +269,17 @@ fn draining(director: &mut Director) -> Result<()> {
     let new = director.flow(HTTP3, |flow| director.slot(flow).tracked)?;
     ensure!(director.server(new, To::Current)? != rip(2), "it drains");
     Ok(())
+}
+
+fn held(director: &mut Director) -> Result<()> {
+    let flow = director.flow_of(HTTP3, 1, true)?;
+    director.stand(HTTP3, 2, Standing::Down(OnFailure::Drop))?;
+    director.drops(&datagram(flow, &short(IDS[1])), DropReason::NoBackend)?;
+    director.stand(HTTP3, 2, Standing::Down(OnFailure::Keep))?;
+    director.sends(flow, &datagram(flow, &short(IDS[1])), To::Rs(2), Continues)?;
+    director.stand(HTTP3, 2, Standing::Down(OnFailure::Drop))?;
+    director.stand(HTTP3, 2, Standing::Up)?;
+    director.sends(flow, &datagram(flow, &short(IDS[1])), To::Rs(2), Continues)
 }
 
 fn given(director: &mut Director) -> Result<()> {

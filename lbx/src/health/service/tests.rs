@@ -1,0 +1,398 @@
+//! Services whose real servers come and go, told by hand.
+
+use std::{collections::BTreeMap, path::Path};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config,
+    desired::{Health, OnFailure},
+    health::Passed,
+};
+
+const UP: Known = Known::Up { weight: None };
+
+fn weighs(weight: u16) -> Known {
+    Known::Up { weight: Some(weight) }
+}
+
+fn refused() -> Known {
+    Known::Down(Failure::Refused)
+}
+
+fn rip(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+/// One service, what is known of its real servers, and what time it is.
+struct Play {
+    file: Desired,
+    known: BTreeMap<IpAddr, Known>,
+    services: Services,
+    now: Duration,
+}
+
+impl Play {
+    /// Three real servers of weight 1, all up, and not yet looked at.
+    fn new(failover: Failover) -> Self {
+        let text = "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [10.0.0.1, 10.0.0.2, 10.0.0.3] }\n";
+        let mut file = config::parse(text, Path::new("test.yaml")).expect("a good file");
+        file.services[0].failover = failover;
+        Self {
+            file,
+            known: (1..=3).map(|last| (rip(last), UP)).collect(),
+            services: Services::default(),
+            now: Duration::from_millis(10_700),
+        }
+    }
+
+    fn with_sorry(mut self) -> Self {
+        self.file.services[0].sorry_server = Some(rip(9));
+        self
+    }
+
+    fn service(&mut self) -> &mut Service {
+        &mut self.file.services[0]
+    }
+
+    fn tell(&mut self, known: impl IntoIterator<Item = (u8, Known)>) {
+        self.known
+            .extend(known.into_iter().map(|(last, known)| (rip(last), known)));
+    }
+
+    /// What is to be done, and what there is to tell.
+    fn look(&mut self) -> (Vec<(u16, Standing)>, Vec<What>) {
+        let known = &self.known;
+        let (desired, events) = self
+            .services
+            .follow(&self.file, |_, server| known[&server].clone(), self.now);
+        let servers = desired.services[0].servers.iter();
+        (
+            servers.map(|server| (server.weight, server.standing)).collect(),
+            events.into_iter().map(|event| event.what).collect(),
+        )
+    }
+
+    /// The same, after changes.
+    fn after(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> (Vec<(u16, Standing)>, Vec<What>) {
+        self.tell(known);
+        self.look()
+    }
+
+    fn events(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> Vec<What> {
+        self.after(known).1
+    }
+
+    fn quorum(&self) -> Option<bool> {
+        self.services.quorum(self.file.services[0].virtual_service)
+    }
+}
+
+fn failover(quorum: u32, hysteresis: u32) -> Failover {
+    Failover {
+        quorum,
+        hysteresis,
+        ..Failover::default()
+    }
+}
+
+fn is_up(server: u8) -> What {
+    What::ServerUp {
+        server: rip(server),
+        weight: 1,
+    }
+}
+
+fn is_down(server: u8) -> What {
+    What::ServerDown {
+        server: rip(server),
+        reason: Failure::Refused,
+    }
+}
+
+fn lost(weight: u32, quorum: u32, sorry: bool) -> What {
+    What::QuorumLost { weight, quorum, sorry }
+}
+
+#[test]
+fn what_is_as_it_should_be_is_not_told_and_nothing_is_changed() {
+    let mut play = Play::new(Failover::default());
+    for _ in 0..2 {
+        assert_eq!(play.look(), (vec![(1, Standing::Up); 3], vec![]));
+    }
+    assert_eq!(play.quorum(), Some(true));
+}
+
+#[test]
+fn real_servers_come_and_go() {
+    let mut play = Play::new(Failover {
+        on_failure: OnFailure::Keep,
+        ..Failover::default()
+    });
+    play.look();
+    let (servers, told) = play.after([(2, refused())]);
+    let down = (1, Standing::Down(OnFailure::Keep));
+    assert_eq!(servers, [(1, Standing::Up), down, (1, Standing::Up)]);
+    assert_eq!(told, [is_down(2)]);
+    assert_eq!(
+        play.events([(2, Known::Down(Failure::Status(503)))]),
+        [],
+        "it is down already"
+    );
+    assert_eq!(play.events([(2, UP)]), [is_up(2)]);
+}
+
+#[test]
+fn a_service_is_not_called_down_before_all_have_been_asked() {
+    let mut play = Play::new(failover(2, 0)).with_sorry();
+    play.tell((1..=3).map(|server| (server, Known::Unknown)));
+    let (servers, told) = play.look();
+    assert!(
+        told.is_empty()
+            && servers
+                .iter()
+                .all(|(_, standing)| *standing == Standing::Down(OnFailure::Rehash))
+    );
+    let (servers, told) = play.after([(1, UP)]);
+    assert_eq!(
+        (servers[0].1, told),
+        (Standing::Up, vec![is_up(1)]),
+        "it works meanwhile"
+    );
+    assert_eq!((play.events([(2, refused())]), play.quorum()), (vec![is_down(2)], None));
+    assert_eq!(play.events([(3, refused())]), [is_down(3), lost(1, 2, true)]);
+    let mut play = Play::new(failover(2, 0));
+    play.tell((1..=3).map(|server| (server, Known::Unknown)));
+    play.look();
+    assert_eq!(play.events([(1, UP)]), [is_up(1)]);
+    assert_eq!(play.events([(2, UP)]), [is_up(2), What::QuorumGained { weight: 2 }]);
+}
+
+#[test]
+fn one_that_was_left_down_is_told_by_its_next_probe() {
+    let mut play = Play::new(Failover::default());
+    assert_eq!(play.events([(2, Known::Down(Failure::NotProbed))]), []);
+    assert_eq!(play.events([(2, UP)]), [is_up(2)]);
+    let mut play = Play::new(Failover::default());
+    assert_eq!(
+        play.events([(2, Known::Down(Failure::NoMac))]).len(),
+        1,
+        "at the start too"
+    );
+}
+
+#[test]
+fn a_quorum_is_lost_and_gained_with_hysteresis() {
+    let mut play = Play::new(failover(2, 1));
+    play.service().servers[0].weight = 2;
+    play.look();
+    // 4 → 2 → 1 → 0: lost below 1. 1 → 2 → 3: gained at 3.
+    assert_eq!(play.events([(1, refused())]), [is_down(1)]);
+    assert_eq!(play.events([(2, refused())]), [is_down(2)]);
+    assert_eq!(play.events([(3, refused())]), [is_down(3), lost(0, 2, false)]);
+    assert_eq!(play.events([(2, UP)]), [is_up(2)]);
+    let (servers, told) = play.after([(3, UP)]);
+    assert_eq!(told, [is_up(3)]);
+    assert_eq!(
+        servers[1..],
+        [(1, Standing::Up); 2],
+        "without a sorry server nothing but the event follows"
+    );
+    play.tell([(2, refused())]);
+    let told = play.events([(1, UP)]);
+    let gained = What::QuorumGained { weight: 3 };
+    let first = What::ServerUp {
+        server: rip(1),
+        weight: 2,
+    };
+    assert_eq!(told, [first, is_down(2), gained]);
+}
+
+#[test]
+fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
+    let mut play = Play::new(failover(2, 0)).with_sorry();
+    play.look();
+    let (servers, told) = play.after([(1, refused()), (2, refused())]);
+    assert_eq!(told, [is_down(1), is_down(2), lost(1, 2, true)]);
+    assert_eq!(servers[2], (1, Standing::Resting));
+    let (servers, _) = play.after([(1, UP)]);
+    assert_eq!(servers[2], (1, Standing::Up));
+}
+
+#[test]
+fn the_weight_of_a_check_goes_before_that_of_the_file() {
+    let mut play = Play::new(failover(3, 0));
+    play.look();
+    let server = rip(2);
+    let (servers, told) = play.after([(2, weighs(7))]);
+    assert_eq!(
+        (servers[1], told),
+        ((7, Standing::Up), vec![What::Weight { server, from: 1, to: 7 }])
+    );
+    let (servers, _) = play.after([(2, refused())]);
+    assert_eq!(servers[1].0, 7, "shares of others do not change for that");
+    let (_, told) = play.after([(2, weighs(7))]);
+    assert!(told.contains(&What::ServerUp { server, weight: 7 }));
+    // A weight of 0 drains, and is no part of a quorum.
+    let (servers, told) = play.after([(2, weighs(0))]);
+    assert_eq!(servers[1], (0, Standing::Up));
+    assert_eq!(told, [What::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]);
+    assert_eq!(play.after([(2, UP)]).0[1], (1, Standing::Up));
+}
+
+#[test]
+fn slow_start_rises_a_step_a_second_and_ends_in_time() {
+    let mut play = Play::new(Failover {
+        slow_start: 30,
+        ..Failover::default()
+    });
+    assert!(
+        play.look().0.iter().all(|(_, standing)| *standing == Standing::Up),
+        "none of those at the start rises"
+    );
+    play.events([(2, refused())]);
+    assert!(!play.services.rising());
+    let (mut seen, mut standing) = (Vec::new(), play.after([(2, UP)]).0[1].1);
+    let came = play.now;
+    while play.services.rising() {
+        let Standing::Rising(part) = standing else {
+            panic!("{standing:?}")
+        };
+        if seen.last().is_none_or(|&(_, last)| last != part.get()) {
+            seen.push((play.now.as_secs() - came.as_secs(), part.get()));
+        }
+        play.now += Duration::from_millis(100);
+        let (servers, told) = play.look();
+        assert!(told.is_empty());
+        standing = servers[1].1;
+    }
+    assert_eq!(standing, Standing::Up);
+    assert_eq!(play.now.as_secs(), came.as_secs() + 30);
+    assert_eq!(seen.first(), Some(&(0, 2)));
+    assert!(
+        seen.len() == 20 && seen.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1),
+        "{seen:?}"
+    );
+    let even = |&(second, part): &(u64, u8)| u64::from(part).abs_diff(second * 100 / 30) <= 5;
+    assert!(seen.iter().all(even), "{seen:?}");
+}
+
+#[test]
+fn who_rises() {
+    let mut play = Play::new(Failover {
+        slow_start: 10,
+        ..Failover::default()
+    });
+    play.tell([(1, Known::Unknown), (2, Known::Down(Failure::NotProbed))]);
+    play.look();
+    let rises = |(_, standing): &(u16, Standing)| matches!(standing, Standing::Rising(_));
+    let (servers, _) = play.after([(1, UP), (2, UP)]);
+    let rising: Vec<bool> = servers.iter().map(rises).collect();
+    assert_eq!(
+        rising,
+        [false, true, false],
+        "one that may have been up all the time does not, one that was down does"
+    );
+    // One that fails while it rises begins anew.
+    play.now += Duration::from_secs(9);
+    play.events([(2, refused())]);
+    assert_eq!(play.after([(2, UP)]).0[1].1, play.after([]).0[1].1);
+    assert!(play.services.rising());
+    play.now += Duration::from_secs(9);
+    assert!(rises(&play.look().0[1]));
+    // One that is new in the file does.
+    let mut fourth = play.service().servers[0];
+    fourth.address = rip(4);
+    play.service().servers.push(fourth);
+    play.now += Duration::from_secs(5);
+    let rising: Vec<bool> = play.after([(4, UP)]).0.iter().map(rises).collect();
+    assert_eq!(rising, [false, false, false, true]);
+    play.service().failover.slow_start = 0;
+    assert_eq!(play.look().0[3].1, Standing::Up);
+    assert!(!play.services.rising());
+}
+
+#[test]
+fn what_the_file_no_longer_has_is_forgotten() {
+    let mut play = Play::new(Failover::default());
+    play.events([(1, refused()), (2, refused()), (3, refused())]);
+    assert_eq!(play.quorum(), Some(false));
+    play.file.services.clear();
+    let (desired, events) = play.services.follow(&play.file, |_, _| UP, play.now);
+    assert!(desired.services.is_empty() && events.is_empty());
+    assert_eq!(play.services, Services::default());
+}
+
+#[test]
+fn all_checks_of_a_real_server_must_pass() {
+    let text = "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [10.0.0.1], health: { tcp: {}, rise: 1, fall: 1 } }\n";
+    let file = config::parse(text, Path::new("test.yaml")).expect("a good file");
+    let health: &Health = file.services[0].health.as_ref().expect("a check");
+    let monitor = |outcomes: &[Result<Passed, Failure>]| {
+        let mut monitor = Monitor::new(health, None);
+        for outcome in outcomes {
+            monitor.note(outcome, Duration::ZERO);
+        }
+        monitor
+    };
+    let asks = |weight| Ok(Passed { weight });
+    let (passes, fails, new) = (monitor(&[asks(None)]), monitor(&[Err(Failure::Refused)]), monitor(&[]));
+    let agent = monitor(&[asks(Some(5))]);
+    assert_eq!(Known::of([], true), UP);
+    assert_eq!(Known::of([], false), Known::Down(Failure::NoMac));
+    assert_eq!(Known::of([&passes], false), Known::Down(Failure::NoMac));
+    assert_eq!(Known::of([&passes, &agent], true), weighs(5));
+    assert_eq!(Known::of([&passes, &new], true), Known::Unknown);
+    assert_eq!(Known::of([&passes, &new, &fails], true), refused());
+}
+
+fn known() -> impl Strategy<Value = Known> {
+    prop_oneof![4 => Just(UP), 1 => (0..4u16).prop_map(weighs), 4 => Just(refused()), 1 => Just(Known::Unknown)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever only hears the events knows who is up and whether the service is; and who is up gets packets, and nobody
+    /// else.
+    #[test]
+    fn events_and_standings_tell_the_same(
+        (quorum, hysteresis) in (0..4u32, 0..4u32),
+        sorry in any::<bool>(),
+        steps in prop::collection::vec((1..=3u8, known(), 0..3u64), 1..60),
+    ) {
+        let mut play = Play::new(Failover { slow_start: 4, ..failover(quorum, hysteresis) });
+        if sorry {
+            play = play.with_sorry();
+        }
+        play.look();
+        let (mut up, mut service) = ([true; 3], true);
+        for (server, known, seconds) in steps {
+            play.now += Duration::from_secs(seconds);
+            let unknown = known == Known::Unknown;
+            let (servers, told) = play.after([(server, known)]);
+            for what in told {
+                let place = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
+                match what {
+                    What::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[place(server)], true)),
+                    What::ServerDown { server, .. } => up[place(server)] = false,
+                    What::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
+                    What::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
+                    What::Weight { .. } => {}
+                }
+            }
+            // What begins to be asked anew is down until it has answered, and that is no news.
+            up[usize::from(server) - 1] &= !unknown;
+            for ((_, standing), up) in servers.iter().zip(up) {
+                prop_assert_eq!(matches!(standing, Standing::Down(_)), !up);
+                prop_assert_eq!(*standing == Standing::Resting, up && sorry && !service);
+            }
+            prop_assert_eq!(play.quorum(), Some(service));
+            let known = play.known.values();
+            let weight: u32 = known.map(|known| match known { Known::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
+            let (least, most) = (quorum.max(1).saturating_sub(hysteresis).max(1), quorum.max(1) + hysteresis.min(quorum.max(1) - 1));
+            prop_assert!(if service { weight >= least } else { weight < most }, "{weight}, {service}");
+        }
+    }
+}
