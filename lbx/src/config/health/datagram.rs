@@ -10,6 +10,7 @@ use crate::{
         text::{self, is_printable, text},
     },
     desired::{Dns, Udp},
+    health::check::dns,
 };
 
 pub(in crate::config) const DNS: [&str; 4] = ["name", "type", "rcode", "answer"];
@@ -17,15 +18,15 @@ pub(in crate::config) const UDP: [&str; 2] = ["payload", "reply"];
 pub(in crate::config) const BYTES: [&str; 1] = ["hex"];
 
 /// A DNS question.
-pub(super) fn dns(field: &Field<'_>) -> Result<Dns, Fault> {
+pub(super) fn question(field: &Field<'_>) -> Result<Dns, Fault> {
     let fields = field.fields(&DNS)?;
     Ok(Dns {
         name: match fields.optional("name")? {
             Some(field) => domain(&field)?,
             None => ".".to_owned(),
         },
-        kind: word(&fields, "type", "a record type", "SOA")?,
-        rcode: word(&fields, "rcode", "a response code", "NOERROR")?,
+        kind: word(&fields, "type", "a record type", "SOA", dns::is_kind)?,
+        rcode: word(&fields, "rcode", "a response code", "NOERROR", dns::is_rcode)?,
         answer: match fields.optional("answer")? {
             Some(field) => {
                 let kind = "of printable ASCII";
@@ -53,8 +54,8 @@ fn domain(field: &Field<'_>) -> Result<String, Fault> {
     })
 }
 
-/// The name of a record type or a response code.
-fn word(fields: &Fields<'_>, name: &str, what: &str, default: &str) -> Result<String, Fault> {
+/// The name of a record type or a response code that is `known`.
+fn word(fields: &Fields<'_>, name: &str, what: &str, default: &str, known: fn(&str) -> bool) -> Result<String, Fault> {
     let Some(field) = fields.optional(name)? else {
         return Ok(default.to_owned());
     };
@@ -63,7 +64,10 @@ fn word(fields: &Fields<'_>, name: &str, what: &str, default: &str) -> Result<St
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     };
     let kind = format!("of capital letters and digits, like {default}");
-    text(&field, what, limits::DNS_WORD, &kind, good).map(str::to_owned)
+    match text(&field, what, limits::DNS_WORD, &kind, good)? {
+        word if known(word) => Ok(word.to_owned()),
+        _ => Err(field.is_not(what, "use one that IANA has a name for")),
+    }
 }
 
 /// A datagram and the answer it should have.

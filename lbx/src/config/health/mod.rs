@@ -16,7 +16,10 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{Check, Damping, Health, Initial, Ports, Target};
+use crate::{
+    desired::{Check, Damping, Health, Initial, Ports, Target},
+    health::check::validate,
+};
 
 /// The kinds of checks.
 pub(super) const CHECKS: [&str; 7] = ["tcp", "http", "https", "dns", "udp", "exec", "ping"];
@@ -85,17 +88,20 @@ impl<'f> Reader<'f> {
     }
 
     fn check(&self, name: &str, field: &Field<'_>) -> Result<Check, Fault> {
-        Ok(match name {
+        let check = match name {
             "http" => Check::Http(http::http(field)?),
             "https" => Check::Http(http::https(field, self.folder)?),
-            "dns" => Check::Dns(datagram::dns(field)?),
+            "dns" => Check::Dns(datagram::question(field)?),
             "udp" => Check::Udp(datagram::udp(field)?),
             "exec" => Check::Exec(command::exec(field)?),
             bare => {
                 field.no_fields()?;
                 if bare == "tcp" { Check::Tcp } else { Check::Ping }
             }
-        })
+        };
+        // What is left is what the libraries that carry it out are stricter about than the words above.
+        validate(&check).map_err(|error| field.fault(error.to_string()))?;
+        Ok(check)
     }
 }
 

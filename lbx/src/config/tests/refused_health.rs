@@ -214,6 +214,14 @@ fn datagrams() {
             "lb.yaml:8:26: services[0].health.dns.type: \"a\" is not a record type: use 1 to 16 bytes of capital letters and digits, like SOA",
         ),
         (
+            "{dns: {type: SOAP}}",
+            "lb.yaml:8:26: services[0].health.dns.type: \"SOAP\" is not a record type: use one that IANA has a name for",
+        ),
+        (
+            "{dns: {rcode: FINE}}",
+            "lb.yaml:8:27: services[0].health.dns.rcode: \"FINE\" is not a response code: use one that IANA has a name for",
+        ),
+        (
             "{dns: {rcode: 3}}",
             "lb.yaml:8:27: services[0].health.dns.rcode: 3 is not a response code: to use it as one, put it in quotes",
         ),

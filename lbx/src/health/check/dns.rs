@@ -64,6 +64,18 @@ impl Question {
     }
 }
 
+/// Whether this is the name of a record type, or `TYPE` and its number.
+#[must_use]
+pub fn is_kind(word: &str) -> bool {
+    Rtype::from_str(word).is_ok()
+}
+
+/// Whether this is the name of a response code.
+#[must_use]
+pub fn is_rcode(word: &str) -> bool {
+    Rcode::from_str(&word.to_ascii_uppercase()).is_ok()
+}
+
 /// Probes once.
 ///
 /// # Errors

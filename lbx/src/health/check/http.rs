@@ -10,13 +10,17 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
     http::uri::PathAndQuery,
 };
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use super::{CheckError, body::Expected, socket::Session, tls};
+use super::{
+    CheckError,
+    body::Expected,
+    socket::{Session, Unshut},
+    tls,
+};
 use crate::{
     desired::Http,
     health::{
@@ -171,7 +175,7 @@ async fn talk(request: &Request, aim: &Aim, stream: &mut TcpStream) -> Outcome {
 async fn exchange(request: &Request, aim: &Aim, io: impl AsyncRead + AsyncWrite + Unpin + Send) -> Outcome {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(LARGEST_HEAD);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(lost)?;
+    let (mut sender, connection) = builder.handshake(Unshut::new(io)).await.map_err(lost)?;
     let question = request.to(aim)?;
     let mut ask = pin!(async move {
         let response = sender.send_request(question).await.map_err(lost)?;

@@ -4,9 +4,13 @@ use std::{
     io,
     net::{self, IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
+use hyper::rt;
+use hyper_util::rt::TokioIo;
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -14,6 +18,7 @@ use nix::{
     },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UdpSocket},
     time::{Instant, timeout_at},
 };
@@ -172,4 +177,39 @@ pub fn hear_errors(fd: &OwnedFd, address: IpAddr) -> io::Result<()> {
         IpAddr::V6(_) => setsockopt(fd, sockopt::Ipv6RecvErr, &true)?,
     }
     Ok(())
+}
+
+/// A connection of hyper that only [`Session::close`] ends. hyper shuts down its half of one that will not be used
+/// again; where the server does the same, TIME_WAIT would be here in spite of the reset.
+pub struct Unshut<T>(TokioIo<T>);
+
+impl<T> Unshut<T> {
+    /// A connection for hyper.
+    pub fn new(io: T) -> Self {
+        Self(TokioIo::new(io))
+    }
+}
+
+impl<T: AsyncRead + Unpin> rt::Read for Unshut<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> rt::Write for Unshut<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

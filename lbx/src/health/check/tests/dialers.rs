@@ -42,7 +42,7 @@ impl Dialer for Witness {
     }
 }
 
-/// Lets no packet come back to a socket that asks one of the two addresses: that address is not there.
+/// Lets no packet come back to a TCP socket that asks one of the two addresses: that address is not there.
 pub struct Deaf(pub Target);
 
 impl Dialer for Deaf {
@@ -58,27 +58,17 @@ impl Dialer for Deaf {
     }
 }
 
-/// Attaches a filter to a socket that takes 0 bytes of each packet (socket(7), `SO_ATTACH_FILTER`).
+/// Has TCP drop what comes with less than the greatest time to live (ip(7), `IP_MINTTL`): all but what is made for it.
 fn hear_nothing(socket: BorrowedFd<'_>) {
-    let mut program = libc::sock_filter {
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let filter = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut program,
-    };
-    let length = u32::try_from(size_of::<libc::sock_fprog>()).unwrap();
-    // SAFETY: the kernel reads `length` bytes of `filter`, and the one instruction it points to; both live until then.
+    let least: libc::c_int = 255;
+    // SAFETY: the kernel reads the bytes of `least`, which lives until then.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            length,
+            libc::IPPROTO_IP,
+            libc::IP_MINTTL,
+            (&raw const least).cast(),
+            4,
         )
     };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());

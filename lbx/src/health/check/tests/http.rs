@@ -1,4 +1,7 @@
+use std::io::ErrorKind;
+
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     PASSED, aim,
@@ -245,4 +248,22 @@ fn what_is_no_request_is_refused() {
     let host = Some("a\r\nb".to_owned());
     assert!(refused(Http { host, ..plain() }).starts_with("bad HTTP header \"host\""));
     assert!(refused(matching("(")).starts_with("bad regular expression"));
+}
+
+/// Who ends a connection first has it in TIME_WAIT.
+#[tokio::test]
+async fn the_probe_does_not_end_the_connection_but_by_reset() {
+    let (listener, port) = servers::listener().await;
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        servers::head(&mut stream).await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.read_u8().await.unwrap_err().kind()
+    };
+    let check = Check::Http(matching("ok"));
+    let aim = aim(port);
+    let (outcome, end) = tokio::join!(probe(&check, &aim), server);
+    assert_eq!(outcome, PASSED);
+    assert_eq!(end, ErrorKind::ConnectionReset);
 }
