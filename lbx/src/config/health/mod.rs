@@ -16,7 +16,10 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{Check, Damping, Health, Initial, Ports, Target};
+use crate::{
+    desired::{Check, Damping, Health, Initial, Ports, Target},
+    health::check,
+};
 
 /// The kinds of checks.
 pub(super) const CHECKS: [&str; 7] = ["tcp", "http", "https", "dns", "udp", "exec", "ping"];
@@ -85,6 +88,13 @@ impl<'f> Reader<'f> {
     }
 
     fn check(&self, name: &str, field: &Field<'_>) -> Result<Check, Fault> {
+        let check = self.written(name, field)?;
+        // Those who probe know more than the form: which record types and response codes there are, for one.
+        check::validate(&check).map_err(|error| field.fault(error.to_string()))?;
+        Ok(check)
+    }
+
+    fn written(&self, name: &str, field: &Field<'_>) -> Result<Check, Fault> {
         Ok(match name {
             "http" => Check::Http(http::http(field)?),
             "https" => Check::Http(http::https(field, self.folder)?),
