@@ -237,9 +237,9 @@ web                   192.168.1.160:80/tcp  rr         192.168.1.185  1
                                                        192.168.1.190  0 (drains)
 192.168.1.160:53/udp  192.168.1.160:53/udp  maglev     192.168.1.185  1
 
-SERVICE               HEALTH                                                 ON FAILURE
-web                   tcp on the VIP, every 2s, timeout 1s, rise 2, fall 3   rehash
-192.168.1.160:53/udp  none                                                   rehash
+SERVICE               HEALTH                                                ON FAILURE
+web                   tcp on the VIP, every 2s, timeout 1s, rise 2, fall 3  rehash
+192.168.1.160:53/udp  none                                                  rehash
 
 probes     2 checks, 1 a second
 

@@ -28,7 +28,7 @@ pub(super) fn load(desired: &Desired) -> String {
     let rate: f64 = subjects
         .keys()
         .map(|subject| subject.health.interval.as_secs_f64().recip())
-        .sum();
+        .fold(0.0, |sum, rate| sum + rate);
     // Not more digits than one reads.
     format!(
         "{}, {} a second",
