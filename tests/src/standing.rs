@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -9,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{lbx::Director, wait};
+
+/// Between two looks: each is a program that is run.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// Why a real server is down that has not been probed yet.
 const UNKNOWN: &str = "not probed yet";
@@ -99,6 +103,9 @@ impl Director {
             let standing = self.standing(port, server)?;
             let fits = condition(&standing);
             last = Some(standing.clone());
+            if !fits {
+                thread::sleep(PAUSE);
+            }
             Ok(fits.then_some(standing))
         });
         found.with_context(|| format!("at last {last:?}"))
@@ -113,7 +120,7 @@ impl Director {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.standing(port, server)?.expect(state)?;
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(PAUSE);
         }
         Ok(())
     }

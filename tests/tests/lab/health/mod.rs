@@ -68,6 +68,9 @@ const RECOVERED: Duration = deadline(RISE);
 /// How soon anything else must have happened.
 const SOON: Duration = Duration::from_secs(5);
 
+/// What the log says of a real server that comes.
+const CHECKS_PASS: &str = "up: its checks pass";
+
 const fn deadline(probes: u32) -> Duration {
     let probed = INTERVAL.as_millis() as u64 * probes as u64;
     Duration::from_millis(probed + (TIMEOUT.as_millis() + SLACK.as_millis()) as u64)
@@ -137,7 +140,7 @@ fn expect_said(director: &Director, one: &str, other: &str) -> Result<()> {
 
 /// Whether a log says that any real server has come or gone.
 fn tells_of_flaps(log: &str) -> bool {
-    [" down: ", "passes its checks", "service up", "service down"]
+    [" down: ", CHECKS_PASS, "quorum"]
         .iter()
         .any(|words| log.contains(words))
 }

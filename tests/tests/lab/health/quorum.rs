@@ -52,21 +52,20 @@ fn the_sorry_server_takes_over_without_a_quorum() -> Result<()> {
         let normal = site.pages(12)?;
         ensure!(!normal.contains(&"rs3".to_owned()), "sorry for nothing: {normal:?}");
         fail(&site, 2)?;
-        expect_said(&site.director, "service down", "sorry server")?;
+        expect_said(&site.director, "quorum lost", "sorry server")?;
         expect_all(&site.pages(6)?, "rs3")?;
         // Those that are up are listed so: they are well.
         let standing = site.director.standing(80, rip(1))?;
         ensure!(standing.state != "down", "{standing:?}");
+        let said = site.director.log().len();
         site.servers[1].feign_illness(false)?;
-        wait_said(&site, "service up")?;
+        wait::until_true(RECOVERED, "the quorum is gained", || {
+            Ok(site.director.log().split_off(said).contains("quorum gained"))
+        })?;
         let normal = site.pages(12)?;
         ensure!(!normal.contains(&"rs3".to_owned()), "still sorry: {normal:?}");
     }
     Ok(())
-}
-
-fn wait_said(site: &Site<Nginx>, what: &str) -> Result<()> {
-    wait::until_true(RECOVERED, what, || Ok(site.director.log().contains(what))).with_context(|| site.director.log())
 }
 
 /// Up from 3 on, down below 1.

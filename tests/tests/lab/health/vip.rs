@@ -11,7 +11,7 @@ use lbx_tests::{
     nginx::Nginx,
 };
 
-use super::{DETECTED, INTERVAL, RECOVERED, expect_said, healthy, healthy_web, often, page_check};
+use super::{CHECKS_PASS, DETECTED, INTERVAL, RECOVERED, expect_said, healthy, healthy_web, often, page_check};
 use crate::setup::{PAGE, PAGE6, Site, expect_all, expect_turns};
 
 crate::harness::tests!(Lbx:
@@ -69,7 +69,7 @@ pub(super) fn expect_out_without_vip(
     by_hand::make_real_server(host, vip)?;
     let standing = director.wait_for(80, server, "up", RECOVERED)?;
     ensure!(standing.reason.is_none(), "{standing:?}");
-    expect_said(director, &format!("real server {server}"), "passes its checks")?;
+    expect_said(director, &format!("real server {server}"), CHECKS_PASS)?;
     expect_turns(&site.pages_of(page, 4)?, 2)
 }
 

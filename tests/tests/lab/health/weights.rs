@@ -86,7 +86,7 @@ fn a_page_tells_the_weight() -> Result<()> {
     crate::setup::expect_all(&site.pages(4)?, "rs1")?;
     site.director.standing(80, rip(2))?.expect("draining")?;
     fs::write(site.servers[1].root().join("weight"), "a lot\n")?;
-    site.director.wait_down(80, rip(2), "a lot", DETECTED).map(drop)
+    site.director.wait_down(80, rip(2), "is no weight", DETECTED).map(drop)
 }
 
 fn a_command_tells_the_weight() -> Result<()> {
