@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod checksum;
 pub mod counters;
 pub mod drops;
 pub mod flow;
