@@ -19,6 +19,7 @@ pub mod maps;
 pub mod nic;
 pub mod ring;
 pub mod service;
+pub mod session;
 pub mod slot;
 pub mod trace;
 
@@ -42,5 +43,8 @@ plain_data!(
     maps::Meta,
     nic::Nic,
     service::Service,
+    session::Led,
+    session::Session,
+    session::SessionKey,
     trace::TraceFilter,
 );
