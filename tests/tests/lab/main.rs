@@ -16,6 +16,8 @@ mod nics;
 mod persistence;
 mod pmtu;
 mod ports;
+mod prober;
+mod probes;
 mod real_server;
 mod real_server6;
 mod refusals;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         remapping::tests(),
         vlan::tests(),
         health::tests(),
+        probes::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
