@@ -12,6 +12,7 @@ mod health;
 mod itself;
 mod lifecycle;
 mod listing;
+mod local;
 mod nics;
 mod persistence;
 mod pmtu;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         vlan::tests(),
         health::tests(),
         probes::tests(),
+        local::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }
