@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod checksum;
 pub mod counters;
 pub mod drops;
 pub mod flow;
@@ -18,6 +19,7 @@ pub mod maps;
 pub mod nic;
 pub mod ring;
 pub mod service;
+pub mod session;
 pub mod slot;
 pub mod trace;
 
@@ -41,5 +43,8 @@ plain_data!(
     maps::Meta,
     nic::Nic,
     service::Service,
+    session::Led,
+    session::Session,
+    session::SessionKey,
     trace::TraceFilter,
 );

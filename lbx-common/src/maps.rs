@@ -4,7 +4,7 @@
 //! at most, BPF_OBJ_NAME_LEN).
 
 /// Version of the layout of all pinned maps. Part of the pin path: a daemon never opens maps of another layout.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// [`VipBucket`](crate::lookup::VipBucket), array, mmapable: VIP → VIP number.
 pub const VIPS: &str = "VIPS";
@@ -47,8 +47,15 @@ pub const META: &str = "META";
 /// Nanoseconds (u64) that tests have the program take for the time, array.
 pub const CLOCK: &str = "CLOCK";
 
+/// [`Led`](crate::session::Led), storage of sockets.
+pub const LED: &str = "LED";
+/// [`SessionKey`](crate::session::SessionKey) → [`Session`](crate::session::Session), LRU hash.
+pub const SESSIONS: &str = "SESSIONS";
+/// [Bits](crate::session::port_bit) of the local ports that have sessions (u64), array, mmapable.
+pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
+
 /// Every map that is pinned.
-pub const PINNED: [&str; 20] = [
+pub const PINNED: [&str; 23] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -69,10 +76,28 @@ pub const PINNED: [&str; 20] = [
     TRACE_FILTER,
     META,
     CLOCK,
+    LED,
+    SESSIONS,
+    LOCAL_PORTS,
 ];
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "lbx";
+/// Name of the program that sees what the director sends.
+pub const EGRESS_PROGRAM: &str = "lbx_egress";
+/// Names of the programs on the director's sockets: those that show VIPs before those that lead to backends.
+pub const HOOKS: [&str; 8] = [
+    "lbx_peername4",
+    "lbx_peername6",
+    "lbx_recvmsg4",
+    "lbx_recvmsg6",
+    "lbx_sendmsg4",
+    "lbx_sendmsg6",
+    "lbx_connect4",
+    "lbx_connect6",
+];
+/// Load-time constant: cookie of the director's network namespace; 0: sockets of no namespace are led anywhere.
+pub const NETNS: &str = "NETNS";
 /// Load-time constant: number of IPv4 flow buckets less one (a power of two less one).
 pub const FLOW4_MASK: &str = "FLOW4_MASK";
 /// Load-time constant: number of IPv6 flow buckets less one (a power of two less one).

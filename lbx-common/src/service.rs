@@ -32,6 +32,8 @@ pub const ONE_PACKET: u32 = 1 << 8;
 pub const LIMITED: u32 = 1 << 9;
 /// QUIC packets follow the server id in their connection id.
 pub const QUIC: u32 = 1 << 10;
+/// The director's own sockets may use the VIP.
+pub const LOCAL: u32 = 1 << 11;
 
 /// Scheduler codes, as the service holds them.
 pub mod scheduler {

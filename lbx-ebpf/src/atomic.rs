@@ -50,3 +50,20 @@ pub fn fetch_add(word: *mut u64, value: u64) -> u64 {
         unsafe { AtomicU64::from_ptr(word) }.fetch_add(value, SeqCst)
     }
 }
+
+/// Sets bits.
+#[inline(always)]
+pub fn set_bits(word: *mut u64, bits: u64) {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_or};
+        // SAFETY: callers pass aligned words of map values.
+        unsafe { atomic_or::<u64, u64, { SeqCst }>(word, bits) };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+        // SAFETY: callers pass aligned words that outlive the call.
+        unsafe { AtomicU64::from_ptr(word) }.fetch_or(bits, SeqCst);
+    }
+}

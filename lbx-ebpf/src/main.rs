@@ -1,4 +1,4 @@
-//! The XDP program of lbx. A packet's way is one straight line, a file per step:
+//! The kernel programs of lbx. A packet's way is one straight line, a file per step:
 //!
 //! ```text
 //! parse → service → pick → rewrite → transmit
@@ -13,6 +13,7 @@
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`transmit`]: out of the same NIC or another
 //! - [`verdict`]: what a step may end with; this file alone turns it into an XDP action
+//! - [`local`]: what the director itself sends to VIPs and gets back: three more kinds of program
 //! - [`maps`], [`count`], [`clock`], [`atomic`], [`trace`]: typed access to what the kernel lends
 //!
 //! The crate also compiles for the host, where clippy and its unit tests run.
@@ -35,6 +36,7 @@ mod connections;
 mod count;
 mod flow;
 mod fragment;
+mod local;
 mod maps;
 mod packet;
 mod parse;
@@ -74,6 +76,89 @@ fn action(ctx: &XdpContext) -> u32 {
             count::dropped(reason);
             xdp_action::XDP_DROP
         }
+    }
+}
+
+/// The programs on what the director itself sends, and on its sockets.
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        bindings::TC_ACT_UNSPEC,
+        macros::{cgroup_sock_addr, classifier},
+        programs::{SockAddrContext, TcContext},
+    };
+
+    use crate::local::{
+        egress,
+        socket::{
+            self, Ask,
+            Family::{self, V4, V6},
+        },
+    };
+
+    /// Whatever was done to the frame, whoever is next decides about it.
+    #[classifier]
+    fn lbx_egress(context: TcContext) -> i32 {
+        egress::lead(&context);
+        TC_ACT_UNSPEC
+    }
+
+    /// The only place where an outcome becomes a return code of a socket program.
+    #[inline(always)]
+    fn ask(context: SockAddrContext, family: Family) -> i32 {
+        match socket::ask(&context, family) {
+            Ask::Granted => 1,
+            Ask::Refused => {
+                socket::refuse();
+                0
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn show(context: SockAddrContext, family: Family) -> i32 {
+        socket::show(&context, family);
+        1
+    }
+
+    #[cgroup_sock_addr(connect4)]
+    fn lbx_connect4(context: SockAddrContext) -> i32 {
+        ask(context, V4)
+    }
+
+    #[cgroup_sock_addr(connect6)]
+    fn lbx_connect6(context: SockAddrContext) -> i32 {
+        ask(context, V6)
+    }
+
+    #[cgroup_sock_addr(sendmsg4)]
+    fn lbx_sendmsg4(context: SockAddrContext) -> i32 {
+        ask(context, V4)
+    }
+
+    #[cgroup_sock_addr(sendmsg6)]
+    fn lbx_sendmsg6(context: SockAddrContext) -> i32 {
+        ask(context, V6)
+    }
+
+    #[cgroup_sock_addr(recvmsg4)]
+    fn lbx_recvmsg4(context: SockAddrContext) -> i32 {
+        show(context, V4)
+    }
+
+    #[cgroup_sock_addr(recvmsg6)]
+    fn lbx_recvmsg6(context: SockAddrContext) -> i32 {
+        show(context, V6)
+    }
+
+    #[cgroup_sock_addr(getpeername4)]
+    fn lbx_peername4(context: SockAddrContext) -> i32 {
+        show(context, V4)
+    }
+
+    #[cgroup_sock_addr(getpeername6)]
+    fn lbx_peername6(context: SockAddrContext) -> i32 {
+        show(context, V6)
     }
 }
 

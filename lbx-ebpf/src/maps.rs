@@ -4,8 +4,9 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, SkStorage},
+    helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
 use lbx_common::{
@@ -23,6 +24,7 @@ use lbx_common::{
     nic::Nic,
     ring::Turn,
     service::Service,
+    session::{Led, MAX_SESSIONS, PORT_WORDS, Session, SessionKey, port_bit},
     slot::{self, Slot},
     trace::TraceFilter,
 };
@@ -74,6 +76,12 @@ static TRACE_FILTER: Array<TraceFilter, 1> = Array::new();
 static META: Array<Meta, 1> = Array::new();
 #[btf_map]
 static CLOCK: Array<u64, 1> = Array::new();
+#[btf_map]
+static LED: SkStorage<Led> = SkStorage::new();
+#[btf_map]
+static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = LruHashMap::new();
+#[btf_map]
+static LOCAL_PORTS: Array<[u64; PORT_WORDS], 1, MMAPABLE> = Array::new();
 
 #[unsafe(no_mangle)]
 static FLOW4_MASK: Global<u32> = Global::new(FLOWS4_RECORDS / 4 - 1);
@@ -85,6 +93,8 @@ static PORT_MASK: Global<u32> = Global::new(MAX_PORTS - 1);
 static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TRACE: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static NETNS: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TEST_CLOCK: Global<u8> = Global::new(0);
 
@@ -214,6 +224,21 @@ pub fn add_to_backend(counter: u32, what: Traffic) {
     }
 }
 
+/// Counts a connection that begins where an XDP program may interrupt.
+#[inline(always)]
+pub fn add_connection(service: u32, counter: u32) {
+    let add = |traffic: *mut Traffic| {
+        // SAFETY: only the address is taken.
+        atomic::fetch_add(unsafe { &raw mut (*traffic).connections }, 1);
+    };
+    if let Some(traffic) = SERVICE_STATS.get_ptr_mut(service) {
+        add(traffic);
+    }
+    if let Some(traffic) = BACKEND_STATS.get_ptr_mut(counter) {
+        add(traffic);
+    }
+}
+
 /// Counts a drop.
 #[inline(always)]
 pub fn add_drop(reason: u32) {
@@ -265,4 +290,76 @@ pub fn tracing() -> bool {
 #[inline(always)]
 pub fn trace_filter() -> Option<&'static TraceFilter> {
     TRACE_FILTER.get(0)
+}
+
+/// Cookie of the director's network namespace.
+#[inline(always)]
+pub fn netns() -> u64 {
+    NETNS.load()
+}
+
+/// Where the packets of a socket are led; none where nobody has said.
+///
+/// # Safety
+/// The verifier must know the pointer for a socket.
+#[inline(always)]
+pub unsafe fn led(socket: *mut bpf_sock) -> Option<*mut Led> {
+    // SAFETY: as the caller promises.
+    unsafe { storage(socket, core::ptr::null_mut(), 0) }
+}
+
+/// The same, made of `first` where nobody has said; none where there is no memory.
+///
+/// # Safety
+/// The verifier must know the pointer for a socket.
+#[inline(always)]
+pub unsafe fn led_or(socket: *mut bpf_sock, first: &mut Led) -> Option<*mut Led> {
+    // SAFETY: as the caller promises.
+    unsafe { storage(socket, first, BPF_SK_STORAGE_GET_F_CREATE.into()) }
+}
+
+#[inline(always)]
+unsafe fn storage(socket: *mut bpf_sock, first: *mut Led, flags: u64) -> Option<*mut Led> {
+    let map = (&raw const LED).cast_mut();
+    // SAFETY: a map, a socket as the caller promises, and null or a value of the map's type.
+    let led: *mut Led = unsafe { bpf_sk_storage_get(map.cast(), socket.cast(), first.cast(), flags) }.cast();
+    (!led.is_null()).then_some(led)
+}
+
+/// A session.
+#[inline(always)]
+pub fn session(key: &SessionKey) -> Option<*mut Session> {
+    SESSIONS.get_ptr_mut(key)
+}
+
+/// Keeps a session.
+#[inline(always)]
+pub fn keep_session(key: &SessionKey, session: &Session) {
+    // Where there is no memory its replies find nothing, and the director tries again.
+    let _failed = SESSIONS.insert(key, session, 0);
+}
+
+/// Whether a local port has sessions.
+#[inline(always)]
+pub fn has_sessions(udp: bool, port: [u8; 2]) -> bool {
+    let (word, mask) = port_bit(udp, port);
+    local_port_word(word).is_some_and(|word| atomic::load(word) & mask != 0)
+}
+
+/// Notes that a local port has sessions.
+#[inline(always)]
+pub fn mark_sessions(udp: bool, port: [u8; 2]) {
+    let (word, mask) = port_bit(udp, port);
+    if let Some(word) = local_port_word(word)
+        && atomic::load(word) & mask == 0
+    {
+        atomic::set_bits(word, mask);
+    }
+}
+
+#[inline(always)]
+fn local_port_word(word: usize) -> Option<*mut u64> {
+    let words: *mut u64 = LOCAL_PORTS.get_ptr_mut(0)?.cast();
+    // SAFETY: word < PORT_WORDS, by the remainder.
+    Some(unsafe { words.add(word % PORT_WORDS) })
 }

@@ -270,6 +270,8 @@ pub struct QuicLong {
     pub server_id: [u8; 2],
 }
 
+// SAFETY: every bit pattern is a number.
+unsafe impl Header for u16 {}
 // SAFETY: integers and arrays of them.
 unsafe impl Header for Ethernet {}
 // SAFETY: as above.

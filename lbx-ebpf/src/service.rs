@@ -12,7 +12,7 @@ use lbx_common::{
 };
 
 use crate::{
-    atomic, fragment, maps,
+    atomic, fragment, local, maps,
     packet::{Frame, Mac, mac_words, same_mac},
     parse::Packet,
     verdict::{Exit, Step},
@@ -80,7 +80,9 @@ impl Meant {
 /// The service of a packet. The look-up comes first, so that traffic for others pays for nothing else.
 #[inline(always)]
 pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
-    let vip = vip(packet.vip).ok_or(Exit::Pass)?;
+    let Some(vip) = vip(packet.vip) else {
+        return Err(local::reply::receive(frame, packet));
+    };
     if packet.is_later_fragment() {
         return follow_first(frame, packet, vip);
     }
@@ -88,9 +90,7 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
     if packet.vip_port == [0; 2] {
         return Err(Exit::Pass);
     }
-    let service =
-        port(port_key(number(vip), packet.protocol, packet.vip_port)).or_else(|| all_ports(vip, packet.protocol));
-    let Some(service) = service else {
+    let Some(service) = of_port(vip, packet.protocol, packet.vip_port) else {
         if packet.is_first_fragment() && accepts(frame, packet.tags, packet.destination) {
             fragment::leave(packet);
         }
@@ -103,6 +103,18 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<Meant> {
         return Err(Exit::Drop(DropReason::BadSource));
     }
     by_number(service).ok_or(Exit::Drop(DropReason::TableMismatch))
+}
+
+/// The service of an address, protocol and port.
+#[inline(always)]
+pub fn named(address: Address, protocol: u8, port: [u8; 2]) -> Option<Meant> {
+    by_number(of_port(vip(address)?, protocol, port)?)
+}
+
+/// The service number of a VIP's port.
+#[inline(always)]
+fn of_port(vip: u64, protocol: u8, own: [u8; 2]) -> Option<u16> {
+    port(port_key(number(vip), protocol, own)).or_else(|| all_ports(vip, protocol))
 }
 
 /// What becomes of a malformed packet: dropped with its reason on a VIP, passed untouched elsewhere.

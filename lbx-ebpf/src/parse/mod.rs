@@ -10,7 +10,7 @@ mod link;
 mod transport;
 
 pub use self::{
-    internet::{IPV4, IPV6},
+    internet::{FARTHEST, IPV4, IPV6},
     link::{SERVICE_VLAN, VLAN},
 };
 

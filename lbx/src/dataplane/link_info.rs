@@ -1,27 +1,31 @@
-//! What aya does not do with a pinned link: tell its NIC, and end it at once.
+//! What aya does not do with a pinned link: tell where it leads, give it another program whatever its kind, and end it at
+//! once.
 
 use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
 
-/// A link to a NIC.
+/// A link to a NIC or to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     /// Id of the program in it.
     pub program: u32,
     /// The NIC's index; 0 where the NIC is gone, or somebody has detached the program: then nothing leads back.
     pub ifindex: u32,
+    /// The same for a cgroup, whose number has both halves.
+    pub cgroup: [u32; 2],
 }
 
 /// Commands and structures of bpf(2), include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 #[repr(C)]
@@ -38,7 +42,16 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The beginning of `struct bpf_link_info`, as it is for XDP; the kernel writes no more than it is given room for.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// The beginning of `struct bpf_link_info`, as it is for XDP and TCX (an index and, for TCX, the direction) and for cgroups
+/// (a number of 64 bits); the kernel writes no more than it is given room for.
 #[repr(C)]
 #[derive(Default)]
 struct RawInfo {
@@ -46,8 +59,8 @@ struct RawInfo {
     id: u32,
     prog_id: u32,
     pad: u32,
-    xdp_ifindex: u32,
-    xdp_pad: u32,
+    ifindex: u32,
+    rest: u32,
 }
 
 impl LinkInfo {
@@ -71,7 +84,8 @@ impl LinkInfo {
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw mut attributes)? };
         Ok(Some(Self {
             program: info.prog_id,
-            ifindex: info.xdp_ifindex,
+            ifindex: info.ifindex,
+            cgroup: [info.ifindex, info.rest],
         }))
     }
 }
@@ -89,6 +103,23 @@ pub(super) fn detach(path: &Path) -> io::Result<()> {
     let mut attributes = link.as_raw_fd().cast_unsigned();
     // SAFETY: the command takes the descriptor alone, which is ours.
     unsafe { bpf(BPF_LINK_DETACH, &raw mut attributes)? };
+    Ok(())
+}
+
+/// Puts another program of the same kind into the link pinned at a path: no event goes unseen between the two.
+///
+/// # Errors
+/// Nothing is pinned there, or the kernel refuses.
+pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = open(path)?;
+    let mut attributes = LinkUpdate {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: the command takes descriptors alone, open for the call.
+    unsafe { bpf(BPF_LINK_UPDATE, &raw mut attributes)? };
     Ok(())
 }
 

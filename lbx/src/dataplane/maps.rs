@@ -15,6 +15,7 @@ use lbx_common::{
     maps::{self, Meta},
     nic::Nic,
     service::Service,
+    session::{Led, MAX_SESSIONS, PORT_WORDS, Session, SessionKey},
     trace::TraceFilter,
 };
 
@@ -137,7 +138,7 @@ const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries
 /// Shapes of all pinned maps. A pin opens whatever stands there: a narrower value would be read past its end.
 pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
     use Entries::{Any, PowerOfTwo, These};
-    use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray};
+    use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray, SkStorage};
     const TRAFFIC: usize = size_of::<Traffic>();
     [
         array(maps::VIPS, size_of::<VipBucket>(), maps::VIP_BUCKETS),
@@ -173,6 +174,12 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
         array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
         array(maps::META, size_of::<Meta>(), 1),
         array(maps::CLOCK, 8, 1),
+        shape(maps::LED, SkStorage, size_of::<Led>(), These(0)),
+        Shape {
+            key: size_of::<SessionKey>(),
+            ..shape(maps::SESSIONS, LruHash, size_of::<Session>(), These(MAX_SESSIONS))
+        },
+        array(maps::LOCAL_PORTS, 8 * PORT_WORDS, 1),
     ]
 };
 
@@ -234,11 +241,11 @@ pub(super) fn failed(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
     move |source| DataplaneError::Map { map, source }
 }
 
-fn data(pins: &Pins, name: &'static str) -> Result<MapData, DataplaneError> {
+pub(super) fn data(pins: &Pins, name: &'static str) -> Result<MapData, DataplaneError> {
     MapData::from_pin(pins.map(name)).map_err(failed(name))
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
     pins: &Pins,
     name: &'static str,
     kind: fn(MapData) -> Map,

@@ -5,6 +5,7 @@
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
 //! - [`mapped`]: maps shared with the kernel as plain words
 //! - [`attach`]: links to NICs; [`link_info`]: which NIC a link really leads to
+//! - [`local`]: what the director itself sends to VIPs: probes, and connections to its own
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back
 //! - [`memory`]: what the maps take
@@ -14,6 +15,7 @@ pub mod apply;
 pub mod attach;
 pub mod clock;
 mod link_info;
+pub mod local;
 pub mod mapped;
 pub mod maps;
 pub mod memory;
@@ -21,12 +23,12 @@ pub mod object;
 pub mod pins;
 pub mod read;
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use aya::{Ebpf, EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use lbx_common::maps::Meta;
 
-use self::{maps::Maps, object::Constants, pins::Pins};
+use self::{local::probes::Probes, maps::Maps, object::Constants, pins::Pins};
 use crate::desired::TableSizes;
 
 /// The data plane of one director.
@@ -39,6 +41,11 @@ pub struct Dataplane {
     adopted: bool,
     /// The NICs whose links this daemon made or adopted.
     links: BTreeSet<u32>,
+    /// The devices whose sending this daemon sees to.
+    egress: BTreeSet<u32>,
+    /// Whether the links of the programs on sockets are this daemon's.
+    hooks: bool,
+    probes: Arc<Probes>,
 }
 
 /// Why the data plane cannot do what it was asked.
@@ -181,6 +188,9 @@ impl Dataplane {
             constants,
             adopted,
             links: BTreeSet::new(),
+            egress: BTreeSet::new(),
+            hooks: false,
+            probes: Arc::new(Probes::open(pins)?),
         })
     }
 
@@ -194,6 +204,12 @@ impl Dataplane {
     #[must_use]
     pub fn adopted(&self) -> bool {
         self.adopted
+    }
+
+    /// Leads sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::sync_egress`].
+    #[must_use]
+    pub fn probes(&self) -> Arc<Probes> {
+        Arc::clone(&self.probes)
     }
 
     /// The program, for test runs.

@@ -9,7 +9,7 @@ use super::{
     maps::{SHAPES, buckets4, buckets6},
     pins::Pins,
 };
-use crate::desired::TableSizes;
+use crate::{desired::TableSizes, net::namespace_cookie};
 
 /// The object file; empty in a binary that was built without the BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx.bpf.o"));
@@ -42,7 +42,8 @@ impl Constants {
     }
 }
 
-/// Loads the program with the maps of a pin directory (making those that are not there yet).
+/// Loads the program with the maps of a pin directory (making those that are not there yet). The object's other programs are
+/// loaded when they are needed.
 ///
 /// With `trace` it tells decisions through aya-log; without, the verifier removes all of that.
 ///
@@ -56,12 +57,15 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     let (mask4, mask6, port_mask) = (buckets4(sizes) - 1, buckets6(sizes) - 1, sizes.ports - 1);
     let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
     let test_clock = u8::from(constants.test_clock);
+    // Without it (Linux 5.14) no socket is led anywhere.
+    let netns = namespace_cookie().unwrap_or(0);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(maps::FLOW4_MASK, &mask4, true)
         .override_global(maps::FLOW6_MASK, &mask6, true)
         .override_global(maps::PORT_MASK, &port_mask, true)
         .override_global(maps::SEED, &constants.seed, true)
+        .override_global(maps::NETNS, &netns, true)
         .override_global(maps::TEST_CLOCK, &test_clock, true)
         .override_global(maps::TRACE, &trace, true)
         .override_global(aya_log::LEVEL, &level, true);
@@ -77,7 +81,7 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
 
 /// Does something with all signals held back: the verifier gives up (EAGAIN) where one is pending, and is then asked again
 /// with its whole log, which takes seconds.
-fn undisturbed<T>(what: impl FnOnce() -> T) -> T {
+pub(super) fn undisturbed<T>(what: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let result = what();
     if let Ok(before) = before {

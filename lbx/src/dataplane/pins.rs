@@ -1,21 +1,29 @@
 //! Where program, maps and links outlive the daemon: `/sys/fs/bpf/lbx/NAME/vABI/`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use aya::programs::Xdp;
-use lbx_common::maps::{ABI, META, PINNED};
+use lbx_common::maps::{ABI, HOOKS, META, PINNED};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DataplaneError, link_info, maps};
+use super::{DataplaneError, link_info, local::egress::remove_filter, maps};
 
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// What the names of pins begin with: links to NICs, links to what devices send, marks of filters for want of such links,
+/// links of programs on sockets.
+const LINK: &str = "link_";
+const EGRESS: &str = "egress_";
+const FILTER: &str = "filter_";
+const HOOK: &str = "hook_";
 
 /// The pin directory of one director.
 #[derive(Clone, Debug)]
@@ -82,7 +90,7 @@ impl Pins {
     /// The pin of the link to a NIC. By index: names may hold dots, which bpffs does not allow.
     #[must_use]
     pub fn link(&self, ifindex: u32) -> PathBuf {
-        self.dir.join(format!("link_{ifindex}"))
+        self.dir.join(format!("{LINK}{ifindex}"))
     }
 
     /// Ends the link to a NIC and removes its pin. Without the first the kernel would end it some time after the second.
@@ -90,9 +98,16 @@ impl Pins {
     /// # Errors
     /// The kernel refuses, or the pin cannot be removed.
     pub fn remove_link(&self, ifindex: u32) -> Result<(), DataplaneError> {
-        let path = self.link(ifindex);
-        link_info::detach(&path).map_err(|source| file(&path, source))?;
-        remove_file(&path)
+        self.end(&self.link(ifindex))
+    }
+
+    /// Ends the link pinned at a path, if there is one, and removes the pin.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the pin cannot be removed.
+    pub fn end(&self, path: &Path) -> Result<(), DataplaneError> {
+        link_info::detach(path).map_err(|source| file(path, source))?;
+        remove_file(path)
     }
 
     /// The indices of all NICs with a pinned link.
@@ -100,8 +115,54 @@ impl Pins {
     /// # Errors
     /// The directory cannot be read.
     pub fn links(&self) -> Result<Vec<u32>, DataplaneError> {
-        let index = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("link_")?.parse().ok();
+        self.indices(LINK)
+    }
+
+    /// The indices that the names of pins with a prefix end with.
+    fn indices(&self, prefix: &str) -> Result<Vec<u32>, DataplaneError> {
+        let index = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok();
         Ok(entries(&self.dir)?.into_iter().filter_map(index).collect())
+    }
+
+    /// The pin of the link to what a device sends.
+    #[must_use]
+    pub fn egress(&self, ifindex: u32) -> PathBuf {
+        self.dir.join(format!("{EGRESS}{ifindex}"))
+    }
+
+    /// The pin that says that a device has a filter, for want of links.
+    #[must_use]
+    pub fn filter(&self, ifindex: u32) -> PathBuf {
+        self.dir.join(format!("{FILTER}{ifindex}"))
+    }
+
+    /// The pin of the link of a program on sockets.
+    #[must_use]
+    pub fn hook(&self, program: &str) -> PathBuf {
+        self.dir.join(format!("{HOOK}{program}"))
+    }
+
+    /// The indices of all devices with a program on what they send.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn egresses(&self) -> Result<BTreeSet<u32>, DataplaneError> {
+        let mut devices: BTreeSet<u32> = self.indices(EGRESS)?.into_iter().collect();
+        devices.extend(self.indices(FILTER)?);
+        Ok(devices)
+    }
+
+    /// Ends the program on what a device sends, and removes its pins.
+    ///
+    /// # Errors
+    /// The kernel refuses, or a pin cannot be removed.
+    pub fn remove_egress(&self, ifindex: u32) -> Result<(), DataplaneError> {
+        self.end(&self.egress(ifindex))?;
+        let filter = self.filter(ifindex);
+        if filter.exists() {
+            remove_filter(ifindex);
+        }
+        remove_file(&filter)
     }
 
     /// Pins the program, in place of the one before.
@@ -122,6 +183,13 @@ impl Pins {
     /// # Errors
     /// A pin cannot be removed.
     pub fn remove(&self) -> Result<(), DataplaneError> {
+        // Sockets first: where nothing is led, nothing need be rewritten.
+        for program in HOOKS.iter().rev() {
+            self.end(&self.hook(program))?;
+        }
+        for ifindex in self.egresses()? {
+            self.remove_egress(ifindex)?;
+        }
         for ifindex in self.links()? {
             self.remove_link(ifindex)?;
         }
@@ -150,7 +218,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     }
 }
 
-fn file(path: &Path, source: io::Error) -> DataplaneError {
+pub(super) fn file(path: &Path, source: io::Error) -> DataplaneError {
     DataplaneError::File {
         path: path.display().to_string(),
         source,

@@ -3,8 +3,8 @@
 use lbx_common::{
     flow::TICK_SHIFT,
     service::{
-        self as abi, FALLBACK, HASH_ADDRESS, HASH_VIP, HASHES, LEAVE_DRAINING, LIMITED, ONE_PACKET, PERSISTENT, QUIC,
-        RECORD_ALL,
+        self as abi, FALLBACK, HASH_ADDRESS, HASH_VIP, HASHES, LEAVE_DRAINING, LIMITED, LOCAL, ONE_PACKET, PERSISTENT,
+        QUIC, RECORD_ALL,
     },
 };
 
@@ -42,7 +42,8 @@ impl Treatment {
             )
             | flag(service.one_packet, ONE_PACKET)
             | flag(service.servers.iter().any(|server| server.upper != 0), LIMITED)
-            | flag(service.quic, QUIC);
+            | flag(service.quic, QUIC)
+            | flag(service.local, LOCAL);
         let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout));
         let mut timeouts = abi::Timeouts {
             persistent,

@@ -12,10 +12,13 @@ mod health;
 mod itself;
 mod lifecycle;
 mod listing;
+mod local;
 mod nics;
 mod persistence;
 mod pmtu;
 mod ports;
+mod prober;
+mod probes;
 mod real_server;
 mod real_server6;
 mod refusals;
@@ -67,6 +70,8 @@ fn main() -> ExitCode {
         remapping::tests(),
         vlan::tests(),
         health::tests(),
+        probes::tests(),
+        local::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

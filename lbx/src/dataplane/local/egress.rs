@@ -1,0 +1,185 @@
+//! The program on what the director sends: on every device that a route to a real server leads by.
+//!
+//! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Below, it is a filter of the clsact queueing
+//! discipline with a place of its own, where the next daemon finds and replaces it; which devices have one is told by pins.
+//! The discipline itself stays, since others may use it.
+
+use std::{collections::BTreeSet, os::fd::AsFd as _};
+
+use aya::{
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, Link as _},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    },
+    util::KernelVersion,
+};
+use lbx_common::maps::EGRESS_PROGRAM;
+use nix::net::if_::if_indextoname;
+
+use super::LocalError;
+use crate::dataplane::{Dataplane, DataplaneError, link_info, object, pins};
+
+/// Set in the environment, it has the classic way taken where the kernel has the other: for tests.
+const CLASSIC: &str = "LBX_CLSACT";
+/// The place of the filter among others: early, since it never ends the walk.
+const PRIORITY: u16 = 76;
+const HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Links, Linux 6.6.
+    Tcx,
+    /// Filters.
+    Classic,
+}
+
+impl Way {
+    fn here() -> Self {
+        let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
+        if links && std::env::var_os(CLASSIC).is_none() {
+            Self::Tcx
+        } else {
+            Self::Classic
+        }
+    }
+}
+
+impl Dataplane {
+    /// Attaches to what these devices send, and to that of no others: those of the routes to real servers, by index; a VLAN
+    /// device or a bond by its own. Calling it again attaches anew what somebody has detached. Devices that fail are
+    /// told, the others are done.
+    pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+        let way = Way::here();
+        let mut failed = Vec::new();
+        let known = match self.pins.egresses() {
+            Ok(known) => known,
+            Err(error) => return devices.iter().copied().zip([error.into()]).collect(),
+        };
+        for device in known.into_iter().filter(|device| !devices.contains(device)) {
+            failed.extend(self.leave(device).err().map(|error| (device, error)));
+        }
+        for &device in devices {
+            let result = match way {
+                Way::Tcx => self.attach_tcx(device),
+                Way::Classic => self.attach_classic(device),
+            };
+            failed.extend(result.err().map(|error| (device, error)));
+        }
+        failed
+    }
+
+    /// Detaches from a device, whichever way it was attached to.
+    fn leave(&mut self, device: u32) -> Result<(), LocalError> {
+        self.egress.remove(&device);
+        Ok(self.pins.remove_egress(device)?)
+    }
+
+    fn attach_tcx(&mut self, device: u32) -> Result<(), LocalError> {
+        let path = self.pins.egress(device);
+        let alive = link_info::LinkInfo::of_pin(&path)
+            .map_err(|source| pins::file(&path, source))?
+            .is_some_and(|link| link.ifindex == device);
+        if alive && self.egress.contains(&device) {
+            return Ok(());
+        }
+        if alive {
+            let program = self.egress_program()?.fd().map_err(|error| refused(&error))?;
+            link_info::update(&path, program.as_fd()).map_err(|source| pins::file(&path, source))?;
+            self.egress.insert(device);
+            return Ok(());
+        }
+        self.leave(device)?;
+        let name = name_of(device)?;
+        let program = self.egress_program()?;
+        let link = program
+            .attach_with_options(
+                &name,
+                TcAttachType::Egress,
+                TcAttachOptions::TcxOrder(LinkOrder::default()),
+            )
+            .and_then(|link| program.take_link(link))
+            .map_err(|error| refused(&error))?;
+        let link = FdLink::try_from(link).map_err(|_| LocalError::Refused {
+            program: EGRESS_PROGRAM,
+            why: "it offers no BPF link".into(),
+        })?;
+        link.pin(&path).map_err(|source| DataplaneError::Pin {
+            path: path.display().to_string(),
+            source,
+        })?;
+        self.egress.insert(device);
+        Ok(())
+    }
+
+    fn attach_classic(&mut self, device: u32) -> Result<(), LocalError> {
+        let (name, marker) = (name_of(device)?, self.pins.filter(device));
+        self.pins.end(&self.pins.egress(device))?;
+        let program = self.egress_program()?;
+        pins::remove_file(&marker)?;
+        program.pin(&marker).map_err(|source| DataplaneError::Pin {
+            path: marker.display().to_string(),
+            source,
+        })?;
+        let filter = filter(&name).map_err(|error| refused(&TcError::from(error).into()))?;
+        let attached = match program.attach_to_link(filter) {
+            Ok(link) => Ok(link),
+            // Nothing is there to be replaced.
+            Err(_) => {
+                // It may be there already; if it cannot be had the filter says so.
+                let _there = tc::qdisc_add_clsact(&name);
+                let options = NlOptions {
+                    priority: PRIORITY,
+                    handle: HANDLE,
+                    classid: None,
+                };
+                program.attach_with_options(&name, TcAttachType::Egress, TcAttachOptions::Netlink(options))
+            }
+        };
+        let link = attached
+            .and_then(|link| program.take_link(link))
+            .map_err(|error| refused(&error))?;
+        // A filter outlives whoever made it, unless this goes.
+        std::mem::forget(link);
+        self.egress.insert(device);
+        Ok(())
+    }
+
+    /// The program, loaded when it is first needed.
+    fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalError> {
+        let program: &mut SchedClassifier = self
+            .program
+            .program_mut(EGRESS_PROGRAM)
+            .ok_or(DataplaneError::NoProgram)?
+            .try_into()
+            .map_err(|error| refused(&error))?;
+        if program.fd().is_err() {
+            object::undisturbed(|| program.load()).map_err(|error| refused(&error))?;
+        }
+        Ok(program)
+    }
+}
+
+/// Takes the filter from a device; nothing happens where device or filter are gone.
+pub(in crate::dataplane) fn remove_filter(device: u32) {
+    if let Some(filter) = name_of(device).ok().and_then(|name| filter(&name).ok()) {
+        let _gone = filter.detach();
+    }
+}
+
+fn filter(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
+    SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, HANDLE, None)
+}
+
+fn name_of(device: u32) -> Result<String, LocalError> {
+    let name = if_indextoname(device).map_err(|errno| LocalError::Refused {
+        program: EGRESS_PROGRAM,
+        why: format!("device {device}: {}", errno.desc()),
+    })?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn refused(error: &ProgramError) -> LocalError {
+    LocalError::refused(EGRESS_PROGRAM, error)
+}

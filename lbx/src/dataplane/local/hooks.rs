@@ -1,0 +1,128 @@
+//! The programs on sockets of the director: attached at the root of the cgroups, so that whatever runs in a container of
+//! the director's network namespace is seen too. Their links are pinned, and get another program without a gap.
+
+use std::{
+    fs::{self, File},
+    os::fd::{AsFd as _, BorrowedFd},
+    path::PathBuf,
+};
+
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink};
+use lbx_common::maps::HOOKS;
+
+use super::LocalError;
+use crate::dataplane::{Dataplane, DataplaneError, link_info, pins};
+
+impl Dataplane {
+    /// Lets the director use its own VIPs, or no longer. Which of them is each service's to say. Calling it again changes
+    /// nothing, but for links that somebody has ended, which are made anew.
+    ///
+    /// # Errors
+    /// There is no cgroup2, or the kernel refuses a program; connections of the director to its VIPs stay with it then.
+    pub fn local_vips(&mut self, on: bool) -> Result<(), LocalError> {
+        if !on {
+            // In turn, so that no socket is led somewhere and shows it.
+            for program in HOOKS.iter().rev() {
+                self.pins.end(&self.pins.hook(program))?;
+            }
+            self.hooks = false;
+            return Ok(());
+        }
+        let cgroups = root().ok_or(LocalError::NoCgroup2)?;
+        let cgroups = File::open(&cgroups).map_err(|source| LocalError::Cgroup {
+            path: cgroups.display().to_string(),
+            source,
+        })?;
+        for program in HOOKS {
+            self.hook(program, cgroups.as_fd())?;
+        }
+        self.hooks = true;
+        Ok(())
+    }
+
+    /// Attaches one program, or puts it into the link that a former daemon has left.
+    fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
+        let path = self.pins.hook(name);
+        let alive = link_info::LinkInfo::of_pin(&path)
+            .map_err(|source| pins::file(&path, source))?
+            .is_some_and(|link| link.cgroup != [0; 2]);
+        if alive && self.hooks {
+            return Ok(());
+        }
+        let refused = |error: &_| LocalError::refused(name, error);
+        let program: &mut CgroupSockAddr = self
+            .program
+            .program_mut(name)
+            .ok_or(DataplaneError::NoProgram)?
+            .try_into()
+            .map_err(|error| refused(&error))?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(&error))?;
+        }
+        if alive {
+            let program = program.fd().map_err(|error| refused(&error))?;
+            link_info::update(&path, program.as_fd()).map_err(|source| pins::file(&path, source))?;
+            return Ok(());
+        }
+        pins::remove_file(&path)?;
+        // Others' programs may be there: a link shares the place, whatever the mode is called.
+        let link = program
+            .attach(cgroups, CgroupAttachMode::Single)
+            .and_then(|link| program.take_link(link))
+            .map_err(|error| refused(&error))?;
+        let link = FdLink::try_from(link).map_err(|_| LocalError::Refused {
+            program: name,
+            why: "it offers no BPF link".into(),
+        })?;
+        link.pin(&path).map_err(|source| DataplaneError::Pin {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(())
+    }
+}
+
+/// Where the whole tree of cgroups is mounted.
+fn root() -> Option<PathBuf> {
+    mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+/// The mount point of a cgroup2 file system in a text like /proc/self/mountinfo (proc(5)): of all of it, if there is one.
+fn mount_point(mounts: &str) -> Option<PathBuf> {
+    let mut part = None;
+    for mount in mounts.lines() {
+        let (mount, kind) = mount.split_once(" - ")?;
+        if kind.split(' ').next() != Some("cgroup2") {
+            continue;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // Blanks are written as octal numbers.
+        let point = PathBuf::from(point.replace("\\040", " "));
+        if root == "/" {
+            return Some(point);
+        }
+        part.get_or_insert(point);
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_tree_is_taken_before_a_part() {
+        let mounts = "\
+24 1 0:22 / /sys rw - sysfs sysfs rw
+30 24 0:26 / /sys/fs/cgroup rw,nosuid - tmpfs tmpfs rw
+31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+40 30 0:28 /some/part /mnt/part rw shared:5 - cgroup2 cgroup2 rw
+41 30 0:28 / /sys/fs/cgroup/with\\040blank rw shared:4 - cgroup2 cgroup2 rw
+";
+        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/with blank".into()));
+        let part: String = mounts.lines().take(4).map(|line| format!("{line}\n")).collect();
+        assert_eq!(mount_point(&part), Some("/mnt/part".into()));
+        assert_eq!(mount_point("24 1 0:22 / /sys rw - sysfs sysfs rw\n"), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! What the director itself sends to VIPs and gets back: probes of real servers, and connections to its own VIPs
+//! (see [`lbx_common::session`]).
+//!
+//! - [`probes`]: sockets of probes led to the VIP on one real server
+//! - [`egress`]: the program on what the director sends, on NICs
+//! - [`hooks`]: the programs on its sockets, at the root of the cgroups
+
+pub mod egress;
+pub mod hooks;
+mod ports;
+pub mod probes;
+mod sessions;
+
+use std::io;
+
+use aya::programs::ProgramError;
+
+use super::DataplaneError;
+
+/// Why the director cannot reach VIPs on its real servers.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// No cgroup2 file system is mounted.
+    #[error("cgroup2 is not mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
+    NoCgroup2,
+    /// The root of the cgroups cannot be opened.
+    #[error("{path}")]
+    Cgroup {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refuses to load or to attach a program.
+    #[error("the kernel refuses the program {program}: {why}")]
+    Refused {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel says.
+        why: String,
+    },
+    /// A pin cannot be made or removed.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+}
+
+impl LocalError {
+    fn refused(program: &'static str, error: &ProgramError) -> Self {
+        Self::Refused {
+            program,
+            why: super::attach::error_chain(error),
+        }
+    }
+}
