@@ -31,6 +31,8 @@ pub struct Checks {
     notifier: Notifier,
     began: Instant,
     roster: Arc<Roster>,
+    /// Those that are probed.
+    probed: Arc<Roster>,
     monitors: BTreeMap<Subject, Monitor>,
     services: Services,
     /// The file's state as far as health allows, as it was carried out last.
@@ -64,6 +66,7 @@ impl Checks {
             notifier: Notifier::start(director),
             began: Instant::now(),
             roster: Arc::default(),
+            probed: Arc::default(),
             monitors: BTreeMap::new(),
             services: Services::default(),
             effective: nothing,
@@ -131,19 +134,25 @@ impl Checks {
 
     /// Puts an outlook into force: its plan has been carried out. Returns what there is to tell.
     pub fn accept(&mut self, outlook: Outlook) -> Vec<Event> {
-        if self.roster != outlook.roster {
-            let subjects = outlook.monitors.iter();
-            self.watch.follow(
-                subjects
-                    .map(|(subject, monitor)| (subject.clone(), monitor.clone()))
-                    .collect(),
-            );
-        }
         self.roster = outlook.roster;
         self.monitors = outlook.monitors;
         self.services = outlook.services;
         self.effective = outlook.desired;
         outlook.events
+    }
+
+    /// Has those probed that are to be: the way there must stand.
+    pub fn follow(&mut self) {
+        if self.probed == self.roster {
+            return;
+        }
+        self.probed = Arc::clone(&self.roster);
+        let subjects = self.monitors.iter();
+        self.watch.follow(
+            subjects
+                .map(|(subject, monitor)| (subject.clone(), monitor.clone()))
+                .collect(),
+        );
     }
 
     /// Says where real servers are.

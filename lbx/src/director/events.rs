@@ -159,6 +159,7 @@ impl Director {
         }
         self.announce();
         self.look_after_vips();
+        self.follow_own_traffic();
         if seconds.is_multiple_of(SWEEP_EVERY) {
             let census = self.census();
             let plan = self.tables.age(&census);

@@ -7,6 +7,7 @@
 //! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
 //! - [`hops`]: MAC addresses, followed live
 //! - [`checks`]: what probes make of the real servers
+//! - [`own`]: the director's own packets to VIPs
 //! - [`nics`]: the program on the NICs; [`offloads`]: their settings that would be in its way
 //! - [`vips`]: the addresses clients connect to; [`claims`]: others that say they have them
 //! - [`notify`]: commands that are told what happens
@@ -19,6 +20,7 @@ pub mod listing;
 pub mod nics;
 pub mod notify;
 pub mod offloads;
+pub mod own;
 pub mod segment;
 pub mod topology;
 pub mod trace;
@@ -37,6 +39,7 @@ use self::{
     hops::Neighbourhood,
     listing::Estimator,
     offloads::Offloads,
+    own::Own,
     topology::Topology,
     trace::Tracer,
 };
@@ -66,6 +69,7 @@ pub struct Director {
     offloads: Offloads,
     checks: Checks,
     claims: Claims,
+    own: Own,
     estimator: Estimator,
     tracer: Option<Tracer>,
     net: Net,
@@ -122,8 +126,7 @@ impl Director {
             services: Vec::new(),
             ..desired.clone()
         };
-        let checks = Checks::start(name, std::sync::Arc::new(crate::health::probe::Direct), nothing)
-            .map_err(DirectorError::Health)?;
+        let checks = Checks::start(name, dataplane.probes(), nothing).map_err(DirectorError::Health)?;
         let mut director = Self {
             name: name.to_owned(),
             config,
@@ -135,6 +138,7 @@ impl Director {
             offloads,
             checks,
             claims: Claims::default(),
+            own: Own::default(),
             estimator: Estimator::default(),
             tracer: None,
             net,
@@ -334,6 +338,8 @@ impl Director {
         self.offloads
             .restore(|ifindex| self.topology.nics.contains_key(&ifindex));
         self.claims.follow(&self.topology)?;
+        self.follow_own_traffic();
+        self.checks.follow();
         self.follow_vips(vips).await
     }
 
