@@ -201,9 +201,10 @@ impl Probing {
 /// The outcome of a probe of the VIP. While that is silent it is found out what the silence means, so that the reason is
 /// there as soon as the probe has failed.
 async fn explained(asking: impl Future<Output = Outcome>, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
-    let rest = aim.timeout / 2;
+    // Done before the probe is, whose time is up to the same instant.
+    let rest = aim.timeout * 2 / 5;
     let meaning = async {
-        sleep(aim.timeout - rest).await;
+        sleep(aim.timeout / 2).await;
         let aim = Aim { timeout: rest, ..*aim };
         check::diagnose(Failure::TimedOut(aim.timeout), &aim, dialer).await
     };
