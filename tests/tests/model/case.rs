@@ -200,6 +200,8 @@ impl World<'_> {
             self.may[service].contains(&server),
             "{server} is no real server of service {service}"
         );
+        let held = self.in_force.iter().all(|cluster| cluster.holds(service, server));
+        ensure!(!held, "{server} is held");
         Ok(Went::Sent {
             service,
             server,

@@ -7,8 +7,8 @@ use std::{
 
 use lbx::{
     desired::{
-        Desired, Failover, Hashing, Mode, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing,
-        TableSizes, Timeouts, VirtualService,
+        Desired, Failover, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler, Service,
+        Standing, TableSizes, Timeouts, VirtualService,
     },
     tables::{Hop, Hops},
 };
@@ -103,6 +103,8 @@ pub enum Change {
     Answer(u8, u8),
     /// One of the sets of timeouts.
     Timeouts(usize),
+    /// The checks of a real server of a service say this, if it is in the file.
+    Stand(usize, u8, Standing),
 }
 
 /// VIP, protocol and first port of every service. The last has all ports of its VIP that no other has.
@@ -195,6 +197,12 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&server)),
             Change::Answer(server, from) => drop(self.hops.insert(server, from)),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
+            Change::Stand(service, server, standing) => {
+                let servers = &mut self.services[service].service.servers;
+                if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
+                    server.standing = standing;
+                }
+            }
             Change::Schedule(service, _)
             | Change::Persist(service, _)
             | Change::Sorry(service, _)
@@ -253,15 +261,41 @@ impl Cluster {
         let servers = &self.services[service].service.servers;
         let numbered = servers.iter().map(|server| (number(server.address), *server));
         numbered
-            .filter(|(n, server)| server.weight > 0 && self.hops.contains_key(n))
+            .filter(|(n, server)| server.weight > 0 && server.standing == Standing::Up && self.hops.contains_key(n))
             .collect()
     }
 
-    /// The real servers of a service, the sorry server too, that are up.
+    /// The real servers of a service, the sorry server too, that packets may go to.
     pub fn up(&self, service: usize) -> BTreeSet<u8> {
         let wish = &self.services[service];
         let numbers = wish.service.addresses().map(number);
-        numbers.filter(|n| wish.on && self.hops.contains_key(n)).collect()
+        numbers.filter(|n| wish.on && self.reaches(service, *n)).collect()
+    }
+
+    /// What the checks say of a real server of a service; what the file does not name is not checked.
+    pub fn standing(&self, service: usize, server: u8) -> Standing {
+        let mut servers = self.services[service].service.servers.iter();
+        let named = servers.find(|other| number(other.address) == server);
+        named.map_or(Standing::Up, |server| server.standing)
+    }
+
+    /// Whether packets of the flows that a real server has may go there.
+    pub fn reaches(&self, service: usize, server: u8) -> bool {
+        let failed = matches!(
+            self.standing(service, server),
+            Standing::Down(OnFailure::Rehash | OnFailure::Drop)
+        );
+        self.hops.contains_key(&server) && !failed
+    }
+
+    /// Whether the flows that a real server has are over.
+    pub fn loses(&self, service: usize, server: u8) -> bool {
+        !self.hops.contains_key(&server) || self.standing(service, server) == Standing::Down(OnFailure::Rehash)
+    }
+
+    /// Whether packets of the flows that a real server has are dropped.
+    pub fn holds(&self, service: usize, server: u8) -> bool {
+        self.hops.contains_key(&server) && self.standing(service, server) == Standing::Down(OnFailure::Drop)
     }
 
     /// Whether the sorry server of a service is there.

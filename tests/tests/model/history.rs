@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use lbx::desired::Scheduler;
+use lbx::desired::{OnFailure, Scheduler, Standing};
 
 use crate::cluster::{Change, How, SERVERS, SERVICES};
 
@@ -175,6 +175,17 @@ fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
         4 => (0..=SERVERS).prop_map(Change::Lose),
         6 => (0..=SERVERS, 0..3u8).prop_map(|(server, from)| Change::Answer(server, from)),
         1 => (0..2usize).prop_map(Change::Timeouts),
+        8 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
+    ]
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        4 => Just(Standing::Up),
+        1 => Just(Standing::Resting),
+        1 => Just(Standing::Down(OnFailure::Rehash)),
+        2 => Just(Standing::Down(OnFailure::Keep)),
+        2 => Just(Standing::Down(OnFailure::Drop)),
     ]
 }
 

@@ -1,12 +1,12 @@
 //! What became of a packet, held against what may and what must.
 
 use anyhow::{Result, bail, ensure};
-use lbx::desired::{RealServer, Scheduler};
+use lbx::desired::{RealServer, Scheduler, Standing};
 use lbx_common::{drops::DropReason, flow::elapsed, fragment::LIFETIME};
 
 use crate::{
     case::{Case, Went},
-    cluster::{Cluster, FORGOTTEN, SORRY, identity, number},
+    cluster::{Cluster, FORGOTTEN, SERVERS, SORRY, identity, number},
     expected::Signal,
     history::Kind,
     notes::persisting,
@@ -22,14 +22,18 @@ impl World<'_> {
             _ => {}
         }
         if let Some(expected) = case.expected.filter(|_| case.signal != Signal::Open) {
-            let Went::Sent { service, server, .. } = went else {
-                bail!("the promise is broken");
+            let mut clusters = self.in_force.iter();
+            let held = |cluster: &Cluster| cluster.holds(expected.service, expected.server);
+            let kept = match went {
+                Went::Sent { service, server, .. } => {
+                    (service, server) == (expected.service, expected.server) && !clusters.all(held)
+                }
+                Went::Dropped(DropReason::NoBackend) => clusters.any(held),
+                _ => false,
             };
-            ensure!(
-                (service, server) == (expected.service, expected.server),
-                "the promise is broken"
-            );
+            ensure!(kept, "the promise is broken");
             self.tally.kept += 1;
+            self.tally.held += u64::from(matches!(went, Went::Dropped(_)));
             return Ok(());
         }
         match went {
@@ -73,10 +77,12 @@ impl World<'_> {
         {
             let wish = &cluster.services[service].service;
             let eligible = cluster.eligible(service);
-            let persisted = wish.persistence.is_some_and(|_| {
-                let begun = self.persisted.get(&(service, id.client / 2, server));
-                begun.is_some_and(|&begun| elapsed(begun, now) <= FORGOTTEN)
-            });
+            let failed = matches!(cluster.standing(service, server), Standing::Down(_));
+            let persisted = !failed
+                && wish.persistence.is_some_and(|_| {
+                    let begun = self.persisted.get(&(service, id.client / 2, server));
+                    begun.is_some_and(|&begun| elapsed(begun, now) <= FORGOTTEN)
+                });
             let sorry = server == SORRY && may_refuse(cluster, service, &case.loads);
             proper |= sorry || persisted || eligible.iter().any(|(n, _)| *n == server);
         }
@@ -100,7 +106,11 @@ impl World<'_> {
                 .servers
                 .iter()
                 .find(|other| number(other.address) == template.server);
-            let keeps = standing.is_some_and(|server| server.weight > 0 || persistence.drain);
+            let keeps = standing.is_some_and(|server| match server.standing {
+                Standing::Up | Standing::Rising(_) => server.weight > 0 || persistence.drain,
+                Standing::Resting => persistence.drain,
+                Standing::Down(_) => false,
+            });
             if elapsed(template.last, now) <= template.timeout && keeps && template.server != SORRY {
                 ensure!(server == template.server, "its client persists with {template:?}");
                 self.tally.kept += 1;
@@ -147,6 +157,10 @@ impl World<'_> {
                 return false;
             };
             let wish = &cluster.services[service].service;
+            // A flow that may be older than what is known of it may be of one that is held.
+            if !self.is_new(case, service) && (0..SERVERS).any(|server| cluster.holds(service, server)) {
+                return true;
+            }
             if case.begins() || wish.one_packet {
                 may_refuse(cluster, service, &case.loads)
                     && !(cluster.has_sorry(service) && falls_to_sorry(cluster, service))

@@ -114,6 +114,7 @@ fn hold(sizes: TableSizes, quarters: u64, kept: f64) -> Result<()> {
         tally.kept,
         tally.packets
     );
+    ensure!(tally.held > 0, "nobody was held");
     ensure!(
         roomy == (tally.without_record == 0),
         "{} packets found no room",

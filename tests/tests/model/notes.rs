@@ -54,7 +54,7 @@ impl World<'_> {
             if case.signal == Signal::Open || case.expected.is_none() {
                 self.flows.remove(&id);
             }
-            return Ok(());
+            return self.note_held(case);
         };
         self.persist(case, service, server, new);
         let begun = |phase| Expected {
@@ -87,13 +87,30 @@ impl World<'_> {
         }
         // What the plan under way ends is over already.
         let cluster = self.in_force.last().expect("something is in force");
-        let over = id.service(cluster) != Some(service) || !cluster.hops.contains_key(&server);
+        let over = id.service(cluster) != Some(service) || cluster.loses(service, server);
         if over {
             self.flows.remove(&id);
         }
         if over || !cluster.up(service).contains(&server) {
             self.fragments.remove(&id);
         }
+        Ok(())
+    }
+
+    /// Notes a packet that was dropped because the real server of its flow is held: the flow goes on.
+    fn note_held(&mut self, case: &Case) -> Result<()> {
+        let (now, timeouts) = (self.now(), self.timeouts());
+        let Some(expected) = case.expected.filter(|_| case.signal != Signal::Open) else {
+            return Ok(());
+        };
+        if matches!(case.signal, Signal::Finish | Signal::Reset) {
+            self.ended.insert(case.id, now);
+        }
+        let mut next = expected.after(case.signal, now, timeouts);
+        if !self.roomy {
+            self.look_up(case, expected.service, &mut next)?;
+        }
+        self.flows.insert(case.id, next);
         Ok(())
     }
 

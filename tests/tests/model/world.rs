@@ -50,7 +50,7 @@ pub struct World<'d> {
     pub standing: Vec<Tables>,
     pub ledger: Ledger,
     nanoseconds: u64,
-    /// The real servers that may get packets of a service.
+    /// The real servers that may have flows of a service.
     pub may: [BTreeSet<u8>; SERVICES],
     pub flows: BTreeMap<FlowId, Expected>,
     /// When a flow was last seen that may have left a record with a service.
@@ -71,8 +71,10 @@ pub struct World<'d> {
 pub struct Tally {
     pub steps: u64,
     pub packets: u64,
-    /// Packets that had to go where their flow's last one went.
+    /// Packets that had to go where their flow's last one went, or were dropped until that one is back.
     pub kept: u64,
+    /// Those of them that were dropped.
+    pub held: u64,
     /// New connections held against what their scheduler says.
     pub scheduled: u64,
     /// Packets of flows without a record for want of room.
@@ -88,6 +90,7 @@ impl std::ops::AddAssign for Tally {
         self.steps += other.steps;
         self.packets += other.packets;
         self.kept += other.kept;
+        self.held += other.held;
         self.scheduled += other.scheduled;
         self.without_record += other.without_record;
         self.adoptions += other.adoptions;
@@ -230,7 +233,7 @@ impl<'d> World<'d> {
             for service in 0..SERVICES {
                 let cluster = &self.cluster;
                 let on = cluster.services[service].on;
-                self.may[service].retain(|server| on && cluster.hops.contains_key(server));
+                self.may[service].retain(|server| on && !cluster.loses(service, *server));
             }
             self.turns = Default::default();
         }
@@ -316,7 +319,7 @@ impl<'d> World<'d> {
         self.flows.retain(|id, expected| {
             let service = &cluster.services[expected.service].service;
             id.service(cluster) == Some(expected.service)
-                && cluster.hops.contains_key(&expected.server)
+                && !cluster.loses(expected.service, expected.server)
                 && !service.one_packet
         });
         let before = &self.in_force[0];
@@ -324,7 +327,7 @@ impl<'d> World<'d> {
             let wish = &cluster.services[*service];
             wish.on
                 && wish.service.persistence == before.services[*service].service.persistence
-                && cluster.hops.contains_key(&template.server)
+                && !cluster.loses(*service, template.server)
         });
         // One that is out of the file may be gone sooner than its fragments.
         self.fragments.retain(|id, first| {
