@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     desired::{Check, Target, Udp},
-    health::{failure::Failure, probe::Evidence},
+    health::{
+        failure::Failure,
+        probe::{Aim, Evidence},
+    },
 };
 
 fn check(reply: Option<&str>) -> Check {
@@ -74,8 +77,12 @@ async fn an_answer_nobody_expects_passes_at_once() {
 #[tokio::test]
 async fn silence_passes_where_the_address_is_there() {
     let port = servers::udp(|_| vec![]).await;
+    let aim = Aim {
+        timeout: Duration::from_secs(1),
+        ..aim(port)
+    };
     let witness = Witness::default();
-    assert_eq!(probe_through(&witness, &check(None), &hasty(port)).await, PASSED);
+    assert_eq!(probe_through(&witness, &check(None), &aim).await, PASSED);
     let asked: Vec<_> = witness
         .0
         .lock()
@@ -85,7 +92,7 @@ async fn silence_passes_where_the_address_is_there() {
         .collect();
     assert_eq!(asked, [Evidence::Sent, Evidence::BothWays], "first UDP, then TCP");
     assert_eq!(
-        probe_through(&Untrue, &check(None), &hasty(port)).await,
+        probe_through(&Untrue, &check(None), &aim).await,
         Err(Failure::NotRewritten)
     );
 }
