@@ -1,6 +1,10 @@
 //! Downloads that take their time: begun, still running, and whole in the end.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -93,6 +97,21 @@ impl Download {
         wait::until_true(START, "the download goes on", || {
             Ok(self.file.metadata()?.len() > so_far)
         })
+    }
+
+    /// That what has arrived so far is how this file begins.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn expect_start_of(&self, file: &Path) -> Result<()> {
+        let (arrived, whole) = (fs::read(&self.file)?, fs::read(file)?);
+        ensure!(
+            !arrived.is_empty() && whole.starts_with(&arrived),
+            "{} bytes have arrived, and not those of {}",
+            arrived.len(),
+            file.display()
+        );
+        Ok(())
     }
 
     /// Waits for its end and gives what has arrived.

@@ -93,6 +93,7 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     report: Arc<Mutex<Report>>,
     workers: Vec<JoinHandle<()>>,
+    kept: bool,
 }
 
 impl Load {
@@ -127,7 +128,18 @@ impl Load {
             })
         };
         let workers = (0..count).map(worker).collect();
-        Self { stop, report, workers }
+        Self {
+            stop,
+            report,
+            workers,
+            kept,
+        }
+    }
+
+    /// Whether its clients keep their connections.
+    #[must_use]
+    pub const fn keeps(&self) -> bool {
+        self.kept
     }
 
     /// What has happened so far.

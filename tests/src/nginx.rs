@@ -12,7 +12,7 @@ pub const PROGRAM: &str = "/usr/sbin/nginx";
 
 /// An nginx on ports 80 and 8080 of all addresses of its host, and on 443 where it has a certificate. `/` is the page
 /// `NAME nginx`; a header of every answer says `Served-By: NAME`. `/healthz` is `NAME is well`, or status 503 while it
-/// [feigns illness](Nginx::feign_illness).
+/// [feigns illness](Nginx::feign_illness). What is below `/slow/` are the same pages, at 500 kB a second.
 #[derive(Debug)]
 pub struct Nginx {
     root: PathBuf,
@@ -122,6 +122,10 @@ http {
         add_header Served-By NAME;
         location /put/ {
             dav_methods PUT;
+        }
+        location /slow/ {
+            alias www/;
+            limit_rate 500k;
         }
         location = /healthz {
             if (-f $document_root/ill) {
