@@ -4,7 +4,7 @@
 //! - [`pins`]: where programs, maps and links outlive the daemon
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
 //! - [`mapped`]: maps shared with the kernel as plain words
-//! - [`attach`]: links to NICs; [`link_info`]: which NIC a link really leads to
+//! - [`attach`]: links to NICs; `link_info`: which NIC a link really leads to
 //! - [`local`]: what the director itself sends to VIPs: probes, and connections to its own
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back

@@ -5,7 +5,7 @@
 //! on `lo`.)
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -45,9 +45,8 @@ impl Claims {
         let wanted: Vec<u32> = clients.map(|segment| segment.device.index).collect();
         self.ears.retain(|ifindex, _| wanted.contains(ifindex));
         for ifindex in wanted {
-            if !self.ears.contains_key(&ifindex) {
-                let ears = (ClaimSocket::open(ifindex)?, SegmentSocket::open(ifindex)?);
-                self.ears.insert(ifindex, ears);
+            if let Entry::Vacant(place) = self.ears.entry(ifindex) {
+                place.insert((ClaimSocket::open(ifindex)?, SegmentSocket::open(ifindex)?));
             }
         }
         Ok(())
