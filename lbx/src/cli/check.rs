@@ -305,6 +305,8 @@ FRAGMENTS      1024     114688    112.0 KiB
 QUIC_IDS       65536    1048576   1.0 MiB
 SERVICE_STATS  16384    1179648   1.1 MiB
 BACKEND_STATS  65536    4718592   4.5 MiB
+SESSIONS       65536    10485760  10.0 MiB
+LOCAL_PORTS    1        16384     16.0 KiB
 others                  1480      1.4 KiB
 all                     41010632  about 39.1 MiB, with the counters of 2 CPUs
 "
