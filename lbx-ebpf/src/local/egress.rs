@@ -88,8 +88,8 @@ impl Out {
     /// Where the frame's socket is led; none where it has one that is led nowhere.
     #[inline(always)]
     fn socket(&self) -> Option<Socket> {
-        /// Sockets that speak for none, such as the kernel's own for TCP packets of no connection, are raw ones.
-        const SOCK_RAW: u32 = 3;
+        const SOCK_STREAM: u32 = 1;
+        const SOCK_DGRAM: u32 = 2;
         // SAFETY: the context of a tc program.
         let socket = unsafe { (*self.skb).__bindgen_anon_2.sk };
         if socket.is_null() {
@@ -106,9 +106,10 @@ impl Out {
             let led = unsafe { *led };
             return (led.kind != 0).then_some(Socket::Led(led));
         }
+        // The kernel's own for TCP packets of no connection is a raw one, and speaks for none.
         // SAFETY: a full socket.
         let kind = unsafe { (*full).type_ };
-        (kind == SOCK_RAW).then_some(Socket::None)
+        (!matches!(kind, SOCK_STREAM | SOCK_DGRAM)).then_some(Socket::None)
     }
 
     #[inline(always)]

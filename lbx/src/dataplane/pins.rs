@@ -158,6 +158,14 @@ impl Pins {
     /// The kernel refuses, or a pin cannot be removed.
     pub fn remove_egress(&self, ifindex: u32) -> Result<(), DataplaneError> {
         self.end(&self.egress(ifindex))?;
+        self.end_filter(ifindex)
+    }
+
+    /// Takes the filter from what a device sends, if there is one, and removes its mark.
+    ///
+    /// # Errors
+    /// The mark cannot be removed.
+    pub fn end_filter(&self, ifindex: u32) -> Result<(), DataplaneError> {
         let filter = self.filter(ifindex);
         if filter.exists() {
             remove_filter(ifindex);

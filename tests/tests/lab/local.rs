@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
@@ -192,7 +192,7 @@ fn datagrams_show_the_vip() -> Result<()> {
 
 fn datagrams_over_ipv6_show_the_vip() -> Result<()> {
     let scene = echoes(Service::web("rr", 2).over_ipv6(), VIP6.into())?;
-    datagrams_show(&scene, "[::]:0", IpAddr::from(Ipv6Addr::from(VIP6)))?;
+    datagrams_show(&scene, "[::]:0", IpAddr::from(VIP6))?;
     ensure!(scene.prober.pages(PAGE6, 1).is_err(), "TCP is answered");
     Ok(())
 }
@@ -260,7 +260,7 @@ fn connections_and_packets_count() -> Result<()> {
 fn a_connection_goes_on_when_the_daemon_is_killed_and_started() -> Result<()> {
     let mut scene = Prober::balancing(Service::web("rr", 2), |host| TcpServer::start(host, 80))?;
     let (mut stream, name) = scene.prober.greeted(WEB)?;
-    scene.prober.restart(&["eth0"], true)?;
+    scene.prober.restart(&["eth0"])?;
     let mut echo = [0; 5];
     stream.write_all(b"still")?;
     stream.read_exact(&mut echo)?;

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
 use lbx::{
     config,
-    dataplane::{Dataplane, clock, local::probes::Probes},
+    dataplane::{
+        Dataplane, clock,
+        local::{egress::Way, probes::Probes},
+    },
     desired::TableSizes,
     tables::{Hop, Hops, Tables},
 };
@@ -25,7 +28,7 @@ const SIZES: TableSizes = TableSizes {
 /// What serves a cluster's real servers: see [`Prober::balancing`].
 pub struct Balanced<Server> {
     /// What serves on rs1, rs2, ….
-    pub servers: Vec<Server>,
+    _servers: Vec<Server>,
     /// The director, with the VIPs on its NIC, which it can use itself.
     pub prober: Prober,
 }
@@ -84,7 +87,10 @@ impl Prober {
         let mut prober = Self::start(lab, &["eth0"])?;
         prober.plan(&cluster)?;
         prober.with(|dataplane| dataplane.local_vips(true))??;
-        Ok(Balanced { servers, prober })
+        Ok(Balanced {
+            _servers: servers,
+            prober,
+        })
     }
 
     /// Brings the tables to what a cluster says; its real servers are those of the lab.
@@ -132,7 +138,14 @@ impl Prober {
     }
 
     /// Does as a daemon that is killed and started again.
-    pub fn restart(&mut self, nics: &[&str], hooks: bool) -> Result<()> {
+    pub fn restart(&mut self, nics: &[&str]) -> Result<()> {
+        self.restart_by(Way::Link, nics)?;
+        self.with(|dataplane| dataplane.local_vips(true))??;
+        Ok(())
+    }
+
+    /// The same without the programs on sockets.
+    pub fn restart_by(&mut self, way: Way, nics: &[&str]) -> Result<()> {
         drop(self.dataplane.take());
         let (lab, devices) = (&self.lab, self.devices(nics)?);
         let mut dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
@@ -144,11 +157,7 @@ impl Prober {
         }
         self.probes = dataplane.probes();
         self.dataplane = Some(dataplane);
-        self.see_to(&devices)?;
-        if hooks {
-            self.with(|dataplane| dataplane.local_vips(true))??;
-        }
-        Ok(())
+        self.see_to_by(way, &devices)
     }
 
     /// The indices of the director's NICs.
@@ -159,7 +168,12 @@ impl Prober {
 
     /// Has what exactly these devices send rewritten.
     pub fn see_to(&mut self, devices: &BTreeSet<u32>) -> Result<()> {
-        let failed = self.with(|dataplane| dataplane.sync_egress(devices))?;
+        self.see_to_by(Way::Link, devices)
+    }
+
+    /// The same by one of both ways.
+    pub fn see_to_by(&mut self, way: Way, devices: &BTreeSet<u32>) -> Result<()> {
+        let failed = self.with(|dataplane| dataplane.sync_egress_by(way, devices))?;
         if let Some((device, error)) = failed.into_iter().next() {
             bail!("device {device}: {:#}", anyhow::Error::from(error));
         }

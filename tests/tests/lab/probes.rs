@@ -1,21 +1,27 @@
 //! Probes as the checks make them, against real servers: whether the VIP is what they reach, and nothing else.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket},
     os::fd::AsFd as _,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
+    dataplane::local::{egress::Way, probes::Left},
     desired::Target,
     health::{Aim, Dialer as _, Failure, probe::Evidence},
 };
+use lbx_common::maps::ABI;
 use lbx_tests::{
-    by_hand,
-    lab::{Lab, VIP, rip, six},
+    bpffs, by_hand,
+    lab::{DIP, Lab, VIP, VIP6, rip, six},
+    mac::Mac,
     nginx::Nginx,
+    payload,
+    servers::{TcpServer, UdpServer},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -23,27 +29,40 @@ use crate::prober::Prober;
 
 crate::harness::tests!(Lab:
     a_probe_reaches_the_vip_and_fails_without_it,
+    so_it_does_over_ipv6,
+    the_vip_may_be_the_directors_own_too,
+    real_servers_may_be_on_another_nic_than_clients,
+    a_closed_port_refuses,
+    a_datagram_to_a_closed_port_is_refused,
+    datagrams_reach_the_vip,
+    a_large_datagram_comes_back_in_fragments,
+    an_answer_from_the_rip_is_none_from_the_vip,
+    without_the_program_nothing_is_vouched_for,
+    filters_do_what_links_do,
+    offloads_make_no_difference,
+    two_real_servers_on_one_port_are_told_apart,
+    a_thousand_probes_a_second_leave_nothing,
 );
 
 /// How long a probe may take.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A probe of the n-th real server.
-pub fn aim(number: u8, port: u16) -> Aim {
+fn aim(number: u8, port: u16) -> Aim {
     let rip = rip(number);
     Aim {
         rip: rip.into(),
         vip: VIP.into(),
         target: Target::Vip,
         port,
-        source: lbx_tests::lab::DIP.into(),
-        mac: lbx_tests::mac::Mac::of(rip).0,
+        source: DIP.into(),
+        mac: Mac::of(rip).0,
         timeout: TIMEOUT,
     }
 }
 
 /// The same over IPv6.
-pub fn aim6(number: u8, port: u16) -> Aim {
+fn aim6(number: u8, port: u16) -> Aim {
     let to6 = |address: IpAddr| match address {
         IpAddr::V4(address) => six(address).into(),
         IpAddr::V6(_) => address,
@@ -71,11 +90,41 @@ impl Prober {
     }
 
     /// Asks for the page `/`, as a check would.
-    pub fn page(&self, aim: &Aim) -> Result<Result<String, Failure>> {
-        self.inside(|| self.fetch(aim))
+    fn page(&self, aim: &Aim) -> Result<Result<String, Failure>> {
+        self.inside(|| {
+            let page = self.fetch_bytes(aim)?;
+            Ok(String::from_utf8_lossy(&page).trim_end().to_owned())
+        })
     }
 
-    fn fetch(&self, aim: &Aim) -> Result<String, Failure> {
+    /// Connects, and closes again.
+    fn connect(&self, aim: &Aim) -> Result<(), Failure> {
+        let socket = self.socket(aim, Type::STREAM)?;
+        socket
+            .connect_timeout(&aim.peer().into(), aim.timeout)
+            .map_err(|error| timed_out(error, aim))?;
+        let local = socket.local_addr()?.as_socket().ok_or(Failure::Closed)?;
+        self.probes().vouch(local, aim, Evidence::BothWays)
+    }
+
+    /// Sends a question as a datagram.
+    fn ask(&self, aim: &Aim) -> Result<Result<String, Failure>> {
+        self.inside(|| self.exchange(aim, b"question"))
+    }
+
+    fn exchange(&self, aim: &Aim, question: &[u8]) -> Result<String, Failure> {
+        let socket = self.socket(aim, Type::DGRAM)?;
+        socket.connect(&aim.peer().into())?;
+        let socket = UdpSocket::from(socket);
+        socket.set_read_timeout(Some(aim.timeout))?;
+        socket.send(question)?;
+        let mut buffer = vec![0; 1 << 16];
+        let length = socket.recv(&mut buffer).map_err(|error| timed_out(error, aim))?;
+        self.probes().vouch(socket.local_addr()?, aim, Evidence::BothWays)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    fn fetch_bytes(&self, aim: &Aim) -> Result<Vec<u8>, Failure> {
         let socket = self.socket(aim, Type::STREAM)?;
         socket
             .connect_timeout(&aim.peer().into(), aim.timeout)
@@ -83,13 +132,11 @@ impl Prober {
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(aim.timeout))?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .map_err(|error| timed_out(error, aim))?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map_err(|error| timed_out(error, aim))?;
         self.probes().vouch(stream.local_addr()?, aim, Evidence::BothWays)?;
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        Ok(body.trim_end().to_owned())
+        let end = answer.windows(4).position(|end| end == b"\r\n\r\n");
+        Ok(answer.split_off(end.map_or(0, |at| at + 4)))
     }
 }
 
@@ -104,18 +151,296 @@ fn timed_out(error: std::io::Error, aim: &Aim) -> Failure {
 fn scene() -> Result<(Prober, Nginx)> {
     let lab = Lab::new()?;
     by_hand::make_real_server(lab.real_server(1), VIP)?;
-    by_hand::make_real_server(lab.real_server(1), six(VIP))?;
+    by_hand::make_real_server(lab.real_server(1), VIP6)?;
     let nginx = Nginx::start(lab.real_server(1))?;
     Ok((Prober::start(lab, &["eth0"])?, nginx))
 }
 
+fn expect<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T) -> Result<()> {
+    ensure!(found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn served() -> Result<String, Failure> {
+    Ok("rs1 nginx".to_owned())
+}
+
 fn a_probe_reaches_the_vip_and_fails_without_it() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    let page = prober.page(&aim(1, 80))?;
-    ensure!(page == Ok("rs1 nginx".to_owned()), "{page:?}");
-    let _unused: Option<SocketAddr> = None;
-    prober.lab.real_server(1).ip(&format!("address del {VIP}/32 dev lo"))?;
-    let page = prober.page(&aim(1, 80))?;
-    ensure!(page == Err(Failure::TimedOut(TIMEOUT)), "{page:?}");
+    let (rs1, aim) = (prober.lab.real_server(1), aim(1, 80));
+    expect(&prober.page(&aim)?, &served())?;
+    rs1.ip(&format!("address del {VIP}/32 dev lo"))?;
+    expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    // The real server itself is well.
+    expect(
+        &prober.page(&Aim {
+            target: Target::Rip,
+            ..aim
+        })?,
+        &served(),
+    )?;
+    rs1.ip(&format!("address add {VIP}/32 dev lo"))?;
+    expect(&prober.page(&aim)?, &served())
+}
+
+fn so_it_does_over_ipv6() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    let (rs1, aim) = (prober.lab.real_server(1), aim6(1, 80));
+    // What the kernel would not choose by itself has to be the source.
+    prober
+        .lab
+        .director()
+        .ip(&format!("address add {VIP6}/128 dev eth0 nodad preferred_lft 0"))?;
+    expect(&prober.page(&aim)?, &served())?;
+    rs1.ip(&format!("address del {VIP6}/128 dev lo"))?;
+    expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    expect(
+        &prober.page(&Aim {
+            target: Target::Rip,
+            ..aim
+        })?,
+        &served(),
+    )
+}
+
+fn the_vip_may_be_the_directors_own_too() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    prober.lab.director().ip(&format!("address add {VIP}/32 dev eth0"))?;
+    expect(&prober.page(&aim(1, 80))?, &served())
+}
+
+fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
+    const SECOND: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 168, 2, 2), Ipv4Addr::new(192, 168, 2, 185)];
+    let [dip, rip] = SECOND;
+    let lab = Lab::builder()
+        .host("director", &[DIP, dip])
+        .host("rs1", &[rip])
+        .build()?;
+    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    let _nginx = Nginx::start(lab.real_server(1))?;
+    // Its answers to the VIP's clients go by whatever way the director is.
+    let prober = Prober::start(lab, &["eth0", "eth1"])?;
+    let aim = Aim {
+        rip: rip.into(),
+        source: dip.into(),
+        mac: Mac::of(rip).0,
+        ..aim(1, 80)
+    };
+    expect(&prober.page(&aim)?, &served())
+}
+
+fn a_closed_port_refuses() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    for aim in [aim(1, 81), aim6(1, 81)] {
+        expect(&prober.page(&aim)?, &Err(Failure::Refused))?;
+    }
     Ok(())
+}
+
+fn a_datagram_to_a_closed_port_is_refused() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    for aim in [aim(1, 53), aim6(1, 53)] {
+        // The error comes from the VIP, and is about a packet to the VIP.
+        expect(&prober.ask(&aim)?, &Err(Failure::Refused))?;
+    }
+    Ok(())
+}
+
+fn datagrams_reach_the_vip() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    let rs1 = prober.lab.real_server(1);
+    let _servers = [UdpServer::start(rs1, (VIP, 53))?, UdpServer::start(rs1, (VIP6, 53))?];
+    for aim in [aim(1, 53), aim6(1, 53)] {
+        expect(&prober.ask(&aim)?, &Ok("rs1 question".to_owned()))?;
+    }
+    Ok(())
+}
+
+fn a_large_datagram_comes_back_in_fragments() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    let _server = UdpServer::start(prober.lab.real_server(1), (VIP, 53))?;
+    let question = "q".repeat(4_000);
+    let answer = prober.inside(|| prober.exchange(&aim(1, 53), question.as_bytes()))?;
+    expect(&answer, &Ok(format!("rs1 {question}")))
+}
+
+fn an_answer_from_the_rip_is_none_from_the_vip() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    // Bound to no address, it answers from the real server's own.
+    let socket = prober.lab.real_server(1).enter(|| UdpSocket::bind("0.0.0.0:53"))??;
+    let answering = std::thread::spawn(move || -> std::io::Result<usize> {
+        let mut buffer = [0; 64];
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&buffer[..length], from)
+    });
+    expect(&prober.ask(&aim(1, 53))?, &Err(Failure::NotRewritten))?;
+    answering.join().expect("it does not panic")?;
+    Ok(())
+}
+
+fn without_the_program_nothing_is_vouched_for() -> Result<()> {
+    let (mut prober, _nginx) = scene()?;
+    prober.see_to(&BTreeSet::new())?;
+    // The RIP answers, and that says nothing.
+    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))?;
+    let devices = prober.devices(&["eth0"])?;
+    prober.see_to(&devices)?;
+    expect(&prober.page(&aim(1, 80))?, &served())?;
+    // Somebody else takes it away; the next look finds that.
+    let device = devices.first().context("no device")?;
+    let pin = bpffs::pins_of(prober.lab.id()).join(format!("v{ABI}/egress_{device}"));
+    let pin = pin.display().to_string();
+    prober
+        .lab
+        .director()
+        .run(["bpftool", "link", "detach", "pinned", &pin])?
+        .success()?;
+    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))?;
+    prober.see_to(&devices)?;
+    expect(&prober.page(&aim(1, 80))?, &served())?;
+    Ok(())
+}
+
+fn filters_do_what_links_do() -> Result<()> {
+    let (mut prober, _nginx) = scene()?;
+    let devices = prober.devices(&["eth0"])?;
+    let filters = |prober: &Prober| -> Result<usize> {
+        let tc = prober
+            .lab
+            .director()
+            .run(["tc", "filter", "show", "dev", "eth0", "egress"])?
+            .success()?;
+        Ok(tc.lines().filter(|line| line.contains("lbx_egress")).count())
+    };
+    prober.see_to_by(Way::Filter, &devices)?;
+    ensure!(filters(&prober)? == 1, "no filter");
+    for aim in [aim(1, 80), aim6(1, 80)] {
+        expect(&prober.page(&aim)?, &served())?;
+    }
+    // The next daemon takes its place, without a second one.
+    prober.restart_by(Way::Filter, &["eth0"])?;
+    ensure!(filters(&prober)? == 1, "not one filter");
+    expect(&prober.page(&aim(1, 80))?, &served())?;
+    // Links take the place of filters, and filters that of links.
+    prober.see_to(&devices)?;
+    ensure!(filters(&prober)? == 0, "the filter is still there");
+    expect(&prober.page(&aim(1, 80))?, &served())?;
+    prober.see_to_by(Way::Filter, &devices)?;
+    prober.see_to_by(Way::Filter, &BTreeSet::new())?;
+    ensure!(filters(&prober)? == 0, "the filter is still there");
+    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))
+}
+
+fn offloads_make_no_difference() -> Result<()> {
+    let (prober, nginx) = scene()?;
+    payload::write(&nginx.root().join("index.html"), 1)?;
+    let hosts = [prober.lab.director(), prober.lab.real_server(1)];
+    let whole = |aim: &Aim| -> Result<()> {
+        let page = prober.inside(|| prober.fetch_bytes(aim))?;
+        let length = page.as_ref().map(Vec::len);
+        ensure!(length == Ok(1 << 20), "{length:?}");
+        Ok(())
+    };
+    for (feature, on) in [
+        ("tx", true),
+        ("tx", false),
+        ("tso", false),
+        ("rx", false),
+        ("gro", true),
+        ("gro", false),
+    ] {
+        for host in hosts {
+            host.set_offload("eth0", feature, on)?;
+        }
+        for aim in [aim(1, 80), aim6(1, 80)] {
+            whole(&aim)?;
+        }
+    }
+    // No checksum was wrong on the way.
+    for host in hosts {
+        let counters = host.enter(|| std::fs::read_to_string("/proc/net/snmp"))??;
+        let tcp: Vec<_> = counters.lines().filter(|line| line.starts_with("Tcp:")).collect();
+        let [names, values] = tcp[..] else { bail!("{counters}") };
+        let errors = names
+            .split(' ')
+            .zip(values.split(' '))
+            .find(|(name, _)| *name == "InCsumErrors");
+        ensure!(errors == Some(("InCsumErrors", "0")), "{}: {errors:?}", host.name());
+    }
+    Ok(())
+}
+
+fn two_real_servers_on_one_port_are_told_apart() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut servers = Vec::new();
+    for host in lab.real_servers() {
+        by_hand::make_real_server(host, VIP)?;
+        servers.push(TcpServer::start(host, 80)?);
+    }
+    let prober = Prober::start(lab, &["eth0"])?;
+    // All at once, so that ports have every chance to collide.
+    let talks = prober.inside(|| -> Result<Vec<(u8, TcpStream)>> {
+        let mut talks = Vec::new();
+        for round in 0..200 {
+            let number = round % 2 + 1;
+            let aim = aim(number, 80);
+            let socket = prober
+                .socket(&aim, Type::STREAM)
+                .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+            socket.connect_timeout(&aim.peer().into(), Duration::from_secs(2))?;
+            talks.push((number, socket.into()));
+        }
+        Ok(talks)
+    })??;
+    let ports: BTreeSet<_> = talks
+        .iter()
+        .filter_map(|(_, stream)| stream.local_addr().ok())
+        .collect();
+    ensure!(ports.len() == talks.len(), "ports are shared");
+    for (number, stream) in &talks {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        ensure!(line == format!("rs{number}\n"), "{line} instead of rs{number}");
+    }
+    Ok(())
+}
+
+fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
+    const PROBES: usize = 4_000;
+    let lab = Lab::new()?;
+    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    let _server = TcpServer::start(lab.real_server(1), 80)?;
+    let prober = Prober::start(lab, &["eth0"])?;
+    let aim = Aim {
+        timeout: Duration::from_secs(2),
+        ..aim(1, 80)
+    };
+    let begun = Instant::now();
+    let mut failed = Vec::new();
+    prober.inside(|| {
+        for number in 0..PROBES {
+            failed.extend(prober.connect(&aim).err());
+            if number % 250 == 0 {
+                prober.probes().sweep(Instant::now()).ok();
+            }
+            let due = begun + Duration::from_millis(number as u64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    })?;
+    let took = begun.elapsed();
+    ensure!(
+        failed.is_empty(),
+        "{} of {PROBES} failed: {:?}",
+        failed.len(),
+        failed[0]
+    );
+    ensure!(took < Duration::from_secs(8), "{PROBES} probes took {took:?}");
+    for state in ["time-wait", "established", "close-wait", "fin-wait-1", "fin-wait-2"] {
+        let sockets = prober.lab.director().run(["ss", "-Htan", "state", state])?.success()?;
+        ensure!(sockets.is_empty(), "{state}: {sockets}");
+    }
+    // Ports are given back, and sessions forgotten.
+    prober.probes().sweep(Instant::now() + Duration::from_secs(30))?;
+    let left = prober.probes().left()?;
+    expect(&left, &Left::default())
 }

@@ -32,6 +32,7 @@ mod quic;
 mod records;
 mod run;
 mod schedulers;
+mod sessions;
 mod sources;
 mod thresholds;
 mod vlan;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("malformed", malformed::fixtures()),
         ("source", sources::fixtures()),
         ("count", counters::fixtures()),
+        ("session", sessions::fixtures()),
     ];
     let trials = subjects
         .into_iter()

@@ -20,28 +20,30 @@ use nix::net::if_::if_indextoname;
 use super::LocalError;
 use crate::dataplane::{Dataplane, DataplaneError, link_info, object, pins};
 
-/// Set in the environment, it has the classic way taken where the kernel has the other: for tests.
-const CLASSIC: &str = "LBX_CLSACT";
+/// Set in the environment, it has filters used where the kernel has links: for tests.
+const FILTERS: &str = "LBX_CLSACT";
 /// The place of the filter among others: early, since it never ends the walk.
 const PRIORITY: u16 = 76;
 const HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
 
-/// How programs are attached.
+/// How a program is attached to what a device sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Links, Linux 6.6.
-    Tcx,
-    /// Filters.
-    Classic,
+pub enum Way {
+    /// By a link: Linux 6.6.
+    Link,
+    /// By a filter of the clsact queueing discipline.
+    Filter,
 }
 
 impl Way {
-    fn here() -> Self {
+    /// What the kernel has.
+    #[must_use]
+    pub fn here() -> Self {
         let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if links && std::env::var_os(CLASSIC).is_none() {
-            Self::Tcx
+        if links && std::env::var_os(FILTERS).is_none() {
+            Self::Link
         } else {
-            Self::Classic
+            Self::Filter
         }
     }
 }
@@ -51,7 +53,11 @@ impl Dataplane {
     /// device or a bond by its own. Calling it again attaches anew what somebody has detached. Devices that fail are
     /// told, the others are done.
     pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
-        let way = Way::here();
+        self.sync_egress_by(Way::here(), devices)
+    }
+
+    /// The same by another way than the kernel's best.
+    pub fn sync_egress_by(&mut self, way: Way, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         let mut failed = Vec::new();
         let known = match self.pins.egresses() {
             Ok(known) => known,
@@ -62,8 +68,8 @@ impl Dataplane {
         }
         for &device in devices {
             let result = match way {
-                Way::Tcx => self.attach_tcx(device),
-                Way::Classic => self.attach_classic(device),
+                Way::Link => self.attach_link(device),
+                Way::Filter => self.attach_filter(device),
             };
             failed.extend(result.err().map(|error| (device, error)));
         }
@@ -76,8 +82,9 @@ impl Dataplane {
         Ok(self.pins.remove_egress(device)?)
     }
 
-    fn attach_tcx(&mut self, device: u32) -> Result<(), LocalError> {
+    fn attach_link(&mut self, device: u32) -> Result<(), LocalError> {
         let path = self.pins.egress(device);
+        self.pins.end_filter(device)?;
         let alive = link_info::LinkInfo::of_pin(&path)
             .map_err(|source| pins::file(&path, source))?
             .is_some_and(|link| link.ifindex == device);
@@ -113,7 +120,7 @@ impl Dataplane {
         Ok(())
     }
 
-    fn attach_classic(&mut self, device: u32) -> Result<(), LocalError> {
+    fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
         self.pins.end(&self.pins.egress(device))?;
         let program = self.egress_program()?;
@@ -146,8 +153,11 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The program, loaded when it is first needed.
-    fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalError> {
+    /// The program on what devices send, loaded when it is first needed; to be attached, and for test runs.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalError> {
         let program: &mut SchedClassifier = self
             .program
             .program_mut(EGRESS_PROGRAM)

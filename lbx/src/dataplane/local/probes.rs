@@ -12,7 +12,7 @@ use std::{
 
 use lbx_common::{
     address::Address,
-    session::{Led, OUT, PROBE, SessionKey},
+    session::{Led, OUT, PROBE, Session, SessionKey},
 };
 use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsockopt, sockopt};
 
@@ -44,6 +44,17 @@ struct State {
     /// Where in the ranges the search for a port begins.
     next: usize,
     swept: Instant,
+}
+
+/// What there is of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Ports that probes have.
+    pub leases: usize,
+    /// Entries in the table.
+    pub sessions: usize,
+    /// Local ports that are known to have any.
+    pub ports: u32,
 }
 
 /// A local port of a probe.
@@ -89,6 +100,35 @@ impl Probes {
             state.sessions.sweep(clock::now(), &busy)?;
         }
         Ok(())
+    }
+
+    /// Keeps a session as the program on what is sent does: for tests.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn pretend(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+        self.lock().sessions.keep(key, session)
+    }
+
+    /// The session of a key: for tests.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn session(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
+        self.lock().sessions.get(key)
+    }
+
+    /// What there is now.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn left(&self) -> Result<Left, DataplaneError> {
+        let state = self.lock();
+        Ok(Left {
+            leases: state.leases.len(),
+            sessions: state.sessions.count()?,
+            ports: state.sessions.ports(),
+        })
     }
 
     /// How many packets of a probe went to the VIP, and how many came from there.

@@ -55,6 +55,14 @@ impl Sessions {
         Ok((session.sent, session.received))
     }
 
+    /// Keeps a session, and that its port has one.
+    pub fn keep(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+        self.sessions.insert(key, session, 0).map_err(failed(SESSIONS))?;
+        let (word, mask) = bit(key);
+        self.ports[word].fetch_or(mask, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Forgets the session of a key of what is sent, and that its port has any.
     pub fn forget(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         let reply = reply_key(key, self.get(key)?.as_ref());
@@ -95,6 +103,17 @@ impl Sessions {
         Ok(())
     }
 
+    /// How many entries there are.
+    pub fn count(&self) -> Result<usize, DataplaneError> {
+        Ok(self.all()?.len())
+    }
+
+    /// How many ports are known to have sessions.
+    pub fn ports(&self) -> u32 {
+        let bits = self.ports.iter().map(|word| word.load(Ordering::Relaxed).count_ones());
+        bits.sum()
+    }
+
     fn all(&self) -> Result<Vec<(SessionKey, Session)>, DataplaneError> {
         // One that goes while it is looked at is none.
         let found = self
@@ -104,7 +123,8 @@ impl Sessions {
         found.collect::<Result<_, _>>().map_err(failed(SESSIONS))
     }
 
-    fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
+    /// The session of a key.
+    pub fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
         match self.sessions.get(key, 0) {
             Ok(session) => Ok(Some(session)),
             Err(MapError::KeyNotFound) => Ok(None),
