@@ -281,11 +281,7 @@ impl Cluster {
 
     /// Whether packets of the flows that a real server has may go there.
     pub fn reaches(&self, service: usize, server: u8) -> bool {
-        let failed = matches!(
-            self.standing(service, server),
-            Standing::Down(OnFailure::Rehash | OnFailure::Drop)
-        );
-        self.hops.contains_key(&server) && !failed
+        !self.loses(service, server) && !self.holds(service, server)
     }
 
     /// Whether the flows that a real server has are over.

@@ -175,7 +175,7 @@ fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
         4 => (0..=SERVERS).prop_map(Change::Lose),
         6 => (0..=SERVERS, 0..3u8).prop_map(|(server, from)| Change::Answer(server, from)),
         1 => (0..2usize).prop_map(Change::Timeouts),
-        8 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
+        14 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
     ]
 }
 
