@@ -178,6 +178,7 @@ pub fn get(target: impl Into<SocketAddr>) -> Result<String> {
 /// A connection on which one page is asked for after another.
 #[derive(Debug)]
 pub struct Visit {
+    began: Instant,
     stream: BufReader<TcpStream>,
     page: Option<String>,
     goes_on: bool,
@@ -189,10 +190,12 @@ impl Visit {
     /// # Errors
     /// No connection within five seconds.
     pub fn begin(target: SocketAddr) -> Result<Self> {
+        let began = Instant::now();
         let stream = TcpStream::connect_timeout(&target, PATIENCE).context("no connection")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self {
+            began,
             stream: BufReader::new(stream),
             page: None,
             goes_on: true,
@@ -223,6 +226,12 @@ impl Visit {
         let page = String::from_utf8_lossy(&body).trim_end().to_owned();
         self.page = Some(page.clone());
         Ok(page)
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn began(&self) -> Instant {
+        self.began
     }
 
     /// The page that came last.

@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(3);
 pub struct Failure {
     /// When it began.
     pub began: Instant,
+    /// When its connection did.
+    pub connected: Instant,
     /// How long it took to fail.
     pub took: Duration,
     /// The page of the same connection before it, where there was one: it says who has failed.
@@ -120,6 +122,7 @@ impl Load {
                 if let Err(error) = client.enter(|| work(target, kept, &stop, &report)) {
                     lock(&report).failures.push(Failure {
                         began,
+                        connected: began,
                         took: began.elapsed(),
                         server: None,
                         why: format!("{error:#}"),
@@ -196,6 +199,7 @@ fn work(target: SocketAddr, kept: bool, stop: &AtomicBool, report: &Mutex<Report
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let server = visit.as_ref().and_then(|visit| visit.page().map(str::to_owned));
+        let connected = visit.as_ref().map_or(began, Visit::began);
         let answer = if kept {
             ask(&mut visit, target)
         } else {
@@ -208,6 +212,7 @@ fn work(target: SocketAddr, kept: bool, stop: &AtomicBool, report: &Mutex<Report
             Ok(page) => *report.answers.entry(page).or_default() += 1,
             Err(error) => report.failures.push(Failure {
                 began,
+                connected,
                 took,
                 server,
                 why: format!("{error:#}"),
