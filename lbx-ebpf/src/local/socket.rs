@@ -140,7 +140,7 @@ extern "C" fn lbx_choose(led: *mut Led) -> u32 {
     if index != slot::NONE && !backend::usable(meant.backends(), index) {
         index = slot.owner;
     }
-    if !backend::usable(meant.backends(), index) {
+    if !reachable(&meant, index) {
         return NOBODY;
     }
     let Some(backend) = backend::place(meant.backends(), index) else {
@@ -162,9 +162,15 @@ fn stays(led: &Led, meant: &Meant) -> bool {
         && led.protocol == UDP
         && led.service == meant.number
         && meant.flags & ONE_PACKET == 0
-        && backend::usable(meant.backends(), led.index)
+        && reachable(meant, led.index)
         && backend::place(meant.backends(), led.index)
             .is_some_and(|backend| Address::from_octets(backend.address) == led.rip)
+}
+
+/// Whether the backend of an index may be sent packets.
+#[inline(always)]
+fn reachable(meant: &Meant, index: u16) -> bool {
+    backend::hop(meant.backends(), index).is_some()
 }
 
 /// A slot for a socket whose own address is not chosen yet: that of the VIP where the service hashes addresses alone, else one
@@ -197,11 +203,14 @@ fn asked(context: &SockAddrContext, family: Family) -> (Address, [u8; 2], u8) {
             Family::V4 => Address::from_ipv4((&raw const (*asked).user_ip4).read_volatile().to_ne_bytes()),
             Family::V6 => {
                 let words: *const u32 = (&raw const (*asked).user_ip6).cast();
-                let word = |index: usize| u64::from(words.add(index).read_volatile());
-                // The kernel's words in the order of memory: little-endian here, as both BPF targets that lbx runs on.
+                let pair = |index: usize| {
+                    let [a, b, c, d] = words.add(index).read_volatile().to_ne_bytes();
+                    let [e, f, g, h] = words.add(index + 1).read_volatile().to_ne_bytes();
+                    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+                };
                 Address {
-                    high: word(0) | word(1) << 32,
-                    low: word(2) | word(3) << 32,
+                    high: pair(0),
+                    low: pair(2),
                 }
             }
         };
@@ -227,10 +236,13 @@ fn answer(context: &SockAddrContext, family: Family, address: Address) {
             Family::V4 => (&raw mut (*asked).user_ip4).write_volatile(u32::from_ne_bytes(address.ipv4())),
             Family::V6 => {
                 let words: *mut u32 = (&raw mut (*asked).user_ip6).cast();
-                words.write_volatile(address.high as u32);
-                words.add(1).write_volatile((address.high >> 32) as u32);
-                words.add(2).write_volatile(address.low as u32);
-                words.add(3).write_volatile((address.low >> 32) as u32);
+                for (index, word) in [address.high, address.low].into_iter().enumerate() {
+                    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+                    words.add(index * 2).write_volatile(u32::from_ne_bytes([a, b, c, d]));
+                    words
+                        .add(index * 2 + 1)
+                        .write_volatile(u32::from_ne_bytes([e, f, g, h]));
+                }
             }
         }
     }

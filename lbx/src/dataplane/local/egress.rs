@@ -124,11 +124,12 @@ impl Dataplane {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
         self.pins.end(&self.pins.egress(device))?;
         let program = self.egress_program()?;
-        pins::remove_file(&marker)?;
-        program.pin(&marker).map_err(|source| DataplaneError::Pin {
-            path: marker.display().to_string(),
-            source,
-        })?;
+        if !marker.exists() {
+            program.pin(&marker).map_err(|source| DataplaneError::Pin {
+                path: marker.display().to_string(),
+                source,
+            })?;
+        }
         let filter = filter(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {
             Ok(link) => Ok(link),

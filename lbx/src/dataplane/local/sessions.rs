@@ -76,12 +76,11 @@ impl Sessions {
     /// Forgets sessions that are over at a tick, and ports that have no more. `busy` are the ports of probes.
     pub fn sweep(&mut self, now: u32, busy: &HashSet<u16>) -> Result<(), DataplaneError> {
         let mut used = HashSet::new();
-        for (key, session) in self.all()? {
-            if over(&key, &session, now, busy) {
-                self.remove(&key)?;
-            } else {
-                used.insert(bit(&key));
-            }
+        let over = over(&self.all()?, now, busy, |kept| {
+            used.insert(bit(kept));
+        });
+        for key in over {
+            self.remove(&key)?;
         }
         let of = |place: usize| used.iter().filter(move |(word, _)| *word == place);
         let mut cleared = false;
@@ -165,16 +164,139 @@ fn bit(key: &SessionKey) -> (usize, u64) {
     port_bit(key.protocol == UDP, port)
 }
 
-/// Whether a session is over.
-fn over(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> bool {
+/// The keys of the entries that are over; `keep` is told the others.
+fn over(
+    entries: &[(SessionKey, Session)],
+    now: u32,
+    busy: &HashSet<u16>,
+    mut keep: impl FnMut(&SessionKey),
+) -> Vec<SessionKey> {
+    let replies = entries.iter().filter(|(key, _)| key.way != OUT);
+    let living: HashSet<SessionKey> = replies
+        .filter(|(key, session)| !ends(key, session, now, busy))
+        .map(|(key, _)| *key)
+        .collect();
+    let mut over = Vec::new();
+    for (key, session) in entries {
+        // What is sent is noted in the entry of the replies alone, so the other goes with it.
+        let speaks = if key.way == OUT {
+            reply_key(key, Some(session))
+        } else {
+            *key
+        };
+        if living.contains(&speaks) {
+            keep(key);
+        } else {
+            over.push(*key);
+        }
+    }
+    over
+}
+
+/// Whether an entry of replies or fragments is over.
+fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> bool {
     // A packet of this very moment is not of the future.
     let idle = elapsed(session.tick, now.max(session.tick));
-    match (key.way, session.kind) {
-        (FRAGMENT, _) => idle > fragment::LIFETIME,
-        (IN | OUT, PROBE) => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
+    match session.kind {
+        _ if key.way == FRAGMENT => idle > fragment::LIFETIME,
+        PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
         _ if session.ended != 0 => idle > ENDED,
-        // What is sent is noted in the session of the replies alone.
-        (OUT, _) => idle > SILENT,
         _ => idle > SILENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lbx_common::{address::Address, service::TCP, session::LOCAL};
+
+    use super::*;
+
+    const NOW: u32 = 1_000_000;
+
+    fn entry(way: u8, port: u16, session: Session) -> (SessionKey, Session) {
+        let [vip, rip] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(Address::from_ipv4);
+        let mac = if way == OUT { [0; 6] } else { [2; 6] };
+        let (remote, other) = if way == OUT { (rip, vip) } else { (vip, rip) };
+        let key = SessionKey {
+            remote,
+            local_port: port.to_be_bytes(),
+            protocol: TCP,
+            way,
+            mac,
+            ..SessionKey::default()
+        };
+        (
+            key,
+            Session {
+                other,
+                mac: [2; 6],
+                ..session
+            },
+        )
+    }
+
+    /// Both entries of a session that was last sent to so many ticks ago; what is sent was noted long before.
+    fn both(port: u16, kind: u8, ended: u8, idle: u32) -> [(SessionKey, Session); 2] {
+        let session = |tick| Session {
+            kind,
+            ended,
+            tick,
+            ..Session::default()
+        };
+        [
+            entry(IN, port, session(NOW - idle)),
+            entry(OUT, port, session(NOW - 100_000)),
+        ]
+    }
+
+    fn ports_over(entries: &[(SessionKey, Session)], busy: &[u16]) -> Vec<u16> {
+        let mut kept = 0;
+        let over = over(entries, NOW, &busy.iter().copied().collect(), |_| kept += 1);
+        assert_eq!(over.len() + kept, entries.len());
+        over.iter().map(|key| u16::from_be_bytes(key.local_port)).collect()
+    }
+
+    #[test]
+    fn connections_end_and_fall_silent() {
+        let entries = [
+            both(1, LOCAL, 0, 0),
+            both(2, LOCAL, 0, SILENT),
+            both(3, LOCAL, 0, SILENT + 1),
+            both(4, LOCAL, 1, ENDED),
+            both(5, LOCAL, 1, ENDED + 1),
+        ]
+        .concat();
+        assert_eq!(ports_over(&entries, &[]), [3, 3, 5, 5]);
+    }
+
+    #[test]
+    fn probes_of_a_former_daemon_go_and_those_under_way_stay() {
+        let entries = [
+            both(1, PROBE, 0, LEFT),
+            both(2, PROBE, 0, LEFT + 1),
+            both(3, PROBE, 0, LEFT + 1),
+        ]
+        .concat();
+        assert_eq!(ports_over(&entries, &[3]), [2, 2]);
+    }
+
+    #[test]
+    fn what_is_sent_goes_with_its_replies() {
+        let [_, out] = both(1, LOCAL, 0, 0);
+        assert_eq!(ports_over(&[out], &[]), [1]);
+    }
+
+    #[test]
+    fn fragments_go_after_a_minute() {
+        let of = |idle| {
+            let session = Session {
+                tick: NOW - idle,
+                ..Session::default()
+            };
+            [entry(FRAGMENT, 7, session)]
+        };
+        // They tell no port: what lies there is half of an identification.
+        assert!(ports_over(&of(fragment::LIFETIME), &[]).is_empty());
+        assert_eq!(ports_over(&of(fragment::LIFETIME + 1), &[]), [7]);
     }
 }
