@@ -19,6 +19,7 @@ mod pmtu;
 mod ports;
 mod prober;
 mod probes;
+mod probing;
 mod real_server;
 mod real_server6;
 mod refusals;
