@@ -217,8 +217,19 @@ async fn explained(asking: impl Future<Output = Outcome>, aim: &Aim, dialer: &dy
             outcome = &mut asking => break outcome,
         }
     };
-    match (outcome, known) {
-        (Err(failure), Some(missing @ Failure::VipMissing { .. })) if failure.is_silence() => Err(missing),
-        (outcome, _) => outcome,
+    let Err(failure) = outcome else {
+        return outcome;
+    };
+    if !failure.is_silence() {
+        return Err(failure);
     }
+    // On a machine that is busy both may be late.
+    let meant = match known {
+        Some(meant) => meant,
+        None => meaning.await,
+    };
+    Err(match meant {
+        Failure::VipMissing { .. } => meant,
+        _ => failure,
+    })
 }
