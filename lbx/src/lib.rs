@@ -12,10 +12,12 @@
 //! - [`director`]: the daemon: one loop that feeds all of the above;
 //! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
 //! - [`realserver`]: the other end: VIP on lo, host route, ARP sysctls;
+//! - [`command`]: programs of the operator's, for checks and notices;
 //! - [`preflight`]: privileges, kernel, and one process per name;
 //! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
 
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod dataplane;

@@ -1,6 +1,6 @@
 //! The report behind `lbx list`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use lbx_common::{counters, drops::DropReason};
 
@@ -260,7 +260,7 @@ impl Estimator {
         window: u32,
     ) -> Result<(), DataplaneError> {
         let hashed = tables.services.values().filter(|service| !service.records_all());
-        let counters: Vec<u32> = hashed
+        let counters: HashSet<u32> = hashed
             .flat_map(|service| service.members.values().map(|m| m.counter))
             .collect();
         self.samples.retain(|counter, _| counters.contains(counter));

@@ -1,14 +1,17 @@
 //! Commands that are told what happens: one after the other, in the order in which it happened, none longer than it may
 //! take. The director goes on meanwhile.
 
-use std::{ffi::OsString, net::IpAddr, process::Stdio, time::SystemTime};
+use std::{net::IpAddr, process::Stdio, time::SystemTime};
 
-use tokio::{process::Command, sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 
-use crate::desired::{Notify, Service, VirtualService};
+use crate::{
+    command::Running,
+    desired::{Notify, Service, VirtualService},
+};
 
 /// Notices that may wait: a command that hangs must not fill the memory.
-const WAITING: usize = 10_000;
+const WAITING: usize = 100_000;
 
 /// Something a command is told, in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,26 +95,19 @@ impl Notifier {
 }
 
 async fn run(notify: &Notify, notice: &Notice, director: &str) {
-    let [program, arguments @ ..] = notify.command.as_slice() else {
-        return;
-    };
-    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", path)
-        .envs(notice.environment(director))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
+    let program = notify.command.first().map_or("", String::as_str);
     let event = notice.event;
-    match timeout(notify.timeout, command.status()).await {
+    let mut running = match Running::start(&notify.command, notice.environment(director), Stdio::null()) {
+        Ok(running) => running,
+        Err(error) => {
+            tracing::error!(program, event, "notify: cannot run the command: {error}");
+            return;
+        }
+    };
+    match timeout(notify.timeout, running.child.wait()).await {
         Ok(Ok(status)) if status.success() => {}
         Ok(Ok(status)) => tracing::warn!(program, event, "notify: {status}"),
-        Ok(Err(error)) => tracing::error!(program, event, "notify: cannot run the command: {error}"),
+        Ok(Err(error)) => tracing::error!(program, event, "notify: cannot wait for the command: {error}"),
         Err(_) => tracing::warn!(program, event, "notify: killed after {:?}", notify.timeout),
     }
 }

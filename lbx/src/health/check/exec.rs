@@ -14,22 +14,16 @@
 //! a command that is to find out about this one must ask the RIP.
 
 use std::{
-    env, io,
+    io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-use tokio::{
-    io::AsyncReadExt,
-    process::{Child, ChildStderr, Command},
-};
+use tokio::io::AsyncReadExt;
 
 use super::{CheckError, socket::Deadline};
 use crate::{
+    command::Running,
     desired::Exec,
     health::{
         failure::Failure,
@@ -57,8 +51,8 @@ pub fn validate(exec: &Exec) -> Result<(), CheckError> {
 /// How the command failed.
 pub async fn run(exec: &Exec, aim: &Aim) -> Outcome {
     let deadline = Deadline::of(aim);
-    let mut running = Running::start(exec, aim)?;
-    let end = async { Ok(running.end().await?) };
+    let mut running = start(exec, aim)?;
+    let end = async { Ok(end(&mut running).await?) };
     let (status, said) = deadline.bound(Failure::Slow, end).await?;
     judge(status, said, exec.weight)
 }
@@ -75,67 +69,44 @@ fn judge(status: ExitStatus, said: String, weight: bool) -> Outcome {
     }
 }
 
-/// A command that is killed, with all of its group, when this is dropped before it has ended.
-struct Running {
-    child: Child,
-    errors: Option<ChildStderr>,
+/// Starts the command of a check.
+fn start(exec: &Exec, aim: &Aim) -> Result<Running, Failure> {
+    let told = [
+        ("LBX_VIP", aim.vip.to_string()),
+        ("LBX_RIP", aim.rip.to_string()),
+        ("LBX_PORT", aim.port.to_string()),
+        ("LBX_TIMEOUT", aim.timeout.as_secs_f64().to_string()),
+    ];
+    let own = exec
+        .environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    let running = Running::start(&exec.command, told.into_iter().chain(own), Stdio::piped());
+    running.map_err(|error| {
+        let program = exec.command.first().map_or("", String::as_str);
+        Failure::Local(format!("{program}: {error}"))
+    })
 }
 
-impl Running {
-    fn start(exec: &Exec, aim: &Aim) -> Result<Self, Failure> {
-        let [program, arguments @ ..] = exec.command.as_slice() else {
-            return Err(Failure::Local(CheckError::NoCommand.to_string()));
-        };
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
-            .env("LBX_VIP", aim.vip.to_string())
-            .env("LBX_RIP", aim.rip.to_string())
-            .env("LBX_PORT", aim.port.to_string())
-            .env("LBX_TIMEOUT", aim.timeout.as_secs_f64().to_string())
-            .envs(&exec.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| Failure::Local(format!("{program}: {error}")))?;
-        let errors = child.stderr.take();
-        Ok(Self { child, errors })
-    }
-
-    /// Waits for its end; with the last line of its standard error.
-    async fn end(&mut self) -> io::Result<(ExitStatus, String)> {
-        let mut tail = Vec::new();
-        if let Some(mut errors) = self.errors.take() {
-            let mut buffer = [0; 1024];
-            loop {
-                tokio::select! {
-                    // What was written before the end is read before it.
-                    biased;
-                    read = errors.read(&mut buffer) => match read? {
-                        0 => break,
-                        length => keep(&mut tail, &buffer[..length]),
-                    },
-                    // Somebody it has left behind may hold the pipe open.
-                    status = self.child.wait() => return Ok((status?, last_line(&tail))),
-                }
+/// Waits for the end of a command; with the last line of its standard error.
+async fn end(running: &mut Running) -> io::Result<(ExitStatus, String)> {
+    let mut tail = Vec::new();
+    if let Some(mut errors) = running.child.stderr.take() {
+        let mut buffer = [0; 1024];
+        loop {
+            tokio::select! {
+                // What was written before the end is read before it.
+                biased;
+                read = errors.read(&mut buffer) => match read? {
+                    0 => break,
+                    length => keep(&mut tail, &buffer[..length]),
+                },
+                // Somebody it has left behind may hold the pipe open.
+                status = running.child.wait() => return Ok((status?, last_line(&tail))),
             }
         }
-        Ok((self.child.wait().await?, last_line(&tail)))
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The number is known until the child is waited for, so it is nobody else's.
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id {
-            // It may just have ended; tokio reaps it either way.
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-        }
-    }
+    Ok((running.child.wait().await?, last_line(&tail)))
 }
 
 fn keep(tail: &mut Vec<u8>, more: &[u8]) {
