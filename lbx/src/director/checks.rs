@@ -4,7 +4,13 @@
 //! Desired → Roster → Watch → Monitors → Services → Desired as far as health allows → Tables::plan
 //! ```
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -13,12 +19,12 @@ use super::{
     notify::{Notice, Notifier},
 };
 use crate::{
-    desired::{Desired, Standing, VirtualService},
+    desired::{Desired, Service, Standing, VirtualService},
     health::{
         Dialer, Event, Failure, Known, Monitor, Services,
         event::What,
         subject::{Place, Roster, Subject},
-        watch::{News, Reach, Reached, Watch},
+        watch::{News, Reach, Reached, Watch, Watched},
     },
     tables::Tables,
 };
@@ -31,12 +37,18 @@ pub struct Checks {
     notifier: Notifier,
     began: Instant,
     roster: Arc<Roster>,
-    /// Those that are probed.
-    probed: Arc<Roster>,
-    monitors: BTreeMap<Subject, Monitor>,
+    /// Those that are probed, and up to which generation.
+    probed: (Arc<Roster>, u64),
+    /// Of the last monitor that began.
+    generation: u64,
+    monitors: BTreeMap<Subject, Watched>,
     services: Services,
+    /// Why checks see nothing, as it was told.
+    blind: BTreeSet<String>,
     /// The file's state as far as health allows, as it was carried out last.
     effective: Desired,
+    /// Where in it each service is.
+    places: BTreeMap<VirtualService, usize>,
 }
 
 /// What health makes of a desired state: comes into force when the plan for it has been carried out.
@@ -45,13 +57,23 @@ pub struct Outlook {
     /// The file's state, as far as health allows.
     pub desired: Desired,
     roster: Arc<Roster>,
-    monitors: BTreeMap<Subject, Monitor>,
+    generation: u64,
+    monitors: BTreeMap<Subject, Watched>,
     services: Services,
     events: Vec<Event>,
 }
 
-/// Whether real servers were up before anybody has probed them: where a check begins for one that is there already.
-pub type Before<'b> = dyn Fn(Place) -> Option<bool> + 'b;
+/// What a real server was before anybody had asked this of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stood {
+    /// Whether it was up.
+    pub up: bool,
+    /// The weight it had.
+    pub weight: Option<u16>,
+}
+
+/// What real servers were that are there already: where their checks begin.
+pub type Before<'b> = dyn Fn(Place) -> Option<Stood> + 'b;
 
 impl Checks {
     /// Begins with nothing to check.
@@ -66,7 +88,10 @@ impl Checks {
             notifier: Notifier::start(director),
             began: Instant::now(),
             roster: Arc::default(),
-            probed: Arc::default(),
+            probed: (Arc::default(), 0),
+            generation: 0,
+            blind: BTreeSet::new(),
+            places: BTreeMap::new(),
             monitors: BTreeMap::new(),
             services: Services::default(),
             effective: nothing,
@@ -78,79 +103,111 @@ impl Checks {
     #[must_use]
     pub fn outlook(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
         let roster = Roster::of(desired);
+        let mut generation = self.generation;
         let mut monitors = BTreeMap::new();
         for (subject, places) in roster.subjects() {
-            let monitor = self.monitors.get(subject).cloned().unwrap_or_else(|| {
-                let known: Vec<bool> = places.iter().filter_map(|&place| self.was(place, before)).collect();
-                let up = (!known.is_empty()).then(|| known.contains(&true));
-                Monitor::new(&subject.health, up)
+            let watched = self.monitors.get(subject).cloned().unwrap_or_else(|| {
+                generation += 1;
+                Watched {
+                    generation,
+                    monitor: self.begin(subject, &places, before),
+                }
             });
-            monitors.insert(subject.clone(), monitor);
+            monitors.insert(subject.clone(), watched);
         }
-        self.judge(desired, Arc::new(roster), monitors, resolved)
+        let beginning = Outlook {
+            desired: desired.clone(),
+            roster: Arc::new(roster),
+            generation,
+            monitors,
+            services: self.services.clone(),
+            events: Vec::new(),
+        };
+        self.judge(beginning, resolved)
     }
 
     /// What to make of the desired state there is.
     #[must_use]
     pub fn again(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
-        self.judge(desired, Arc::clone(&self.roster), self.monitors.clone(), resolved)
+        let standing = Outlook {
+            desired: desired.clone(),
+            roster: Arc::clone(&self.roster),
+            generation: self.generation,
+            monitors: self.monitors.clone(),
+            services: self.services.clone(),
+            events: Vec::new(),
+        };
+        self.judge(standing, resolved)
     }
 
-    fn judge(
-        &self,
-        desired: &Desired,
-        roster: Arc<Roster>,
-        monitors: BTreeMap<Subject, Monitor>,
-        resolved: impl Fn(IpAddr) -> bool,
-    ) -> Outlook {
-        let mut services = self.services.clone();
-        let known = |service, server| known(&roster, &monitors, (service, server), resolved(server));
-        let (desired, events) = services.follow(desired, known, self.began.elapsed());
+    fn judge(&self, mut outlook: Outlook, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
+        let (roster, monitors) = (&outlook.roster, &outlook.monitors);
+        let known = |service, server| known(roster, monitors, (service, server), resolved(server));
+        let (desired, events) = outlook.services.follow(&outlook.desired, known, self.began.elapsed());
         Outlook {
             desired,
-            roster,
-            monitors,
-            services,
             events,
+            ..outlook
         }
     }
 
+    /// A monitor for a subject that was not probed before. Where the same was asked by other numbers it goes on from there;
+    /// else from what the real servers were that it speaks for.
+    fn begin(&self, subject: &Subject, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
+        let former = || places.iter().flat_map(|&place| self.roster.speakers(place));
+        if let Some(same) = former().find(|former| former.asks_the_same(subject))
+            && let Some(known) = self.monitors.get(same)
+        {
+            return Monitor::resumed(&subject.health, &known.monitor);
+        }
+        let known: Vec<Stood> = places.iter().filter_map(|&place| self.was(place, before)).collect();
+        let up = (!known.is_empty()).then(|| known.iter().any(|stood| stood.up));
+        let weight = known.iter().find_map(|stood| stood.weight);
+        let tells = subject.health.check.tells_weight();
+        Monitor::new(&subject.health, up).with_weight(weight.filter(|_| tells))
+    }
+
     /// What a real server was that is checked otherwise now, or for the first time.
-    fn was(&self, place: Place, before: &Before<'_>) -> Option<bool> {
-        let mut speakers = self.roster.speakers(place).iter();
+    fn was(&self, place: Place, before: &Before<'_>) -> Option<Stood> {
+        let speakers = self.roster.speakers(place).iter();
         let monitors: Vec<&Monitor> = speakers
-            .by_ref()
-            .filter_map(|subject| self.monitors.get(subject))
+            .filter_map(|subject| Some(&self.monitors.get(subject)?.monitor))
             .collect();
         if monitors.is_empty() {
             return before(place);
         }
-        monitors
-            .iter()
-            .map(|monitor| monitor.known())
-            .collect::<Option<Vec<_>>>()
-            .map(|all| !all.contains(&false))
+        let known: Vec<bool> = monitors.iter().map(|monitor| monitor.known()).collect::<Option<_>>()?;
+        Some(Stood {
+            up: !known.contains(&false),
+            weight: monitors.iter().find_map(|monitor| monitor.weight()),
+        })
     }
 
     /// Puts an outlook into force: its plan has been carried out. Returns what there is to tell.
     pub fn accept(&mut self, outlook: Outlook) -> Vec<Event> {
         self.roster = outlook.roster;
+        self.generation = outlook.generation;
         self.monitors = outlook.monitors;
         self.services = outlook.services;
         self.effective = outlook.desired;
+        let services = self.effective.services.iter().enumerate();
+        self.places = services
+            .map(|(place, service)| (service.virtual_service, place))
+            .collect();
         outlook.events
     }
 
     /// Has those probed that are to be: the way there must stand.
     pub fn follow(&mut self) {
-        if self.probed == self.roster {
+        let due = (Arc::clone(&self.roster), self.generation);
+        if self.probed == due {
             return;
         }
-        self.probed = Arc::clone(&self.roster);
+        self.probed = due;
         let subjects = self.monitors.iter();
         self.watch.follow(
             subjects
-                .map(|(subject, monitor)| (subject.clone(), monitor.clone()))
+                .map(|(subject, watched)| (subject.clone(), watched.clone()))
                 .collect(),
         );
     }
@@ -165,19 +222,48 @@ impl Checks {
         self.news.recv().await
     }
 
-    /// Takes in news, and those that wait behind; whether they may change who gets packets.
+    /// Takes in news, and those that wait behind; whether they may change who gets packets, or what is told.
     pub fn hear(&mut self, news: News) -> bool {
         let mut matters = false;
         let mut waiting = Some(news);
-        while let Some(News { subject, monitor }) = waiting {
+        while let Some(news) = waiting {
+            let known = self.monitors.get_mut(&news.subject);
             // What was told by a check that is no longer is old.
-            if let Some(known) = self.monitors.get_mut(&subject) {
-                matters |= (known.known(), known.weight()) != (monitor.known(), monitor.weight());
-                *known = monitor;
+            if let Some(known) = known.filter(|known| known.generation == news.generation) {
+                let (before, now) = (&known.monitor, &news.monitor);
+                let first = before.reason() == Some(&Failure::NotProbed) && now.reason() != before.reason();
+                matters |= first || (before.known(), before.weight()) != (now.known(), now.weight());
+                known.monitor = news.monitor;
             }
             waiting = self.news.try_recv().ok();
         }
+        self.tell_blindness();
         matters
+    }
+
+    /// Says that checks see nothing, once for every reason, and that they see again.
+    fn tell_blindness(&mut self) {
+        let monitors = self.monitors.iter();
+        let blind: BTreeMap<String, &Subject> = monitors
+            .filter_map(|(subject, watched)| Some((watched.monitor.blind()?.to_string(), subject)))
+            .collect();
+        for (reason, subject) in blind.iter().filter(|(reason, _)| !self.blind.contains(*reason)) {
+            tracing::error!(
+                server = %subject.rip, vip = %subject.vip, check = %subject.health.check,
+                "checks see nothing, and real servers stay what they were: {reason}"
+            );
+        }
+        if blind.is_empty() && !self.blind.is_empty() {
+            tracing::info!("checks see again");
+        }
+        self.blind = blind.into_keys().collect();
+    }
+
+    /// Why the checks of a real server see nothing, if they do.
+    #[must_use]
+    pub fn blind(&self, place: Place) -> Option<&Failure> {
+        let mut speakers = self.roster.speakers(place).iter();
+        speakers.find_map(|subject| self.monitors.get(subject)?.monitor.blind())
     }
 
     /// Whether time alone changes weights.
@@ -192,12 +278,9 @@ impl Checks {
         known(&self.roster, &self.monitors, place, resolved)
     }
 
-    /// Whether the real servers of a service are checked.
-    #[must_use]
-    pub fn speaks_of(&self, service: VirtualService) -> bool {
-        let is_it = |effective: &&crate::desired::Service| effective.virtual_service == service;
-        let service = self.effective.services.iter().find(is_it);
-        service.is_some_and(|service| service.health.is_some())
+    /// A service as it was carried out last.
+    fn effective(&self, service: VirtualService) -> Option<&Service> {
+        self.places.get(&service).map(|&place| &self.effective.services[place])
     }
 
     /// Whether a service has its quorum, as far as that is known.
@@ -209,11 +292,7 @@ impl Checks {
     /// The weight that a real server is scheduled by.
     #[must_use]
     pub fn effective_weight(&self, (id, address): Place) -> Option<u16> {
-        let service = self
-            .effective
-            .services
-            .iter()
-            .find(|service| service.virtual_service == id)?;
+        let service = self.effective(id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
         Some(match server.standing {
             Standing::Up => server.weight,
@@ -222,13 +301,9 @@ impl Checks {
         })
     }
 
-    /// Tells the commands of a service what has happened there.
-    pub fn notify(&self, desired: &Desired, event: &Event) {
-        let service = desired
-            .services
-            .iter()
-            .find(|service| service.virtual_service == event.service);
-        let Some((service, notify)) = service.and_then(|service| Some((service, service.notify.as_ref()?))) else {
+    /// Tells the command of a service what has happened there.
+    fn notify(&self, service: &Service, event: &Event) {
+        let Some(notify) = &service.notify else {
             return;
         };
         let of = |name| Notice::of(service, name);
@@ -256,19 +331,28 @@ impl Checks {
     }
 }
 
-fn known(roster: &Roster, monitors: &BTreeMap<Subject, Monitor>, place: Place, resolved: bool) -> Known {
+fn known(roster: &Roster, monitors: &BTreeMap<Subject, Watched>, place: Place, resolved: bool) -> Known {
     let speakers = roster.speakers(place).iter();
-    Known::of(speakers.filter_map(|subject| monitors.get(subject)), resolved)
+    Known::of(
+        speakers.filter_map(|subject| Some(&monitors.get(subject)?.monitor)),
+        resolved,
+    )
 }
 
 impl Director {
     /// What the tables say of a real server before it was checked: up unless it has failed. One that is not among those
     /// that a former daemon has left was down.
-    pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<bool> {
+    pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<Stood> {
         let loaded = tables.services.get(&id)?;
         match loaded.up(address) {
-            Some((_, member)) => Some(!member.life.has_failed()),
-            None => adopted.then_some(false),
+            Some((_, member)) => Some(Stood {
+                up: !member.life.has_failed(),
+                weight: Some(member.weight),
+            }),
+            None => adopted.then_some(Stood {
+                up: false,
+                weight: None,
+            }),
         }
     }
 
@@ -282,6 +366,7 @@ impl Director {
                 Reach {
                     source: way.source,
                     mac: hop.mac,
+                    cut_off: self.neighbourhood.is_cut_off(server),
                 },
             ))
         };
@@ -289,24 +374,144 @@ impl Director {
     }
 
     /// Logs what has happened, and tells the commands that want to know.
-    pub(super) fn tell_health(&self, desired: &Desired, events: &[Event]) {
+    pub(super) fn tell_health(&self, events: &[Event]) {
         for event in events {
-            let checked = !matches!(
+            let Some(service) = self.checks.effective(event.service) else {
+                continue;
+            };
+            // What is not checked is told by the plan: MAC addresses come and go there.
+            let no_mac = matches!(
                 event.what,
                 What::ServerDown {
                     reason: Failure::NoMac,
                     ..
                 }
-            ) && self.checks.speaks_of(event.service);
-            // What is not checked is told by the plan: MAC addresses come and go there.
+            );
             match event.what {
-                What::ServerUp { .. } | What::Weight { .. } | What::QuorumGained { .. } if checked => {
-                    tracing::info!("{event}");
-                }
-                What::ServerDown { .. } | What::QuorumLost { .. } if checked => tracing::warn!("{event}"),
-                _ => tracing::debug!("{event}"),
+                _ if no_mac || service.health.is_none() => tracing::debug!("{event}"),
+                What::ServerDown { .. } | What::QuorumLost { .. } => tracing::warn!("{event}"),
+                _ => tracing::info!("{event}"),
             }
-            self.checks.notify(desired, event);
+            self.checks.notify(service, event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        config,
+        health::{Passed, probe::Direct},
+    };
+
+    fn desired(health: &str) -> Desired {
+        let text = format!(
+            "interface: eth0\nservices:\n  - {{ vip: 192.0.2.1, port: 80, health: {health}, realservers: [10.0.0.1, 10.0.0.2] }}\n"
+        );
+        config::parse(&text, Path::new("test.yaml")).expect("a good file")
+    }
+
+    fn checks() -> Checks {
+        let nothing = Desired {
+            services: Vec::new(),
+            ..desired("none")
+        };
+        Checks::start("test", Arc::new(Direct), nothing).expect("a thread")
+    }
+
+    /// Takes a file into force where nothing was; nobody is probed.
+    fn take(checks: &mut Checks, desired: &Desired, before: Option<Stood>) -> Vec<Event> {
+        let outlook = checks.outlook(desired, &|_| before, |_| true);
+        checks.accept(outlook)
+    }
+
+    /// News of a real server that has answered.
+    fn passed(checks: &Checks, server: IpAddr) -> News {
+        let (subject, watched) = checks
+            .monitors
+            .iter()
+            .find(|(subject, _)| subject.rip == server)
+            .expect("it is checked");
+        let mut monitor = watched.monitor.clone();
+        monitor.note(&Ok(Passed::default()), checks.began.elapsed());
+        News {
+            subject: subject.clone(),
+            generation: watched.generation,
+            monitor,
+        }
+    }
+
+    fn place(desired: &Desired) -> Place {
+        let service = &desired.services[0];
+        (service.virtual_service, service.servers[0].address)
+    }
+
+    fn is_up(checks: &Checks, place: Place) -> Option<bool> {
+        match checks.known(place, true) {
+            Known::Up { .. } => Some(true),
+            Known::Down(_) => Some(false),
+            Known::Unknown => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_task_of_a_former_check_has_found_is_old() {
+        let (mut checks, file) = (checks(), desired("tcp"));
+        take(&mut checks, &file, None);
+        let place = place(&file);
+        let old = passed(&checks, place.1);
+        take(&mut checks, &desired("none"), None);
+        take(&mut checks, &file, None);
+        assert!(!checks.hear(old));
+        assert_eq!(is_up(&checks, place), None);
+        let new = passed(&checks, place.1);
+        assert!(checks.hear(new));
+        assert_eq!(is_up(&checks, place), Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_check_by_other_numbers_goes_on_and_another_check_begins_where_it_was() {
+        let (mut checks, file) = (checks(), desired("{ tcp: {}, interval: 2s }"));
+        take(&mut checks, &file, None);
+        let place = place(&file);
+        let news = passed(&checks, place.1);
+        checks.hear(news);
+        for edited in ["{ tcp: {}, interval: 3s, rise: 5 }", "{ http: {}, interval: 3s }"] {
+            take(&mut checks, &desired(edited), None);
+            assert_eq!(is_up(&checks, place), Some(true), "{edited}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stood_before_anybody_asked_stands_until_asked() {
+        for up in [true, false] {
+            let (mut checks, file) = (checks(), desired("tcp"));
+            let stood = Stood { up, weight: Some(1) };
+            let told = take(&mut checks, &file, Some(stood));
+            assert_eq!(is_up(&checks, place(&file)), Some(up));
+            assert!(
+                !told.iter().any(|event| matches!(event.what, What::ServerUp { .. })),
+                "{told:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outlook_that_is_refused_leaves_no_trace() {
+        let (mut checks, file) = (checks(), desired("tcp"));
+        take(&mut checks, &file, None);
+        drop(checks.outlook(&desired("{ http: {} }"), &|_| None, |_| true));
+        assert!(
+            checks
+                .monitors
+                .keys()
+                .all(|subject| subject.health.check.name() == "tcp")
+        );
+        let place = place(&file);
+        let news = passed(&checks, place.1);
+        assert!(checks.hear(news));
     }
 }

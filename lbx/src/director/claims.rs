@@ -20,6 +20,8 @@ use crate::{
 
 /// VIPs asked for in a second.
 const AT_ONCE: usize = 8;
+/// Others that are believed to have one VIP: a storm of lies must not fill memory and log.
+const AT_MOST: usize = 8;
 /// How long a claim is believed after it was last heard, besides the time in which all VIPs are asked for once.
 const BELIEVED: Duration = Duration::from_secs(10);
 
@@ -56,12 +58,13 @@ impl Claims {
     pub fn second(&mut self, vips: &[IpAddr], own: &[[u8; 6]], source: impl Fn(u32) -> Option<Source>) -> Vec<Claim> {
         let now = Instant::now();
         let mut new = Vec::new();
-        for (listener, _) in self.ears.values() {
-            for claim in listener.read() {
-                let others = vips.binary_search(&claim.address).is_ok() && !own.contains(&claim.mac);
-                if others && self.heard.insert(claim, now).is_none() {
-                    new.push(claim);
-                }
+        let heard: Vec<Claim> = self.ears.values().flat_map(|(listener, _)| listener.read()).collect();
+        for claim in heard {
+            let others = vips.binary_search(&claim.address).is_ok() && !own.contains(&claim.mac);
+            let known = self.heard.contains_key(&claim);
+            if others && (known || self.of(claim.address).count() < AT_MOST) {
+                self.heard.insert(claim, now);
+                new.extend((!known).then_some(claim));
             }
         }
         let round = Duration::from_secs(vips.len().div_ceil(AT_ONCE) as u64);
@@ -86,9 +89,13 @@ impl Claims {
 
     /// The MAC addresses at which others claim to have a VIP.
     pub fn of(&self, vip: IpAddr) -> impl Iterator<Item = [u8; 6]> {
-        self.heard
-            .keys()
-            .filter(move |claim| claim.address == vip)
+        let from = Claim {
+            address: vip,
+            mac: [0; 6],
+        };
+        let claims = self.heard.range(from..).map(|(claim, _)| claim);
+        claims
+            .take_while(move |claim| claim.address == vip)
             .map(|claim| claim.mac)
     }
 }
@@ -105,6 +112,10 @@ pub struct Source {
 impl Director {
     /// Looks after the VIPs for another second.
     pub(super) fn look_after_vips(&mut self) {
+        // It is but a warning that cannot be had then.
+        if let Err(error) = self.claims.follow(&self.topology) {
+            tracing::debug!("cannot hear who else has a VIP: {:#}", anyhow::Error::from(error));
+        }
         let vips: Vec<IpAddr> = self.tables.vips().into_iter().collect();
         let own: Vec<[u8; 6]> = self.topology.devices().map(|device| device.mac).collect();
         let topology = &self.topology;

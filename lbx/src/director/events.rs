@@ -195,6 +195,7 @@ impl Director {
     async fn hear(&mut self, event: Event) {
         let mut moved = false;
         let mut relinked = false;
+        let mut recabled = false;
         let mut waiting = Some(event);
         while let Some(event) = waiting {
             match event {
@@ -208,6 +209,7 @@ impl Director {
                 }
                 Event::Link(link) => {
                     self.neighbourhood.hear_carrier(link.index, link.up && link.carrier);
+                    recabled |= self.topology.device(link.index).is_some();
                     relinked |= self.concerns(&link);
                 }
                 Event::LinkGone { index, .. } => relinked |= self.topology.device(index).is_some(),
@@ -234,6 +236,9 @@ impl Director {
                 Event::Address(_) => {}
             }
             waiting = self.events.try_recv().ok();
+        }
+        if recabled {
+            self.checks.reach(self.reached());
         }
         if relinked {
             self.fit().await;

@@ -151,6 +151,13 @@ impl Neighbourhood {
         }
     }
 
+    /// Whether a real server is behind a NIC without a carrier.
+    #[must_use]
+    pub fn is_cut_off(&self, server: IpAddr) -> bool {
+        let known = self.servers.get(&server);
+        known.is_some_and(|known| self.cut_off.contains(&known.way.ifindex))
+    }
+
     /// A second has passed; whether that loses a hop.
     pub fn age(&mut self) -> bool {
         let mut lost = false;

@@ -195,17 +195,22 @@ impl Sources<'_> {
             Known::Up { .. } => (listed.state, None),
             Known::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
             Known::Down(reason) => (State::Down, Some(reason)),
-            Known::Unknown => (State::Down, Some(Failure::NotProbed)),
+            Known::Unknown => (
+                State::Down,
+                self.checks.blind(place).cloned().or(Some(Failure::NotProbed)),
+            ),
         };
         let claims = self.claims.of(service.virtual_service.vip);
         let answers = claims.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
         let warning = "answers ARP for the VIP: clients may go there past the director (see `lbx realserver check`)";
+        let blind = self.checks.blind(place);
+        let blind = blind.map(|reason| format!("its checks see nothing, and it stays what it was: {reason}"));
         Server {
             weight: wanted.map_or(listed.weight, |wanted| wanted.weight),
             state,
             reason: reason.map(|reason| reason.to_string()),
             effective_weight: self.checks.effective_weight(place),
-            warnings: answers.then(|| warning.to_owned()).into_iter().collect(),
+            warnings: answers.then(|| warning.to_owned()).into_iter().chain(blind).collect(),
             ..listed
         }
     }

@@ -191,9 +191,9 @@ impl Director {
                 &self.topology,
                 self.desired.mode,
             )?;
-            self.go(plan, outlook, &desired)?;
+            self.go(plan, outlook)?;
         } else {
-            self.go(plan, outlook, &desired)?;
+            self.go(plan, outlook)?;
             nics::attach(
                 &mut self.dataplane,
                 &mut self.offloads,
@@ -337,7 +337,6 @@ impl Director {
         nics::leave_others(&mut self.dataplane, &self.topology)?;
         self.offloads
             .restore(|ifindex| self.topology.nics.contains_key(&ifindex));
-        self.claims.follow(&self.topology)?;
         self.follow_own_traffic();
         self.checks.follow();
         self.follow_vips(vips).await
@@ -348,7 +347,7 @@ impl Director {
         let outlook = self.outlook(desired, false);
         let plan = self.plan(&outlook)?;
         nics::attach(&mut self.dataplane, &mut self.offloads, &self.topology, desired.mode)?;
-        self.go(plan, outlook, desired)
+        self.go(plan, outlook)
     }
 
     /// Learns the MAC addresses of all real servers; gives those that do not answer a moment.
@@ -387,8 +386,7 @@ impl Director {
             .checks
             .again(&self.desired, |server| self.neighbourhood.knows(server));
         let plan = self.plan(&outlook)?;
-        let desired = self.desired.clone();
-        self.go(plan, outlook, &desired)
+        self.go(plan, outlook)
     }
 
     /// What health makes of a new desired state; `adopted`: what is loaded is a former daemon's.
@@ -404,11 +402,11 @@ impl Director {
     }
 
     /// Carries out the plan for what health makes of a desired state.
-    fn go(&mut self, plan: Plan, outlook: Outlook, desired: &Desired) -> Result<(), DirectorError> {
+    fn go(&mut self, plan: Plan, outlook: Outlook) -> Result<(), DirectorError> {
         self.carry_out(plan)?;
         let events = self.checks.accept(outlook);
         self.checks.reach(self.reached());
-        self.tell_health(desired, &events);
+        self.tell_health(&events);
         Ok(())
     }
 

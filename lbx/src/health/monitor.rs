@@ -73,12 +73,22 @@ impl Monitor {
         }
     }
 
-    /// Goes on by another check's numbers; what is known stays.
-    pub fn retune(&mut self, health: &Health) {
-        self.rise = health.rise;
-        self.fall = health.fall;
-        self.damping = health.damping;
-        self.damped &= health.damping.is_some();
+    /// The same with the weight that was asked for last.
+    #[must_use]
+    pub fn with_weight(self, weight: Option<u16>) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// A check that goes on by other numbers: what is known stays.
+    #[must_use]
+    pub fn resumed(health: &Health, before: &Self) -> Self {
+        Self {
+            rise: health.rise,
+            fall: health.fall,
+            damping: health.damping,
+            damped: before.damped && health.damping.is_some(),
+            ..before.clone()
+        }
     }
 
     /// Takes note of what came of a probe that ended now.
@@ -183,6 +193,14 @@ impl Monitor {
     #[must_use]
     pub const fn reason(&self) -> Option<&Failure> {
         self.reason.as_ref()
+    }
+
+    /// Why nothing is known any more: the last probes, as many as make a real server fall, said nothing; one where nothing
+    /// was known before.
+    #[must_use]
+    pub fn blind(&self) -> Option<&Failure> {
+        let enough = if self.undecided { 1 } else { self.fall.max(1) };
+        self.reason.as_ref().filter(|_| self.blind >= enough)
     }
 
     /// The weight that the last probe that passed asked for.

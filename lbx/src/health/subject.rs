@@ -25,6 +25,16 @@ pub struct Subject {
     pub health: Arc<Health>,
 }
 
+impl Subject {
+    /// Whether another subject asks the same of the same, be it at other times or by other numbers.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let whom = |subject: &Self| (subject.rip, subject.vip, subject.port, subject.protocol, subject.depth);
+        whom(self) == whom(other)
+            && (&self.health.check, self.health.target) == (&other.health.check, other.health.target)
+    }
+}
+
 /// How much is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Depth {

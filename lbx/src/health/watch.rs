@@ -37,16 +37,29 @@ pub struct Reach {
     pub source: IpAddr,
     /// Its MAC address.
     pub mac: [u8; 6],
+    /// Whether the NIC has no carrier: nobody behind it can answer, so nothing is asked and nothing known.
+    pub cut_off: bool,
 }
 
 /// Where every real server is whose MAC address is known.
 pub type Reached = BTreeMap<IpAddr, Reach>;
+
+/// A subject that is to be probed.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Another one for every monitor that begins: a task that goes on has the same.
+    pub generation: u64,
+    /// What is known, and how it goes on.
+    pub monitor: Monitor,
+}
 
 /// Something has changed.
 #[derive(Clone, Debug)]
 pub struct News {
     /// Whose.
     pub subject: Subject,
+    /// Whose task it was that found out.
+    pub generation: u64,
     /// What is known now.
     pub monitor: Monitor,
 }
@@ -54,7 +67,7 @@ pub struct News {
 /// The thread that probes. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    orders: UnboundedSender<Vec<(Subject, Monitor)>>,
+    orders: UnboundedSender<Vec<(Subject, Watched)>>,
     reached: Arc<RwLock<Reached>>,
 }
 
@@ -80,9 +93,9 @@ impl Watch {
         Ok((Self { orders, reached }, told))
     }
 
-    /// Probes these subjects from now on and no others. Those that are probed already go on as they are; others begin
-    /// with the monitor given.
-    pub fn follow(&self, subjects: Vec<(Subject, Monitor)>) {
+    /// Probes these subjects from now on and no others. Those of a generation that is probed already go on as they are;
+    /// others begin with the monitor given.
+    pub fn follow(&self, subjects: Vec<(Subject, Watched)>) {
         // The thread lives as long as this does.
         let _sent = self.orders.send(subjects);
     }
@@ -106,30 +119,36 @@ struct Probing {
 }
 
 /// Keeps a task for every subject there is to be.
-async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Monitor)>>, probing: Arc<Probing>) {
-    let mut tasks: HashMap<Subject, AbortHandle> = HashMap::new();
+async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Watched)>>, probing: Arc<Probing>) {
+    let mut tasks: HashMap<(Subject, u64), AbortHandle> = HashMap::new();
     while let Some(wanted) = orders.recv().await {
         let mut before = std::mem::take(&mut tasks);
         let mut prepared: HashMap<Arc<Health>, Arc<Ready>> = HashMap::new();
         let spread = SPREAD.min(Duration::from_millis(2 * wanted.len() as u64));
-        for (subject, monitor) in wanted {
-            if let Some(task) = before.remove(&subject) {
-                tasks.insert(subject, task);
+        for (subject, watched) in wanted {
+            let key = (subject, watched.generation);
+            if let Some(task) = before.remove(&key) {
+                tasks.insert(key, task);
                 continue;
             }
+            let subject = &key.0;
             let check = prepared
                 .entry(Arc::clone(&subject.health))
                 .or_insert_with(|| Arc::new(Prepared::new(&subject.health.check).map_err(|error| error.to_string())));
             let delay = spread.mul_f64(fastrand::f64());
-            let tending = tend(subject.clone(), monitor, Arc::clone(check), Arc::clone(&probing), delay);
-            tasks.insert(subject, tokio::spawn(tending).abort_handle());
+            let tending = tend(subject.clone(), watched, Arc::clone(check), Arc::clone(&probing), delay);
+            tasks.insert(key, tokio::spawn(tending).abort_handle());
         }
         before.into_values().for_each(|task| task.abort());
     }
 }
 
 /// Probes a subject until it is aborted.
-async fn tend(subject: Subject, mut monitor: Monitor, check: Arc<Ready>, probing: Arc<Probing>, delay: Duration) {
+async fn tend(subject: Subject, watched: Watched, check: Arc<Ready>, probing: Arc<Probing>, delay: Duration) {
+    let Watched {
+        generation,
+        mut monitor,
+    } = watched;
     sleep(delay).await;
     let mut due = Instant::now();
     loop {
@@ -139,6 +158,7 @@ async fn tend(subject: Subject, mut monitor: Monitor, check: Arc<Ready>, probing
         if said(&monitor) != before {
             let news = News {
                 subject: subject.clone(),
+                generation,
                 monitor: monitor.clone(),
             };
             if probing.news.send(news).is_err() {
@@ -167,9 +187,12 @@ impl Probing {
             let reached = self.reached.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             reached.get(&subject.rip).copied()
         };
-        let Some(Reach { source, mac }) = reach else {
+        let Some(Reach { source, mac, cut_off }) = reach else {
             return Err(Failure::NoMac);
         };
+        if cut_off {
+            return Err(Failure::Local("the NIC has no carrier".to_owned()));
+        }
         let check = check.as_ref().map_err(|why| Failure::Local(why.clone()))?;
         let health = &subject.health;
         let aim = Aim {

@@ -258,12 +258,12 @@ fn who_comes_and_goes_stays_down_until_it_has_been_well_for_a_while() {
 #[test]
 fn a_check_goes_on_by_other_numbers() {
     let strict = health(3, 1, Initial::First, None);
-    let (mut monitor, _) = after(
+    let (monitor, _) = after(
         &health(1, 3, Initial::First, None),
         None,
         &[PASS, Err(Failure::Refused)],
     );
-    monitor.retune(&strict);
+    let mut monitor = Monitor::resumed(&strict, &monitor);
     assert!(monitor.is_up());
     let now = Duration::from_secs(9);
     assert_eq!(monitor.note(&Err(Failure::Refused), now), Some(Change::Down));
