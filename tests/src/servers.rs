@@ -5,7 +5,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct TcpServer {
     listener: TcpListener,
+    taken: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,22 +50,31 @@ impl TcpServer {
         Self::launch(host, port, |stream, _| drop(stream))
     }
 
+    /// Connections it has taken so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     fn launch(host: &Host, port: u16, take: impl Fn(TcpStream, &Arc<AtomicBool>) + Send + 'static) -> Result<Self> {
         let listener = host
             .enter(|| listen(port))?
             .with_context(|| format!("cannot listen on port {port} of {}", host.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
+        let taken = Arc::new(AtomicU64::new(0));
         let thread = thread::spawn({
-            let (listener, stop) = (listener.try_clone()?, Arc::clone(&stop));
+            let (listener, stop, taken) = (listener.try_clone()?, Arc::clone(&stop), Arc::clone(&taken));
             move || {
                 for stream in listener.incoming().take_while(|_| !stop.load(Ordering::Relaxed)) {
                     let Ok(stream) = stream else { continue };
+                    taken.fetch_add(1, Ordering::Relaxed);
                     take(stream, &stop);
                 }
             }
         });
         Ok(Self {
             listener,
+            taken,
             stop,
             thread: Some(thread),
         })

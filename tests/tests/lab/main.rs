@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 /// Labs at a time: the tests wait more than they compute, but two cores are soon full.
-const THREADS: usize = 3;
+const THREADS: usize = 4;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -175,13 +175,14 @@ fn wrk_asks_often_enough_and_counts_failures() -> Result<()> {
 fn an_open_door_takes_a_thousand_connections() -> Result<()> {
     let lab = Lab::new()?;
     let target = SocketAddrV4::new(rip(1), 80);
-    let _door = TcpServer::open_door(lab.real_server(1), 80)?;
+    let door = TcpServer::open_door(lab.real_server(1), 80)?;
     lab.client().enter(|| -> Result<()> {
         for _ in 0..1_000 {
             std::net::TcpStream::connect_timeout(&target.into(), SOON)?;
         }
         Ok(())
-    })?
+    })??;
+    wait::until_true(SOON, "all are counted", || Ok(door.taken() == 1_000))
 }
 
 fn a_program_in_a_control_group() -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddrV4,
-    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use lbx_tests::{
     download::Download,
     host::Host,
     lab::rip,
-    load::{Failure, Load},
+    load::{Failure, Load, Report},
     nginx::Nginx,
     wrk::Wrk,
 };
@@ -22,13 +21,8 @@ use super::{DETECTED, RECOVERED, healthy_web};
 use crate::setup::{PAGE, Site, WEB, serve_big};
 
 crate::harness::tests!(Lbx:
-    failing_servers_under_load_with_a_connection_for_each_request,
-    failing_servers_under_load_with_connections_that_are_kept,
-    failing_servers_under_wrk,
+    failing_servers_under_load,
 );
-
-/// One at a time: two of these would have no room for two thousand requests a second each.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// What the load has to reach, in requests a second.
 const OFTEN: u64 = 2_000;
@@ -37,12 +31,11 @@ const MEGABYTES: usize = 60;
 /// Clients at a time.
 const CLIENTS: usize = 12;
 
-fn failing_servers_under_load_with_a_connection_for_each_request() -> Result<()> {
-    expect_failover(Load::start)
-}
-
-fn failing_servers_under_load_with_connections_that_are_kept() -> Result<()> {
-    expect_failover(Load::start_kept)
+/// One after the other: two of these at a time would have no room for two thousand requests a second each.
+fn failing_servers_under_load() -> Result<()> {
+    expect_failover(Load::start).context("with a connection for each request")?;
+    expect_failover(Load::start_kept).context("with connections that are kept")?;
+    expect_wrk_fails_before_detection().context("by wrk")
 }
 
 /// How a load is started.
@@ -50,7 +43,6 @@ type Start = fn(&Host, SocketAddrV4, usize) -> Load;
 
 /// Kills rs2's nginx, then takes its link, then both.
 fn expect_failover(start: Start) -> Result<()> {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut site = healthy_web(Service::web("rr", 2))?;
     serve_big(&site.servers, MEGABYTES)?;
     let mut download = download_from_first(&site)?;
@@ -120,22 +112,29 @@ impl Failing {
 fn expect_failures_before_detection(site: &mut Site<Nginx>, start: Start, failing: Failing) -> Result<()> {
     let load = start(site.client(), WEB, CLIENTS);
     expect_often(&load)?;
-    load.so_far().expect_no_failure()?;
+    let before = load.so_far();
+    before.expect_no_failure()?;
     let failed = Instant::now();
     failing.fail(site)?;
     site.director.wait_for(80, rip(2), "down", DETECTED)?;
     let noticed = Instant::now();
+    let meanwhile = load.so_far();
+    let answered = meanwhile.answered() - before.answered();
+    let most = usize::try_from(answered)? + CLIENTS;
+    ensure!(
+        meanwhile.failures.len() <= most,
+        "more than every other has failed: {meanwhile}"
+    );
     load.run_on(OFTEN)?;
     failing.mend(site)?;
     site.director.wait_for(80, rip(2), "up", RECOVERED + DETECTED)?;
-    let before = load.so_far().answers.get("rs2 nginx").copied();
+    let by_second = |report: &Report| report.answers.get("rs2 nginx").copied();
+    let so_far = by_second(&load.so_far());
     // Connections that are kept stay where they are.
     if load.keeps() {
         load.run_on(OFTEN)?;
     } else {
-        load.wait_until("rs2 answers again", |report| {
-            report.answers.get("rs2 nginx").copied() > before
-        })?;
+        load.wait_until("rs2 answers again", |report| by_second(report) > so_far)?;
     }
     let report = load.finish();
     let failures = &report.failures;
@@ -166,8 +165,7 @@ fn expect_failures_before_detection(site: &mut Site<Nginx>, start: Start, failin
 }
 
 /// The same by a real load generator, which says how many failed but not when: so it is asked again after detection.
-fn failing_servers_under_wrk() -> Result<()> {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn expect_wrk_fails_before_detection() -> Result<()> {
     let mut site = healthy_web(Service::web("rr", 2))?;
     for kept in [true, false] {
         expect_wrk(&site, &format!("before-{kept}"), kept)?;

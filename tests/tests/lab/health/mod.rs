@@ -33,13 +33,14 @@ use crate::setup::Site;
 /// The tests of all files.
 pub fn tests() -> Vec<Trial> {
     let files = [
+        // It takes longest: others go on beside it.
+        load::tests(),
         vip::tests(),
         vip_ways::tests(),
         checks::tests(),
         https::tests(),
         udp::tests(),
         local::tests(),
-        load::tests(),
         daemon::tests(),
         flows::tests(),
         quorum::tests(),
