@@ -58,7 +58,7 @@ pub fn validate(exec: &Exec) -> Result<(), CheckError> {
 pub async fn run(exec: &Exec, aim: &Aim) -> Outcome {
     let deadline = Deadline::of(aim);
     let mut running = Running::start(exec, aim)?;
-    let end = async { Ok(running.end().await?) };
+    let end = async { running.end().await.map_err(Failure::here) };
     let (status, said) = deadline.bound(Failure::Slow, end).await?;
     judge(status, said, exec.weight)
 }
