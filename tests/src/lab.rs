@@ -267,6 +267,15 @@ impl Lab {
         Ok(())
     }
 
+    /// Pulls a NIC of a host out of the segment, or puts it back: the NIC loses its carrier and stays up.
+    ///
+    /// # Errors
+    /// There is no such NIC.
+    pub fn set_cable(&self, host: &Host, number: usize, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.bridge_ip(&format!("link set p{number}-{} {state}", host.name()))
+    }
+
     fn bridge_ip(&self, arguments: &str) -> Result<()> {
         let mut ip = self.bridges.command("ip");
         crate::process::run(ip.args(arguments.split_whitespace()), crate::netns::LIMIT)?.success()?;

@@ -92,18 +92,53 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What an error of this machine's own means, where nobody else has been asked yet: of socket(2), bind(2), setsockopt(2)
+    /// and the like.
+    #[must_use]
+    pub fn here(error: impl Into<io::Error>) -> Self {
+        Self::Local(error.into().to_string())
+    }
+}
+
+/// What an error of a socket means that talks to the real server, or begins to. It is the real server's or the network's
+/// unless it can only have come about here: the kernel turns ICMP errors into many numbers (`icmp_err_convert` in
+/// net/ipv4/icmp.c, `icmpv6_err_convert` in net/ipv6/icmp.c), and whoever is behind one of them gets no clients either.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
-            Kind::ConnectionRefused => Self::Refused,
-            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => Self::Closed,
-            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
-                Self::Unreachable(error.to_string())
-            }
-            _ => Self::Local(error.to_string()),
+            Kind::ConnectionRefused => return Self::Refused,
+            // Timed out: a connection that was made, and nobody is at the other end any more.
+            Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof
+            | Kind::TimedOut => return Self::Closed,
+            _ => {}
+        }
+        match error.raw_os_error() {
+            Some(code) if is_local(code) => Self::Local(error.to_string()),
+            Some(_) => Self::Unreachable(error.to_string()),
+            None => Self::Garbled(error.to_string()),
         }
     }
+}
+
+/// Whether connect(2), send(2) and recv(2) say this only of this machine: no files, memory or ports (`EAGAIN` for UDP), or a
+/// packet that its own netfilter has dropped (`EPERM`).
+const fn is_local(code: i32) -> bool {
+    matches!(
+        code,
+        libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOBUFS
+            | libc::ENOMEM
+            | libc::EADDRNOTAVAIL
+            | libc::EADDRINUSE
+            | libc::EAGAIN
+            | libc::EPERM
+    )
 }
 
 impl fmt::Display for Failure {
@@ -133,6 +168,58 @@ impl fmt::Display for Failure {
             Self::Exit { code, said } => write!(f, "command ended with status {code}: {said}"),
             Self::Killed(signal) => write!(f, "command killed by signal {signal}"),
             Self::Local(why) => write!(f, "cannot probe: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_network_says_is_not_our_own_fault() {
+        let meant = |code| Failure::from(io::Error::from_raw_os_error(code));
+        // All that ICMP errors become, and what routes say.
+        for code in [
+            libc::EACCES,
+            libc::EHOSTDOWN,
+            libc::EHOSTUNREACH,
+            libc::EMSGSIZE,
+            libc::ENETDOWN,
+            libc::ENETUNREACH,
+            libc::ENONET,
+            libc::ENOPROTOOPT,
+            libc::EOPNOTSUPP,
+            libc::EPROTO,
+        ] {
+            let failure = meant(code);
+            assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
+            assert!(failure.is_silence() && !failure.is_blind());
+        }
+        assert_eq!(meant(libc::ECONNREFUSED), Failure::Refused);
+        for code in [libc::ECONNRESET, libc::ECONNABORTED, libc::EPIPE, libc::ETIMEDOUT] {
+            assert_eq!(meant(code), Failure::Closed, "{code}");
+        }
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
+            libc::EAGAIN,
+            libc::EPERM,
+        ] {
+            assert!(meant(code).is_blind(), "{code}");
+        }
+        let nonsense = io::Error::new(io::ErrorKind::InvalidData, "nonsense");
+        assert_eq!(Failure::from(nonsense), Failure::Garbled("nonsense".to_owned()));
+    }
+
+    #[test]
+    fn without_a_socket_nothing_is_known() {
+        for code in [libc::EACCES, libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::ETIMEDOUT] {
+            assert!(Failure::here(io::Error::from_raw_os_error(code)).is_blind(), "{code}");
         }
     }
 }

@@ -171,8 +171,9 @@ async fn tend(subject: Subject, watched: Watched, check: Arc<Ready>, probing: Ar
 }
 
 /// What the director wants to know of a monitor.
-fn said(monitor: &Monitor) -> (Option<bool>, Option<u16>, Option<Failure>) {
-    (monitor.known(), monitor.weight(), monitor.reason().cloned())
+fn said(monitor: &Monitor) -> (Option<bool>, Option<u16>, Option<Failure>, bool) {
+    let reason = monitor.reason().cloned();
+    (monitor.known(), monitor.weight(), reason, monitor.blind().is_some())
 }
 
 /// The interval, longer or shorter by chance, so that probes do not march in step.

@@ -52,7 +52,7 @@ pub fn validate(exec: &Exec) -> Result<(), CheckError> {
 pub async fn run(exec: &Exec, aim: &Aim) -> Outcome {
     let deadline = Deadline::of(aim);
     let mut running = start(exec, aim)?;
-    let end = async { Ok(end(&mut running).await?) };
+    let end = async { end(&mut running).await.map_err(Failure::here) };
     let (status, said) = deadline.bound(Failure::Slow, end).await?;
     judge(status, said, exec.weight)
 }

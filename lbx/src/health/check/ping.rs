@@ -35,7 +35,7 @@ pub async fn run(aim: &Aim) -> Outcome {
 }
 
 /// A socket for echoes, and whether it is a raw one.
-fn open(rip: IpAddr) -> io::Result<(UdpSocket, bool)> {
+fn open(rip: IpAddr) -> Result<(UdpSocket, bool), Failure> {
     let protocol = match rip {
         IpAddr::V4(_) => SockProtocol::Icmp,
         IpAddr::V6(_) => SockProtocol::IcmpV6,
@@ -43,15 +43,17 @@ fn open(rip: IpAddr) -> io::Result<(UdpSocket, bool)> {
     let (fd, raw) = match socket::new(rip, SockType::Datagram, Some(protocol)) {
         Ok(fd) => (fd, false),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            (socket::new(rip, SockType::Raw, Some(protocol))?, true)
+            let fd = socket::new(rip, SockType::Raw, Some(protocol));
+            (fd.map_err(Failure::here)?, true)
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(Failure::here(error)),
     };
-    socket::hear_errors(&fd, rip)?;
+    socket::hear_errors(&fd, rip).map_err(Failure::here)?;
     // A connected one hears of this real server only.
     socket::connected(&fd, net::SocketAddr::new(rip, 0))?;
     // To send and receive is the same for all sockets of datagrams.
-    Ok((UdpSocket::from_std(net::UdpSocket::from(fd))?, raw))
+    let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::here)?;
+    Ok((socket, raw))
 }
 
 async fn ask(socket: &UdpSocket, raw: bool, rip: IpAddr) -> Outcome {

@@ -1,5 +1,9 @@
 //! Whether an address is there at all, and what silence means.
 
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+
 use super::tcp;
 use crate::{
     desired::Target,
@@ -9,15 +13,51 @@ use crate::{
     },
 };
 
-/// Whether the address that `aim` asks is there: a TCP connection to its port is made or refused. For further VIPs of a
-/// real server whose service is checked elsewhere.
+/// Whether the address that `aim` asks is there as much as the RIP is: for further VIPs of a real server whose service is
+/// checked elsewhere. A TCP connection to its port is made or refused; or neither there nor on the RIP, as behind a
+/// firewall that lets only a service on UDP through, and then TCP says nothing of the VIP. Both are asked at once, and the
+/// RIP is not waited for when the VIP has answered.
 ///
 /// # Errors
-/// Nobody answers, or not from that address.
+/// [`Failure::VipMissing`] where only the RIP answers; what says nothing of the real server.
 pub async fn presence(aim: &Aim, dialer: &dyn Dialer) -> Outcome {
+    let straight = straight(aim);
+    let (asked, rip) = (pin!(answers(aim, dialer)), pin!(answers(&straight, dialer)));
+    let (asked, rip) = match select(asked, rip).await {
+        Either::Left((Err(silence), rip)) if !silence.is_blind() => (Err(silence), rip.await),
+        Either::Left((decided, _)) => return decided,
+        Either::Right((rip, asked)) => (asked.await, rip),
+    };
+    match (asked, rip) {
+        (Err(silence), rip) if !silence.is_blind() => match rip {
+            Ok(_) => Err(missing(aim)),
+            Err(blind) if blind.is_blind() => Err(blind),
+            Err(_) => Ok(Passed::default()),
+        },
+        (decided, _) => decided,
+    }
+}
+
+/// Whether a TCP connection is made or refused.
+async fn answers(aim: &Aim, dialer: &dyn Dialer) -> Outcome {
     match tcp::run(aim, dialer).await {
         Err(Failure::Refused) => Ok(Passed::default()),
         outcome => outcome,
+    }
+}
+
+/// The same question to the RIP.
+fn straight(aim: &Aim) -> Aim {
+    Aim {
+        target: Target::Rip,
+        ..*aim
+    }
+}
+
+const fn missing(aim: &Aim) -> Failure {
+    Failure::VipMissing {
+        vip: aim.vip,
+        rip: aim.rip,
     }
 }
 
@@ -28,15 +68,9 @@ pub async fn diagnose(failure: Failure, aim: &Aim, dialer: &dyn Dialer) -> Failu
     if !failure.is_silence() || aim.target == Target::Rip {
         return failure;
     }
-    let straight = Aim {
-        target: Target::Rip,
-        ..*aim
-    };
-    match tokio::join!(presence(aim, dialer), presence(&straight, dialer)) {
-        (Err(silence), Ok(_)) if silence.is_silence() => Failure::VipMissing {
-            vip: aim.vip,
-            rip: aim.rip,
-        },
+    let straight = straight(aim);
+    match tokio::join!(answers(aim, dialer), answers(&straight, dialer)) {
+        (Err(silence), Ok(_)) if silence.is_silence() => missing(aim),
         _ => failure,
     }
 }

@@ -77,10 +77,13 @@ impl<'a> Session<'a> {
     /// There is no socket, port or route.
     pub fn tcp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, TcpStream), Failure> {
         let fd = dialled(aim, dialer, SockType::Stream)?;
-        let stream = TcpStream::from_std(net::TcpStream::from(fd))?;
+        let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(Failure::here)?;
         // The socket goes by a reset: TIME_WAIT would use up the ports.
-        stream.set_zero_linger()?;
-        Ok((Self::new(aim, dialer, stream.local_addr()?), stream))
+        stream.set_zero_linger().map_err(Failure::here)?;
+        Ok((
+            Self::new(aim, dialer, stream.local_addr().map_err(Failure::here)?),
+            stream,
+        ))
     }
 
     /// A UDP socket whose packets go to the address that is asked, and which hears ICMP errors about them.
@@ -89,9 +92,12 @@ impl<'a> Session<'a> {
     /// There is no socket, port or route.
     pub fn udp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, UdpSocket), Failure> {
         let fd = dialled(aim, dialer, SockType::Datagram)?;
-        hear_errors(&fd, aim.rip)?;
-        let socket = UdpSocket::from_std(net::UdpSocket::from(fd))?;
-        Ok((Self::new(aim, dialer, socket.local_addr()?), socket))
+        hear_errors(&fd, aim.rip).map_err(Failure::here)?;
+        let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::here)?;
+        Ok((
+            Self::new(aim, dialer, socket.local_addr().map_err(Failure::here)?),
+            socket,
+        ))
     }
 
     fn new(aim: &'a Aim, dialer: &'a dyn Dialer, local: SocketAddr) -> Self {
@@ -137,7 +143,7 @@ impl<'a> Session<'a> {
 
 /// A socket that is bound and connected; TCP may still be at it.
 fn dialled(aim: &Aim, dialer: &dyn Dialer, kind: SockType) -> Result<OwnedFd, Failure> {
-    let fd = new(aim.rip, kind, None)?;
+    let fd = new(aim.rip, kind, None).map_err(Failure::here)?;
     dialer.bind(fd.as_fd(), aim)?;
     connected(&fd, aim.peer())?;
     Ok(fd)

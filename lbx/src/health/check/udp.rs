@@ -1,8 +1,9 @@
 //! Whether a datagram is answered as expected, or at least not refused.
 //!
-//! Where no answer is expected, silence cannot pass alone: a real server without the VIP, or without power, is silent
-//! too. So after half of the timeout without an ICMP error the address must still show that it is [there](presence): it
-//! accepts or refuses a TCP connection to the same port. A real server whose firewall drops that needs an expected
+//! Where no answer is expected, silence cannot pass alone: a real server without the VIP is silent too. So after half of
+//! the timeout without an ICMP error the address must still be as much [there](presence) as the RIP is: it accepts or
+//! refuses a TCP connection to the same port. A real server whose firewall drops that on both passes with or without the
+//! VIP, and so does one that hangs, until its MAC address is lost: who wants to know better needs an expected
 //! `reply`. Linux sends no more than one ICMP error a second to the same host after a short burst
 //! (`net.ipv4.icmp_ratelimit`), so that a closed port may be found one probe late.
 

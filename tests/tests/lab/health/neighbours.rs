@@ -15,6 +15,7 @@ use crate::setup::{expect_all, expect_turns};
 crate::harness::tests!(Lbx:
     a_server_without_a_mac_address_is_down_for_that_reason,
     a_server_that_answers_arp_for_the_vip_is_told,
+    a_director_that_is_cut_off_takes_nobody_down,
 );
 
 /// The kernel asks three times, a second each, before it gives a neighbour up.
@@ -66,4 +67,24 @@ fn a_server_that_answers_arp_for_the_vip_is_told() -> Result<()> {
     wait::until_true(limit, "the listing tells no more", || {
         Ok(!told(site.director.list_text(&[])?))
     })
+}
+
+fn a_director_that_is_cut_off_takes_nobody_down() -> Result<()> {
+    let site = healthy_web(Service::web("rr", 2))?;
+    site.lab.set_cable(site.lab.director(), 0, false)?;
+    let what = "the log tells that nothing is seen";
+    let told = || site.director.log().contains("checks see nothing");
+    wait::until_true(DETECTED, what, || Ok(told())).with_context(|| site.director.log())?;
+    for server in [rip(1), rip(2)] {
+        let standing = site.director.standing(80, server)?;
+        ensure!(standing.state == "up", "{server} is {standing:?}");
+    }
+    site.lab.set_cable(site.lab.director(), 0, true)?;
+    wait::until_true(SOON, "the checks see again", || {
+        Ok(site.director.log().contains("checks see again"))
+    })
+    .with_context(|| site.director.log())?;
+    let log = site.director.log();
+    ensure!(!log.contains(" down: "), "somebody was taken down:\n{log}");
+    expect_turns(&site.pages(4)?, 2)
 }

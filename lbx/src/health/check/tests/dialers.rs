@@ -42,15 +42,37 @@ impl Dialer for Witness {
     }
 }
 
-/// Lets no packet come back to a TCP socket that asks one of the two addresses: that address is not there.
-pub struct Deaf(pub Target);
+/// Lets no packet come back to a TCP socket that asks these of the two addresses: they are not there.
+pub struct Deaf(pub &'static [Target]);
 
 impl Dialer for Deaf {
     fn bind(&self, socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure> {
-        if aim.target == self.0 {
+        if self.0.contains(&aim.target) {
             hear_nothing(socket);
         }
         Ok(())
+    }
+
+    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// What asking an address comes to before a packet is sent, or that it is asked.
+pub type Word = fn() -> Result<(), Failure>;
+
+/// Gives each of the two addresses its word.
+pub struct Words {
+    pub vip: Word,
+    pub rip: Word,
+}
+
+impl Dialer for Words {
+    fn bind(&self, _socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure> {
+        match aim.target {
+            Target::Vip => (self.vip)(),
+            Target::Rip => (self.rip)(),
+        }
     }
 
     fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {

@@ -36,7 +36,7 @@ async fn a_closed_port_refuses() {
 async fn silence_is_over_in_time() {
     let (_listener, port) = servers::listener().await;
     let aim = hasty(port);
-    let outcome = probe_through(&Deaf(Target::Vip), &Check::Tcp, &aim).await;
+    let outcome = probe_through(&Deaf(&[Target::Vip]), &Check::Tcp, &aim).await;
     assert_eq!(outcome, Err(Failure::TimedOut(aim.timeout)));
 }
 

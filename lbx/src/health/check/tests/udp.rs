@@ -98,12 +98,19 @@ async fn silence_passes_where_the_address_is_there() {
 }
 
 #[tokio::test]
-async fn silence_of_an_address_that_is_not_there_fails() {
+async fn silence_fails_where_only_the_rip_is_there() {
     // Somebody on TCP too, who is not heard.
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     let aim = hasty(port);
-    let outcome = probe_through(&Deaf(Target::Vip), &check(None), &aim).await;
-    assert!(matches!(outcome, Err(Failure::TimedOut(_))), "{outcome:?}");
+    let missing = Failure::VipMissing {
+        vip: aim.vip,
+        rip: aim.rip,
+    };
+    let outcome = probe_through(&Deaf(&[Target::Vip]), &check(None), &aim).await;
+    assert_eq!(outcome, Err(missing));
+    // A firewall that drops all of TCP: it says nothing of the VIP.
+    let outcome = probe_through(&Deaf(&[Target::Vip, Target::Rip]), &check(None), &aim).await;
+    assert_eq!(outcome, PASSED);
 }
