@@ -76,7 +76,7 @@ pub struct Session {
     pub sent: u64,
     /// [`IN`]: packets that came from there.
     pub received: u64,
-    /// The tick of the last packet sent.
+    /// [`IN`]: the tick of the last packet sent, with UDP also of the last that came. [`OUT`]: of the first packet.
     pub tick: u32,
     /// MAC address that packets are sent to.
     pub mac: [u8; 6],

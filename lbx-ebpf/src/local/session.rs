@@ -110,6 +110,11 @@ pub fn sender(packet: &Packet) -> Option<Address> {
     // SAFETY: as above.
     let (rip, received) = unsafe { ((*session).other, &raw mut (*session).received) };
     atomic::fetch_add(received, 1);
+    // Who only listens to datagrams acknowledges nothing.
+    if packet.protocol == UDP && !packet.is_later_fragment() {
+        // SAFETY: as above.
+        unsafe { (*session).tick = clock::now() };
+    }
     if packet.is_first_fragment() {
         let session = Session {
             other: rip,

@@ -24,6 +24,8 @@ const ENDED: u32 = 57;
 const LEFT: u32 = 57;
 /// Ticks of silence after which a connection is taken for gone: longer than TCP's own keepalive (7200 s).
 const SILENT: u32 = 7_000;
+/// The same of datagrams, which have no end: 180 s, as conntrack keeps a stream of them (nf_conntrack_proto_udp.c).
+const SILENT_UDP: u32 = 168;
 
 /// Sockets' storage, sessions and the bits of their ports.
 pub struct Sessions {
@@ -200,6 +202,7 @@ fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> b
     match session.kind {
         _ if key.way == FRAGMENT => idle > fragment::LIFETIME,
         PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
+        _ if key.protocol == UDP => idle > SILENT_UDP,
         _ if session.ended != 0 => idle > ENDED,
         _ => idle > SILENT,
     }
@@ -267,6 +270,15 @@ mod tests {
         ]
         .concat();
         assert_eq!(ports_over(&entries, &[]), [3, 3, 5, 5]);
+    }
+
+    #[test]
+    fn datagrams_fall_silent_sooner() {
+        let of = |port, idle| {
+            both(port, LOCAL, 0, idle).map(|(key, session)| (SessionKey { protocol: UDP, ..key }, session))
+        };
+        let entries = [of(1, SILENT_UDP), of(2, SILENT_UDP + 1)].concat();
+        assert_eq!(ports_over(&entries, &[]), [2, 2]);
     }
 
     #[test]
