@@ -126,7 +126,7 @@ fn a_command_is_told() -> Result<()> {
         ("LBX_VIP", VIP.to_string()),
         ("LBX_PORT", "80".to_owned()),
         ("LBX_PROTOCOL", "tcp".to_owned()),
-        ("LBX_REAL_SERVER", rip(2).to_string()),
+        ("LBX_RIP", rip(2).to_string()),
         ("LBX_WEIGHT", "1".to_owned()),
         ("LBX_REASON", "wrong status 503".to_owned()),
     ];
@@ -136,7 +136,7 @@ fn a_command_is_told() -> Result<()> {
     ensure!(runs.iter().all(|run| run.arguments == "about web"), "{runs:?}");
     let lost = &runs[1];
     ensure!(
-        lost.get("LBX_SERVICE") == "web" && lost.get("LBX_REAL_SERVER").is_empty(),
+        lost.get("LBX_SERVICE") == "web" && lost.get("LBX_RIP").is_empty(),
         "{lost:?}"
     );
     mend(&site, 2)?;
