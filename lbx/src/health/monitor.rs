@@ -73,22 +73,28 @@ impl Monitor {
         }
     }
 
-    /// The same with the weight that was asked for last.
-    #[must_use]
-    pub fn with_weight(self, weight: Option<u16>) -> Self {
-        Self { weight, ..self }
-    }
-
-    /// A check that goes on by other numbers: what is known stays.
+    /// A check that takes the place of another, of the same real server: up or down, the weight, the reason and what
+    /// damping remembers stay; probes in a row count anew. Where the other had not decided, this begins as one that is new.
     #[must_use]
     pub fn resumed(health: &Health, before: &Self) -> Self {
+        let Some(up) = before.known() else {
+            return Self::new(health, None).with_weight(before.weight);
+        };
         Self {
-            rise: health.rise,
-            fall: health.fall,
-            damping: health.damping,
+            well: before.well,
+            failures: before.failures.clone(),
             damped: before.damped && health.damping.is_some(),
-            ..before.clone()
+            reason: before.reason.clone(),
+            weight: before.weight,
+            ..Self::new(health, Some(up))
         }
+    }
+
+    /// The same, where a weight is known that an earlier check asked for: it holds until a probe passes.
+    #[must_use]
+    pub const fn with_weight(mut self, weight: Option<u16>) -> Self {
+        self.weight = weight;
+        self
     }
 
     /// Takes note of what came of a probe that ended now.
@@ -203,7 +209,7 @@ impl Monitor {
         self.reason.as_ref().filter(|_| self.blind >= enough)
     }
 
-    /// The weight that the last probe that passed asked for.
+    /// The weight that the last probe that passed asked for, or that the check [began](Self::with_weight) with.
     #[must_use]
     pub const fn weight(&self) -> Option<u16> {
         self.weight

@@ -257,18 +257,61 @@ fn who_comes_and_goes_stays_down_until_it_has_been_well_for_a_while() {
 
 #[test]
 fn a_check_goes_on_by_other_numbers() {
-    let strict = health(3, 1, Initial::First, None);
-    let (monitor, _) = after(
-        &health(1, 3, Initial::First, None),
-        None,
-        &[PASS, Err(Failure::Refused)],
-    );
-    let mut monitor = Monitor::resumed(&strict, &monitor);
-    assert!(monitor.is_up());
+    let lax = health(1, 3, Initial::First, None);
+    let fail = || Err(Failure::Refused);
+    let (before, _) = after(&lax, None, &[asks(7), fail(), fail()]);
     let now = Duration::from_secs(9);
-    assert_eq!(monitor.note(&Err(Failure::Refused), now), Some(Change::Down));
+    let mut monitor = Monitor::resumed(&health(3, 2, Initial::Down, None), &before);
+    assert_eq!((monitor.known(), monitor.weight()), (Some(true), Some(7)));
+    assert_eq!(monitor.note(&fail(), now), None, "it counts anew");
+    assert_eq!(monitor.note(&fail(), now), Some(Change::Down));
+    let mut monitor = Monitor::resumed(&health(2, 1, Initial::Up, None), &monitor);
+    assert_eq!((monitor.known(), monitor.weight()), (Some(false), Some(7)));
+    assert_eq!(monitor.reason(), Some(&Failure::Refused));
     assert_eq!(
-        [PASS, PASS, PASS].map(|pass| monitor.note(&pass, now)),
-        [None, None, Some(Change::Up)]
+        [PASS, PASS].map(|pass| monitor.note(&pass, now)),
+        [None, Some(Change::Up)]
     );
+    assert_eq!(monitor.weight(), None, "the new check asks for none");
+}
+
+#[test]
+fn a_check_that_had_not_decided_begins_anew() {
+    let (before, _) = after(&health(1, 1, Initial::First, None), None, &[local()]);
+    for initial in [Initial::First, Initial::Up, Initial::Down] {
+        let health = health(2, 2, initial, None);
+        assert_eq!(Monitor::resumed(&health, &before), Monitor::new(&health, None));
+    }
+}
+
+#[test]
+fn damping_remembers_across_checks() {
+    let damping = |hold| Damping {
+        failures: 2,
+        within: Duration::from_secs(60),
+        hold: Duration::from_secs(hold),
+    };
+    let holding = |hold| health(1, 1, Initial::First, Some(damping(hold)));
+    let fail = || Err(Failure::Refused);
+    let (once, _) = after(&holding(3), None, &[PASS, fail(), PASS]);
+    let mut monitor = Monitor::resumed(&holding(2), &once);
+    monitor.note(&fail(), Duration::from_secs(4));
+    assert!(monitor.is_damped(), "the second time, though the check is another");
+    let mut monitor = Monitor::resumed(&holding(2), &monitor);
+    let changes = [5, 6, 7].map(|now| monitor.note(&PASS, Duration::from_secs(now)));
+    assert_eq!(changes, [None, None, Some(Change::Up)]);
+    let (damped, _) = after(&holding(3), None, &[PASS, fail(), PASS, fail()]);
+    let mut monitor = Monitor::resumed(&health(1, 1, Initial::First, None), &damped);
+    assert_eq!(monitor.note(&PASS, Duration::from_secs(5)), Some(Change::Up));
+}
+
+#[test]
+fn a_weight_that_is_known_holds_until_a_probe_passes() {
+    let health = health(1, 3, Initial::First, None);
+    let mut monitor = Monitor::new(&health, Some(true)).with_weight(Some(7));
+    let now = Duration::ZERO;
+    assert_eq!(monitor.note(&Err(Failure::Refused), now), None);
+    assert_eq!(monitor.weight(), Some(7));
+    assert_eq!(monitor.note(&asks(7), now), None, "no change, no news");
+    assert_eq!(monitor.note(&asks(8), now), Some(Change::Weight));
 }
