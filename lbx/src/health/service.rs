@@ -67,8 +67,8 @@ pub struct Services(BTreeMap<VirtualService, Group>);
 
 impl Services {
     /// What the data plane is to do: the file's state, as far as what is `known` of the real servers allows. Time is what
-    /// has passed since some beginning. Besides when anything changes, it must be called every second while anybody
-    /// [rises](Self::rising).
+    /// has passed since some beginning. Besides when anything changes, a reason from [`Failure::NotProbed`] to another
+    /// included, it must be called every second while anybody [rises](Self::rising).
     #[must_use]
     pub fn follow(
         &mut self,
@@ -122,6 +122,8 @@ struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Server {
     up: Option<bool>,
+    /// That it is down has been told: one that a former daemon has left so is told when its first probe says why.
+    told_down: bool,
     /// It was there when the service began and has not been probed since: it may have been up all the time.
     settled: bool,
     /// What its check said last, while it is down too.
@@ -215,7 +217,8 @@ impl Group {
     }
 }
 
-/// What there is to tell of a real server. One that is down because a former daemon left it so is told by its next probe.
+/// What there is to tell of a real server. That one is down is told once, as soon as there is a reason: not before it has
+/// been probed.
 fn news(server: &RealServer, before: Option<&Server>, known: &Known) -> Option<What> {
     let address = server.address;
     let was = before.and_then(|before| before.up);
@@ -233,12 +236,19 @@ fn news(server: &RealServer, before: Option<&Server>, known: &Known) -> Option<W
             server: address,
             weight: weight.unwrap_or(server.weight),
         }),
-        Known::Down(reason) if was != Some(false) && *reason != Failure::NotProbed => Some(What::ServerDown {
-            server: address,
-            reason: reason.clone(),
-        }),
+        Known::Down(reason) if says_why(reason) && before.is_none_or(|before| !before.told_down) => {
+            Some(What::ServerDown {
+                server: address,
+                reason: reason.clone(),
+            })
+        }
         Known::Down(_) | Known::Unknown => None,
     }
+}
+
+/// Whether a reason is more than that nobody has asked.
+const fn says_why(reason: &Failure) -> bool {
+    !matches!(reason, Failure::NotProbed)
 }
 
 impl Server {
@@ -253,6 +263,10 @@ impl Server {
         };
         Self {
             up,
+            told_down: match known {
+                Known::Down(reason) => before.told_down || says_why(reason),
+                Known::Up { .. } | Known::Unknown => false,
+            },
             settled: before.settled && up.is_none(),
             weight: match known {
                 Known::Up { weight } => *weight,

@@ -170,16 +170,18 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
 }
 
 #[test]
-fn one_that_was_left_down_is_told_by_its_next_probe() {
+fn one_that_was_left_down_is_told_once_by_its_next_probe() {
+    let not_probed = || Known::Down(Failure::NotProbed);
     let mut play = Play::new(Failover::default());
-    assert_eq!(play.events([(2, Known::Down(Failure::NotProbed))]), []);
+    assert_eq!(play.events([(1, not_probed()), (2, not_probed())]), []);
+    assert_eq!(play.events([(1, UP), (2, refused())]), [is_up(1), is_down(2)]);
+    assert_eq!(play.events([(2, Known::Down(Failure::Closed))]), [], "once");
     assert_eq!(play.events([(2, UP)]), [is_up(2)]);
+    assert_eq!(play.events([(2, refused())]), [is_down(2)]);
     let mut play = Play::new(Failover::default());
-    assert_eq!(
-        play.events([(2, Known::Down(Failure::NoMac))]).len(),
-        1,
-        "at the start too"
-    );
+    let told = play.events([(2, Known::Down(Failure::NoMac))]);
+    assert_eq!(told.len(), 1, "at the start too");
+    assert_eq!(play.events([(2, refused())]), []);
 }
 
 #[test]
