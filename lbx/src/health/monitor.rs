@@ -8,7 +8,7 @@
 //!
 //! So what goes wrong on the director itself (no socket to be had, another program in the way of the probes) brings nobody
 //! up and takes nobody down: it would concern all real servers at once, and a blind director that sends to all is better
-//! than one that sends to none. It is told ([`Change::Blind`]).
+//! than one that sends to none. It is told ([`Change::Blind`]), and shown ([`Monitor::blind`]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -195,18 +195,18 @@ impl Monitor {
         self.damped
     }
 
-    /// Why it is down, or why its last probe that did not pass did not, if there was one.
-    #[must_use]
-    pub const fn reason(&self) -> Option<&Failure> {
-        self.reason.as_ref()
-    }
-
-    /// Why nothing is known any more: the last probes, as many as make a real server fall, said nothing; one where nothing
-    /// was known before.
+    /// Why nothing is known of it: the last `fall` probes, or more, said nothing of the real server; where the next one
+    /// decides alone, the last one. None as long as probes say something, or none has ended yet.
     #[must_use]
     pub fn blind(&self) -> Option<&Failure> {
         let enough = if self.undecided { 1 } else { self.fall.max(1) };
         self.reason.as_ref().filter(|_| self.blind >= enough)
+    }
+
+    /// Why it is down, or why its last probe that did not pass did not, if there was one.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Failure> {
+        self.reason.as_ref()
     }
 
     /// The weight that the last probe that passed asked for, or that the check [began](Self::with_weight) with.

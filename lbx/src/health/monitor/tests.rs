@@ -220,6 +220,15 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
         let told = Some(Change::Blind);
         assert_eq!(changes, [None, told, None, None, None, told]);
         assert!(monitor.is_up() && monitor.reason() == blind().as_ref().err());
+        assert_eq!(monitor.blind(), blind().as_ref().err());
+        assert_eq!(after(&health, Some(true), &[blind()]).0.blind(), None, "once is chance");
+        for seen in [PASS, Err(Failure::Refused)] {
+            let (monitor, _) = after(&health, Some(true), &[blind(), blind(), seen, blind()]);
+            assert_eq!(monitor.blind(), None);
+        }
+        assert_eq!(after(&health, None, &[]).0.blind(), None, "not probed yet");
+        let (undecided, _) = after(&health, None, &[blind()]);
+        assert_eq!(undecided.blind(), blind().as_ref().err(), "it holds everything up");
         for before in [None, Some(false)] {
             let (monitor, _) = after(&health, before, &[blind(), blind(), blind()]);
             assert!(!monitor.is_up() && monitor.known() == before);
