@@ -72,8 +72,7 @@ pub fn ask(context: &SockAddrContext, family: Family) -> Ask {
         NOBODY => return Ask::Refused,
         _ => {
             if let Some(known) = known {
-                // SAFETY: the socket's own storage.
-                unsafe { (*known).kind = 0 };
+                forget(known, vip, port, protocol);
             }
             return Ask::Granted;
         }
@@ -86,6 +85,18 @@ pub fn ask(context: &SockAddrContext, family: Family) -> Ask {
     unsafe { *place = led };
     answer(context, family, led.rip);
     Ask::Granted
+}
+
+/// A socket asks for what is no VIP. Where it may go on with others meanwhile, which only UDP does, it stays led: nothing but
+/// packets to its RIP is touched, unless that is what it asks for.
+#[inline(always)]
+fn forget(known: *mut Led, asked: Address, port: [u8; 2], protocol: u8) {
+    // SAFETY: the socket's own storage.
+    unsafe {
+        if protocol != UDP || ((*known).rip == asked && (*known).port == port) {
+            (*known).kind = 0;
+        }
+    }
 }
 
 /// getpeername(2), and recvmsg(2) of UDP: the socket sees the VIP where its backend is.

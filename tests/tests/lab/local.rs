@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     cluster::Service,
-    lab::{VIP, VIP6},
+    lab::{CLIENT, VIP, VIP6},
     nginx::Nginx,
     servers::{TcpServer, UdpServer},
 };
@@ -29,6 +29,7 @@ crate::harness::tests!(Lab:
     so_it_does_over_ipv6_and_to_mapped_addresses,
     datagrams_show_the_vip,
     datagrams_over_ipv6_show_the_vip,
+    whoever_else_a_socket_asks_the_vip_answers,
     a_service_can_keep_the_director_out,
     without_a_real_server_it_is_refused,
     what_hashes_sends_the_director_somewhere_too,
@@ -194,6 +195,21 @@ fn datagrams_over_ipv6_show_the_vip() -> Result<()> {
     let scene = echoes(Service::web("rr", 2).over_ipv6(), VIP6.into())?;
     datagrams_show(&scene, "[::]:0", IpAddr::from(VIP6))?;
     ensure!(scene.prober.pages(PAGE6, 1).is_err(), "TCP is answered");
+    Ok(())
+}
+
+fn whoever_else_a_socket_asks_the_vip_answers() -> Result<()> {
+    let scene = echoes(Service::web("rr", 2), VIP.into())?;
+    let vip = SocketAddr::new(VIP.into(), 53);
+    let socket = scene.prober.udp("0.0.0.0:0")?;
+    let mut buffer = [0; 64];
+    // It asks another in the middle, who does not answer, and has the answer of the VIP only then.
+    for _ in 0..2 {
+        socket.send_to(b"question", vip)?;
+        socket.send_to(b"question", (CLIENT, 9))?;
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        ensure!(from == vip && &buffer[..length] == b"rs1 question", "{from}");
+    }
     Ok(())
 }
 

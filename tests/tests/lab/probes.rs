@@ -9,11 +9,19 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
-    dataplane::local::{egress::Way, probes::Left},
+    dataplane::{
+        clock,
+        local::{egress::Way, probes::Left},
+    },
     desired::Target,
     health::{Aim, Failure},
 };
-use lbx_common::maps::ABI;
+use lbx_common::{
+    flow::TICK_MASK,
+    maps::ABI,
+    service::TCP,
+    session::{IN, LOCAL, Session, SessionKey},
+};
 use lbx_tests::{
     bpffs, by_hand,
     lab::{DIP, Lab, VIP, VIP6},
@@ -44,6 +52,7 @@ crate::harness::tests!(Lab:
     offloads_make_no_difference,
     two_real_servers_on_one_port_are_told_apart,
     a_thousand_probes_a_second_leave_nothing,
+    a_probe_that_has_not_begun_keeps_its_port,
 );
 
 /// A lab whose first real server serves the VIP, and a director without a daemon.
@@ -338,8 +347,50 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
         let sockets = prober.lab.director().run(["ss", "-Htan", "state", state])?.success()?;
         ensure!(sockets.is_empty(), "{state}: {sockets}");
     }
-    // Ports are given back, and sessions forgotten.
-    prober.probes().sweep(Instant::now() + Duration::from_secs(30))?;
+    // Ports are given back, and sessions forgotten; of a port nothing is left when it was found unused twice.
+    for seconds in [30, 60] {
+        prober.probes().sweep(Instant::now() + Duration::from_secs(seconds))?;
+    }
     let left = prober.probes().left()?;
     expect(&left, &Left::default())
+}
+
+fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
+    let (prober, _nginx) = scene()?;
+    let aim = Aim {
+        timeout: Duration::from_secs(300),
+        ..aim(1, 80)
+    };
+    let socket = prober
+        .inside(|| prober.socket(&aim, Type::STREAM))?
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let port = socket.local_addr()?.as_socket().context("no address")?.port();
+    let probes = prober.probes();
+    // Somebody has had it, and another, long before.
+    for port in [port, 9] {
+        let key = SessionKey {
+            way: IN,
+            protocol: TCP,
+            local_port: port.to_be_bytes(),
+            ..SessionKey::default()
+        };
+        let ended = Session {
+            kind: LOCAL,
+            ended: 1,
+            tick: clock::now().wrapping_sub(1_000) & TICK_MASK,
+            ..Session::default()
+        };
+        probes.pretend(&key, &ended)?;
+    }
+    let mut left = Vec::new();
+    for seconds in [30, 60, 90] {
+        probes.sweep(Instant::now() + Duration::from_secs(seconds))?;
+        left.push(probes.left()?);
+    }
+    let of = |ports| Left {
+        leases: 1,
+        sessions: 0,
+        ports,
+    };
+    expect(&left, &vec![of(2), of(1), of(1)])
 }

@@ -2,12 +2,13 @@
 //! (see [`lbx_common::session`]).
 //!
 //! - [`probes`]: sockets of probes led to the VIP on one real server
+//! - [`ports`]: the local ports they may take
 //! - [`egress`]: the program on what the director sends, on NICs
 //! - [`hooks`]: the programs on its sockets, at the root of the cgroups
 
 pub mod egress;
 pub mod hooks;
-mod ports;
+pub mod ports;
 pub mod probes;
 mod sessions;
 

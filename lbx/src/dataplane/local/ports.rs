@@ -8,10 +8,78 @@ const KERNEL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const ENOUGH: u16 = 1024;
 /// Ports below the kernel's that are taken at most: where services listen there are few left.
 const BELOW: u16 = 16_384;
+/// A range with so many ports in a row that cannot be had is taken for full: those that were given first come back first.
+const TRIES: usize = 16;
 
-/// Ranges of ports, those that are taken first at the front.
-pub fn for_probes() -> Vec<RangeInclusive<u16>> {
-    ranges(&fs::read_to_string(KERNEL).unwrap_or_default())
+/// How many local ports probes may take at one time, for each protocol and address of the director.
+#[must_use]
+pub fn count() -> usize {
+    Ports::for_probes().count()
+}
+
+/// The ports of probes, given in turn.
+pub struct Ports {
+    /// The ones to take first at the front.
+    ranges: Vec<Turns>,
+}
+
+/// A range of ports, and whose turn it is.
+struct Turns {
+    first: u16,
+    len: usize,
+    next: usize,
+}
+
+impl Ports {
+    /// Those that are for probes here.
+    pub fn for_probes() -> Self {
+        Self::of(&ranges(&fs::read_to_string(KERNEL).unwrap_or_default()))
+    }
+
+    fn of(ranges: &[RangeInclusive<u16>]) -> Self {
+        let turns = |range: &RangeInclusive<u16>| Turns {
+            first: *range.start(),
+            len: range.len(),
+            next: 0,
+        };
+        Self {
+            ranges: ranges.iter().map(turns).collect(),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.ranges.iter().map(|range| range.len).sum()
+    }
+
+    /// The next port that `take` can have; none if it can have none.
+    ///
+    /// # Errors
+    /// The first of `take`.
+    pub fn next<E>(&mut self, mut take: impl FnMut(u16) -> Result<bool, E>) -> Result<Option<u16>, E> {
+        // Only where every range seems full all ports are tried.
+        for tries in [TRIES, usize::MAX] {
+            for range in &mut self.ranges {
+                if let Some(port) = range.next(tries, &mut take)? {
+                    return Ok(Some(port));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Turns {
+    fn next<E>(&mut self, tries: usize, take: &mut impl FnMut(u16) -> Result<bool, E>) -> Result<Option<u16>, E> {
+        for _ in 0..tries.min(self.len) {
+            let port = self.first + self.next as u16;
+            self.next = (self.next + 1) % self.len;
+            if take(port)? {
+                return Ok(Some(port));
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn ranges(kernel: &str) -> Vec<RangeInclusive<u16>> {
@@ -34,6 +102,8 @@ fn ranges(kernel: &str) -> Vec<RangeInclusive<u16>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashSet, convert::Infallible};
+
     use super::*;
 
     #[test]
@@ -43,5 +113,64 @@ mod tests {
         assert_eq!(ranges("20000 65000"), [3_616..=19_999]);
         assert_eq!(ranges("2000 50000"), [50_001..=65_535]);
         assert_eq!(ranges(""), [61_000..=65_535, 16_384..=32_767]);
+    }
+
+    /// The next port that is not taken, and how many were tried.
+    fn next(ports: &mut Ports, taken: &mut HashSet<u16>) -> (Option<u16>, usize) {
+        let mut tried = 0;
+        let next = ports.next(|port| {
+            tried += 1;
+            Ok::<_, Infallible>(taken.insert(port))
+        });
+        let Ok(port) = next;
+        (port, tried)
+    }
+
+    #[test]
+    fn every_port_is_given_once_the_first_range_before_the_others() {
+        let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
+        assert_eq!(ports.count(), 5_000);
+        let mut taken = HashSet::new();
+        let mut all = 0;
+        for number in 0..5_000 {
+            let (port, tried) = next(&mut ports, &mut taken);
+            assert_eq!(port.is_some_and(|port| port >= 60_000), number < 1_000);
+            all += tried;
+        }
+        // A full range is not searched for every port.
+        assert!(all <= 5_000 + 4_000 * TRIES, "{all}");
+        assert_eq!(next(&mut ports, &mut taken).0, None);
+    }
+
+    #[test]
+    fn a_port_that_came_back_is_found_wherever_it_is() {
+        let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
+        let mut taken: HashSet<u16> = (60_000..=60_999).chain(1_000..=4_999).collect();
+        for port in [60_500, 4_999, 1_000, 60_999] {
+            taken.remove(&port);
+            assert_eq!(next(&mut ports, &mut taken).0, Some(port));
+        }
+    }
+
+    #[test]
+    fn a_port_rests_while_the_others_have_their_turns() {
+        let mut ports = Ports::of(std::slice::from_ref(&(61_000..=61_009)));
+        let mut given = Vec::new();
+        for _ in 0..12 {
+            // Each comes back at once.
+            given.extend(next(&mut ports, &mut HashSet::new()).0);
+        }
+        let expected: Vec<u16> = (61_000..=61_009).chain(61_000..=61_001).collect();
+        assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn what_fails_ends_the_search() {
+        let mut tried = 0;
+        let failed = Ports::of(std::slice::from_ref(&(1..=9))).next(|_| {
+            tried += 1;
+            Err(())
+        });
+        assert_eq!((failed, tried), (Err(()), 1));
     }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
     os::fd::{AsRawFd as _, BorrowedFd},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -12,11 +11,15 @@ use std::{
 
 use lbx_common::{
     address::Address,
+    service::{TCP, UDP},
     session::{Led, OUT, PROBE, Session, SessionKey},
 };
 use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsockopt, sockopt};
 
-use super::{ports, sessions::Sessions};
+use super::{
+    ports::Ports,
+    sessions::{Sessions, Sweeper},
+};
 use crate::{
     dataplane::{DataplaneError, clock, pins::Pins},
     desired::{Protocol, Target},
@@ -24,26 +27,32 @@ use crate::{
     tables::lookup,
 };
 
-/// How long the port of a probe is no other's after its time is up, or after it was vouched for: its last packets may be under
-/// way.
+/// How long the port of a probe is no other's after its time is up: its last packets may be under way.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same of a probe that was vouched for, whose answer has come.
+const VOUCHED: Duration = Duration::from_millis(100);
 /// How often all sessions are looked at.
 const SWEEP: Duration = Duration::from_secs(16);
+/// Probes whose sessions are forgotten before others may begin.
+const AT_ONCE: usize = 64;
 
 /// Leads the packets of probes. One for the whole director, shared by its threads; its [`Probes::sweep`] wants to be called
 /// about once a second.
 pub struct Probes {
     state: Mutex<State>,
+    /// Never locked by who has locked the state.
+    sweep: Mutex<Sweep>,
 }
 
 struct State {
     sessions: Sessions,
-    /// By local port.
-    leases: HashMap<u16, Lease>,
-    ranges: Vec<RangeInclusive<u16>>,
-    /// Where in the ranges the search for a port begins.
-    next: usize,
-    swept: Instant,
+    leases: HashMap<Place, Lease>,
+    ports: Ports,
+}
+
+struct Sweep {
+    sweeper: Sweeper,
+    done: Instant,
 }
 
 /// What there is of sessions.
@@ -57,10 +66,25 @@ pub struct Left {
     pub ports: u32,
 }
 
-/// A local port of a probe.
+/// What only one probe can have at one time: a local port, of an address, for a protocol by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    protocol: u8,
+    source: IpAddr,
+    port: u16,
+}
+
+/// The place of a probe.
 struct Lease {
     key: SessionKey,
     until: Instant,
+}
+
+impl Lease {
+    /// Whether the probe asks this real server.
+    fn asks(&self, aim: &Aim) -> bool {
+        self.key.remote == lookup::address(aim.rip) && self.key.remote_port == aim.port.to_be_bytes()
+    }
 }
 
 impl Probes {
@@ -68,36 +92,44 @@ impl Probes {
         let state = State {
             sessions: Sessions::open(pins)?,
             leases: HashMap::new(),
-            ranges: ports::for_probes(),
-            next: 0,
-            swept: Instant::now(),
+            ports: Ports::for_probes(),
+        };
+        let sweep = Sweep {
+            sweeper: Sweeper::open(pins)?,
+            done: Instant::now(),
         };
         Ok(Self {
             state: Mutex::new(state),
+            sweep: Mutex::new(sweep),
         })
     }
 
-    /// Gives ports back whose probes are over, and forgets sessions that are.
+    /// Gives ports back whose probes are over, and forgets sessions that are. Probes may begin and end meanwhile.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn sweep(&self, now: Instant) -> Result<(), DataplaneError> {
-        let state = &mut *self.lock();
-        let over: Vec<u16> = state
-            .leases
-            .iter()
-            .filter(|(_, lease)| lease.until <= now)
-            .map(|(&port, _)| port)
-            .collect();
-        for port in over {
-            if let Some(lease) = state.leases.remove(&port) {
-                state.sessions.forget(&lease.key)?;
+        let over = self.state().over(now);
+        for places in over.chunks(AT_ONCE) {
+            let mut state = self.state();
+            for place in places {
+                state.give_back(place, now)?;
             }
         }
-        if now.saturating_duration_since(state.swept) >= SWEEP {
-            state.swept = now;
-            let busy: HashSet<u16> = state.leases.keys().copied().collect();
-            state.sessions.sweep(clock::now(), &busy)?;
+        let mut sweep = locked(&self.sweep);
+        if now.saturating_duration_since(sweep.done) < SWEEP {
+            return Ok(());
+        }
+        sweep.done = now;
+        let busy = self.state().busy();
+        let used = sweep.sweeper.forget(clock::now(), &busy)?;
+        let cleared = {
+            // Those that have begun meanwhile count too.
+            let state = self.state();
+            sweep.sweeper.clear(used, &state.busy())
+        };
+        if cleared {
+            sweep.sweeper.mark()?;
         }
         Ok(())
     }
@@ -107,7 +139,7 @@ impl Probes {
     /// # Errors
     /// The kernel refuses.
     pub fn pretend(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
-        self.lock().sessions.keep(key, session)
+        self.state().sessions.keep(key, session)
     }
 
     /// The session of a key: for tests.
@@ -115,7 +147,7 @@ impl Probes {
     /// # Errors
     /// The kernel refuses.
     pub fn session(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
-        self.lock().sessions.get(key)
+        self.state().sessions.get(key)
     }
 
     /// What there is now.
@@ -123,27 +155,50 @@ impl Probes {
     /// # Errors
     /// The kernel refuses.
     pub fn left(&self) -> Result<Left, DataplaneError> {
-        let state = self.lock();
+        let sweep = locked(&self.sweep);
         Ok(Left {
-            leases: state.leases.len(),
-            sessions: state.sessions.count()?,
-            ports: state.sessions.ports(),
+            leases: self.state().leases.len(),
+            sessions: sweep.sweeper.count()?,
+            ports: sweep.sweeper.ports(),
         })
     }
 
     /// How many packets of a probe went to the VIP, and how many came from there.
-    fn counts(&self, local: SocketAddr) -> Result<Option<(u64, u64)>, Failure> {
-        let state = &mut *self.lock();
-        let Some(lease) = state.leases.get_mut(&local.port()) else {
+    fn counts(&self, local: SocketAddr, aim: &Aim) -> Result<Option<(u64, u64)>, Failure> {
+        let state = &mut *self.state();
+        // No two that ask the same real server have the same port for both protocols.
+        let mut places = [TCP, UDP].map(|protocol| Place::new(protocol, local)).into_iter();
+        let found = places.find(|place| state.leases.get(place).is_some_and(|lease| lease.asks(aim)));
+        let Some(lease) = found.and_then(|place| state.leases.get_mut(&place)) else {
             return Ok(None);
         };
-        lease.until = lease.until.min(Instant::now() + LINGER);
+        lease.until = lease.until.min(Instant::now() + VOUCHED);
         state.sessions.counts(&lease.key).map(Some).map_err(failed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What a thread that panicked has left is whole: every change is one of a map.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a thread that panicked has left is whole: every change is one of a map.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Place {
+    fn new(protocol: u8, local: SocketAddr) -> Self {
+        Self {
+            protocol,
+            source: local.ip(),
+            port: local.port(),
+        }
+    }
+
+    /// The same port and address for the other protocol.
+    const fn twin(mut self) -> Self {
+        self.protocol = if self.protocol == TCP { UDP } else { TCP };
+        self
     }
 }
 
@@ -159,7 +214,7 @@ impl Dialer for Probes {
             sockopt::Linger.set(&socket, &at_once).map_err(refused)?;
         }
         match protocol {
-            Some(protocol) if aim.target == Target::Vip => self.lock().bind(socket, protocol, aim),
+            Some(protocol) if aim.target == Target::Vip => self.state().bind(socket, protocol, aim),
             _ => bind_to(socket, SocketAddr::new(aim.source, 0)).map_err(|error| Failure::Local(error.to_string())),
         }
     }
@@ -168,7 +223,7 @@ impl Dialer for Probes {
         if aim.target == Target::Rip {
             return Ok(());
         }
-        match (self.counts(local)?, evidence) {
+        match (self.counts(local, aim)?, evidence) {
             (Some((1.., 1..)), _) | (Some((1.., _)), Evidence::Sent) => Ok(()),
             _ => Err(Failure::NotRewritten),
         }
@@ -177,7 +232,7 @@ impl Dialer for Probes {
 
 impl State {
     fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<(), Failure> {
-        let port = self.free_port(socket, aim.source)?;
+        let place = self.place(socket, protocol, aim)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
         let led = Led {
             vip: address(aim.vip),
@@ -191,7 +246,7 @@ impl State {
             remote: led.rip,
             local: address(aim.source),
             remote_port: led.port,
-            local_port: port.to_be_bytes(),
+            local_port: place.port.to_be_bytes(),
             protocol: led.protocol,
             way: OUT,
             ..SessionKey::default()
@@ -200,43 +255,61 @@ impl State {
         self.sessions.forget(&key).map_err(failed)?;
         self.sessions.lead(socket, led).map_err(failed)?;
         let until = Instant::now() + aim.timeout + LINGER;
-        self.leases.insert(port, Lease { key, until });
+        self.leases.insert(place, Lease { key, until });
         Ok(())
     }
 
     /// Binds to a port that neither another probe nor anybody else has.
-    fn free_port(&mut self, socket: BorrowedFd<'_>, source: IpAddr) -> Result<u16, Failure> {
-        let total: usize = self.ranges.iter().map(ExactSizeIterator::len).sum();
-        let first: usize = self.ranges.first().map_or(0, ExactSizeIterator::len);
-        // Ports beyond the first range are for when that is full.
-        let within = (0..first).map(|step| (self.next + step) % first.max(1));
-        for place in within.chain(first..total) {
-            let Some(port) = self.port(place) else {
-                continue;
-            };
-            if self.leases.contains_key(&port) {
-                continue;
+    fn place(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<Place, Failure> {
+        let now = Instant::now();
+        let place = |port| Place::new(protocol.number(), SocketAddr::new(aim.source, port));
+        let Self {
+            sessions,
+            leases,
+            ports,
+        } = self;
+        let port = ports.next(|port| {
+            let place = place(port);
+            if leases.get(&place.twin()).is_some_and(|lease| lease.asks(aim)) {
+                return Ok(false);
             }
-            match bind_to(socket, SocketAddr::new(source, port)) {
-                Ok(()) => {
-                    self.next = place + 1;
-                    return Ok(port);
+            if let Some(lease) = leases.get(&place) {
+                if lease.until > now {
+                    return Ok(false);
                 }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => return Err(Failure::Local(format!("{source}: {error}"))),
+                sessions.forget(&lease.key).map_err(failed)?;
+                leases.remove(&place);
             }
-        }
-        Err(Failure::Local("no local port is free".to_owned()))
+            match bind_to(socket, SocketAddr::new(aim.source, port)) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+                Err(error) => Err(Failure::Local(format!("{}: {error}", aim.source))),
+            }
+        })?;
+        let none = || Failure::Local("no local port is free".to_owned());
+        port.map(place).ok_or_else(none)
     }
 
-    fn port(&self, mut place: usize) -> Option<u16> {
-        for range in &self.ranges {
-            if place < range.len() {
-                return Some(range.start() + place as u16);
-            }
-            place -= range.len();
+    /// The places of probes that are over.
+    fn over(&self, now: Instant) -> Vec<Place> {
+        let over = self.leases.iter().filter(|(_, lease)| lease.until <= now);
+        over.map(|(place, _)| *place).collect()
+    }
+
+    /// Gives the place of a probe back, if that is over: it may be another's already.
+    fn give_back(&mut self, place: &Place, now: Instant) -> Result<(), DataplaneError> {
+        if let Some(lease) = self.leases.get(place)
+            && lease.until <= now
+        {
+            self.sessions.forget(&lease.key)?;
+            self.leases.remove(place);
         }
-        None
+        Ok(())
+    }
+
+    /// The ports of probes.
+    fn busy(&self) -> HashSet<u16> {
+        self.leases.keys().map(|place| place.port).collect()
     }
 }
 

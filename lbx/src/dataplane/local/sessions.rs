@@ -8,7 +8,7 @@ use lbx_common::{
     fragment,
     maps::{LED, LOCAL_PORTS, SESSIONS},
     service::UDP,
-    session::{FRAGMENT, IN, Led, OUT, PROBE, Session, SessionKey, port_bit},
+    session::{FRAGMENT, IN, Led, OUT, PORT_WORDS, PROBE, Session, SessionKey, port_bit},
 };
 
 use crate::dataplane::{
@@ -27,11 +27,10 @@ const SILENT: u32 = 7_000;
 /// The same of datagrams, which have no end: 180 s, as conntrack keeps a stream of them (nf_conntrack_proto_udp.c).
 const SILENT_UDP: u32 = 168;
 
-/// Sockets' storage, sessions and the bits of their ports.
+/// Sockets' storage, and the sessions of probes.
 pub struct Sessions {
     led: SkStorage<MapData, Led>,
-    sessions: HashMap<MapData, SessionKey, Session>,
-    ports: Mapped,
+    table: Table,
 }
 
 impl Sessions {
@@ -39,8 +38,7 @@ impl Sessions {
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
             led: typed(pins, LED, Map::SkStorage)?,
-            sessions: typed(pins, SESSIONS, Map::LruHashMap)?,
-            ports: Mapped::open(LOCAL_PORTS, &data(pins, LOCAL_PORTS)?)?,
+            table: Table::open(pins)?,
         })
     }
 
@@ -59,60 +57,106 @@ impl Sessions {
 
     /// Keeps a session, and that its port has one.
     pub fn keep(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
-        self.sessions.insert(key, session, 0).map_err(failed(SESSIONS))?;
-        let (word, mask) = bit(key);
-        self.ports[word].fetch_or(mask, Ordering::SeqCst);
+        let table = &mut self.table;
+        table.sessions.insert(key, session, 0).map_err(failed(SESSIONS))?;
+        table.mark(key);
         Ok(())
     }
 
-    /// Forgets the session of a key of what is sent, and that its port has any.
+    /// Forgets the session of a key of what is sent. The bit of its port, which others may share, is the sweeper's.
     pub fn forget(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         let reply = reply_key(key, self.get(key)?.as_ref());
-        self.remove(key)?;
-        self.remove(&reply)?;
-        let (word, mask) = bit(key);
-        self.ports[word].fetch_and(!mask, Ordering::SeqCst);
-        Ok(())
+        self.table.remove(key)?;
+        self.table.remove(&reply)
     }
 
-    /// Forgets sessions that are over at a tick, and ports that have no more. `busy` are the ports of probes.
-    pub fn sweep(&mut self, now: u32, busy: &HashSet<u16>) -> Result<(), DataplaneError> {
-        let mut used = HashSet::new();
-        let over = over(&self.all()?, now, busy, |kept| {
-            used.insert(bit(kept));
-        });
-        for key in over {
-            self.remove(&key)?;
+    /// The session of a key.
+    pub fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
+        self.table.get(key)
+    }
+}
+
+/// Forgets what is over. It looks at every session, which takes time, so it has maps of its own.
+pub struct Sweeper {
+    table: Table,
+    /// Ports that have bits, and had no session when it looked last.
+    unused: Bits,
+}
+
+impl Sweeper {
+    /// Opens the maps.
+    pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            table: Table::open(pins)?,
+            unused: Bits::none(),
+        })
+    }
+
+    /// Forgets sessions that are over at a tick; tells the ports of the others. `busy` are the ports of probes.
+    pub fn forget(&mut self, now: u32, busy: &HashSet<u16>) -> Result<Bits, DataplaneError> {
+        let mut used = Bits::none();
+        for key in over(&self.table.all()?, now, busy, |kept| used.add(bit(kept))) {
+            // It may have begun anew since.
+            if self.table.is_over(&key, now, busy)? {
+                self.table.remove(&key)?;
+            } else {
+                used.add(bit(&key));
+            }
         }
-        let of = |place: usize| used.iter().filter(move |(word, _)| *word == place);
+        Ok(used)
+    }
+
+    /// Clears the bits of ports that had no session twice in a row, but for those of probes, which may be about to send; says
+    /// whether there were any. No port may become a probe's meanwhile.
+    pub fn clear(&mut self, mut used: Bits, busy: &HashSet<u16>) -> bool {
+        for port in busy {
+            for udp in [false, true] {
+                used.add(port_bit(udp, port.to_be_bytes()));
+            }
+        }
         let mut cleared = false;
-        for (place, word) in self.ports.iter().enumerate() {
-            let before = word.load(Ordering::Relaxed);
-            let after = of(place).fold(0, |bits, (_, mask)| bits | mask);
-            if before & !after != 0 {
-                word.fetch_and(after, Ordering::SeqCst);
+        for ((word, used), unused) in self.table.ports.iter().zip(used.0).zip(&mut self.unused.0) {
+            let clear = to_clear(word.load(Ordering::Relaxed), used, unused);
+            if clear != 0 {
+                word.fetch_and(!clear, Ordering::SeqCst);
                 cleared = true;
             }
         }
-        // A session that began meanwhile may have found its bit set.
-        if cleared {
-            for (key, _) in self.all()? {
-                let (word, mask) = bit(&key);
-                self.ports[word].fetch_or(mask, Ordering::SeqCst);
-            }
+        cleared
+    }
+
+    /// Sets the bits of all sessions there are: one that began while bits were cleared may have found its own set.
+    pub fn mark(&mut self) -> Result<(), DataplaneError> {
+        for (key, _) in self.table.all()? {
+            self.table.mark(&key);
         }
         Ok(())
     }
 
     /// How many entries there are.
     pub fn count(&self) -> Result<usize, DataplaneError> {
-        Ok(self.all()?.len())
+        Ok(self.table.all()?.len())
     }
 
     /// How many ports are known to have sessions.
     pub fn ports(&self) -> u32 {
-        let bits = self.ports.iter().map(|word| word.load(Ordering::Relaxed).count_ones());
-        bits.sum()
+        let bits = self.table.ports.iter();
+        bits.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+    }
+}
+
+/// The sessions and the bits of their ports.
+struct Table {
+    sessions: HashMap<MapData, SessionKey, Session>,
+    ports: Mapped,
+}
+
+impl Table {
+    fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            sessions: typed(pins, SESSIONS, Map::LruHashMap)?,
+            ports: Mapped::open(LOCAL_PORTS, &data(pins, LOCAL_PORTS)?)?,
+        })
     }
 
     fn all(&self) -> Result<Vec<(SessionKey, Session)>, DataplaneError> {
@@ -124,8 +168,7 @@ impl Sessions {
         found.collect::<Result<_, _>>().map_err(failed(SESSIONS))
     }
 
-    /// The session of a key.
-    pub fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
+    fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
         match self.sessions.get(key, 0) {
             Ok(session) => Ok(Some(session)),
             Err(MapError::KeyNotFound) => Ok(None),
@@ -139,6 +182,46 @@ impl Sessions {
             _ => Ok(()),
         }
     }
+
+    /// Whether the entry of a key is over, or gone.
+    fn is_over(&self, key: &SessionKey, now: u32, busy: &HashSet<u16>) -> Result<bool, DataplaneError> {
+        let Some(session) = self.get(key)? else {
+            return Ok(true);
+        };
+        let speaks = speaker(key, &session);
+        let session = if speaks == *key {
+            Some(session)
+        } else {
+            self.get(&speaks)?
+        };
+        Ok(session.is_none_or(|session| ends(&speaks, &session, now, busy)))
+    }
+
+    fn mark(&self, key: &SessionKey) {
+        let (word, mask) = bit(key);
+        self.ports[word].fetch_or(mask, Ordering::SeqCst);
+    }
+}
+
+/// A bit for every local port, as in the map of them.
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    fn none() -> Self {
+        Self(vec![0; PORT_WORDS])
+    }
+
+    fn add(&mut self, (word, mask): (usize, u64)) {
+        self.0[word] |= mask;
+    }
+}
+
+/// Which bits of a word to clear: those that are not used now and were not before, which `unused` remembers.
+const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
+    let now = word & !used;
+    let clear = now & *unused;
+    *unused = now & !clear;
+    clear
 }
 
 fn is_absent(error: &MapError) -> bool {
@@ -166,6 +249,16 @@ fn bit(key: &SessionKey) -> (usize, u64) {
     port_bit(key.protocol == UDP, port)
 }
 
+/// The key of the entry that says whether one is over. What is sent is noted in that of the replies alone, so the other goes
+/// with it.
+fn speaker(key: &SessionKey, session: &Session) -> SessionKey {
+    if key.way == OUT {
+        reply_key(key, Some(session))
+    } else {
+        *key
+    }
+}
+
 /// The keys of the entries that are over; `keep` is told the others.
 fn over(
     entries: &[(SessionKey, Session)],
@@ -180,13 +273,7 @@ fn over(
         .collect();
     let mut over = Vec::new();
     for (key, session) in entries {
-        // What is sent is noted in the entry of the replies alone, so the other goes with it.
-        let speaks = if key.way == OUT {
-            reply_key(key, Some(session))
-        } else {
-            *key
-        };
-        if living.contains(&speaks) {
+        if living.contains(&speaker(key, session)) {
             keep(key);
         } else {
             over.push(*key);
@@ -296,6 +383,19 @@ mod tests {
     fn what_is_sent_goes_with_its_replies() {
         let [_, out] = both(1, LOCAL, 0, 0);
         assert_eq!(ports_over(&[out], &[]), [1]);
+    }
+
+    #[test]
+    fn bits_go_when_they_are_unused_twice_in_a_row() {
+        let mut unused = 0;
+        // Bit 0 is used always, 1 every other time, 2 never.
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b111, 0b001, &mut unused), 0b100);
+        assert_eq!(to_clear(0b011, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b011, 0b001, &mut unused), 0);
+        // One that was cleared and set again begins anew.
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0b100);
     }
 
     #[test]
