@@ -1,0 +1,117 @@
+//! Checks as they come and go, with nobody probed.
+
+use std::path::Path;
+
+use super::*;
+use crate::{
+    config,
+    health::{Passed, event::What, probe::Direct},
+};
+
+fn desired(health: &str) -> Desired {
+    let text = format!(
+        "interface: eth0\nservices:\n  - {{ vip: 192.0.2.1, port: 80, health: {health}, realservers: [10.0.0.1, 10.0.0.2] }}\n"
+    );
+    config::parse(&text, Path::new("test.yaml")).expect("a good file")
+}
+
+fn checks() -> Checks {
+    let nothing = Desired {
+        services: Vec::new(),
+        ..desired("none")
+    };
+    Checks::start("test", Arc::new(Direct), nothing).expect("a thread")
+}
+
+/// Takes a file into force where nothing was; nobody is probed.
+fn take(checks: &mut Checks, desired: &Desired, before: Option<Stood>) -> Vec<Event> {
+    let outlook = checks.outlook(desired, &|_| before, |_| true);
+    checks.accept(outlook)
+}
+
+/// News of a real server that has answered.
+fn passed(checks: &Checks, server: IpAddr) -> News {
+    let (subject, watched) = checks
+        .monitors
+        .iter()
+        .find(|(subject, _)| subject.rip == server)
+        .expect("it is checked");
+    let mut monitor = watched.monitor.clone();
+    monitor.note(&Ok(Passed::default()), checks.began.elapsed());
+    News {
+        subject: subject.clone(),
+        generation: watched.generation,
+        monitor,
+    }
+}
+
+fn place(desired: &Desired) -> Place {
+    let service = &desired.services[0];
+    (service.virtual_service, service.servers[0].address)
+}
+
+fn is_up(checks: &Checks, place: Place) -> Option<bool> {
+    match checks.known(place, true) {
+        Known::Up { .. } => Some(true),
+        Known::Down(_) => Some(false),
+        Known::Unknown => None,
+    }
+}
+
+#[tokio::test]
+async fn what_the_task_of_a_former_check_has_found_is_old() {
+    let (mut checks, file) = (checks(), desired("tcp"));
+    take(&mut checks, &file, None);
+    let place = place(&file);
+    let old = passed(&checks, place.1);
+    take(&mut checks, &desired("none"), None);
+    take(&mut checks, &file, None);
+    assert!(!checks.hear(old));
+    assert_eq!(is_up(&checks, place), None);
+    let new = passed(&checks, place.1);
+    assert!(checks.hear(new));
+    assert_eq!(is_up(&checks, place), Some(true));
+}
+
+#[tokio::test]
+async fn a_check_by_other_numbers_goes_on_and_another_check_begins_where_it_was() {
+    let (mut checks, file) = (checks(), desired("{ tcp: {}, interval: 2s }"));
+    take(&mut checks, &file, None);
+    let place = place(&file);
+    let news = passed(&checks, place.1);
+    checks.hear(news);
+    for edited in ["{ tcp: {}, interval: 3s, rise: 5 }", "{ http: {}, interval: 3s }"] {
+        take(&mut checks, &desired(edited), None);
+        assert_eq!(is_up(&checks, place), Some(true), "{edited}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_stood_before_anybody_asked_stands_until_asked() {
+    for up in [true, false] {
+        let (mut checks, file) = (checks(), desired("tcp"));
+        let stood = Stood { up, weight: Some(1) };
+        let told = take(&mut checks, &file, Some(stood));
+        assert_eq!(is_up(&checks, place(&file)), Some(up));
+        assert!(
+            !told.iter().any(|event| matches!(event.what, What::ServerUp { .. })),
+            "{told:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_outlook_that_is_refused_leaves_no_trace() {
+    let (mut checks, file) = (checks(), desired("tcp"));
+    take(&mut checks, &file, None);
+    drop(checks.outlook(&desired("{ http: {} }"), &|_| None, |_| true));
+    assert!(
+        checks
+            .monitors
+            .keys()
+            .all(|subject| subject.health.check.name() == "tcp")
+    );
+    let place = place(&file);
+    let news = passed(&checks, place.1);
+    assert!(checks.hear(news));
+}
