@@ -186,27 +186,37 @@ impl Pins {
         })
     }
 
-    /// Removes every pin: links first, so that no program runs without its maps' names.
+    /// Removes every pin: links first, so that no program runs without its maps' names. What can be removed is, whatever
+    /// else cannot.
     ///
     /// # Errors
-    /// A pin cannot be removed.
+    /// The first pin that cannot be removed.
     pub fn remove(&self) -> Result<(), DataplaneError> {
+        let mut first = Ok(());
+        let mut note = |done: Result<(), DataplaneError>| {
+            if first.is_ok() {
+                first = done;
+            }
+        };
         // Sockets first: where nothing is led, nothing need be rewritten.
         for program in HOOKS.iter().rev() {
-            self.end(&self.hook(program))?;
+            note(self.end(&self.hook(program)));
         }
-        for ifindex in self.egresses()? {
-            self.remove_egress(ifindex)?;
+        match self.egresses() {
+            Ok(devices) => devices.into_iter().for_each(|device| note(self.remove_egress(device))),
+            Err(error) => note(Err(error)),
         }
-        for ifindex in self.links()? {
-            self.remove_link(ifindex)?;
+        match self.links() {
+            Ok(nics) => nics.into_iter().for_each(|nic| note(self.remove_link(nic))),
+            Err(error) => note(Err(error)),
         }
-        for pin in entries(&self.dir)? {
-            remove_file(&pin)?;
+        match entries(&self.dir) {
+            Ok(pins) => pins.iter().for_each(|pin| note(remove_file(pin))),
+            Err(error) => note(Err(error)),
         }
         for dir in [&self.dir, &self.root] {
             match fs::remove_dir(dir) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(file(dir, source)),
+                Err(source) if source.kind() != io::ErrorKind::NotFound => note(Err(file(dir, source))),
                 _ => {}
             }
         }
@@ -214,7 +224,7 @@ impl Pins {
         if let Some(all) = self.root.parent() {
             let _still_used = fs::remove_dir(all);
         }
-        Ok(())
+        first
     }
 }
 
@@ -252,4 +262,33 @@ fn mount_bpffs() -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_removed_is_and_the_first_failure_told() {
+        let root = std::env::temp_dir().join(format!("lbx-pins-{}", std::process::id()));
+        let pins = Pins {
+            dir: root.join("v"),
+            root: root.clone(),
+        };
+        // Folders are no pins.
+        let folder = pins.hook(HOOKS[0]);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(pins.map(META), []).unwrap();
+        let failed = pins.remove().unwrap_err();
+        assert!(
+            matches!(&failed, DataplaneError::File { path, .. } if *path == folder.display().to_string()),
+            "{failed:?}"
+        );
+        assert_eq!(entries(&pins.dir).unwrap(), std::slice::from_ref(&folder));
+        fs::remove_dir(folder).unwrap();
+        pins.remove().unwrap();
+        assert!(!root.exists());
+        // Where nothing is nothing need be removed.
+        pins.remove().unwrap();
+    }
 }
