@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, TcpStream, UdpSocket},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -49,6 +50,7 @@ crate::harness::tests!(Lab:
     an_answer_from_the_rip_is_none_from_the_vip,
     without_the_program_nothing_is_vouched_for,
     filters_do_what_links_do,
+    a_filter_that_is_there_is_left_alone,
     offloads_make_no_difference,
     two_real_servers_on_one_port_are_told_apart,
     a_thousand_probes_a_second_leave_nothing,
@@ -237,6 +239,42 @@ fn filters_do_what_links_do() -> Result<()> {
     prober.see_to_by(Way::Filter, &BTreeSet::new())?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))
+}
+
+fn a_filter_that_is_there_is_left_alone() -> Result<()> {
+    let (mut prober, _nginx) = scene()?;
+    let devices = prober.devices(&["eth0"])?;
+    prober.see_to_by(Way::Filter, &devices)?;
+    let mut monitor = prober.lab.director().enter(|| {
+        Command::new("tc")
+            .arg("monitor")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+    })??;
+    let told = (|| -> Result<()> {
+        std::thread::sleep(Duration::from_millis(500));
+        for _ in 0..3 {
+            prober.see_to_by(Way::Filter, &devices)?;
+        }
+        let director = prober.lab.director();
+        director
+            .run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", "76"])?
+            .success()?;
+        prober.see_to_by(Way::Filter, &devices)?;
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(())
+    })();
+    monitor.kill()?;
+    let output = monitor.wait_with_output()?;
+    told?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    // What was taken away is there again, once.
+    let added = told
+        .lines()
+        .filter(|line| line.contains("lbx_egress") && !line.starts_with("deleted"));
+    ensure!(added.count() == 1, "{told}");
+    expect(&prober.page(&aim(1, 80))?, &served())
 }
 
 fn offloads_make_no_difference() -> Result<()> {

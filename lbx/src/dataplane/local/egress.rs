@@ -17,14 +17,14 @@ use aya::{
 use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
-use super::LocalError;
+use super::{LocalError, filter};
 use crate::dataplane::{Dataplane, DataplaneError, link_info, object, pins};
 
 /// Set in the environment, it has filters used where the kernel has links: for tests.
 const FILTERS: &str = "LBX_CLSACT";
 /// The place of the filter among others: early, since it never ends the walk.
 const PRIORITY: u16 = 76;
-const HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
+const HANDLE: u16 = 0x6c62;
 
 /// How a program is attached to what a device sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,14 +123,18 @@ impl Dataplane {
     fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
         self.pins.end(&self.pins.egress(device))?;
+        let known = self.egress.contains(&device) && marker.exists();
         let program = self.egress_program()?;
+        if known && is_in_filter(program, device)? {
+            return Ok(());
+        }
         if !marker.exists() {
             program.pin(&marker).map_err(|source| DataplaneError::Pin {
                 path: marker.display().to_string(),
                 source,
             })?;
         }
-        let filter = filter(&name).map_err(|error| refused(&TcError::from(error).into()))?;
+        let filter = filter_of(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {
             Ok(link) => Ok(link),
             // Nothing is there to be replaced.
@@ -139,7 +143,7 @@ impl Dataplane {
                 let _there = tc::qdisc_add_clsact(&name);
                 let options = NlOptions {
                     priority: PRIORITY,
-                    handle: HANDLE,
+                    handle: TcHandle::new(0, HANDLE),
                     classid: None,
                 };
                 program.attach_with_options(&name, TcAttachType::Egress, TcAttachOptions::Netlink(options))
@@ -174,13 +178,23 @@ impl Dataplane {
 
 /// Takes the filter from a device; nothing happens where device or filter are gone.
 pub(in crate::dataplane) fn remove_filter(device: u32) {
-    if let Some(filter) = name_of(device).ok().and_then(|name| filter(&name).ok()) {
+    if let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok()) {
         let _gone = filter.detach();
     }
 }
 
-fn filter(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
-    SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, HANDLE, None)
+fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
+    SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, TcHandle::new(0, HANDLE), None)
+}
+
+/// Whether a program is the one in the filter of a device.
+fn is_in_filter(program: &SchedClassifier, device: u32) -> Result<bool, LocalError> {
+    let own = program.info().map_err(|error| refused(&error))?.id();
+    let there = filter::program(device, PRIORITY, u32::from(HANDLE)).map_err(|error| LocalError::Refused {
+        program: EGRESS_PROGRAM,
+        why: format!("the filter of device {device}: {error}"),
+    })?;
+    Ok(there == Some(own))
 }
 
 fn name_of(device: u32) -> Result<String, LocalError> {

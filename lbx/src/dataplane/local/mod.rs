@@ -7,6 +7,7 @@
 //! - [`hooks`]: the programs on its sockets, at the root of the cgroups
 
 pub mod egress;
+mod filter;
 pub mod hooks;
 pub mod ports;
 pub mod probes;
