@@ -69,7 +69,7 @@ fn missing_for_lab() -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     let programs = [
-        "ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv", "openssl", "wrk",
+        "ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv", "openssl", "wrk", "nft",
     ];
     let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
     absent.extend(

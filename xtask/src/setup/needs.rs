@@ -127,6 +127,7 @@ pub const NEEDS: &[Need] = &[
     Need::program(Part::Lab, "dnsmasq", "dnsmasq-base"),
     Need::program(Part::Lab, "curl", "curl"),
     Need::program(Part::Lab, "wrk", "wrk"),
+    Need::program(Part::Lab, "nft", "nftables"),
     Need::program(Part::Lab, "ethtool", "ethtool"),
     Need::program(Part::Lab, "bpftool", "bpftool"),
     Need::program(Part::Lab, "ping", "iputils-ping"),

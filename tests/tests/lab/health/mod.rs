@@ -10,6 +10,7 @@ mod flows;
 mod https;
 mod load;
 mod local;
+mod meddlers;
 mod neighbours;
 mod quorum;
 mod udp;
@@ -46,6 +47,7 @@ pub fn tests() -> Vec<Trial> {
         quorum::tests(),
         weights::tests(),
         neighbours::tests(),
+        meddlers::tests(),
         cost::tests(),
     ];
     files.into_iter().flatten().collect()
