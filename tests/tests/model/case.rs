@@ -128,7 +128,7 @@ impl World<'_> {
                 .filter(|expected| expected.lives(self.now())),
         };
         if let Some(expected) = case.expected.filter(|_| !self.roomy) {
-            let record = self.record(&id)?;
+            let record = self.record(&id, expected.service)?;
             ensure!(
                 record.is_some() || !expected.firm,
                 "the record of {expected:?} was taken from it"
@@ -138,8 +138,8 @@ impl World<'_> {
         Ok(case)
     }
 
-    /// The record of a flow.
-    pub fn record(&self, id: &FlowId) -> Result<Option<Entry>> {
+    /// The record of a flow of a service: while a plan is carried out another may have one of the same.
+    pub fn record(&self, id: &FlowId, service: usize) -> Result<Option<Entry>> {
         let ends = id.ends();
         let address = match ends.client {
             IpAddr::V4(address) => Address::from_ipv4(address.octets()),
@@ -147,7 +147,7 @@ impl World<'_> {
         };
         let services = self.standing.iter().flat_map(|tables| &tables.services);
         let numbers: Vec<u16> = services
-            .filter(|(other, _)| other.vip == id.vip && other.protocol == id.protocol)
+            .filter(|&(&other, _)| known_by(other) == Some(service))
             .map(|(_, loaded)| loaded.number)
             .collect();
         let own = |(key, entry): &(FlowKey, Entry)| {

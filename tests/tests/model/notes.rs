@@ -117,7 +117,7 @@ impl World<'_> {
     /// Notes whether a flow has a record after a packet: where there are few, it is promised nothing without.
     fn look_up(&mut self, case: &Case, service: usize, next: &mut Expected) -> Result<()> {
         let now = self.now();
-        let record = self.record(&case.id)?;
+        let record = self.record(&case.id, service)?;
         // One that nobody touched lies there until it is swept: its slot is at rest.
         let touched = |record: &Entry| record.seen == now || matches!(next.phase, Phase::Ended { .. });
         let about = matches!(case.signal, Signal::Odd | Signal::Mention);
