@@ -36,12 +36,9 @@ pub struct Checks {
     news: UnboundedReceiver<News>,
     notifier: Notifier,
     began: Instant,
-    roster: Arc<Roster>,
-    /// Those that are probed, and up to which generation.
-    probed: (Arc<Roster>, u64),
-    /// Of the last monitor that began.
-    generation: u64,
-    monitors: BTreeMap<Subject, Watched>,
+    probed: Probed,
+    /// Whom the thread was told to probe, and up to which generation.
+    told: (Arc<Roster>, u64),
     services: Services,
     /// Why checks see nothing, as it was told.
     blind: BTreeSet<String>,
@@ -56,11 +53,19 @@ pub struct Checks {
 pub struct Outlook {
     /// The file's state, as far as health allows.
     pub desired: Desired,
-    roster: Arc<Roster>,
-    generation: u64,
-    monitors: BTreeMap<Subject, Watched>,
+    /// Who is probed, where that may be others than before.
+    probed: Option<Probed>,
     services: Services,
     events: Vec<Event>,
+}
+
+/// Who is probed, and what is known of them.
+#[derive(Debug, Default)]
+struct Probed {
+    roster: Arc<Roster>,
+    /// Of the last monitor that began.
+    generation: u64,
+    monitors: BTreeMap<Subject, Watched>,
 }
 
 /// What a real server was before anybody had asked this of it.
@@ -87,12 +92,10 @@ impl Checks {
             news,
             notifier: Notifier::start(director),
             began: Instant::now(),
-            roster: Arc::default(),
-            probed: (Arc::default(), 0),
-            generation: 0,
+            probed: Probed::default(),
+            told: (Arc::default(), 0),
             blind: BTreeSet::new(),
             places: BTreeMap::new(),
-            monitors: BTreeMap::new(),
             services: Services::default(),
             effective: nothing,
         })
@@ -103,10 +106,10 @@ impl Checks {
     #[must_use]
     pub fn outlook(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
         let roster = Roster::of(desired);
-        let mut generation = self.generation;
+        let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
         for (subject, places) in roster.subjects() {
-            let watched = self.monitors.get(subject).cloned().unwrap_or_else(|| {
+            let watched = self.probed.monitors.get(subject).cloned().unwrap_or_else(|| {
                 generation += 1;
                 Watched {
                     generation,
@@ -115,48 +118,42 @@ impl Checks {
             });
             monitors.insert(subject.clone(), watched);
         }
-        let beginning = Outlook {
-            desired: desired.clone(),
+        let probed = Probed {
             roster: Arc::new(roster),
             generation,
             monitors,
-            services: self.services.clone(),
-            events: Vec::new(),
         };
-        self.judge(beginning, resolved)
+        let outlook = self.judge(desired, &probed, resolved);
+        Outlook {
+            probed: Some(probed),
+            ..outlook
+        }
     }
 
     /// What to make of the desired state there is.
     #[must_use]
     pub fn again(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
-        let standing = Outlook {
-            desired: desired.clone(),
-            roster: Arc::clone(&self.roster),
-            generation: self.generation,
-            monitors: self.monitors.clone(),
-            services: self.services.clone(),
-            events: Vec::new(),
-        };
-        self.judge(standing, resolved)
+        self.judge(desired, &self.probed, resolved)
     }
 
-    fn judge(&self, mut outlook: Outlook, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
-        let (roster, monitors) = (&outlook.roster, &outlook.monitors);
-        let known = |service, server| known(roster, monitors, (service, server), resolved(server));
-        let (desired, events) = outlook.services.follow(&outlook.desired, known, self.began.elapsed());
+    fn judge(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
+        let mut services = self.services.clone();
+        let known = |service, server| probed.known((service, server), resolved(server));
+        let (desired, events) = services.follow(desired, known, self.began.elapsed());
         Outlook {
             desired,
+            probed: None,
+            services,
             events,
-            ..outlook
         }
     }
 
     /// A monitor for a subject that was not probed before. Where the same was asked by other numbers it goes on from there;
     /// else from what the real servers were that it speaks for.
     fn begin(&self, subject: &Subject, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
-        let former = || places.iter().flat_map(|&place| self.roster.speakers(place));
+        let former = || places.iter().flat_map(|&place| self.probed.roster.speakers(place));
         if let Some(same) = former().find(|former| former.asks_the_same(subject))
-            && let Some(known) = self.monitors.get(same)
+            && let Some(known) = self.probed.monitors.get(same)
         {
             return Monitor::resumed(&subject.health, &known.monitor);
         }
@@ -169,10 +166,7 @@ impl Checks {
 
     /// What a real server was that is checked otherwise now, or for the first time.
     fn was(&self, place: Place, before: &Before<'_>) -> Option<Stood> {
-        let speakers = self.roster.speakers(place).iter();
-        let monitors: Vec<&Monitor> = speakers
-            .filter_map(|subject| Some(&self.monitors.get(subject)?.monitor))
-            .collect();
+        let monitors: Vec<&Monitor> = self.probed.speaking(place).collect();
         if monitors.is_empty() {
             return before(place);
         }
@@ -185,9 +179,9 @@ impl Checks {
 
     /// Puts an outlook into force: its plan has been carried out. Returns what there is to tell.
     pub fn accept(&mut self, outlook: Outlook) -> Vec<Event> {
-        self.roster = outlook.roster;
-        self.generation = outlook.generation;
-        self.monitors = outlook.monitors;
+        if let Some(probed) = outlook.probed {
+            self.probed = probed;
+        }
         self.services = outlook.services;
         self.effective = outlook.desired;
         let services = self.effective.services.iter().enumerate();
@@ -199,12 +193,12 @@ impl Checks {
 
     /// Has those probed that are to be: the way there must stand.
     pub fn follow(&mut self) {
-        let due = (Arc::clone(&self.roster), self.generation);
-        if self.probed == due {
+        let due = (Arc::clone(&self.probed.roster), self.probed.generation);
+        if self.told == due {
             return;
         }
-        self.probed = due;
-        let subjects = self.monitors.iter();
+        self.told = due;
+        let subjects = self.probed.monitors.iter();
         self.watch.follow(
             subjects
                 .map(|(subject, watched)| (subject.clone(), watched.clone()))
@@ -227,7 +221,7 @@ impl Checks {
         let mut matters = false;
         let mut waiting = Some(news);
         while let Some(news) = waiting {
-            let known = self.monitors.get_mut(&news.subject);
+            let known = self.probed.monitors.get_mut(&news.subject);
             // What was told by a check that is no longer is old.
             if let Some(known) = known.filter(|known| known.generation == news.generation) {
                 let (before, now) = (&known.monitor, &news.monitor);
@@ -243,7 +237,7 @@ impl Checks {
 
     /// Says that checks see nothing, once for every reason, and that they see again.
     fn tell_blindness(&mut self) {
-        let monitors = self.monitors.iter();
+        let monitors = self.probed.monitors.iter();
         let blind: BTreeMap<String, &Subject> = monitors
             .filter_map(|(subject, watched)| Some((watched.monitor.blind()?.to_string(), subject)))
             .collect();
@@ -262,8 +256,7 @@ impl Checks {
     /// Why the checks of a real server see nothing, if they do.
     #[must_use]
     pub fn blind(&self, place: Place) -> Option<&Failure> {
-        let mut speakers = self.roster.speakers(place).iter();
-        speakers.find_map(|subject| self.monitors.get(subject)?.monitor.blind())
+        self.probed.speaking(place).find_map(Monitor::blind)
     }
 
     /// Whether time alone changes weights.
@@ -275,7 +268,7 @@ impl Checks {
     /// What is known of a real server.
     #[must_use]
     pub fn known(&self, place: Place, resolved: bool) -> Known {
-        known(&self.roster, &self.monitors, place, resolved)
+        self.probed.known(place, resolved)
     }
 
     /// A service as it was carried out last.
@@ -302,12 +295,16 @@ impl Checks {
     }
 }
 
-fn known(roster: &Roster, monitors: &BTreeMap<Subject, Watched>, place: Place, resolved: bool) -> Known {
-    let speakers = roster.speakers(place).iter();
-    Known::of(
-        speakers.filter_map(|subject| Some(&monitors.get(subject)?.monitor)),
-        resolved,
-    )
+impl Probed {
+    fn known(&self, place: Place, resolved: bool) -> Known {
+        Known::of(self.speaking(place), resolved)
+    }
+
+    /// The monitors that speak for a real server.
+    fn speaking(&self, place: Place) -> impl Iterator<Item = &Monitor> {
+        let speakers = self.roster.speakers(place).iter();
+        speakers.filter_map(|subject| Some(&self.monitors.get(subject)?.monitor))
+    }
 }
 
 impl Director {

@@ -32,6 +32,7 @@ fn take(checks: &mut Checks, desired: &Desired, before: Option<Stood>) -> Vec<Ev
 /// News of a real server that has answered.
 fn passed(checks: &Checks, server: IpAddr) -> News {
     let (subject, watched) = checks
+        .probed
         .monitors
         .iter()
         .find(|(subject, _)| subject.rip == server)
@@ -107,6 +108,7 @@ async fn an_outlook_that_is_refused_leaves_no_trace() {
     drop(checks.outlook(&desired("{ http: {} }"), &|_| None, |_| true));
     assert!(
         checks
+            .probed
             .monitors
             .keys()
             .all(|subject| subject.health.check.name() == "tcp")
