@@ -11,7 +11,12 @@ use aya::{
     },
 };
 
-use super::{Dataplane, DataplaneError, link_info::LinkInfo, object, pins::Pins};
+use super::{
+    Dataplane, DataplaneError,
+    link_info::LinkInfo,
+    object,
+    pins::{self, Pins},
+};
 
 /// How an attachment came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +67,7 @@ impl Dataplane {
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::Refused("it offers no BPF link (kernel older than 5.9?)".into()))?;
         let path = self.pins.link(ifindex);
-        link.pin(&path).map_err(|source| DataplaneError::Pin {
-            path: path.display().to_string(),
-            source,
-        })?;
+        link.pin(&path).map_err(pins::unpinned(&path))?;
         self.links.insert(ifindex);
         Ok(Attached::New)
     }
@@ -99,10 +101,7 @@ impl Dataplane {
 
     fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
         let path = self.pins.link(ifindex);
-        LinkInfo::of_pin(&path).map_err(|source| DataplaneError::File {
-            path: path.display().to_string(),
-            source,
-        })
+        LinkInfo::of_pin(&path)
     }
 
     /// Detaches from a NIC.

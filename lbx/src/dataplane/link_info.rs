@@ -11,6 +11,8 @@ use std::{
     path::Path,
 };
 
+use super::{DataplaneError, pins};
+
 /// A link to a NIC or to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
@@ -68,7 +70,11 @@ impl LinkInfo {
     ///
     /// # Errors
     /// The kernel refuses, or something else is pinned there.
-    pub fn of_pin(path: &Path) -> io::Result<Option<Self>> {
+    pub fn of_pin(path: &Path) -> Result<Option<Self>, DataplaneError> {
+        Self::read(path).map_err(|source| pins::file(path, source))
+    }
+
+    fn read(path: &Path) -> io::Result<Option<Self>> {
         let link = match open(path) {
             Ok(link) => link,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -110,7 +116,11 @@ pub(super) fn detach(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Nothing is pinned there, or the kernel refuses.
-pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> Result<(), DataplaneError> {
+    replace(path, program).map_err(|source| pins::file(path, source))
+}
+
+fn replace(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     let link = open(path)?;
     let mut attributes = LinkUpdate {
         link_fd: link.as_raw_fd().cast_unsigned(),

@@ -180,10 +180,7 @@ impl Pins {
     pub fn replace_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
         let path = self.dir.join("program");
         remove_file(&path)?;
-        xdp.pin(&path).map_err(|source| DataplaneError::Pin {
-            path: path.display().to_string(),
-            source,
-        })
+        xdp.pin(&path).map_err(unpinned(&path))
     }
 
     /// Removes every pin: links first, so that no program runs without its maps' names. What can be removed is, whatever
@@ -234,6 +231,12 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file(path, source)),
         _ => Ok(()),
     }
+}
+
+/// What to say of a pin that cannot be made.
+pub(super) fn unpinned(path: &Path) -> impl FnOnce(aya::pin::PinError) -> DataplaneError {
+    let path = path.display().to_string();
+    |source| DataplaneError::Pin { path, source }
 }
 
 pub(super) fn file(path: &Path, source: io::Error) -> DataplaneError {

@@ -85,15 +85,13 @@ impl Dataplane {
     fn attach_link(&mut self, device: u32) -> Result<(), LocalError> {
         let path = self.pins.egress(device);
         self.pins.end_filter(device)?;
-        let alive = link_info::LinkInfo::of_pin(&path)
-            .map_err(|source| pins::file(&path, source))?
-            .is_some_and(|link| link.ifindex == device);
+        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
         if alive && self.egress.contains(&device) {
             return Ok(());
         }
         if alive {
             let program = self.egress_program()?.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd()).map_err(|source| pins::file(&path, source))?;
+            link_info::update(&path, program.as_fd())?;
             self.egress.insert(device);
             return Ok(());
         }
@@ -112,10 +110,7 @@ impl Dataplane {
             program: EGRESS_PROGRAM,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(|source| DataplaneError::Pin {
-            path: path.display().to_string(),
-            source,
-        })?;
+        link.pin(&path).map_err(pins::unpinned(&path))?;
         self.egress.insert(device);
         Ok(())
     }
@@ -129,10 +124,7 @@ impl Dataplane {
             return Ok(());
         }
         if !marker.exists() {
-            program.pin(&marker).map_err(|source| DataplaneError::Pin {
-                path: marker.display().to_string(),
-                source,
-            })?;
+            program.pin(&marker).map_err(pins::unpinned(&marker))?;
         }
         let filter = filter_of(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {

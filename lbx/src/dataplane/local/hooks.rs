@@ -43,9 +43,7 @@ impl Dataplane {
     /// Attaches one program, or puts it into the link that a former daemon has left.
     fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
         let path = self.pins.hook(name);
-        let alive = link_info::LinkInfo::of_pin(&path)
-            .map_err(|source| pins::file(&path, source))?
-            .is_some_and(|link| link.cgroup != [0; 2]);
+        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
         if alive && self.hooks {
             return Ok(());
         }
@@ -61,7 +59,7 @@ impl Dataplane {
         }
         if alive {
             let program = program.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd()).map_err(|source| pins::file(&path, source))?;
+            link_info::update(&path, program.as_fd())?;
             return Ok(());
         }
         pins::remove_file(&path)?;
@@ -74,10 +72,7 @@ impl Dataplane {
             program: name,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(|source| DataplaneError::Pin {
-            path: path.display().to_string(),
-            source,
-        })?;
+        link.pin(&path).map_err(pins::unpinned(&path))?;
         Ok(())
     }
 }
