@@ -3,6 +3,7 @@
 //!
 //! - [`probes`]: sockets of probes led to the VIP on one real server
 //! - [`ports`]: the local ports they may take
+//! - `sessions`: the tables; `sweeper`: what of them is over
 //! - [`egress`]: the program on what the director sends, on NICs
 //! - [`hooks`]: the programs on its sockets, at the root of the cgroups
 
@@ -12,6 +13,7 @@ pub mod hooks;
 pub mod ports;
 pub mod probes;
 mod sessions;
+mod sweeper;
 
 use std::io;
 

@@ -16,10 +16,7 @@ use lbx_common::{
 };
 use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsockopt, sockopt};
 
-use super::{
-    ports::Ports,
-    sessions::{Sessions, Sweeper},
-};
+use super::{ports::Ports, sessions::Sessions, sweeper::Sweeper};
 use crate::{
     dataplane::{DataplaneError, clock, pins::Pins},
     desired::{Protocol, Target},

@@ -1,0 +1,294 @@
+//! What of the director's own sessions is over, and what goes with it.
+
+use std::{collections::HashSet, sync::atomic::Ordering};
+
+use lbx_common::{
+    flow::elapsed,
+    fragment,
+    service::UDP,
+    session::{FRAGMENT, OUT, PORT_WORDS, PROBE, Session, SessionKey, port_bit},
+};
+
+use super::sessions::{Table, bit, reply_key};
+use crate::dataplane::{DataplaneError, pins::Pins};
+
+/// Ticks after which a session that has ended is forgotten: as long as the kernel keeps its own (TCP_TIMEWAIT_LEN, 60 s).
+const ENDED: u32 = 57;
+/// Ticks after which one is that a former daemon's probe has left.
+const LEFT: u32 = 57;
+/// Ticks of silence after which a connection is taken for gone: longer than TCP's own keepalive (7200 s).
+const SILENT: u32 = 7_000;
+/// The same of datagrams, which have no end: 180 s, as conntrack keeps a stream of them (nf_conntrack_proto_udp.c).
+const SILENT_UDP: u32 = 168;
+
+/// Forgets what is over. It looks at every session, which takes time, so it has maps of its own.
+pub struct Sweeper {
+    table: Table,
+    /// Ports that have bits, and had no session when it looked last.
+    unused: Bits,
+}
+
+impl Sweeper {
+    /// Opens the maps.
+    pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            table: Table::open(pins)?,
+            unused: Bits::none(),
+        })
+    }
+
+    /// Forgets sessions that are over at a tick; tells the ports of the others. `busy` are the ports of probes.
+    pub fn forget(&mut self, now: u32, busy: &HashSet<u16>) -> Result<Bits, DataplaneError> {
+        let mut used = Bits::none();
+        for key in over(&self.table.all()?, now, busy, |kept| used.add(bit(kept))) {
+            // It may have begun anew since.
+            if self.is_over(&key, now, busy)? {
+                self.table.remove(&key)?;
+            } else {
+                used.add(bit(&key));
+            }
+        }
+        Ok(used)
+    }
+
+    /// Clears the bits of ports that had no session twice in a row, but for those of probes, which may be about to send; says
+    /// whether there were any. No port may become a probe's meanwhile.
+    pub fn clear(&mut self, mut used: Bits, busy: &HashSet<u16>) -> bool {
+        for port in busy {
+            for udp in [false, true] {
+                used.add(port_bit(udp, port.to_be_bytes()));
+            }
+        }
+        let mut cleared = false;
+        for ((word, used), unused) in self.table.ports.iter().zip(used.0).zip(&mut self.unused.0) {
+            let clear = to_clear(word.load(Ordering::Relaxed), used, unused);
+            if clear != 0 {
+                word.fetch_and(!clear, Ordering::SeqCst);
+                cleared = true;
+            }
+        }
+        cleared
+    }
+
+    /// Sets the bits of all sessions there are: one that began while bits were cleared may have found its own set.
+    pub fn mark(&mut self) -> Result<(), DataplaneError> {
+        for (key, _) in self.table.all()? {
+            self.table.mark(&key);
+        }
+        Ok(())
+    }
+
+    /// How many entries there are.
+    pub fn count(&self) -> Result<usize, DataplaneError> {
+        Ok(self.table.all()?.len())
+    }
+
+    /// How many ports are known to have sessions.
+    pub fn ports(&self) -> u32 {
+        let bits = self.table.ports.iter();
+        bits.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+    }
+
+    /// Whether the entry of a key is over, or gone.
+    fn is_over(&self, key: &SessionKey, now: u32, busy: &HashSet<u16>) -> Result<bool, DataplaneError> {
+        let Some(session) = self.table.get(key)? else {
+            return Ok(true);
+        };
+        let speaks = speaker(key, &session);
+        let session = if speaks == *key {
+            Some(session)
+        } else {
+            self.table.get(&speaks)?
+        };
+        Ok(session.is_none_or(|session| ends(&speaks, &session, now, busy)))
+    }
+}
+
+/// A bit for every local port, as in the map of them.
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    fn none() -> Self {
+        Self(vec![0; PORT_WORDS])
+    }
+
+    fn add(&mut self, (word, mask): (usize, u64)) {
+        self.0[word] |= mask;
+    }
+}
+
+/// Which bits of a word to clear: those that are not used now and were not before, which `unused` remembers.
+const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
+    let now = word & !used;
+    let clear = now & *unused;
+    *unused = now & !clear;
+    clear
+}
+
+/// The key of the entry that says whether one is over. What is sent is noted in that of the replies alone, so the other goes
+/// with it.
+fn speaker(key: &SessionKey, session: &Session) -> SessionKey {
+    if key.way == OUT {
+        reply_key(key, Some(session))
+    } else {
+        *key
+    }
+}
+
+/// The keys of the entries that are over; `keep` is told the others.
+fn over(
+    entries: &[(SessionKey, Session)],
+    now: u32,
+    busy: &HashSet<u16>,
+    mut keep: impl FnMut(&SessionKey),
+) -> Vec<SessionKey> {
+    let replies = entries.iter().filter(|(key, _)| key.way != OUT);
+    let living: HashSet<SessionKey> = replies
+        .filter(|(key, session)| !ends(key, session, now, busy))
+        .map(|(key, _)| *key)
+        .collect();
+    let mut over = Vec::new();
+    for (key, session) in entries {
+        if living.contains(&speaker(key, session)) {
+            keep(key);
+        } else {
+            over.push(*key);
+        }
+    }
+    over
+}
+
+/// Whether an entry of replies or fragments is over.
+fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> bool {
+    // A packet of this very moment is not of the future.
+    let idle = elapsed(session.tick, now.max(session.tick));
+    match session.kind {
+        _ if key.way == FRAGMENT => idle > fragment::LIFETIME,
+        PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
+        _ if key.protocol == UDP => idle > SILENT_UDP,
+        _ if session.ended != 0 => idle > ENDED,
+        _ => idle > SILENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lbx_common::{
+        address::Address,
+        service::TCP,
+        session::{IN, LOCAL},
+    };
+
+    use super::*;
+
+    const NOW: u32 = 1_000_000;
+
+    fn entry(way: u8, port: u16, session: Session) -> (SessionKey, Session) {
+        let [vip, rip] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(Address::from_ipv4);
+        let mac = if way == OUT { [0; 6] } else { [2; 6] };
+        let (remote, other) = if way == OUT { (rip, vip) } else { (vip, rip) };
+        let key = SessionKey {
+            remote,
+            local_port: port.to_be_bytes(),
+            protocol: TCP,
+            way,
+            mac,
+            ..SessionKey::default()
+        };
+        (
+            key,
+            Session {
+                other,
+                mac: [2; 6],
+                ..session
+            },
+        )
+    }
+
+    /// Both entries of a session that was last sent to so many ticks ago; what is sent was noted long before.
+    fn both(port: u16, kind: u8, ended: u8, idle: u32) -> [(SessionKey, Session); 2] {
+        let session = |tick| Session {
+            kind,
+            ended,
+            tick,
+            ..Session::default()
+        };
+        [
+            entry(IN, port, session(NOW - idle)),
+            entry(OUT, port, session(NOW - 100_000)),
+        ]
+    }
+
+    fn ports_over(entries: &[(SessionKey, Session)], busy: &[u16]) -> Vec<u16> {
+        let mut kept = 0;
+        let over = over(entries, NOW, &busy.iter().copied().collect(), |_| kept += 1);
+        assert_eq!(over.len() + kept, entries.len());
+        over.iter().map(|key| u16::from_be_bytes(key.local_port)).collect()
+    }
+
+    #[test]
+    fn connections_end_and_fall_silent() {
+        let entries = [
+            both(1, LOCAL, 0, 0),
+            both(2, LOCAL, 0, SILENT),
+            both(3, LOCAL, 0, SILENT + 1),
+            both(4, LOCAL, 1, ENDED),
+            both(5, LOCAL, 1, ENDED + 1),
+        ]
+        .concat();
+        assert_eq!(ports_over(&entries, &[]), [3, 3, 5, 5]);
+    }
+
+    #[test]
+    fn datagrams_fall_silent_sooner() {
+        let of = |port, idle| {
+            both(port, LOCAL, 0, idle).map(|(key, session)| (SessionKey { protocol: UDP, ..key }, session))
+        };
+        let entries = [of(1, SILENT_UDP), of(2, SILENT_UDP + 1)].concat();
+        assert_eq!(ports_over(&entries, &[]), [2, 2]);
+    }
+
+    #[test]
+    fn probes_of_a_former_daemon_go_and_those_under_way_stay() {
+        let entries = [
+            both(1, PROBE, 0, LEFT),
+            both(2, PROBE, 0, LEFT + 1),
+            both(3, PROBE, 0, LEFT + 1),
+        ]
+        .concat();
+        assert_eq!(ports_over(&entries, &[3]), [2, 2]);
+    }
+
+    #[test]
+    fn what_is_sent_goes_with_its_replies() {
+        let [_, out] = both(1, LOCAL, 0, 0);
+        assert_eq!(ports_over(&[out], &[]), [1]);
+    }
+
+    #[test]
+    fn bits_go_when_they_are_unused_twice_in_a_row() {
+        let mut unused = 0;
+        // Bit 0 is used always, 1 every other time, 2 never.
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b111, 0b001, &mut unused), 0b100);
+        assert_eq!(to_clear(0b011, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b011, 0b001, &mut unused), 0);
+        // One that was cleared and set again begins anew.
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0);
+        assert_eq!(to_clear(0b111, 0b011, &mut unused), 0b100);
+    }
+
+    #[test]
+    fn fragments_go_after_a_minute() {
+        let of = |idle| {
+            let session = Session {
+                tick: NOW - idle,
+                ..Session::default()
+            };
+            [entry(FRAGMENT, 7, session)]
+        };
+        // They tell no port: what lies there is half of an identification.
+        assert!(ports_over(&of(fragment::LIFETIME), &[]).is_empty());
+        assert_eq!(ports_over(&of(fragment::LIFETIME + 1), &[]), [7]);
+    }
+}
