@@ -1,21 +1,21 @@
 //! A backend: a real server inside a service, ready to be written into an Ethernet header.
 
-/// Nothing lives here.
+/// No backend at this index.
 pub const FREE: u8 = 0;
 /// Packets may be sent to it, new connections too.
 pub const UP: u8 = 1;
-/// Failed or cut: records that name it count as not found.
+/// Failed, or removed with its connections: records that name it are ignored.
 pub const DEAD: u8 = 2;
-/// Keeps what it has and gets no new connections, but for those of clients that persist.
+/// Weight 0: keeps its connections, and gets new ones only from persistent clients.
 pub const DRAINING: u8 = 3;
-/// Keeps its connections, and nobody else comes to it, clients that persist neither: the file no longer names it.
+/// Removed from the configuration: keeps its connections, and gets no new ones, not even from persistent clients.
 pub const LEAVING: u8 = 5;
-/// As [`LEAVING`], because it has failed and its service keeps the connections of those that fail.
+/// Failed, in a service that keeps the connections of failed backends: otherwise as [`LEAVING`].
 pub const KEPT: u8 = 7;
-/// It has failed, and its service drops the packets of its connections until it is back: they are its own, and go nowhere.
+/// Failed, in a service that suspends the connections of failed backends: their packets are dropped until it recovers.
 pub const HELD: u8 = 9;
 
-/// Whether connections may be those of a backend in this state: records and slots that name it count.
+/// Whether a backend in this state may have connections: records and slots that name it are valid.
 #[inline(always)]
 #[must_use]
 pub const fn usable(state: u8) -> bool {
@@ -40,19 +40,19 @@ pub struct Backend {
     pub head: u64,
     /// MAC address of the NIC that sends to it in bytes 0–5 (as on the wire), zero in 6–7.
     pub source: u64,
-    /// The VLAN it is in.
+    /// VLAN tags of its segment.
     pub tags: Tags,
     /// Index of the NIC that sends to it.
     pub ifindex: u32,
-    /// Its place in the backend counters and loads.
+    /// Its index in the backend counters and loads.
     pub counter: u32,
-    /// RIP as an IPv6 address (IPv4: mapped, RFC 4291 section 2.5.5.2), network byte order. For the daemon alone.
+    /// RIP as an IPv6 address (IPv4: mapped, RFC 4291 section 2.5.5.2), network byte order. Used by the daemon only.
     pub address: [u8; 16],
-    /// Connections at which it gets no more; 0: no limit.
+    /// Connections from which on it gets no new ones; 0: no limit.
     pub upper: u32,
     /// Connections below which it gets new ones again; 0: three quarters of `upper`.
     pub lower: u32,
-    /// Weight, for the daemon alone: the program sees its effect in slots and rings.
+    /// Weight, used by the daemon only: for the program it is reflected in slots and rings.
     pub weight: u32,
     /// Always zero.
     pub pad: u32,
@@ -62,9 +62,9 @@ pub struct Backend {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tags {
-    /// The outer one; 0: the frame has none.
+    /// The outer tag; 0: frames have none.
     pub outer: u16,
-    /// The inner one; 0: the frame has one at most.
+    /// The inner tag; 0: frames have at most one.
     pub inner: u16,
 }
 
@@ -76,7 +76,7 @@ impl Tags {
     /// A tag with TPID 0x88a8 (IEEE 802.1ad) instead of 0x8100 (IEEE 802.1Q).
     pub const SERVICE: u16 = 0x8000;
 
-    /// Both as one number, 0 where there is none.
+    /// Both as one number, 0 if there is none.
     #[inline(always)]
     #[must_use]
     pub const fn to_word(self) -> u32 {
@@ -93,7 +93,7 @@ impl Tags {
         }
     }
 
-    /// How many there are.
+    /// Number of tags.
     #[inline(always)]
     #[must_use]
     pub const fn count(self) -> usize {
@@ -104,7 +104,7 @@ impl Tags {
 const _: () = assert!(size_of::<Backend>() == 64 && align_of::<Backend>() == 64);
 
 impl Backend {
-    /// A free place.
+    /// A free entry.
     pub const NONE: Self = Self {
         head: 0,
         source: 0,

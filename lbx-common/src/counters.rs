@@ -1,16 +1,16 @@
 //! Counters, kept per CPU and added up by user space.
 
-/// What a service or a backend has carried.
+/// Traffic of a service or a backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Packets sent on to a real server.
+    /// Packets forwarded to a real server.
     pub packets: u64,
     /// Their bytes from the IP header on, as IPVS counts them.
     pub bytes: u64,
     /// New connections scheduled (TCP), new flows recorded (UDP).
     pub connections: u64,
-    /// FIN and RST packets seen from clients: what active connections are estimated from where no flow is recorded.
+    /// FIN and RST packets seen from clients: the basis for estimating active connections where flows are not recorded.
     pub endings: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Why a packet for a VIP was dropped: array index, metric label and test expectation at once.
+//! Reasons for dropping a packet for a VIP: array index, metric label and test expectation at once.
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {

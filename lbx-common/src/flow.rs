@@ -1,10 +1,10 @@
-//! Records of flows: key and entry, as many as fit a bucket of one cache line, two candidate buckets per flow.
+//! Flow records: key and entry, in buckets of one cache line, two candidate buckets per flow.
 //!
-//! The key names the flow (one word for IPv4, three for IPv6), the entry says where it goes and what was last seen of it.
-//! A writer takes a record by exchanging the entry for [`BUSY`], stores the key, then the entry; a reader reads key, entry
-//! and key again. Whoever only ages or removes records touches the entry alone, by compare-and-exchange.
+//! The key identifies the flow (one word for IPv4, three for IPv6), the entry has its backend and its state. A writer takes a
+//! record by exchanging the entry for [`BUSY`], stores the key, then the entry; a reader reads key, entry and key again.
+//! Expiry and removal only change the entry, by compare-and-exchange.
 //!
-//! A client that persists has a record too: a template, with client port and VIP port 0.
+//! A persistent client has a record too: a template, with client port and VIP port 0.
 
 use crate::address::Address;
 
@@ -16,11 +16,11 @@ pub const TICK_MASK: u32 = 0xff_ffff;
 pub const WAYS4: usize = 4;
 /// IPv6 records in a bucket.
 pub const WAYS6: usize = 2;
-/// Ticks a flow that nothing has shown to be real keeps its record when another wants it: longer than a client takes
-/// to answer, or to say it again (RFC 6298: one second).
-pub const SHELTERED: u32 = 3;
+/// Ticks for which an unconfirmed flow can't be displaced by another: longer than a client takes to answer or to retransmit
+/// (RFC 6298: one second).
+pub const PROTECTED_TICKS: u32 = 3;
 
-/// Nothing here.
+/// No record.
 pub const EMPTY: u8 = 0;
 /// Being written.
 pub const BUSY: u8 = 1;
@@ -38,12 +38,12 @@ pub const CLOSED: u8 = 6;
 pub const UDP_NEW: u8 = 7;
 /// UDP: packets in more than one tick.
 pub const UDP_STREAM: u8 = 8;
-/// Template of a client none of whose connections has been established yet.
+/// Template of a persistent client that has not established a connection yet.
 pub const TEMPLATE_NEW: u8 = 9;
-/// Template of a client that persists.
+/// Template of a persistent client.
 pub const TEMPLATE: u8 = 10;
 
-/// A record as it lies in the map, with a key of `K` words. All zero: empty.
+/// A record in the map, with a key of `K` words. All zero: empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<const K: usize> {
@@ -57,7 +57,7 @@ pub struct Record<const K: usize> {
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket<const K: usize, const W: usize> {
-    /// Its records, in no order.
+    /// Its records, in no particular order.
     pub records: [Record<K>; W],
 }
 
@@ -74,7 +74,7 @@ const _: () = assert!(size_of::<Record<KEY4>>() == 16 && size_of::<Record<KEY6>>
 const _: () = assert!(size_of::<Bucket4>() == 64 && align_of::<Bucket4>() == 64);
 const _: () = assert!(size_of::<Bucket6>() == 64 && align_of::<Bucket6>() == 64);
 
-/// Who talks to which service. With the VIP port of the [`Entry`] it names a flow.
+/// Client and service. Together with the VIP port of the [`Entry`] it identifies a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Client's address.
@@ -130,7 +130,7 @@ impl FlowKey {
     }
 }
 
-/// Where a flow goes and what was last seen of it.
+/// Backend and state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// VIP port, as in the packet.
@@ -144,7 +144,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Word B.
+    /// The word in the map.
     #[inline(always)]
     #[must_use]
     pub const fn to_word(self) -> u64 {
@@ -154,7 +154,7 @@ impl Entry {
             | ((self.seen & TICK_MASK) as u64) << 40
     }
 
-    /// The entry of a word B.
+    /// The entry of a word.
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
@@ -171,19 +171,19 @@ impl Entry {
     #[must_use]
     pub const fn expired(self, now: u32, timeouts: &crate::service::Timeouts) -> bool {
         let idle = elapsed(self.seen, now);
-        // A CPU whose clock lags a tick behind the writer's sees the future: not idle at all.
+        // The clock of this CPU may lag a tick behind the writer's: that is not idle time.
         idle > timeout(self.state, timeouts) as u32 && idle < TICK_MASK / 2
     }
 }
 
-/// Ticks from one to a later one.
+/// Ticks from `since` to `now`.
 #[inline(always)]
 #[must_use]
 pub const fn elapsed(since: u32, now: u32) -> u32 {
     now.wrapping_sub(since) & TICK_MASK
 }
 
-/// Idle timeout of a state in ticks. An adopted flow may be an established one, so it keeps that timeout.
+/// Idle timeout of a state in ticks. An adopted flow may be established, so it has that timeout.
 #[inline(always)]
 #[must_use]
 pub const fn timeout(state: u8, timeouts: &crate::service::Timeouts) -> u16 {
@@ -198,8 +198,8 @@ pub const fn timeout(state: u8, timeouts: &crate::service::Timeouts) -> u16 {
     }
 }
 
-/// Whether a new flow may take the place of a live record in this state, once that is no longer [`SHELTERED`]: nothing has
-/// yet proved it to be a real one.
+/// Whether a new flow may displace a live record in this state after [`PROTECTED_TICKS`]: the flow is unconfirmed, that is, its
+/// client may have forged its address.
 #[inline(always)]
 #[must_use]
 pub const fn displaceable(state: u8) -> bool {
@@ -225,8 +225,8 @@ pub const fn counts(state: u8) -> bool {
     state > BUSY && state < TEMPLATE_NEW
 }
 
-/// What a packet says about its flow: its TCP flags, or one of two bits that TCP has no flag at. It is looked at bit by
-/// bit and not sorted into kinds first, since the verifier would follow every kind through all that comes after.
+/// The meaning of a packet for the state of its flow: its TCP flags, or one of two bits that TCP uses for no flag. It is
+/// tested bit by bit instead of converted to an enum: the verifier would follow each variant through the rest of the program.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signal(u8);
@@ -239,8 +239,8 @@ const ACK: u8 = 0x10;
 impl Signal {
     /// UDP.
     pub const DATAGRAM: Self = Self(0x80);
-    /// Not a packet of the flow but one about it: an ICMP error, a fragment without ports. Nothing is written for it.
-    pub const MENTION: Self = Self(0x40);
+    /// Not of the flow but related to it: an ICMP error, a fragment without ports. It never changes a record.
+    pub const RELATED: Self = Self(0x40);
 
     /// Reads the TCP flags byte (RFC 9293 section 3.1).
     #[inline(always)]
@@ -262,7 +262,7 @@ impl Signal {
         Self(code)
     }
 
-    /// TCP SYN without ACK and without RST: a connection begins.
+    /// TCP SYN without ACK and without RST: opens a connection.
     #[inline(always)]
     #[must_use]
     pub const fn opens(self) -> bool {
@@ -276,7 +276,7 @@ impl Signal {
         self.0 & RST != 0
     }
 
-    /// TCP FIN that is nothing more.
+    /// TCP FIN without SYN and RST.
     #[inline(always)]
     #[must_use]
     pub const fn finishes(self) -> bool {
@@ -304,15 +304,15 @@ impl Signal {
         self.0 == Self::DATAGRAM.0
     }
 
-    /// See [`Signal::MENTION`].
+    /// See [`Signal::RELATED`].
     #[inline(always)]
     #[must_use]
-    pub const fn mentions(self) -> bool {
-        self.0 == Self::MENTION.0
+    pub const fn is_related(self) -> bool {
+        self.0 == Self::RELATED.0
     }
 }
 
-/// The state a new record starts in, or none: SYN+ACK, RST and FIN create no record, nor does what is not of the flow.
+/// The state a new record starts in, or none: SYN+ACK, RST, FIN and related packets create no record.
 #[inline(always)]
 #[must_use]
 pub const fn first_state(signal: Signal) -> Option<u8> {
@@ -328,11 +328,11 @@ pub const fn first_state(signal: Signal) -> Option<u8> {
 }
 
 impl Entry {
-    /// The entry after a packet at tick `now`, seen from the client's side alone (direct server return hides the other);
-    /// the same where there is nothing to note.
+    /// The entry after a packet at tick `now`, derived from the client's packets only (direct server return hides the others);
+    /// the same if nothing changes.
     ///
-    /// A forged FIN or RST kills nothing: an ACK after an RST, or one well after a FIN, shows that the flow lives. The last
-    /// ACK of an orderly close comes right after the FIN, in the same tick or the next.
+    /// A forged FIN or RST does not end a flow: an ACK after an RST, or well after a FIN, shows that it is alive. The last ACK
+    /// of an orderly close follows the FIN in the same tick or the next.
     #[inline(always)]
     #[must_use]
     pub const fn after(self, signal: Signal, now: u32) -> Self {
@@ -341,14 +341,14 @@ impl Entry {
             CLOSED
         } else if signal.finishes() {
             CLOSING
-        } else if signal.mentions() {
+        } else if signal.is_related() {
             return self;
         } else if signal.datagram() {
             if idle == 0 { self.state } else { UDP_STREAM }
         } else if !signal.continues() {
             self.state
         } else if self.state == CLOSING && idle < 2 {
-            // The time of the FIN stays, or a busy flow would never be seen to live on.
+            // Keeps the time of the FIN: otherwise a busy flow would stay in CLOSING.
             return self;
         } else if self.state == ADOPTED && idle == 0 {
             ADOPTED
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_end_kills_nothing() {
+    fn a_forged_end_does_not_end_a_flow() {
         let at = |state, seen| Entry {
             vip_port: [0, 80],
             backend: 0,
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_proved_by_a_later_packet() {
+    fn a_later_packet_confirms_a_flow() {
         let at = |state, seen| Entry {
             vip_port: [0, 80],
             backend: 0,
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn every_signal_is_of_one_kind() {
+    fn every_signal_is_of_exactly_one_kind() {
         for flags in 0..=u8::MAX {
             let signal = Signal::of_tcp_flags(flags);
             let kinds = [signal.opens(), signal.resets(), signal.finishes(), signal.continues()];
@@ -458,21 +458,21 @@ mod tests {
                 usize::from(!odd),
                 "{flags:#x}"
             );
-            assert!(!signal.datagram() && !signal.mentions());
+            assert!(!signal.datagram() && !signal.is_related());
         }
         assert!(OPEN.opens() && RESET.resets() && FINISH.finishes() && DATA.continues());
         assert_eq!(first_state(ODD), None);
-        assert_eq!(first_state(Signal::MENTION), None);
+        assert_eq!(first_state(Signal::RELATED), None);
     }
 
     #[test]
-    fn what_is_about_a_flow_changes_nothing() {
+    fn a_related_packet_changes_nothing() {
         let entry = Entry {
             vip_port: [0, 80],
             backend: 3,
             state: HALF_OPEN,
             seen: 5,
         };
-        assert_eq!(entry.after(Signal::MENTION, 100), entry);
+        assert_eq!(entry.after(Signal::RELATED, 100), entry);
     }
 }

@@ -1,27 +1,27 @@
-//! Fragmented packets: only the first fragment carries ports, so where it went is kept for those that follow.
+//! Fragmented packets: only the first fragment carries ports, so where it was sent is recorded for the later ones.
 
 use crate::address::Address;
 
-/// What the fragments of one packet have in common (RFC 791 section 3.2, RFC 8200 section 4.5).
+/// Key of the fragment table: the fields common to all fragments of a packet (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentKey {
-    /// Who sent it.
+    /// Source address.
     pub client: Address,
-    /// Where to.
+    /// Destination address.
     pub vip: Address,
-    /// Identification as it lies in the packet, widened for IPv4.
+    /// Identification as in the packet, widened for IPv4.
     pub identification: u32,
-    /// IPv4: IP protocol number of what is fragmented. IPv6: 0, since every fragment may name another header as the next
-    /// one, and only that of the first counts.
+    /// IPv4: IP protocol number of the fragmented packet. IPv6: 0, since each fragment may name another next header, and
+    /// only that of the first counts.
     pub protocol: u32,
 }
 
-/// Where the first fragment went.
+/// Where the first fragment was sent.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragmented {
-    /// Service number; [`NONE`](crate::slot::NONE): no service has its port, it went to the director's own stack.
+pub struct FirstFragment {
+    /// Service number; [`NONE`](crate::slot::NONE): no service has its port, it passed to the director's network stack.
     pub service: u16,
     /// Backend's index within the service.
     pub backend: u16,
@@ -29,7 +29,7 @@ pub struct Fragmented {
     pub since: u32,
 }
 
-/// Ticks for which fragments follow their first: as long as a receiver waits for them (RFC 8200 section 4.5: 60 s; Linux: 30 s).
+/// Ticks for which later fragments are sent where the first was: as long as a receiver waits for them (RFC 8200 section 4.5: 60 s; Linux: 30 s).
 pub const LIFETIME: u32 = 56;
 
-const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<Fragmented>() == 8);
+const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FirstFragment>() == 8);

@@ -1,9 +1,9 @@
-//! The two hashes of a flow: which slot it belongs to (the same on every director) and which buckets may hold its
-//! record (seeded at random, so that nobody can aim at a bucket). The tables a service is found by have such buckets too.
+//! The two hashes of a flow: for its slot (the same on every director) and for the buckets of its record (seeded at random,
+//! so that an attacker can't aim at a bucket). The lookup tables of VIPs and ports are hashed like the latter.
 
 use crate::address::Address;
 
-/// Fixed: two directors with the same file agree in every slot at rest.
+/// Fixed: two directors with the same configuration agree on every slot without a window.
 pub const SLOT_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Pelle Evensen's rrmxmx-style finaliser over one word: every input bit reaches every output bit.
@@ -19,7 +19,7 @@ pub const fn mix(word: u64, seed: u64) -> u64 {
     h ^ (h >> 28)
 }
 
-/// Addresses and ports of a flow (all as they lie in the packet) as one word: different for any two IPv4 flows of a service.
+/// Addresses and ports of a flow (all as in the packet) as one word: different for any two IPv4 flows of a service.
 #[inline(always)]
 #[must_use]
 pub const fn tuple(client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u64 {
@@ -37,14 +37,14 @@ pub const fn slot(tuple: u64, len: u32) -> u32 {
     (((mix(tuple, SLOT_SEED) >> 32) * len as u64) >> 32) as u32
 }
 
-/// The two candidate buckets of a hash in a table of `mask + 1` buckets (a power of two); never the same one when there
-/// are two to choose from.
+/// The two candidate buckets of a hash in a table of `mask + 1` buckets (a power of two); never the same one if there
+/// are two.
 #[inline(always)]
 #[must_use]
 pub const fn buckets(hash: u64, mask: u32) -> [u32; 2] {
     let first = hash as u32 & mask;
     let second = (hash >> 32) as u32 & mask;
-    // Without a branch, since the verifier would follow both ways.
+    // Without a branch: the verifier would follow both paths.
     let same = (second == first) as u32;
     [first, (second ^ same) & mask]
 }
@@ -56,7 +56,7 @@ pub const fn flow4(tuple: u64, service: u16, seed: u64) -> u64 {
     mix(tuple, seed.wrapping_add((service as u64) << 32))
 }
 
-/// Hash of an IPv6 flow for its buckets: both words of the address are seeded, so that nobody can find two that fold alike.
+/// Hash of an IPv6 flow for its buckets: both words of the address are seeded, so that an attacker can't find two that fold to the same value.
 #[inline(always)]
 #[must_use]
 pub const fn flow6(client: Address, client_port: [u8; 2], vip_port: [u8; 2], service: u16, seed: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! What the kernel program and user space share: map keys and values, hashes, drop reasons, names and sizes of maps.
+//! Shared by the kernel programs and user space: map keys and values, hashes, drop reasons, names and sizes of maps.
 //!
 //! Everything here is `no_std`, has a fixed layout (`repr(C)`, explicit padding, no `bool` or Rust `enum` inside a map
 //! value) and says its byte order once, beside the field. Sizes and alignments are asserted next to each type: a change
@@ -38,13 +38,13 @@ macro_rules! plain_data {
 plain_data!(
     backend::Backend,
     counters::Traffic,
+    fragment::FirstFragment,
     fragment::FragmentKey,
-    fragment::Fragmented,
     maps::Meta,
     nic::Nic,
     service::Service,
-    session::Led,
     session::Session,
     session::SessionKey,
+    session::Steering,
     trace::TraceFilter,
 );

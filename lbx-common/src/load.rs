@@ -1,8 +1,8 @@
-//! How many connections a backend has, and who of several gets the next one: pure functions, called by the kernel program
+//! Connections of backends, and the comparison of candidates for the next one: pure functions, called by the kernel program
 //! once per candidate.
 //!
-//! Every scheduler that goes by load takes the candidate of the least cost for its weight, the first of equals. They
-//! differ in what a candidate costs ([`Rule::score`]). Rules and numbers are those of IPVS (net/netfilter/ipvs/ip_vs_lc.c,
+//! Every load-based scheduler selects the candidate with the least cost relative to its weight, the first of equals. They
+//! differ in the cost of a candidate ([`Rule::score`]). Rules and numbers are those of IPVS (net/netfilter/ipvs/ip_vs_lc.c,
 //! ip_vs_wlc.c, ip_vs_sed.c, ip_vs_nq.c, ip_vs_fo.c, ip_vs_ovf.c and ip_vs_twos.c; ip_vs_dest_conn_overhead in
 //! include/net/ip_vs.h).
 
@@ -11,19 +11,19 @@ use crate::{
     service::scheduler::{LC, NQ, OVF, P2C, SED, WLC},
 };
 
-/// Words of an entry of the load table: connections, and whether the backend is marked as having as many as it may.
+/// Words of an entry of the load table: connections, and whether the backend is marked as full.
 pub const WORDS: usize = 2;
 
-/// What an active connection adds to the word of its backend.
+/// Addend of an active connection in the word of its backend.
 pub const ACTIVE: u64 = 1;
-/// What an inactive connection adds to the word of its backend.
+/// Addend of an inactive connection in the word of its backend.
 pub const INACTIVE: u64 = 1 << 32;
 
 /// An active connection costs as much as so many inactive ones.
 const ACTIVE_COST: u64 = 256;
 
-/// What a record in a state adds to the word of its backend: when the state changes, the new summand less (wrapping) the
-/// old one is to be added.
+/// Addend of a record in a state in the word of its backend: when the state changes, the difference (wrapping) of the new
+/// and the old addend is added.
 #[inline(always)]
 #[must_use]
 pub const fn of_state(state: u8) -> u64 {
@@ -37,7 +37,7 @@ pub const fn of_state(state: u8) -> u64 {
 /// The connections of a backend.
 ///
 /// Its word is `active + inactive * 2^32` modulo 2^64, so that one atomic addition counts a connection, moves it from one
-/// half to the other or takes it away, and additions may come in any order.
+/// half to the other or removes it, and additions may come in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Established, and UDP flows.
@@ -54,8 +54,8 @@ impl Load {
         self.active as u64 | (self.inactive as u64) << 32
     }
 
-    /// The load of a word. A half that is below zero, an end having been counted before its beginning, reads as 0 and
-    /// leaves the other as it is.
+    /// The load of a word. A half below zero (the end of a connection was counted before its start) reads as 0, without
+    /// effect on the other half.
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
@@ -67,9 +67,8 @@ impl Load {
         }
     }
 
-    /// Whether a backend gets no new connections for having too many, `marked` being whether it did not so far: from
-    /// `upper` on, and until it has fewer than `lower`, or, where that is 0, than three quarters of `upper`. An `upper` of 0
-    /// is no limit. (ip_vs_bind_dest and ip_vs_unbind_dest in net/netfilter/ipvs/ip_vs_conn.c)
+    /// Whether a backend is full and gets no new connections: from `upper` connections on, and if it was `marked` as full,
+    /// until it has fewer than `lower`, or, if that is 0, than three quarters of `upper`. An `upper` of 0 is no limit. (ip_vs_bind_dest and ip_vs_unbind_dest in net/netfilter/ipvs/ip_vs_conn.c)
     #[inline(always)]
     #[must_use]
     pub const fn overloaded(self, marked: bool, upper: u32, lower: u32) -> bool {
@@ -83,7 +82,7 @@ impl Load {
         upper != 0 && (total >= upper || (marked && !relieved))
     }
 
-    /// What a new connection would wait for, in IPVS's estimate.
+    /// The cost of the connections, by IPVS's estimate.
     #[inline(always)]
     const fn overhead(self) -> u64 {
         self.active as u64 * ACTIVE_COST + self.inactive as u64
@@ -106,14 +105,14 @@ impl Rule {
     /// Weighted least connections.
     pub const WLC: Self = Self(WLC);
 
-    /// The rule of a scheduler, by its code. One that does not go by load takes the first candidate that it comes to.
+    /// The rule of a scheduler, by its code. A scheduler that is not load-based takes the first candidate.
     #[inline(always)]
     #[must_use]
     pub const fn of_scheduler(code: u8) -> Self {
         Self(code)
     }
 
-    /// The score of a candidate. A weight of 0 is never better than anybody.
+    /// The score of a candidate. One with weight 0 is never better than another.
     #[inline(always)]
     #[must_use]
     pub const fn score(self, load: Load, weight: u16) -> Score {
@@ -122,18 +121,18 @@ impl Rule {
         match self.0 {
             LC => Score::new(load.overhead(), one_at_most(weight)),
             WLC | P2C => Score::new(load.overhead(), weight),
-            // An idle one costs nothing.
+            // An idle backend costs nothing.
             NQ if active == 0 => Score::new(0, one_at_most(weight)),
-            // This connection counted in.
+            // Including the new connection.
             SED | NQ => Score::new(active + 1, weight),
-            // Full once it has more than its weight.
-            OVF if active > weight => Score::NOBODY,
+            // Overflows once it has more active connections than its weight.
+            OVF if active > weight => Score::WORST,
             _ => Score::new(1, weight),
         }
     }
 
-    /// Whether nobody that comes later in the ring can be better. Those that go by weight alone walk it from the heaviest
-    /// on.
+    /// Whether no later candidate in the ring can be better. Schedulers that compare weights only walk it in descending order
+    /// of weight.
     #[inline(always)]
     #[must_use]
     pub const fn ends(self, score: Score) -> bool {
@@ -141,7 +140,7 @@ impl Rule {
         score.weight != 0 && (score.cost == 0 || !compares)
     }
 
-    /// Whether the candidate is to be preferred to the best so far.
+    /// Whether the candidate is better than the best so far.
     #[inline(always)]
     #[must_use]
     pub const fn better(self, (load, weight): (Load, u16), best: (Load, u16)) -> bool {
@@ -149,7 +148,7 @@ impl Rule {
     }
 }
 
-/// What a candidate costs, and the weight that it carries the cost with. Less cost for the weight is better.
+/// Cost and weight of a candidate. Less cost per weight is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Score {
     cost: u64,
@@ -157,15 +156,15 @@ pub struct Score {
 }
 
 impl Score {
-    /// Nobody: everyone who may be chosen at all is better.
-    pub const NOBODY: Self = Self::new(1, 0);
+    /// Worse than every candidate that may be selected.
+    pub const WORST: Self = Self::new(1, 0);
 
     #[inline(always)]
     const fn new(cost: u64, weight: u64) -> Self {
         Self { cost, weight }
     }
 
-    /// Whether it is to be taken instead of the best so far.
+    /// Whether it is better than the best so far.
     #[inline(always)]
     #[must_use]
     pub const fn better_than(self, best: Self) -> bool {
@@ -179,10 +178,10 @@ const fn one_at_most(weight: u64) -> u64 {
     (weight != 0) as u64
 }
 
-/// Two places of a ring of `len`, taken evenly by 64 random bits; different ones unless there is but one.
+/// Two positions in a ring of `len`, evenly distributed by 64 random bits; different unless there is only one.
 #[inline(always)]
 #[must_use]
-pub const fn two(random: u64, len: u32) -> [u32; 2] {
+pub const fn two_positions(random: u64, len: u32) -> [u32; 2] {
     let first = below(random as u32, len);
     let second = below((random >> 32) as u32, len.saturating_sub(1));
     [first, second + (second >= first && len > 1) as u32]
@@ -203,20 +202,20 @@ mod tests {
         service::scheduler::{FO, MAGLEV, RR},
     };
 
-    const GO_BY_LOAD: [u8; 7] = [LC, WLC, SED, NQ, FO, OVF, P2C];
+    const LOAD_BASED: [u8; 7] = [LC, WLC, SED, NQ, FO, OVF, P2C];
 
     fn load(active: u32, inactive: u32) -> Load {
         Load { active, inactive }
     }
 
-    /// The place of the one a scheduler takes, walking as the kernel program does.
-    fn chosen(scheduler: u8, candidates: &[(Load, u16)]) -> Option<usize> {
+    /// The position of the candidate that a scheduler selects, walking as the kernel program does.
+    fn selected(scheduler: u8, candidates: &[(Load, u16)]) -> Option<usize> {
         let rule = Rule::of_scheduler(scheduler);
-        let mut best = (None, Score::NOBODY);
-        for (place, &(load, weight)) in candidates.iter().enumerate() {
+        let mut best = (None, Score::WORST);
+        for (position, &(load, weight)) in candidates.iter().enumerate() {
             let score = rule.score(load, weight);
             if score.better_than(best.1) {
-                best = (Some(place), score);
+                best = (Some(position), score);
             }
             if rule.ends(score) {
                 break;
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn a_word_counts_both_halves_in_any_order() {
         assert_eq!(Load::from_word(load(7, 9).to_word()), load(7, 9));
-        // One comes, is established, closes and goes; others come meanwhile.
+        // One connection opens, is established, closes and ends; others open meanwhile.
         let states = [EMPTY, HALF_OPEN, ESTABLISHED, CLOSING, EMPTY, BUSY, UDP_NEW];
         let mut steps = [0; 7];
         for (step, change) in steps.iter_mut().zip(states.windows(2)) {
@@ -257,49 +256,49 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_is_taken_and_nobody_of_weight_zero() {
-        for scheduler in GO_BY_LOAD {
-            assert_eq!(chosen(scheduler, &[(load(1, 1), 1); 3]), Some(0));
-            assert_eq!(chosen(scheduler, &[(load(0, 0), 0), (load(1, 9), 1)]), Some(1));
-            assert_eq!(chosen(scheduler, &[(load(0, 0), 0); 3]), None);
-            assert_eq!(chosen(scheduler, &[]), None);
+    fn the_first_of_equals_is_selected_and_weight_zero_never() {
+        for scheduler in LOAD_BASED {
+            assert_eq!(selected(scheduler, &[(load(1, 1), 1); 3]), Some(0));
+            assert_eq!(selected(scheduler, &[(load(0, 0), 0), (load(1, 9), 1)]), Some(1));
+            assert_eq!(selected(scheduler, &[(load(0, 0), 0); 3]), None);
+            assert_eq!(selected(scheduler, &[]), None);
         }
     }
 
     #[test]
     fn an_active_connection_weighs_as_much_as_256_others() {
-        assert_eq!(chosen(LC, &[(load(1, 0), 9), (load(0, 255), 1)]), Some(1));
-        assert_eq!(chosen(LC, &[(load(1, 0), 9), (load(0, 256), 1)]), Some(0));
-        assert_eq!(chosen(WLC, &[(load(4, 0), 2), (load(1, 256), 1)]), Some(0));
-        assert_eq!(chosen(WLC, &[(load(4, 1), 2), (load(1, 256), 1)]), Some(1));
+        assert_eq!(selected(LC, &[(load(1, 0), 9), (load(0, 255), 1)]), Some(1));
+        assert_eq!(selected(LC, &[(load(1, 0), 9), (load(0, 256), 1)]), Some(0));
+        assert_eq!(selected(WLC, &[(load(4, 0), 2), (load(1, 256), 1)]), Some(0));
+        assert_eq!(selected(WLC, &[(load(4, 1), 2), (load(1, 256), 1)]), Some(1));
     }
 
     #[test]
-    fn the_shortest_delay_counts_this_connection_in() {
+    fn the_shortest_delay_includes_the_new_connection() {
         // An empty slow server would take 1/1, the fast one with one connection 2/3.
         let servers = [(load(0, 50), 1), (load(1, 0), 3)];
-        assert_eq!(chosen(SED, &servers), Some(1));
+        assert_eq!(selected(SED, &servers), Some(1));
         assert_eq!(
-            chosen(NQ, &servers),
+            selected(NQ, &servers),
             Some(0),
-            "an idle one does not wait for a fast one"
+            "an idle backend is preferred to a faster busy one"
         );
-        assert_eq!(chosen(WLC, &[(load(0, 0), 1), (load(1, 0), 3)]), Some(0));
+        assert_eq!(selected(WLC, &[(load(0, 0), 1), (load(1, 0), 3)]), Some(0));
     }
 
     #[test]
-    fn failover_and_overflow_go_by_weight() {
+    fn failover_and_overflow_compare_weights() {
         assert_eq!(
-            chosen(FO, &[(load(9_999, 0), 3), (load(0, 0), 3), (load(0, 0), 2)]),
+            selected(FO, &[(load(9_999, 0), 3), (load(0, 0), 3), (load(0, 0), 2)]),
             Some(0)
         );
-        assert_eq!(chosen(OVF, &[(load(3, 99), 3), (load(0, 0), 2)]), Some(0));
-        assert_eq!(chosen(OVF, &[(load(4, 0), 3), (load(0, 0), 2)]), Some(1));
-        assert_eq!(chosen(OVF, &[(load(4, 0), 3), (load(3, 0), 2)]), None, "all are full");
+        assert_eq!(selected(OVF, &[(load(3, 99), 3), (load(0, 0), 2)]), Some(0));
+        assert_eq!(selected(OVF, &[(load(4, 0), 3), (load(0, 0), 2)]), Some(1));
+        assert_eq!(selected(OVF, &[(load(4, 0), 3), (load(3, 0), 2)]), None, "all are full");
     }
 
     #[test]
-    fn a_walk_ends_where_nobody_better_can_come() {
+    fn a_walk_ends_when_no_better_candidate_can_follow() {
         let ends = |scheduler, load, weight| {
             let rule = Rule::of_scheduler(scheduler);
             rule.ends(rule.score(load, weight))
@@ -308,26 +307,29 @@ mod tests {
         assert_eq!([FO, OVF, RR, MAGLEV, NQ].map(|code| ends(code, idle, 1)), [true; 5]);
         assert_eq!([LC, WLC, SED, P2C].map(|code| ends(code, idle, 1)), [false; 4]);
         assert!(ends(WLC, load(0, 0), 1) && !ends(SED, load(0, 0), 1));
-        assert!(!ends(OVF, load(2, 0), 1), "it is full");
+        assert!(!ends(OVF, load(2, 0), 1), "it overflows");
         assert!(!ends(FO, idle, 0));
     }
 
     #[test]
     fn nothing_overflows() {
         let most = load(i32::MAX as u32, i32::MAX as u32);
-        for scheduler in GO_BY_LOAD.into_iter().filter(|&scheduler| scheduler != OVF) {
-            assert!(chosen(scheduler, &[(most, u16::MAX), (most, 1), (most, u16::MAX)]).is_some());
+        for scheduler in LOAD_BASED.into_iter().filter(|&scheduler| scheduler != OVF) {
+            assert!(selected(scheduler, &[(most, u16::MAX), (most, 1), (most, u16::MAX)]).is_some());
         }
         assert!(most.overloaded(false, u32::MAX - 1, u32::MAX));
-        assert_eq!(two(u64::MAX, u32::MAX), [u32::MAX - 1, u32::MAX - 2]);
+        assert_eq!(two_positions(u64::MAX, u32::MAX), [u32::MAX - 1, u32::MAX - 2]);
     }
 
     #[test]
-    fn two_places_are_different_and_even() {
-        assert_eq!((two(u64::MAX, 1), two(u64::MAX, 0)), ([0, 0], [0, 0]));
+    fn two_positions_are_different_and_evenly_distributed() {
+        assert_eq!(
+            (two_positions(u64::MAX, 1), two_positions(u64::MAX, 0)),
+            ([0, 0], [0, 0])
+        );
         let mut hits = [[0u32; 4]; 4];
         for n in 0..48_000u64 {
-            let [a, b] = two(crate::hash::mix(n, 1), 4);
+            let [a, b] = two_positions(crate::hash::mix(n, 1), 4);
             hits[a as usize][b as usize] += 1;
         }
         for (a, row) in hits.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! What a packet's service is found by: its VIP, then protocol and port. Two tables of buckets, like those of flows: the
-//! program looks into two candidate buckets, without a call into the kernel. Only the daemon writes them.
+//! The tables that map a packet to its service: VIPs, then protocol and port. Like those of flows they consist of buckets:
+//! the program looks into two candidate buckets, without calling the kernel. Only the daemon writes them.
 //!
-//! An entry is written key first and taken away value first; a place is used again only when no packet can be looking at
-//! it any more. So a reader that finds a value and then the key it looks for has found its own.
+//! An entry is written key first and removed value first; it is reused only when no packet can be reading it any more. So a
+//! reader that finds a value and then the key it looks for has found the right entry.
 
 use crate::address::Address;
 
@@ -13,11 +13,11 @@ pub const PORT_WAYS: usize = 4;
 
 /// Bit 16 of a value: there is an entry.
 pub const PRESENT: u64 = 1 << 16;
-/// A VIP's value: some TCP service on it has every port that no other has.
+/// A VIP's value: a TCP service on it takes all ports that no other service has.
 pub const ALL_TCP: u64 = 1 << 17;
 /// A VIP's value: the same for UDP.
 pub const ALL_UDP: u64 = 1 << 18;
-/// A port's value: it is the one its service is known by.
+/// A port's value: it is the primary port of its service.
 pub const PRIMARY: u64 = 1 << 17;
 
 /// A VIP. All zero: empty.

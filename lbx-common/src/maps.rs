@@ -14,7 +14,7 @@ pub const PORTS: &str = "PORTS";
 pub const SERVICES: &str = "SERVICES";
 /// Slot words ([`Slot`](crate::slot::Slot)), flat array, mmapable.
 pub const SLOTS: &str = "SLOTS";
-/// [`Turn`](crate::ring::Turn)s in the order the schedulers walk them (u32), flat array.
+/// [`RingEntry`](crate::ring::RingEntry) words in the order the schedulers walk them (u32), flat array.
 pub const RINGS: &str = "RINGS";
 /// Position in the ring by service number (u64), array.
 pub const CURSORS: &str = "CURSORS";
@@ -26,7 +26,7 @@ pub const LOADS: &str = "LOADS";
 pub const FLOWS4: &str = "FLOWS4";
 /// Records of IPv6 flows ([`Bucket6`](crate::flow::Bucket6)), array, mmapable.
 pub const FLOWS6: &str = "FLOWS6";
-/// [`FragmentKey`](crate::fragment::FragmentKey) → [`Fragmented`](crate::fragment::Fragmented), LRU hash.
+/// [`FragmentKey`](crate::fragment::FragmentKey) → [`FirstFragment`](crate::fragment::FirstFragment), LRU hash.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// QUIC server id in bits 0–15, service number in 16–31 (u32) → backend index (u32), hash.
 pub const QUIC_IDS: &str = "QUIC_IDS";
@@ -44,10 +44,10 @@ pub const EGRESS: &str = "EGRESS";
 pub const TRACE_FILTER: &str = "TRACE_FILTER";
 /// The one [`Meta`], array.
 pub const META: &str = "META";
-/// Nanoseconds (u64) that tests have the program take for the time, array.
+/// Time in nanoseconds (u64) that tests set for the program, array.
 pub const CLOCK: &str = "CLOCK";
 
-/// [`Led`](crate::session::Led), storage of sockets.
+/// [`Steering`](crate::session::Steering) by socket, socket storage.
 pub const LED: &str = "LED";
 /// [`SessionKey`](crate::session::SessionKey) → [`Session`](crate::session::Session), LRU hash.
 pub const SESSIONS: &str = "SESSIONS";
@@ -83,9 +83,9 @@ pub const PINNED: [&str; 23] = [
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "lbx";
-/// Name of the program that sees what the director sends.
+/// Name of the program for frames the director sends.
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
-/// Names of the programs on the director's sockets: those that show VIPs before those that lead to backends.
+/// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
 pub const HOOKS: [&str; 8] = [
     "lbx_peername4",
     "lbx_peername6",
@@ -96,7 +96,7 @@ pub const HOOKS: [&str; 8] = [
     "lbx_connect4",
     "lbx_connect6",
 ];
-/// Load-time constant: cookie of the director's network namespace; 0: sockets of no namespace are led anywhere.
+/// Load-time constant: cookie of the director's network namespace; 0: no sockets are steered.
 pub const NETNS: &str = "NETNS";
 /// Load-time constant: number of IPv4 flow buckets less one (a power of two less one).
 pub const FLOW4_MASK: &str = "FLOW4_MASK";
@@ -111,41 +111,41 @@ pub const TRACE: &str = "TRACE";
 /// Load-time constant: 1 when the time is taken from [`CLOCK`]; 0 lets the verifier remove that.
 pub const TEST_CLOCK: &str = "TEST_CLOCK";
 
-/// Services at most (service numbers are 16 bits, the last is never given).
+/// Services at most (service numbers have 16 bits, the last is never used).
 pub const MAX_SERVICES: u32 = 16_384;
 /// VIPs at most: as many as services.
 pub const MAX_VIPS: u32 = MAX_SERVICES;
-/// Buckets of VIPs: room for four times as many as there may be, since a bucket that is full is found by chance.
+/// Buckets of VIPs: capacity for four times the maximum, since single buckets may fill up earlier.
 pub const VIP_BUCKETS: u32 = MAX_VIPS;
-/// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket has room for four.
+/// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket holds four.
 pub const MAX_PORTS: u32 = 1 << 17;
-/// Slots of all services together unless the configuration says otherwise: 64 MiB, room for 10,000 services of three units
+/// Slots of all services together unless the configuration says otherwise: 64 MiB, enough for 10,000 services of three units
 /// of weight.
 pub const MAX_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
-/// Places for backends of all services together, spare ones included: 16 MiB.
+/// Backend entries of all services together, spare ones included: 16 MiB.
 pub const MAX_BACKENDS: u32 = 1 << 18;
 /// Real servers of all services together: each has its counters, per CPU.
 pub const MAX_SERVERS: u32 = 1 << 16;
-/// Records of IPv4 flows unless the configuration says otherwise: 16 MiB, meant for half a million flows.
+/// Records of IPv4 flows unless the configuration says otherwise: 16 MiB, for half a million flows.
 pub const FLOWS4_RECORDS: u32 = 1 << 20;
-/// Records of IPv6 flows unless the configuration says otherwise: 8 MiB, meant for 131,072 flows.
+/// Records of IPv6 flows unless the configuration says otherwise: 8 MiB, for 131,072 flows.
 pub const FLOWS6_RECORDS: u32 = 1 << 18;
-/// Fragmented packets under way at one time unless the configuration says otherwise.
+/// Fragmented packets at one time unless the configuration says otherwise.
 pub const MAX_FRAGMENTS: u32 = 1 << 13;
 /// QUIC server ids of all services together.
 pub const MAX_QUIC_IDS: u32 = 1 << 16;
 /// Segments (NICs and VLANs on them) the program may be attached to.
 pub const MAX_NICS: u32 = 32;
 
-/// What a daemon must know to adopt the maps.
+/// The data a daemon needs to adopt the maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Seed of all bucket hashes.
     pub seed: u64,
-    /// 1 once the maps are whole; a daemon that died before left nothing worth adopting.
+    /// 1 once the maps are complete: maps left by a daemon that died before that are not adopted.
     pub ready: u64,
 }
 

@@ -2,18 +2,18 @@
 
 use crate::backend::Tags;
 
-/// Clients' traffic arrives here: packets for a VIP are balanced.
+/// Client-facing: packets for a VIP are balanced.
 pub const CLIENTS: u16 = 1 << 0;
 /// Real servers are reached through it.
 pub const SERVERS: u16 = 1 << 1;
 
 /// A segment a NIC is on: the NIC itself, or a VLAN on it. An entry in the NIC map.
 ///
-/// The map is a short array that the program scans: on the packet path a hash look-up costs more than all that follows it.
+/// The map is a short array that the program scans: on the packet path a hash lookup costs more than all later steps.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nic {
-    /// Its own MAC address, as on the wire: frames to another are not ours (a NIC in promiscuous mode sees them).
+    /// Its MAC address, as on the wire: frames to another address are ignored (a NIC in promiscuous mode receives them).
     pub mac: [u8; 6],
     /// [`CLIENTS`], [`SERVERS`].
     pub roles: u16,
@@ -25,7 +25,7 @@ pub struct Nic {
 
 const _: () = assert!(size_of::<Nic>() == 16 && align_of::<Nic>() == 8);
 
-/// What an entry of the NIC map is found by: its second word.
+/// The lookup key of an entry of the NIC map: its second word.
 #[inline(always)]
 #[must_use]
 pub const fn segment(ifindex: u32, tags: Tags) -> u64 {

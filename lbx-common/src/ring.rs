@@ -1,22 +1,22 @@
-//! Entries of a service's ring: those who get new connections, in the order a scheduler walks them.
+//! Entries of a service's ring: the candidates for new connections, in the order a scheduler walks them.
 
-/// An entry of the ring.
+/// A candidate in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct RingEntry {
     /// Backend's index within the service.
     pub index: u16,
     /// Its weight.
     pub weight: u16,
 }
 
-impl Turn {
-    /// The entry in the map: index in bits 0–15, weight in 16–31.
+impl RingEntry {
+    /// The word in the map: index in bits 0–15, weight in 16–31.
     #[must_use]
     pub const fn to_word(self) -> u32 {
         self.index as u32 | (self.weight as u32) << 16
     }
 
-    /// The turn of an entry.
+    /// The entry of a word.
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u32) -> Self {
@@ -33,11 +33,11 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_word() {
-        let turn = Turn {
+        let entry = RingEntry {
             index: 0xabcd,
             weight: 0x1234,
         };
-        assert_eq!(turn.to_word(), 0x1234_abcd);
-        assert_eq!(Turn::from_word(turn.to_word()), turn);
+        assert_eq!(entry.to_word(), 0x1234_abcd);
+        assert_eq!(RingEntry::from_word(entry.to_word()), entry);
     }
 }

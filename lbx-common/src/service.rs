@@ -1,4 +1,4 @@
-//! A service: where its tables lie and how it treats its flows.
+//! A service: the ranges of its tables and the policy for its flows.
 
 /// IP protocol number of TCP (RFC 9293, IANA protocol numbers).
 pub const TCP: u8 = 6;
@@ -9,28 +9,28 @@ pub const ICMP: u8 = 1;
 /// IP protocol number of ICMPv6 (RFC 4443).
 pub const ICMPV6: u8 = 58;
 
-/// Every flow of the service gets a record (rr, wrr: what shows exact counts).
+/// Every flow of the service is recorded (rr, wrr: they show exact counts).
 pub const RECORD_ALL: u32 = 1 << 0;
-/// The service hashed until a short while ago: a datagram without a record may be of a flow from then, so it is the slot
-/// owner's and not scheduled.
+/// The service hashed until recently: a datagram without a record may belong to a flow from then, so it is sent to the slot's
+/// owner and not scheduled.
 pub const HASHED: u32 = 1 << 1;
-/// Slots are found without the ports: by the client's address alone.
+/// Slots are hashed by the client's address only, without ports.
 pub const HASH_ADDRESS: u32 = 1 << 2;
-/// Slots are found by the VIP's address alone.
+/// Slots are hashed by the VIP's address only.
 pub const HASH_VIP: u32 = 1 << 3;
-/// New connections follow the slot's current backend; otherwise the scheduler of the ring chooses.
+/// New connections go to the slot's current backend; otherwise the scheduler selects from the ring.
 pub const HASHES: u32 = 1 << 4;
-/// A new connection whose hashed backend gets none goes to another.
+/// A new connection whose hashed backend is not eligible goes to another.
 pub const FALLBACK: u32 = 1 << 5;
-/// Clients persist.
+/// Clients are persistent.
 pub const PERSISTENT: u32 = 1 << 6;
-/// Clients that persist leave a backend that drains.
+/// Persistent clients leave a draining backend.
 pub const LEAVE_DRAINING: u32 = 1 << 7;
-/// Every datagram is scheduled by itself, and none is recorded.
+/// Every datagram is scheduled on its own, and none is recorded.
 pub const ONE_PACKET: u32 = 1 << 8;
 /// Some backend has a limit of connections.
 pub const LIMITED: u32 = 1 << 9;
-/// QUIC packets follow the server id in their connection id.
+/// QUIC packets are sent to the backend of the server id in their connection id.
 pub const QUIC: u32 = 1 << 10;
 /// The director's own sockets may use the VIP.
 pub const LOCAL: u32 = 1 << 11;
@@ -65,7 +65,7 @@ pub mod scheduler {
     pub const P2C: u8 = 13;
 }
 
-/// Idle timeouts of a flow, in [ticks](crate::flow::TICK_SHIFT), by what was last seen of it.
+/// Idle timeouts of a flow, in [ticks](crate::flow::TICK_SHIFT), by its state.
 ///
 /// The states and defaults are those of IPVS (net/netfilter/ipvs/ip_vs_proto_tcp.c, ip_vs_proto_udp.c).
 #[repr(C)]
@@ -81,13 +81,13 @@ pub struct Timeouts {
     pub closed: u16,
     /// UDP.
     pub udp: u16,
-    /// Templates of clients that persist.
+    /// Templates of persistent clients.
     pub persistent: u16,
     /// Always zero.
     pub pad: [u16; 2],
 }
 
-/// Value of the service table, by service number. Ranges name places in the flat tables of slots, ring entries and backends.
+/// Value of the service table, by service number. Ranges are index ranges of the flat tables of slots, ring entries and backends.
 ///
 /// It is changed in place, a word of 64 bits at a time: fields that must change together share one.
 #[repr(C, align(64))]
@@ -99,7 +99,7 @@ pub struct Service {
     pub scheduler: u8,
     /// Leading bits of a client's address that count for persistence, of 128.
     pub prefix: u8,
-    /// Index of the sorry server, for new connections when all others have as many as they may; [`NONE`](crate::slot::NONE).
+    /// Index of the sorry server, for new connections when all others are full; [`NONE`](crate::slot::NONE).
     pub sorry: u16,
     /// First slot.
     pub slots_base: u32,
@@ -111,7 +111,7 @@ pub struct Service {
     pub ring_len: u32,
     /// First backend.
     pub backends_base: u32,
-    /// Room for backends: every index is below it.
+    /// Capacity for backends: every index is below it.
     pub backends_len: u32,
     /// Idle timeouts.
     pub timeouts: Timeouts,

@@ -3,21 +3,21 @@
 /// No backend.
 pub const NONE: u16 = u16::MAX;
 
-/// Who gets the flows that hash here. Backends are named by their index within the service.
+/// The backends of the flows that hash to this slot, by their index within the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// What the hash says now: where new connections of hashed services go.
+    /// The backend by the current hash table: it gets new connections of hashed services.
     pub current: u16,
-    /// Who has the connections of this slot that have no record.
+    /// The backend of this slot's connections without a record.
     pub owner: u16,
     /// Some flow of this slot may have a record.
     pub tracked: bool,
 }
 
 impl Slot {
-    /// A slot at rest.
+    /// A slot without a window: the current backend is the owner.
     #[must_use]
-    pub const fn resting(backend: u16) -> Self {
+    pub const fn settled(backend: u16) -> Self {
         Self {
             current: backend,
             owner: backend,
@@ -50,8 +50,8 @@ mod tests {
     #[test]
     fn words_round_trip() {
         for slot in [
-            Slot::resting(0),
-            Slot::resting(NONE),
+            Slot::settled(0),
+            Slot::settled(NONE),
             Slot {
                 current: 7,
                 owner: 65_534,

@@ -15,7 +15,7 @@ pub struct TraceFilter {
 const _: () = assert!(size_of::<TraceFilter>() == 24);
 
 impl TraceFilter {
-    /// Whether a decision for this client and service number is to be told.
+    /// Whether a decision for this client and service number is to be emitted.
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self, client: Address, service: u16) -> bool {

@@ -15,7 +15,7 @@ pub fn store(word: *mut u64, value: u64) {
     unsafe { word.write_volatile(value) }
 }
 
-/// Replaces `old` by `new`; what was there before.
+/// Replaces `old` by `new`; returns the value before.
 #[inline(always)]
 pub fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
@@ -34,7 +34,7 @@ pub fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
     }
 }
 
-/// Adds; what was there before.
+/// Adds; returns the value before.
 #[inline(always)]
 pub fn fetch_add(word: *mut u64, value: u64) -> u64 {
     #[cfg(target_arch = "bpf")]

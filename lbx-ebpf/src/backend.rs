@@ -1,70 +1,54 @@
-//! The backends of a service: what stands at an index, and whether it may get packets.
+//! The backends of a service: the table entry of an index, and its state.
 
 use lbx_common::backend::{self, Backend, Head};
 
-use crate::{atomic, connections, maps};
+use crate::{atomic, maps};
 
-/// How a backend is reached: plain values, read once, since it may change under the program's feet.
-pub struct Hop {
-    /// To whom: MAC address in bytes 0–5, as on the wire.
+/// The next hop to a backend: plain values, read once, since the entry may change while the program runs.
+pub struct NextHop {
+    /// Destination MAC address in bytes 0–5, as on the wire.
     pub mac: u64,
-    /// From the NIC with this address, likewise.
-    pub source: u64,
-    /// Behind these [`Tags`](backend::Tags), as one number.
+    /// MAC address of the NIC that sends, likewise.
+    pub source_mac: u64,
+    /// [`Tags`](backend::Tags) of the segment, as one number.
     pub tags: u32,
-    /// By the NIC with this index.
+    /// Index of the NIC that sends.
     pub ifindex: u32,
-    /// Place in the backend counters.
+    /// Index in the backend counters.
     pub counter: u32,
 }
 
-/// What stands at an index of a service's backends (first place, room).
+/// The backend of an index of a service, whose range is (first backend, capacity).
 #[inline(always)]
-pub fn place((base, room): (u32, u32), index: u16) -> Option<&'static Backend> {
-    if u32::from(index) >= room {
+pub fn get((base, capacity): (u32, u32), index: u16) -> Option<&'static Backend> {
+    if u32::from(index) >= capacity {
         return None;
     }
     maps::backend(base.wrapping_add(u32::from(index)))
 }
 
-/// How the backend of an index is reached, if it may get packets.
+/// The next hop to the backend of an index, if packets may be sent to it.
 #[inline(always)]
-pub fn hop(range: (u32, u32), index: u16) -> Option<Hop> {
-    let backend = place(range, index)?;
+pub fn next_hop(range: (u32, u32), index: u16) -> Option<NextHop> {
+    let backend = get(range, index)?;
     let head = atomic::load(&raw const backend.head);
-    backend::reachable(Head::from_word(head).state).then(|| Hop {
+    backend::reachable(Head::from_word(head).state).then(|| NextHop {
         mac: head,
-        source: atomic::load(&raw const backend.source),
+        source_mac: atomic::load(&raw const backend.source),
         tags: backend.tags.to_word(),
         ifindex: backend.ifindex,
         counter: backend.counter,
     })
 }
 
-/// Whether connections may be those of the backend of an index.
+/// Whether the backend of an index may have connections.
 #[inline(always)]
 pub fn usable(range: (u32, u32), index: u16) -> bool {
-    place(range, index).is_some_and(|backend| backend::usable(head(backend).state))
+    get(range, index).is_some_and(|backend| backend::usable(state(backend)))
 }
 
-/// Whether a client that persists may come back to the backend of an index; `draining`: even if that drains.
+/// The state of a backend, as it is now.
 #[inline(always)]
-pub fn keeps(range: (u32, u32), index: u16, draining: bool) -> bool {
-    place(range, index).is_some_and(|backend| {
-        let state = head(backend).state;
-        state == backend::UP || (draining && state == backend::DRAINING)
-    })
-}
-
-/// Whether the backend of an index may get a new connection.
-#[inline(always)]
-pub fn takes(range: (u32, u32), index: u16) -> bool {
-    place(range, index).is_some_and(|backend| {
-        head(backend).state == backend::UP && !connections::full(backend.counter, backend.upper, backend.lower)
-    })
-}
-
-#[inline(always)]
-fn head(backend: &Backend) -> Head {
-    Head::from_word(atomic::load(&raw const backend.head))
+pub fn state(backend: &Backend) -> u8 {
+    Head::from_word(atomic::load(&raw const backend.head)).state
 }

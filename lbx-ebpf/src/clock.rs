@@ -5,12 +5,12 @@ use lbx_common::flow::{TICK_MASK, TICK_SHIFT};
 
 use crate::maps;
 
-/// The tick it is now. The coarse clock is a memory read; the exact one costs more than the rest of the program.
+/// The current tick. The coarse clock is a memory read; the exact one costs more than the rest of the program.
 #[inline(always)]
 pub fn now() -> u32 {
     let ns = match maps::test_clock() {
         Some(ns) => ns,
-        // SAFETY: takes nothing and touches nothing.
+        // SAFETY: takes no argument and only returns a number.
         None => unsafe { bpf_ktime_get_coarse_ns() },
     };
     (ns >> TICK_SHIFT) as u32 & TICK_MASK

@@ -1,16 +1,16 @@
-//! How many connections each backend has, counted from the records it is named in: whoever changes a record, the sweeper of
-//! user space too, adds the difference.
+//! The number of connections of each backend, derived from the flow records that name it: each change of a record, also one
+//! by user space's sweeper, adds the difference.
 
 use lbx_common::{
     flow::{self, Entry},
     load,
 };
 
-use crate::{atomic, backend, maps, service};
+use crate::{atomic, backend, maps, service_ref::ServiceRef};
 
-/// Counts the change of a record of a service. Its backend does not change with it.
+/// Accounts for a change of a service's record. The record's backend stays the same.
 #[inline(always)]
-pub fn changed(service: u16, before: Entry, after: Entry) {
+pub fn record_changed(service: u16, before: Entry, after: Entry) {
     let difference = load::of_state(after.state).wrapping_sub(load::of_state(before.state));
     if difference == 0 {
         return;
@@ -23,15 +23,15 @@ pub fn changed(service: u16, before: Entry, after: Entry) {
     lbx_connections_add(u32::from(service), u32::from(index), difference);
 }
 
-/// A function of a name of its own is verified by itself, once, whoever calls it.
+/// A global function: the verifier checks it once, on its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_connections_add(service: u32, index: u32, difference: u64) -> u32 {
-    let Some(meant) = service::by_number(service as u16) else {
+    let Some(service) = ServiceRef::by_number(service as u16) else {
         return 0;
     };
-    // A service that is no longer has room for none: its places may be another's.
-    let Some(backend) = backend::place(meant.backends(), index as u16) else {
+    // A removed service has capacity 0: its backend entries may belong to another service by now.
+    let Some(backend) = backend::get(service.backends(), index as u16) else {
         return 0;
     };
     let Some(load) = maps::load(backend.counter) else {
@@ -39,13 +39,13 @@ extern "C" fn lbx_connections_add(service: u32, index: u32, difference: u64) -> 
     };
     // SAFETY: only the address is taken.
     atomic::fetch_add(unsafe { &raw mut (*load)[0] }, difference);
-    // Whoever has reached its limit is full, even if nobody asks while it is.
-    full(backend.counter, backend.upper, backend.lower).into()
+    // Marks a backend that has reached its limit even if no new connection looks at it meanwhile.
+    is_full(backend.counter, backend.upper, backend.lower).into()
 }
 
-/// Whether a backend has as many connections as it may have; marks it, so that it gets none until it has `lower`.
+/// Whether a backend has reached its connection limit; if so marks it, and it gets no connections until it is below `lower`.
 #[inline(always)]
-pub fn full(counter: u32, upper: u32, lower: u32) -> bool {
+pub fn is_full(counter: u32, upper: u32, lower: u32) -> bool {
     if upper == 0 {
         return false;
     }
@@ -55,9 +55,9 @@ pub fn full(counter: u32, upper: u32, lower: u32) -> bool {
     // SAFETY: only the addresses are taken.
     let (count, mark) = unsafe { (&raw mut (*load)[0], &raw mut (*load)[1]) };
     let marked = atomic::load(mark) != 0;
-    let now = load::Load::from_word(atomic::load(count)).overloaded(marked, upper, lower);
-    if now != marked {
-        atomic::store(mark, u64::from(now));
+    let full = load::Load::from_word(atomic::load(count)).overloaded(marked, upper, lower);
+    if full != marked {
+        atomic::store(mark, u64::from(full));
     }
-    now
+    full
 }

@@ -1,20 +1,20 @@
 //! The records of flows: looked up, written and aged without a lock (see [`lbx_common::flow`] for the protocol).
 //!
-//! The tables of IPv4 and IPv6 differ in the width of a key alone: [`Table`] says where a record lies, everything else is
-//! written once.
+//! The tables of IPv4 and IPv6 differ in the width of their keys only: [`Table`] abstracts that, everything else is shared.
 
 use lbx_common::{
     address::Address,
     flow::{
-        self as record, BUSY, Bucket, EMPTY, Entry, FlowKey, KEY4, KEY6, Record, SHELTERED, TICK_MASK, WAYS4, WAYS6,
+        self as record, BUSY, Bucket, EMPTY, Entry, FlowKey, KEY4, KEY6, PROTECTED_TICKS, Record, TICK_MASK, WAYS4,
+        WAYS6,
     },
     hash,
     service::Timeouts,
 };
 
-use crate::{atomic, connections, maps, service};
+use crate::{atomic, connections, maps, service_ref::ServiceRef};
 
-/// A flow at one moment, and where its record is.
+/// A flow at one tick, and the location of its record.
 #[repr(C)]
 pub struct Flow {
     client: Address,
@@ -23,10 +23,10 @@ pub struct Flow {
     pub service: u16,
     vip_port: [u8; 2],
     pad: u16,
-    /// The tick it is now.
+    /// The current tick.
     pub now: u32,
-    /// Of the record found: bucket in the upper bits, place in it in the lowest two.
-    place: u32,
+    /// Of the record found: bucket in the upper bits, index within it in the lowest two.
+    location: u32,
 }
 
 impl Flow {
@@ -40,18 +40,18 @@ impl Flow {
             vip_port,
             pad: 0,
             now,
-            place: 0,
+            location: 0,
         }
     }
 
-    /// The template of a client (an address, masked) that persists.
+    /// The persistence template of a client (an address, masked).
     #[inline(always)]
     pub fn template(client: Address, service: u16, now: u32) -> Self {
         Self::new(client, [0; 2], service, [0; 2], now)
     }
 
-    /// Finds its record, expired or not; of state [`EMPTY`] where there is none. IPv4 without a call: every packet of a
-    /// service that records comes by here.
+    /// Finds its record, expired or not; of state [`EMPTY`] where there is none. For IPv4 without a call, since every packet
+    /// of a service that records its flows needs it.
     #[inline(always)]
     pub fn find(&mut self) -> Entry {
         Entry::from_word(if self.client.is_ipv4() {
@@ -61,19 +61,19 @@ impl Flow {
         })
     }
 
-    /// The same, always by a call: for what is rare.
+    /// The same, always by a call: for rare paths.
     #[inline(always)]
     pub fn find_by_call(&mut self) -> Entry {
         Entry::from_word(lbx_flow_find(self))
     }
 
-    /// Replaces what the record that was found said; false if it says something else by now.
+    /// Replaces the entry of the record found; false if it has changed since.
     #[inline(always)]
     pub fn replace(&self, before: Entry, after: Entry) -> bool {
         lbx_flow_replace(self, before.to_word(), after.to_word()) != 0
     }
 
-    /// Erases the record that was found, if there was one and it still says the same.
+    /// Erases the record found, if there was one and it has not changed since.
     #[inline(always)]
     pub fn erase(&self, found: Entry) {
         if found.state != EMPTY {
@@ -81,10 +81,10 @@ impl Flow {
         }
     }
 
-    /// Writes a record for it in a state, at a backend; false where none may be had.
+    /// Writes a record with a backend and a state; false where there is no free record.
     ///
-    /// In order of preference it takes the flow's own record, an empty one, an expired one, and the longest unproven of
-    /// those that nothing has shown to be real. An established flow is never displaced.
+    /// In order of preference it takes the flow's own record, an empty one, an expired one, and the longest idle of the
+    /// unconfirmed ones. An established flow is never displaced.
     #[inline(always)]
     pub fn insert(&self, backend: u16, state: u8) -> bool {
         let entry = Entry {
@@ -106,7 +106,7 @@ impl Flow {
     }
 }
 
-// Functions of a name of their own are verified by themselves, once, whoever calls them.
+// Global functions: the verifier checks each once, on its own, whoever calls it.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -137,12 +137,12 @@ extern "C" fn lbx_flow_replace(flow: *const Flow, before: u64, after: u64) -> u3
         return 0;
     };
     let done = if flow.client.is_ipv4() {
-        Four::replace(flow.place, before, after)
+        Four::replace(flow.location, before, after)
     } else {
-        Six::replace(flow.place, before, after)
+        Six::replace(flow.location, before, after)
     };
     if done {
-        connections::changed(flow.service, Entry::from_word(before), Entry::from_word(after));
+        connections::record_changed(flow.service, Entry::from_word(before), Entry::from_word(after));
     }
     u32::from(done)
 }
@@ -161,7 +161,7 @@ extern "C" fn lbx_flow_insert(flow: *const Flow, entry: u64) -> u32 {
     })
 }
 
-/// A table of records with keys of `K` words, `W` to a bucket.
+/// A table of records with keys of `K` words, `W` records per bucket.
 trait Table<const K: usize, const W: usize> {
     /// The bucket of a number.
     fn bucket(index: u32) -> Option<*mut Bucket<K, W>>;
@@ -174,11 +174,11 @@ trait Table<const K: usize, const W: usize> {
 
     #[inline(always)]
     fn record(bucket: *mut Bucket<K, W>, way: usize) -> *mut Record<K> {
-        // SAFETY: callers keep way < W, and the verifier has seen the bucket's bounds.
+        // SAFETY: callers keep way < W, and the verifier has checked the bucket's bounds.
         unsafe { &raw mut (*bucket).records[way] }
     }
 
-    /// Finds a record and notes its place; its entry, or 0.
+    /// Finds a record and stores its location in the flow; returns its entry, or 0.
     #[inline(always)]
     fn find(flow: &mut Flow) -> u64 {
         let key = Self::key(flow);
@@ -193,9 +193,9 @@ trait Table<const K: usize, const W: usize> {
                 }
                 let word = atomic::load(entry_word(record));
                 let entry = Entry::from_word(word);
-                // A writer that took the record in between has changed its key or marked it busy.
+                // A writer that took the record in between has changed the key or marked the record busy.
                 if entry.state > BUSY && entry.vip_port == flow.vip_port && has_key(record, &key) {
-                    flow.place = index << 2 | way as u32;
+                    flow.location = index << 2 | way as u32;
                     return word;
                 }
             }
@@ -218,18 +218,18 @@ trait Table<const K: usize, const W: usize> {
     }
 
     #[inline(always)]
-    fn replace(place: u32, before: u64, after: u64) -> bool {
-        let Some(bucket) = Self::bucket(place >> 2) else {
+    fn replace(location: u32, before: u64, after: u64) -> bool {
+        let Some(bucket) = Self::bucket(location >> 2) else {
             return false;
         };
-        let record = Self::record(bucket, place as usize & (W - 1));
+        let record = Self::record(bucket, location as usize & (W - 1));
         exchange(record, before, after)
     }
 
     #[inline(always)]
     fn insert(flow: &Flow, entry: u64) -> bool {
         let key = Self::key(flow);
-        let mut best = Offer::default();
+        let mut best = Candidate::default();
         for index in Self::candidates(flow) {
             let Some(bucket) = Self::bucket(index) else {
                 return false;
@@ -237,25 +237,25 @@ trait Table<const K: usize, const W: usize> {
             for way in 0..W {
                 let record = Self::record(bucket, way);
                 let before = atomic::load(entry_word(record));
-                best = best.or(Offer {
+                best = best.or(Candidate {
                     score: lbx_flow_preference(before, difference(record, &key), flow, index),
-                    place: index << 2 | way as u32,
+                    location: index << 2 | way as u32,
                     before,
                 });
             }
         }
-        best.score != 0 && Self::take(flow, best.place, best.before, entry)
+        best.score != 0 && Self::take(flow, best.location, best.before, entry)
     }
 
-    /// Takes the record at a place, if it still says what it said before.
+    /// Takes the record at a location, if its entry has not changed.
     #[inline(always)]
-    fn take(flow: &Flow, place: u32, before: u64, entry: u64) -> bool {
-        let Some(bucket) = Self::bucket(place >> 2) else {
+    fn take(flow: &Flow, location: u32, before: u64, entry: u64) -> bool {
+        let Some(bucket) = Self::bucket(location >> 2) else {
             return false;
         };
-        let record = Self::record(bucket, place as usize & (W - 1));
-        // Whose it was is read before it is taken: nobody changes a key but who takes the record.
-        let former = Self::service(read_key(record));
+        let record = Self::record(bucket, location as usize & (W - 1));
+        // The previous service is read before the record is taken: only a writer that has taken a record changes its key.
+        let previous_service = Self::service(read_key(record));
         let entry = Entry::from_word(entry);
         let busy = Entry { state: BUSY, ..entry };
         if !exchange(record, before, busy.to_word()) {
@@ -266,8 +266,8 @@ trait Table<const K: usize, const W: usize> {
             atomic::store(unsafe { &raw mut (*record).key[index] }, word);
         }
         atomic::store(entry_word(record), entry.to_word());
-        connections::changed(former, Entry::from_word(before), Entry::from_word(0));
-        connections::changed(flow.service, Entry::from_word(0), entry);
+        connections::record_changed(previous_service, Entry::from_word(before), Entry::from_word(0));
+        connections::record_changed(flow.service, Entry::from_word(0), entry);
         true
     }
 }
@@ -322,29 +322,29 @@ impl Table<KEY6, WAYS6> for Six {
     }
 }
 
-/// A record that may be taken.
+/// A record that may be taken for a flow.
 #[derive(Clone, Copy, Default)]
-struct Offer {
+struct Candidate {
     score: u32,
-    place: u32,
+    location: u32,
     before: u64,
 }
 
-impl Offer {
-    /// The better of two, without a branch: the verifier would follow both ways at every record.
+impl Candidate {
+    /// The better of two, without a branch: the verifier would follow both paths at every record.
     #[inline(always)]
     fn or(self, other: Self) -> Self {
         let mask = ((i64::from(self.score) - i64::from(other.score)) >> 63) as u64;
         Self {
             score: self.score ^ ((self.score ^ other.score) & mask as u32),
-            place: self.place ^ ((self.place ^ other.place) & mask as u32),
+            location: self.location ^ ((self.location ^ other.location) & mask as u32),
             before: self.before ^ ((self.before ^ other.before) & mask),
         }
     }
 }
 
-/// How gladly a record is given up for a flow; 0: never. `difference` of the keys is 0 where it is the flow's own, `bucket`
-/// is the one it lies in.
+/// The preference for taking a record for a flow; 0: never. The `difference` of the keys is 0 if it is the flow's own record;
+/// `bucket` is the one that holds it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flow, bucket: u32) -> u32 {
@@ -352,43 +352,43 @@ extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flo
     let Some(flow) = (unsafe { flow.as_ref() }) else {
         return 0;
     };
-    let Some(meant) = service::by_number(flow.service) else {
+    let Some(service) = ServiceRef::by_number(flow.service) else {
         return 0;
     };
     let old = Entry::from_word(before);
-    let own = difference == 0 && old.vip_port == flow.vip_port;
-    let others = if flow.client.is_ipv4() {
+    let same_flow = difference == 0 && old.vip_port == flow.vip_port;
+    let occupied = if flow.client.is_ipv4() {
         Four::occupied(bucket)
     } else {
         Six::occupied(bucket)
     };
-    preference(old, own, others, flow.now, &meant.timeouts())
+    preference(old, same_flow, occupied, flow.now, &service.timeouts())
 }
 
 #[inline(always)]
-fn preference(old: Entry, own: bool, others: u32, now: u32, timeouts: &Timeouts) -> u32 {
+fn preference(old: Entry, same_flow: bool, occupied: u32, now: u32, timeouts: &Timeouts) -> u32 {
     const OWN: u32 = u32::MAX;
     const VACANT: u32 = OWN - 1;
     const EXPIRED: u32 = VACANT - 1 - WAYS4 as u32;
     let idle = record::elapsed(old.seen, now);
     if old.state == BUSY {
         0
-    } else if own && old.state != EMPTY {
+    } else if same_flow && old.state != EMPTY {
         OWN
     } else if old.state == EMPTY {
-        // The emptier bucket: so hardly a flow finds both full in a table that is filled to half.
-        VACANT - others
+        // Prefers the emptier bucket: at half load hardly a flow finds both full.
+        VACANT - occupied
     } else if old.expired(now, timeouts) {
         EXPIRED
-    } else if record::displaceable(old.state) && (SHELTERED..TICK_MASK / 2).contains(&idle) {
-        // The longest unproven first.
+    } else if record::displaceable(old.state) && (PROTECTED_TICKS..TICK_MASK / 2).contains(&idle) {
+        // The longest idle first.
         1 + idle
     } else {
         0
     }
 }
 
-/// Zero where a record has a key.
+/// Zero if a record has a key.
 #[inline(always)]
 fn difference<const K: usize>(record: *const Record<K>, key: &[u64; K]) -> u64 {
     let found = read_key(record);
@@ -420,11 +420,12 @@ fn entry_word<const K: usize>(record: *mut Record<K>) -> *mut u64 {
     unsafe { &raw mut (*record).entry }
 }
 
-/// Replaces the entry word if it still is `old`.
+/// Replaces the entry word if it is still `old`.
 #[inline(always)]
 fn exchange<const K: usize>(record: *mut Record<K>, old: u64, new: u64) -> bool {
     atomic::compare_exchange(entry_word(record), old, new) == old
 }
+
 #[cfg(test)]
 mod tests {
     use lbx_common::flow::{ADOPTED, CLOSED, ESTABLISHED, HALF_OPEN};
@@ -441,38 +442,42 @@ mod tests {
         pad: [0; 2],
     };
 
-    fn score(state: u8, seen: u32, own: bool) -> u32 {
-        score_among(state, seen, own, 1)
+    fn score(state: u8, seen: u32, same_flow: bool) -> u32 {
+        score_with(state, seen, same_flow, 1)
     }
 
-    fn score_among(state: u8, seen: u32, own: bool, others: u32) -> u32 {
+    fn score_with(state: u8, seen: u32, same_flow: bool, occupied: u32) -> u32 {
         let entry = Entry {
             vip_port: [0, 80],
             backend: 0,
             state,
             seen,
         };
-        preference(entry, own, others, 1_000, &TIMEOUTS)
+        preference(entry, same_flow, occupied, 1_000, &TIMEOUTS)
     }
 
     #[test]
     fn an_established_flow_is_never_displaced() {
         assert_eq!(score(ESTABLISHED, 500, false), 0);
         assert_eq!(score(CLOSED, 999, false), 0);
-        assert_eq!(score(BUSY, 0, true), 0, "nor one that is being written");
-        assert_eq!(score(HALF_OPEN, 998, false), 0, "nor one that may yet be answered");
-        assert_eq!(score(HALF_OPEN, 1_001, false), 0, "nor one from another CPU's future");
+        assert_eq!(score(BUSY, 0, true), 0, "a record being written is not taken");
+        assert_eq!(score(HALF_OPEN, 998, false), 0, "a SYN may still be answered");
+        assert_eq!(
+            score(HALF_OPEN, 1_001, false),
+            0,
+            "another CPU's clock may be a tick ahead"
+        );
     }
 
     #[test]
-    fn victims_are_taken_in_order() {
+    fn records_are_taken_in_order_of_preference() {
         let order = [
             score(HALF_OPEN, 997, false),
             score(HALF_OPEN, 950, false),
             score(ADOPTED, 500, false),
             score(ESTABLISHED, 50, false),
-            score_among(EMPTY, 0, false, WAYS4 as u32 - 1),
-            score_among(EMPTY, 0, false, 0),
+            score_with(EMPTY, 0, false, WAYS4 as u32 - 1),
+            score_with(EMPTY, 0, false, 0),
             score(ESTABLISHED, 999, true),
         ];
         assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");

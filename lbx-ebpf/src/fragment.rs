@@ -1,43 +1,43 @@
-//! Fragments: the first carries the ports, the others follow it.
+//! Fragments: the first carries the ports, later ones are sent to the same backend.
 
 use lbx_common::{
     flow::elapsed,
-    fragment::{FragmentKey, Fragmented, LIFETIME},
+    fragment::{FirstFragment, FragmentKey, LIFETIME},
     service::{HASH_ADDRESS, HASH_VIP, HASHES, RECORD_ALL},
     slot::NONE,
 };
 
-use crate::{clock, maps, parse::Packet, pick::Choice, service::Meant};
+use crate::{clock, maps, packet::Packet, selection::Selection, service_ref::ServiceRef};
 
-/// Where the first fragment of a packet went.
+/// Where the first fragment of a packet was sent.
 #[inline(always)]
-pub fn first(packet: &Packet) -> Option<Fragmented> {
-    let first = maps::fragmented(&key(packet))?;
+pub fn first(packet: &Packet) -> Option<FirstFragment> {
+    let first = maps::first_fragment(&key(packet))?;
     (elapsed(first.since, clock::now()) <= LIFETIME).then_some(first)
 }
 
-/// Keeps where a first fragment goes.
+/// Records where a first fragment is sent; does nothing for other packets.
 #[inline(always)]
-pub fn keep(packet: &Packet, meant: &Meant, choice: &Choice) {
+pub fn record_selection(packet: &Packet, service: &ServiceRef, selection: &Selection) {
     if packet.is_first_fragment() {
-        remember(packet, meant.number, choice.index);
+        record(packet, service.number, selection.index);
     }
 }
 
-/// Lets those that follow a first fragment for no service pass as that does.
+/// Records that a first fragment matched no service and passed, so that the later ones pass too.
 #[inline(always)]
-pub fn leave(packet: &Packet) {
-    remember(packet, NONE, NONE);
+pub fn record_pass(packet: &Packet) {
+    record(packet, NONE, NONE);
 }
 
 #[inline(never)]
-fn remember(packet: &Packet, service: u16, backend: u16) {
-    let first = Fragmented {
+fn record(packet: &Packet, service: u16, backend: u16) {
+    let first = FirstFragment {
         service,
         backend,
         since: clock::now(),
     };
-    maps::keep_fragmented(&key(packet), &first);
+    maps::insert_first_fragment(&key(packet), &first);
 }
 
 #[inline(always)]
@@ -54,7 +54,7 @@ fn key(packet: &Packet) -> FragmentKey {
     }
 }
 
-/// Whether a service with these flags can do without ports and records: its hash needs neither.
+/// Whether a service with these flags can forward without ports and records: its hash uses neither.
 #[inline(always)]
 pub fn needs_no_first(flags: u32) -> bool {
     flags & (HASHES | RECORD_ALL) == HASHES && flags & (HASH_ADDRESS | HASH_VIP) != 0

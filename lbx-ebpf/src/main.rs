@@ -1,20 +1,22 @@
-//! The kernel programs of lbx. A packet's way is one straight line, a file per step:
+//! The kernel programs of lbx. A packet takes the steps in this order, one file each:
 //!
 //! ```text
-//! parse → service → pick → rewrite → transmit
+//! parse → service → select → transmit → rewrite
 //! ```
 //!
-//! - [`packet`]: the only raw pointers into a frame
-//! - [`parse`]: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, and what ICMP errors quote
-//! - [`service`]: which service is meant, and whether this NIC balances it
-//! - [`pick`]: slot, record or scheduler: which backend gets it. [`flow`] keeps the records, [`schedule`] chooses for new
-//!   connections, [`persistence`] keeps those of a client together, [`quic`] reads connection ids, [`fragment`] lets
-//!   fragments follow their first, [`backend`] knows who may get what, [`connections`] counts what they have
+//! - [`parse`]: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, and the packets quoted by ICMP errors
+//! - [`service`]: the service a packet is for, and whether this NIC balances it ([`lookup`], [`admission`])
+//! - [`select`]: the backend, by slot, record or scheduler. [`flow`] holds the records, [`schedule`] selects for new
+//!   connections, [`persistence`] keeps those of a client together, [`quic`] reads connection ids, [`fragment`] keeps the
+//!   fragments of a packet together, [`connections`] counts the connections of backends
+//! - [`transmit`]: the NIC to send from, the ingress one or another
 //! - [`rewrite`]: the Ethernet header, nothing else
-//! - [`transmit`]: out of the same NIC or another
-//! - [`verdict`]: what a step may end with; this file alone turns it into an XDP action
-//! - [`local`]: what the director itself sends to VIPs and gets back: three more kinds of program
-//! - [`maps`], [`count`], [`clock`], [`atomic`], [`trace`]: typed access to what the kernel lends
+//! - [`local`]: the director's own traffic with VIPs: three more kinds of program
+//! - [`count`], [`trace`]: what user space sees of it
+//!
+//! Below the steps are the types they share, which know nothing of them: [`frame`] (the only raw pointers into a frame),
+//! [`packet`], [`service_ref`], [`backend`], [`selection`], [`verdict`] (the outcomes of a step; only this file turns them
+//! into XDP actions), and typed access to the kernel: [`maps`], [`clock`], [`atomic`].
 //!
 //! The crate also compiles for the host, where clippy and its unit tests run.
 #![cfg_attr(
@@ -29,6 +31,7 @@
     allow(dead_code, reason = "the entry point exists for BPF only")
 )]
 
+mod admission;
 mod atomic;
 mod backend;
 mod clock;
@@ -36,16 +39,20 @@ mod connections;
 mod count;
 mod flow;
 mod fragment;
+mod frame;
 mod local;
+mod lookup;
 mod maps;
 mod packet;
 mod parse;
 mod persistence;
-mod pick;
 mod quic;
 mod rewrite;
 mod schedule;
+mod select;
+mod selection;
 mod service;
+mod service_ref;
 mod trace;
 mod transmit;
 mod verdict;
@@ -53,8 +60,8 @@ mod verdict;
 use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
 
 use crate::{
-    packet::Frame,
-    parse::Packet,
+    frame::Frame,
+    packet::Packet,
     transmit::Egress,
     verdict::{Exit, Step},
 };
@@ -79,7 +86,7 @@ fn action(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// The programs on what the director itself sends, and on its sockets.
+/// The programs for the director's own traffic: on sent frames and on sockets.
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
@@ -91,90 +98,90 @@ mod programs {
     use crate::local::{
         egress,
         socket::{
-            self, Ask,
+            self, Decision,
             Family::{self, V4, V6},
         },
     };
 
-    /// Whatever was done to the frame, whoever is next decides about it.
+    /// Never decides about the frame: that is up to the next program.
     #[classifier]
     fn lbx_egress(context: TcContext) -> i32 {
-        egress::lead(&context);
+        egress::steer(&context);
         TC_ACT_UNSPEC
     }
 
     /// The only place where an outcome becomes a return code of a socket program.
     #[inline(always)]
-    fn ask(context: SockAddrContext, family: Family) -> i32 {
-        match socket::ask(&context, family) {
-            Ask::Granted => 1,
-            Ask::Refused => {
-                socket::refuse();
+    fn connect_hook(context: SockAddrContext, family: Family) -> i32 {
+        match socket::connect_hook(&context, family) {
+            Decision::Continue => 1,
+            Decision::Refuse => {
+                socket::return_refused();
                 0
             }
         }
     }
 
     #[inline(always)]
-    fn show(context: SockAddrContext, family: Family) -> i32 {
-        socket::show(&context, family);
+    fn peer_hook(context: SockAddrContext, family: Family) -> i32 {
+        socket::peer_hook(&context, family);
         1
     }
 
     #[cgroup_sock_addr(connect4)]
     fn lbx_connect4(context: SockAddrContext) -> i32 {
-        ask(context, V4)
+        connect_hook(context, V4)
     }
 
     #[cgroup_sock_addr(connect6)]
     fn lbx_connect6(context: SockAddrContext) -> i32 {
-        ask(context, V6)
+        connect_hook(context, V6)
     }
 
     #[cgroup_sock_addr(sendmsg4)]
     fn lbx_sendmsg4(context: SockAddrContext) -> i32 {
-        ask(context, V4)
+        connect_hook(context, V4)
     }
 
     #[cgroup_sock_addr(sendmsg6)]
     fn lbx_sendmsg6(context: SockAddrContext) -> i32 {
-        ask(context, V6)
+        connect_hook(context, V6)
     }
 
     #[cgroup_sock_addr(recvmsg4)]
     fn lbx_recvmsg4(context: SockAddrContext) -> i32 {
-        show(context, V4)
+        peer_hook(context, V4)
     }
 
     #[cgroup_sock_addr(recvmsg6)]
     fn lbx_recvmsg6(context: SockAddrContext) -> i32 {
-        show(context, V6)
+        peer_hook(context, V6)
     }
 
     #[cgroup_sock_addr(getpeername4)]
     fn lbx_peername4(context: SockAddrContext) -> i32 {
-        show(context, V4)
+        peer_hook(context, V4)
     }
 
     #[cgroup_sock_addr(getpeername6)]
     fn lbx_peername6(context: SockAddrContext) -> i32 {
-        show(context, V6)
+        peer_hook(context, V6)
     }
 }
 
-/// The packet's way.
+/// The steps of a packet.
 #[inline(always)]
 fn balance(ctx: &XdpContext) -> Step<Egress> {
     let frame = Frame::of(ctx);
     let mut packet = Packet::default();
     parse::parse(&frame, &mut packet)?;
-    let meant = service::find(&frame, &packet)?;
-    let choice = pick::pick(&frame, &packet, &meant)?;
-    trace::tell(ctx, &packet, &meant, &choice);
-    let egress = transmit::towards(&frame, &packet, &choice.hop)?;
-    rewrite::ethernet(&frame, &packet, &choice.hop)?;
-    fragment::keep(&packet, &meant, &choice);
-    count::forwarded(&packet, &meant, &choice);
+    let service = service::find(&frame, &packet)?;
+    let selection = select::backend(&frame, &packet, &service)?;
+    trace::emit(ctx, &packet, &service, &selection);
+    let egress = transmit::egress(&frame, &packet, &selection.next_hop)?;
+    rewrite::ethernet(&frame, &packet, &selection.next_hop)?;
+    fragment::record_selection(&packet, &service, &selection);
+    count::forwarded(&packet, &service, &selection);
     Ok(egress)
 }
 

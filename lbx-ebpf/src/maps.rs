@@ -1,6 +1,6 @@
-//! Every map of the program, private behind one typed accessor each, and the constants set at load time.
+//! All maps of the programs, each private behind typed accessors, and the constants set at load time.
 //!
-//! Names must be those of [`lbx_common::maps`]: user space finds pins by them.
+//! Names must be those of [`lbx_common::maps`]: user space finds the pins by them.
 
 use aya_ebpf::{
     Global,
@@ -14,7 +14,7 @@ use lbx_common::{
     counters::Traffic,
     drops::DropReason,
     flow::{Bucket4, Bucket6},
-    fragment::{FragmentKey, Fragmented},
+    fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
     maps::{
@@ -22,9 +22,9 @@ use lbx_common::{
         MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta, VIP_BUCKETS,
     },
     nic::Nic,
-    ring::Turn,
+    ring::RingEntry,
     service::Service,
-    session::{Led, MAX_SESSIONS, PORT_WORDS, Session, SessionKey, port_bit},
+    session::{MAX_SESSIONS, PORT_WORDS, Session, SessionKey, Steering, port_bit},
     slot::{self, Slot},
     trace::TraceFilter,
 };
@@ -32,7 +32,7 @@ use lbx_common::{
 use crate::atomic;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
-/// Elements are freed by RCU, so that a reader never sees one being reused.
+/// Elements are freed by RCU, so that a reader never sees one that is being reused.
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
@@ -56,7 +56,7 @@ static FLOWS4: Array<Bucket4, { FLOWS4_RECORDS as usize / 4 }, MMAPABLE> = Array
 #[btf_map]
 static FLOWS6: Array<Bucket6, { FLOWS6_RECORDS as usize / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
-static FRAGMENTS: LruHashMap<FragmentKey, Fragmented, { MAX_FRAGMENTS as usize }> = LruHashMap::new();
+static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment, { MAX_FRAGMENTS as usize }> = LruHashMap::new();
 #[btf_map]
 static QUIC_IDS: HashMap<u32, u32, { MAX_QUIC_IDS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
@@ -71,13 +71,13 @@ static NICS: Array<[Nic; MAX_NICS as usize], 1, MMAPABLE> = Array::new();
 static EGRESS: DevMapHash<{ MAX_NICS as usize }> = DevMapHash::new();
 #[btf_map]
 static TRACE_FILTER: Array<TraceFilter, 1> = Array::new();
-/// For user space alone.
+/// Used by user space only.
 #[btf_map]
 static META: Array<Meta, 1> = Array::new();
 #[btf_map]
 static CLOCK: Array<u64, 1> = Array::new();
 #[btf_map]
-static LED: SkStorage<Led> = SkStorage::new();
+static LED: SkStorage<Steering> = SkStorage::new();
 #[btf_map]
 static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = LruHashMap::new();
 #[btf_map]
@@ -116,30 +116,30 @@ pub fn service(number: u16) -> Option<*const Service> {
     SERVICES.get_ptr(u32::from(number))
 }
 
-/// The slot at a place in the flat table.
+/// The slot at an index of the flat table.
 #[inline(always)]
-pub fn slot(place: u32) -> Option<Slot> {
-    SLOTS.get_ptr(place).map(|word| Slot::from_word(atomic::load(word)))
+pub fn slot(index: u32) -> Option<Slot> {
+    SLOTS.get_ptr(index).map(|word| Slot::from_word(atomic::load(word)))
 }
 
-/// The turn at a place in the flat ring table; nobody's beyond it.
+/// The entry at an index of the flat ring table; one without a backend beyond its end.
 #[inline(always)]
-pub fn ring(place: u32) -> Turn {
-    Turn::from_word(RINGS.get(place).map_or(u32::from(slot::NONE), |&word| word))
+pub fn ring(index: u32) -> RingEntry {
+    RingEntry::from_word(RINGS.get(index).map_or(u32::from(slot::NONE), |&word| word))
 }
 
-/// Takes the next turn of a service.
+/// Advances the ring position of a service and returns the one before.
 #[inline(always)]
-pub fn next_turn(service: u16) -> u64 {
+pub fn next_ring_position(service: u16) -> u64 {
     CURSORS
         .get_ptr_mut(u32::from(service))
         .map_or(0, |cursor| atomic::fetch_add(cursor, 1))
 }
 
-/// The backend at a place in the flat table.
+/// The backend at an index of the flat table.
 #[inline(always)]
-pub fn backend(place: u32) -> Option<&'static Backend> {
-    BACKENDS.get(place)
+pub fn backend(index: u32) -> Option<&'static Backend> {
+    BACKENDS.get(index)
 }
 
 /// Connections and limit mark of a backend counter.
@@ -184,17 +184,17 @@ pub fn seed() -> u64 {
     SEED.load()
 }
 
-/// Where the first fragment of a packet went.
+/// Where the first fragment of a packet was sent.
 #[inline(always)]
-pub fn fragmented(key: &FragmentKey) -> Option<Fragmented> {
-    // SAFETY: a copy of plain words; an element that is reused meanwhile is of another packet that is as new.
+pub fn first_fragment(key: &FragmentKey) -> Option<FirstFragment> {
+    // SAFETY: a copy of plain words; if the element is reused meanwhile, it is that of another recent packet.
     unsafe { FRAGMENTS.get(key) }.copied()
 }
 
-/// Keeps where the first fragment of a packet went.
+/// Records where the first fragment of a packet was sent.
 #[inline(always)]
-pub fn keep_fragmented(key: &FragmentKey, value: &Fragmented) {
-    // Where there is no room the rest of the packet is dropped and counted.
+pub fn insert_first_fragment(key: &FragmentKey, value: &FirstFragment) {
+    // If the table is full, the packet's later fragments are dropped and counted.
     let _full = FRAGMENTS.insert(key, value, 0);
 }
 
@@ -208,23 +208,23 @@ pub fn quic(service: u16, id: u16) -> Option<u16> {
 
 /// Adds to the counters of a service number.
 #[inline(always)]
-pub fn add_to_service(number: u32, what: Traffic) {
+pub fn add_to_service(number: u32, addend: Traffic) {
     if let Some(traffic) = SERVICE_STATS.get_ptr_mut(number) {
         // SAFETY: a per-CPU element; XDP programs do not interrupt each other on a CPU.
-        unsafe { *traffic += what };
+        unsafe { *traffic += addend };
     }
 }
 
 /// Adds to a backend's counters.
 #[inline(always)]
-pub fn add_to_backend(counter: u32, what: Traffic) {
+pub fn add_to_backend(counter: u32, addend: Traffic) {
     if let Some(traffic) = BACKEND_STATS.get_ptr_mut(counter) {
         // SAFETY: as above.
-        unsafe { *traffic += what };
+        unsafe { *traffic += addend };
     }
 }
 
-/// Counts a connection that begins where an XDP program may interrupt.
+/// Counts a new connection, atomically: an XDP program may interrupt a socket hook.
 #[inline(always)]
 pub fn add_connection(service: u32, counter: u32) {
     let add = |traffic: *mut Traffic| {
@@ -248,9 +248,9 @@ pub fn add_drop(reason: u32) {
     }
 }
 
-/// MAC address and roles of a segment (see [`lbx_common::nic::segment`]). Those of clients come first.
+/// MAC address and roles of a segment (see [`lbx_common::nic::segment`]). Client-facing segments come first.
 ///
-/// Words are returned and not a place in the table: the verifier would follow the rest of the way once for every place.
+/// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]
 pub fn nic(segment: u64) -> Option<([u8; 6], u16)> {
     let nics: &[Nic; MAX_NICS as usize] = NICS.get(0)?;
@@ -265,13 +265,13 @@ pub fn nic(segment: u64) -> Option<([u8; 6], u16)> {
     None
 }
 
-/// Tells the kernel to send the frame by another NIC; false if it cannot.
+/// Redirects the frame to another NIC; false if that is not possible.
 #[inline(always)]
 pub fn redirect(ifindex: u32) -> bool {
     EGRESS.redirect(ifindex, 0).is_ok()
 }
 
-/// The time that a test has set, if the program was loaded to take it.
+/// The time set by a test, if the program was loaded with `TEST_CLOCK`.
 #[inline(always)]
 pub fn test_clock() -> Option<u64> {
     if TEST_CLOCK.load() == 0 {
@@ -280,13 +280,13 @@ pub fn test_clock() -> Option<u64> {
     CLOCK.get(0).copied()
 }
 
-/// Whether the program was loaded to trace.
+/// Whether the program was loaded with tracing on.
 #[inline(always)]
 pub fn tracing() -> bool {
     TRACE.load() != 0
 }
 
-/// What is traced.
+/// Which decisions are traced.
 #[inline(always)]
 pub fn trace_filter() -> Option<&'static TraceFilter> {
     TRACE_FILTER.get(0)
@@ -298,32 +298,32 @@ pub fn netns() -> u64 {
     NETNS.load()
 }
 
-/// Where the packets of a socket are led; none where nobody has said.
+/// The steering of a socket; none where it has none.
 ///
 /// # Safety
-/// The verifier must know the pointer for a socket.
+/// The verifier must know the pointer as a socket's.
 #[inline(always)]
-pub unsafe fn led(socket: *mut bpf_sock) -> Option<*mut Led> {
+pub unsafe fn steering(socket: *mut bpf_sock) -> Option<*mut Steering> {
     // SAFETY: as the caller promises.
     unsafe { storage(socket, core::ptr::null_mut(), 0) }
 }
 
-/// The same, made of `first` where nobody has said; none where there is no memory.
+/// The same, initialised with `first` where it has none; none where there is no memory.
 ///
 /// # Safety
-/// The verifier must know the pointer for a socket.
+/// The verifier must know the pointer as a socket's.
 #[inline(always)]
-pub unsafe fn led_or(socket: *mut bpf_sock, first: &mut Led) -> Option<*mut Led> {
+pub unsafe fn steering_or_insert(socket: *mut bpf_sock, first: &mut Steering) -> Option<*mut Steering> {
     // SAFETY: as the caller promises.
     unsafe { storage(socket, first, BPF_SK_STORAGE_GET_F_CREATE.into()) }
 }
 
 #[inline(always)]
-unsafe fn storage(socket: *mut bpf_sock, first: *mut Led, flags: u64) -> Option<*mut Led> {
+unsafe fn storage(socket: *mut bpf_sock, first: *mut Steering, flags: u64) -> Option<*mut Steering> {
     let map = (&raw const LED).cast_mut();
     // SAFETY: a map, a socket as the caller promises, and null or a value of the map's type.
-    let led: *mut Led = unsafe { bpf_sk_storage_get(map.cast(), socket.cast(), first.cast(), flags) }.cast();
-    (!led.is_null()).then_some(led)
+    let steering: *mut Steering = unsafe { bpf_sk_storage_get(map.cast(), socket.cast(), first.cast(), flags) }.cast();
+    (!steering.is_null()).then_some(steering)
 }
 
 /// A session.
@@ -332,10 +332,10 @@ pub fn session(key: &SessionKey) -> Option<*mut Session> {
     SESSIONS.get_ptr_mut(key)
 }
 
-/// Keeps a session.
+/// Inserts or replaces a session.
 #[inline(always)]
-pub fn keep_session(key: &SessionKey, session: &Session) {
-    // Where there is no memory its replies find nothing, and the director tries again.
+pub fn insert_session(key: &SessionKey, session: &Session) {
+    // If the table is full, replies do not find their session, and the director retries.
     let _failed = SESSIONS.insert(key, session, 0);
 }
 
@@ -346,7 +346,7 @@ pub fn has_sessions(udp: bool, port: [u8; 2]) -> bool {
     local_port_word(word).is_some_and(|word| atomic::load(word) & mask != 0)
 }
 
-/// Notes that a local port has sessions.
+/// Marks a local port as having sessions.
 #[inline(always)]
 pub fn mark_sessions(udp: bool, port: [u8; 2]) {
     let (word, mask) = port_bit(udp, port);

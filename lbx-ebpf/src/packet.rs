@@ -1,301 +1,60 @@
-//! The only raw pointers into a frame.
+//! What parsing has found out about a packet: all that the later steps need.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    bindings::xdp_md,
-    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
-    programs::XdpContext,
-};
+use lbx_common::{address::Address, backend::Tags, flow::Signal};
 
-/// The linear part of a received frame. Headers lie there; a jumbo frame's payload may lie in further buffers.
+use crate::frame::Mac;
+
+/// A parsed packet. Ports are as in the packet: network byte order.
 ///
-/// Start and end are asked for at every access: kept, each range the verifier has seen proved would make a state of its own.
-pub struct Frame<'c> {
-    context: &'c XdpContext,
-}
-
-impl<'c> Frame<'c> {
-    /// The frame of a context.
-    #[inline(always)]
-    pub fn of(context: &'c XdpContext) -> Self {
-        Self { context }
-    }
-
-    /// Reads a header. `T` must be valid for every bit pattern; none when the linear part ends before it does.
-    #[inline(always)]
-    pub fn read<T: Header>(&self, offset: usize) -> Option<T> {
-        let start = self.context.data() + offset;
-        if start + size_of::<T>() > self.context.data_end() {
-            return None;
-        }
-        // SAFETY: start..start + size lies within data..data_end, Header types are valid for every bit pattern.
-        Some(unsafe { (start as *const T).read_unaligned() })
-    }
-
-    /// Writes `words` from an even `offset` on; none when the linear part is shorter.
-    #[inline(always)]
-    pub fn write<const N: usize>(&self, offset: usize, words: [u16; N]) -> Option<()> {
-        let start = self.context.data() + offset;
-        if start + N * 2 > self.context.data_end() {
-            return None;
-        }
-        let target = start as *mut u16;
-        for (index, word) in words.into_iter().enumerate() {
-            // SAFETY: index < N, so the word lies within data..data_end; frames start at an even address.
-            unsafe { target.add(index).write_volatile(word) };
-        }
-        Some(())
-    }
-
-    /// Moves the start of the frame by so many bytes; none when there is no room.
-    #[inline(always)]
-    pub fn move_start(&self, by: i32) -> Option<()> {
-        // SAFETY: the context of an XDP program; every pointer into the frame is made anew.
-        let failed = unsafe { bpf_xdp_adjust_head(self.xdp_md(), by) };
-        (failed == 0).then_some(())
-    }
-
-    /// Index of the NIC the frame came in by.
-    #[inline(always)]
-    pub fn ingress(&self) -> u32 {
-        // SAFETY: the context of an XDP program is an xdp_md for as long as the program runs.
-        unsafe { (*self.xdp_md()).ingress_ifindex }
-    }
-
-    /// Whether the frame, further buffers included, holds `length` bytes.
-    #[inline(always)]
-    pub fn holds(&self, length: usize) -> bool {
-        if self.context.data() + length <= self.context.data_end() {
-            return true;
-        }
-        // SAFETY: the context is the xdp_md this program was called with.
-        let whole = unsafe { bpf_xdp_get_buff_len(self.xdp_md()) };
-        length as u64 <= whole
-    }
-
-    /// The context itself.
-    #[inline(always)]
-    pub fn xdp_md(&self) -> *mut xdp_md {
-        self.context.as_ptr().cast()
-    }
-}
-
-/// A MAC address as three words in the order of the wire: the frame's alignment allows no larger ones.
-pub type Mac = [u16; 3];
-
-/// The words of a MAC address.
-#[inline(always)]
-pub fn mac_words(mac: [u8; 6]) -> Mac {
-    let [a, b, c, d, e, f] = mac;
-    [
-        u16::from_ne_bytes([a, b]),
-        u16::from_ne_bytes([c, d]),
-        u16::from_ne_bytes([e, f]),
-    ]
-}
-
-/// Whether two addresses are the same, word by word: a slice comparison would become a call.
-#[inline(always)]
-pub fn same_mac(a: Mac, b: Mac) -> bool {
-    a[0] == b[0] && a[1] == b[1] && a[2] == b[2]
-}
-
-/// Plain bytes that may be read from a frame.
-///
-/// # Safety
-/// Valid for every bit pattern.
-pub unsafe trait Header: Copy {}
-
-/// Ethernet II (IEEE 802.3 clause 3.2.6).
+/// For an ICMP error these are addresses and ports of the quoted packet, seen from the client's side.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Ethernet {
+#[derive(Default)]
+pub struct Packet {
+    /// Source address.
+    pub client: Address,
+    /// Destination address.
+    pub vip: Address,
     /// Destination MAC address.
-    pub destination: Mac,
+    pub destination_mac: Mac,
     /// Source MAC address.
-    pub source: Mac,
-    /// EtherType, network byte order.
-    pub ether_type: u16,
-}
-
-/// IPv4 without options (RFC 791 section 3.1). Fields are as in the packet: network byte order.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Ipv4 {
-    /// Version in the upper half, header length in words in the lower.
-    pub version_ihl: u8,
-    /// Type of service.
-    pub tos: u8,
-    /// Length of header and payload.
-    pub total_length: [u8; 2],
-    /// Identification.
-    pub identification: [u8; 2],
-    /// Flags in the upper three bits, fragment offset.
-    pub fragment: [u8; 2],
-    /// Time to live.
-    pub ttl: u8,
-    /// Protocol.
-    pub protocol: u8,
-    /// Header checksum.
-    pub checksum: [u8; 2],
-    /// Source address.
-    pub source: [u8; 4],
-    /// Destination address.
-    pub destination: [u8; 4],
-}
-
-/// TCP without options (RFC 9293 section 3.1).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Tcp {
-    /// Source port.
-    pub source: [u8; 2],
-    /// Destination port.
-    pub destination: [u8; 2],
-    /// Sequence and acknowledgment numbers.
-    pub numbers: [u8; 8],
-    /// Header length in words in the upper half.
-    pub offset: u8,
-    /// Flags.
-    pub flags: u8,
-    /// Window, checksum, urgent pointer.
-    pub rest: [u8; 6],
-}
-
-/// UDP (RFC 768).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Udp {
-    /// Source port.
-    pub source: [u8; 2],
-    /// Destination port.
-    pub destination: [u8; 2],
-    /// Length of header and payload.
-    pub length: [u8; 2],
-    /// Checksum.
-    pub checksum: [u8; 2],
-}
-
-/// A VLAN tag after the addresses (IEEE 802.1Q clause 9.3), network byte order.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct VlanTag {
-    /// Priority in the upper three bits, drop eligible in the fourth, VLAN id.
-    pub control: u16,
-    /// EtherType of what follows.
-    pub ether_type: u16,
-}
-
-/// IPv6 (RFC 8200 section 3). Fields are as in the packet: network byte order.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Ipv6 {
-    /// Version in the upper four bits, traffic class, flow label.
-    pub version_class_flow: [u8; 4],
-    /// Length of what follows this header.
-    pub payload_length: [u8; 2],
-    /// What follows this header.
-    pub next_header: u8,
-    /// Hop limit.
-    pub hop_limit: u8,
-    /// Source address.
-    pub source: [u8; 16],
-    /// Destination address.
-    pub destination: [u8; 16],
-}
-
-/// What IPv6 extension headers begin with (RFC 8200 section 4), and all of a fragment header (section 4.5).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Extension {
-    /// What follows this header.
-    pub next_header: u8,
-    /// Its length in a unit of its kind; reserved in a fragment header.
-    pub length: u8,
-    /// Fragment offset in the upper 13 bits, more-fragments flag in the lowest.
-    pub fragment: [u8; 2],
+    pub source_mac: Mac,
+    /// VLAN tags with a VLAN id; priority tags (VLAN id 0) are not among them.
+    pub tags: Tags,
+    /// Number of VLAN tags in the frame, priority tags included.
+    pub tag_count: u32,
+    /// Offset in the frame of the next header to be read; in the end that of the TCP or UDP header.
+    pub header_offset: u32,
+    /// Bytes of the packet from there on.
+    pub remaining: u32,
+    /// Length from the IP header on.
+    pub length: u32,
     /// Identification of the fragmented packet.
-    pub identification: [u8; 4],
+    pub identification: u32,
+    /// Fragment offset in units of 8 bytes.
+    pub fragment_offset: u16,
+    /// Client's port.
+    pub client_port: [u8; 2],
+    /// Service's port.
+    pub vip_port: [u8; 2],
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// What it means for the state of its flow.
+    pub signal: Signal,
+    /// 1 if more fragments follow.
+    pub more_fragments: u8,
+    pad: [u8; 7],
 }
 
-/// ICMP and ICMPv6 (RFC 792, RFC 4443 section 2.1), up to what an error quotes.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Icmp {
-    /// Type.
-    pub kind: u8,
-    /// Code.
-    pub code: u8,
-    /// Checksum.
-    pub checksum: [u8; 2],
-    /// Depends on the type.
-    pub rest: [u8; 4],
+impl Packet {
+    /// Whether it is a first fragment.
+    #[inline(always)]
+    pub fn is_first_fragment(&self) -> bool {
+        self.more_fragments != 0 && self.fragment_offset == 0
+    }
+
+    /// Whether it is a later fragment: its ports are not known.
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        self.fragment_offset != 0
+    }
 }
-
-/// The ports that TCP and UDP begin with.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Ports {
-    /// Source port.
-    pub source: [u8; 2],
-    /// Destination port.
-    pub destination: [u8; 2],
-}
-
-/// A QUIC short header up to the server id (RFC 9000 section 17.3; draft-ietf-quic-load-balancers section 3).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct QuicShort {
-    /// Form, fixed bit and what is protected.
-    pub flags: u8,
-    /// First octet of the connection id.
-    pub connection_id: u8,
-    /// Server id.
-    pub server_id: [u8; 2],
-}
-
-/// A QUIC long header up to the server id (RFC 9000 section 17.2).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct QuicLong {
-    /// Form, fixed bit, type.
-    pub flags: u8,
-    /// Version.
-    pub version: [u8; 4],
-    /// Length of the destination connection id.
-    pub length: u8,
-    /// First octet of that.
-    pub connection_id: u8,
-    /// Server id.
-    pub server_id: [u8; 2],
-}
-
-// SAFETY: every bit pattern is a number.
-unsafe impl Header for u16 {}
-// SAFETY: integers and arrays of them.
-unsafe impl Header for Ethernet {}
-// SAFETY: as above.
-unsafe impl Header for Ipv4 {}
-// SAFETY: as above.
-unsafe impl Header for Tcp {}
-// SAFETY: as above.
-unsafe impl Header for Udp {}
-
-// SAFETY: as above.
-unsafe impl Header for VlanTag {}
-// SAFETY: as above.
-unsafe impl Header for Ipv6 {}
-// SAFETY: as above.
-unsafe impl Header for Extension {}
-// SAFETY: as above.
-unsafe impl Header for Icmp {}
-// SAFETY: as above.
-unsafe impl Header for Ports {}
-// SAFETY: as above.
-unsafe impl Header for QuicShort {}
-// SAFETY: as above.
-unsafe impl Header for QuicLong {}
-
-const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<VlanTag>() == 4);
-const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Extension>() == 8);
-const _: () = assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8 && size_of::<Icmp>() == 8);

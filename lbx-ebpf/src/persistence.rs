@@ -1,39 +1,35 @@
-//! Clients that persist: a template says where all connections of a client, or of a network of clients, go.
+//! Persistence: a template record names the backend of all connections of a client, or of a network of clients.
 
 use lbx_common::{
+    backend as state,
     flow::{EMPTY, Entry, TEMPLATE, TEMPLATE_NEW},
     service::LEAVE_DRAINING,
     slot,
 };
 
-use crate::{
-    backend, clock,
-    flow::Flow,
-    parse::Packet,
-    service::{self, Meant},
-};
+use crate::{backend, clock, flow::Flow, packet::Packet, service_ref::ServiceRef};
 
 /// The backend index that a client's template names; [`slot::NONE`] where it has none.
 #[inline(always)]
-pub fn remembered(packet: &Packet, meant: &Meant) -> u16 {
-    lbx_persistence_remembered(packet, u32::from(meant.number)) as u16
+pub fn find(packet: &Packet, service: &ServiceRef) -> u16 {
+    lbx_persistence_find(packet, u32::from(service.number)) as u16
 }
 
-// Functions of a name of their own are verified by themselves, and what they keep on the stack is gone when the next one runs.
+// Global functions: the verifier checks each once, on its own, and their stack is free again when the next one runs.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_persistence_remembered(packet: *const Packet, service: u32) -> u32 {
+extern "C" fn lbx_persistence_find(packet: *const Packet, service: u32) -> u32 {
     // SAFETY: null or a packet of the caller's.
-    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+    let (Some(packet), Some(service)) = (unsafe { packet.as_ref() }, ServiceRef::by_number(service as u16)) else {
         return u32::from(slot::NONE);
     };
-    let mut template = template(packet, &meant);
+    let mut template = template(packet, &service);
     let found = template.find_by_call();
-    let stays = found.state != EMPTY
-        && !found.expired(template.now, &meant.timeouts())
-        && backend::keeps(meant.backends(), found.backend, meant.flags & LEAVE_DRAINING == 0);
-    if !stays {
+    let valid = found.state != EMPTY
+        && !found.expired(template.now, &service.timeouts())
+        && may_return(service.backends(), found.backend, service.flags & LEAVE_DRAINING == 0);
+    if !valid {
         return u32::from(slot::NONE);
     }
     let entry = Entry {
@@ -44,27 +40,27 @@ extern "C" fn lbx_persistence_remembered(packet: *const Packet, service: u32) ->
     u32::from(found.backend)
 }
 
-/// Writes a template: the client's next connections follow this one. Without room for it the client does not persist, and
-/// is served all the same.
+/// Writes a template, so that the client's next connections go to the same backend. If there is no free record, the client
+/// is balanced without persistence.
 #[inline(always)]
-pub fn remember(packet: &Packet, meant: &Meant, backend: u16) {
-    lbx_persistence_remember(packet, u32::from(meant.number), u32::from(backend));
+pub fn record(packet: &Packet, service: &ServiceRef, backend: u16) {
+    lbx_persistence_record(packet, u32::from(service.number), u32::from(backend));
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_persistence_remember(packet: *const Packet, service: u32, backend: u32) -> u32 {
+extern "C" fn lbx_persistence_record(packet: *const Packet, service: u32, backend: u32) -> u32 {
     // SAFETY: null or a packet of the caller's.
-    let (Some(packet), Some(meant)) = (unsafe { packet.as_ref() }, service::by_number(service as u16)) else {
+    let (Some(packet), Some(service)) = (unsafe { packet.as_ref() }, ServiceRef::by_number(service as u16)) else {
         return 0;
     };
-    u32::from(template(packet, &meant).insert(backend as u16, TEMPLATE_NEW))
+    u32::from(template(packet, &service).insert(backend as u16, TEMPLATE_NEW))
 }
 
-/// A connection of the client has proved to be real: so is its template, and nobody displaces it any more.
+/// Confirms the client's template once one of its connections is established: it can't be displaced any more.
 #[inline(always)]
-pub fn prove(packet: &Packet, meant: &Meant) {
-    let mut template = template(packet, meant);
+pub fn confirm(packet: &Packet, service: &ServiceRef) {
+    let mut template = template(packet, service);
     let found = template.find_by_call();
     if found.state != EMPTY {
         let entry = Entry {
@@ -77,7 +73,16 @@ pub fn prove(packet: &Packet, meant: &Meant) {
 }
 
 #[inline(always)]
-fn template(packet: &Packet, meant: &Meant) -> Flow {
-    let (_, prefix, _) = meant.scheduling();
-    Flow::template(packet.client.masked(u32::from(prefix)), meant.number, clock::now())
+fn template(packet: &Packet, service: &ServiceRef) -> Flow {
+    let (_, prefix, _) = service.scheduling();
+    Flow::template(packet.client.masked(u32::from(prefix)), service.number, clock::now())
+}
+
+/// Whether a persistent client may open new connections to the backend of an index; `draining`: even if that drains.
+#[inline(always)]
+fn may_return(range: (u32, u32), index: u16, draining: bool) -> bool {
+    backend::get(range, index).is_some_and(|backend| {
+        let current = backend::state(backend);
+        current == state::UP || (draining && current == state::DRAINING)
+    })
 }

@@ -1,4 +1,4 @@
-//! QUIC connection ids that name their server, so that a client that changes its address stays where it is.
+//! QUIC connection ids that carry a server id, so that a client whose address changes stays on its backend.
 //!
 //! The layout is that of draft-ietf-quic-load-balancers section 3 and 4, without encryption: an octet whose upper three
 //! bits are the configuration (here 0), then the server id, of two octets in network byte order.
@@ -6,18 +6,18 @@
 use lbx_common::flow::Signal;
 
 use crate::{
+    frame::{Frame, QuicLong, QuicShort, Udp},
     maps,
-    packet::{Frame, QuicLong, QuicShort, Udp},
-    parse::Packet,
+    packet::Packet,
 };
 
 /// Header form bit (RFC 9000 section 17.2): set in long headers.
 const LONG: u8 = 0x80;
 /// Fixed bit (RFC 9000 section 17): set in every packet.
 const FIXED: u8 = 0x40;
-/// Packet type of a long header: Initial and 0-RTT carry an id of the client's choice, Handshake one of the server's.
+/// Packet type of a long header: Initial and 0-RTT carry an id chosen by the client, Handshake one chosen by the server.
 const KIND: u8 = 0x30;
-/// Version 1 and its type of Handshake (RFC 9000 section 17.2), version 2 and its own (RFC 9369 section 3).
+/// Version 1 and its Handshake type (RFC 9000 section 17.2), version 2 and its Handshake type (RFC 9369 section 3).
 const V1: u32 = 1;
 const HANDSHAKE1: u8 = 0x20;
 const V2: u32 = 0x6b33_43cf;
@@ -25,18 +25,18 @@ const HANDSHAKE2: u8 = 0x30;
 /// Configuration bits of the first octet of a connection id.
 const CONFIGURATION: u8 = 0xe0;
 
-/// The backend index that a packet's connection id names.
+/// The backend index of the server id in a packet's connection id.
 #[inline(never)]
 pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
     if packet.signal != Signal::DATAGRAM || packet.is_later_fragment() {
         return None;
     }
-    let at = (packet.at & 0x3fff) as usize + size_of::<Udp>();
-    let holds = |bytes: usize| packet.left as usize >= size_of::<Udp>() + bytes;
+    let offset = (packet.header_offset & 0x3fff) as usize + size_of::<Udp>();
+    let holds = |bytes: usize| packet.remaining as usize >= size_of::<Udp>() + bytes;
     if !holds(size_of::<QuicShort>()) {
         return None;
     }
-    let short: QuicShort = frame.read(at)?;
+    let short: QuicShort = frame.read(offset)?;
     if short.flags & FIXED == 0 {
         return None;
     }
@@ -46,7 +46,7 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
         if !holds(size_of::<QuicLong>()) {
             return None;
         }
-        let long: QuicLong = frame.read(at)?;
+        let long: QuicLong = frame.read(offset)?;
         let kind = long.flags & KIND;
         let handshake = match u32::from_be_bytes(long.version) {
             V1 => kind == HANDSHAKE1,

@@ -1,4 +1,5 @@
-//! Step four: the Ethernet header, and nothing else: direct server return leaves the IP packet as the client sent it.
+//! Step five: rewrites the Ethernet header and nothing else: with direct server return the IP packet stays as the client
+//! sent it.
 
 use lbx_common::{
     backend::{Tags, word_mac},
@@ -6,21 +7,21 @@ use lbx_common::{
 };
 
 use crate::{
-    backend::Hop,
-    packet::{Ethernet, Frame, VlanTag, mac_words},
-    parse::{IPV4, IPV6, Packet, SERVICE_VLAN, VLAN},
+    backend::NextHop,
+    frame::{Ethernet, Frame, IPV4, IPV6, SERVICE_VLAN, VLAN, VlanTag, mac_words},
+    packet::Packet,
     verdict::{Exit, Step},
 };
 
-/// Addresses the frame to the backend, from the NIC that will send it.
+/// Addresses the frame to the backend, from the NIC that sends it.
 #[inline(always)]
-pub fn ethernet(frame: &Frame<'_>, packet: &Packet, hop: &Hop) -> Step<()> {
-    let done = if packet.depth == 0 && hop.tags == 0 {
-        addresses(frame, hop.mac, hop.source)
+pub fn ethernet(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> Step<()> {
+    let written = if packet.tag_count == 0 && next_hop.tags == 0 {
+        addresses(frame, next_hop.mac, next_hop.source_mac)
     } else {
-        tagged(frame, packet, hop.mac, hop.source, hop.tags)
+        tagged(frame, packet, next_hop.mac, next_hop.source_mac, next_hop.tags)
     };
-    done.ok_or(Exit::Drop(DropReason::NoHeadroom))
+    written.ok_or(Exit::Drop(DropReason::NoHeadroom))
 }
 
 #[inline(always)]
@@ -30,42 +31,42 @@ fn addresses(frame: &Frame<'_>, destination: u64, source: u64) -> Option<()> {
     frame.write(0, [a, b, c, d, e, f])
 }
 
-/// The same with VLAN tags: those of the segment the backend is on, each with the priority of the one it takes the place of.
-/// A second tag where there was one gets the priority of that.
+/// The same with the VLAN tags of the backend's segment. Each keeps the priority of the tag it replaces; a second tag that
+/// is added takes the priority of the first.
 #[inline(never)]
 fn tagged(frame: &Frame<'_>, packet: &Packet, destination: u64, source: u64, tags: u32) -> Option<()> {
-    const TAG: i32 = size_of::<VlanTag>() as i32;
-    const TYPE_AT: usize = 12;
+    const TAG_LENGTH: i32 = size_of::<VlanTag>() as i32;
+    const ETHER_TYPE_OFFSET: usize = 12;
     const PRIORITY: u16 = 0xf000;
     let tags = Tags::from_word(tags);
     let ether_type = if packet.vip.is_ipv4() { IPV4 } else { IPV6 }.to_be();
     let (mut priority, mut inner_priority) = (0, 0);
-    if packet.depth > 0 {
+    if packet.tag_count > 0 {
         let tag: VlanTag = frame.read(size_of::<Ethernet>())?;
         priority = u16::from_be(tag.control) & PRIORITY;
         inner_priority = priority;
     }
-    if packet.depth > 1 {
+    if packet.tag_count > 1 {
         let tag: VlanTag = frame.read(size_of::<Ethernet>() + size_of::<VlanTag>())?;
         inner_priority = u16::from_be(tag.control) & PRIORITY;
     }
-    let kind = |tag: u16| if tag & Tags::SERVICE == 0 { VLAN } else { SERVICE_VLAN }.to_be();
+    let tpid = |tag: u16| if tag & Tags::SERVICE == 0 { VLAN } else { SERVICE_VLAN }.to_be();
     let control = |tag: u16, priority: u16| (priority | tag & Tags::ID).to_be();
-    let more = packet.depth as i32 - tags.count() as i32;
-    if more != 0 {
-        frame.move_start(more * TAG)?;
+    let removed_tags = packet.tag_count as i32 - tags.count() as i32;
+    if removed_tags != 0 {
+        frame.move_start(removed_tags * TAG_LENGTH)?;
     }
     addresses(frame, destination, source)?;
     let Tags { outer, inner } = tags;
     match (outer, inner) {
-        (0, _) => frame.write(TYPE_AT, [ether_type]),
-        (_, 0) => frame.write(TYPE_AT, [kind(outer), control(outer, priority), ether_type]),
+        (0, _) => frame.write(ETHER_TYPE_OFFSET, [ether_type]),
+        (_, 0) => frame.write(ETHER_TYPE_OFFSET, [tpid(outer), control(outer, priority), ether_type]),
         _ => frame.write(
-            TYPE_AT,
+            ETHER_TYPE_OFFSET,
             [
-                kind(outer),
+                tpid(outer),
                 control(outer, priority),
-                kind(inner),
+                tpid(inner),
                 control(inner, inner_priority),
                 ether_type,
             ],

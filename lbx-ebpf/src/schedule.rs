@@ -1,57 +1,55 @@
-//! Who gets a new connection. The rules of comparison are in [`lbx_common::load`], where they are tested.
+//! Selects the backend of a new connection. The rules of comparison are in [`lbx_common::load`], where they are tested.
 
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lbx_common::{
+    backend::UP,
     load::{self, Load, Score},
-    ring::Turn,
+    ring::RingEntry,
     service::{FALLBACK, HASHES, LIMITED, scheduler},
     slot::{self, Slot},
 };
 
-use crate::{
-    atomic, backend, maps,
-    service::{self, Meant},
-};
+use crate::{atomic, backend, connections, maps, service_ref::ServiceRef};
 
-/// The backend index for a new connection; [`slot::NONE`] where nobody takes one.
+/// The backend index for a new connection; [`slot::NONE`] where no backend is eligible.
 #[inline(always)]
-pub fn schedule(meant: &Meant, slot: Slot) -> u16 {
-    // At rest there is nothing to look at but the slot.
-    if meant.flags & HASHES != 0 && meant.flags & LIMITED == 0 {
+pub fn schedule(service: &ServiceRef, slot: Slot) -> u16 {
+    // A hashed service without limits needs nothing but the slot.
+    if service.flags & HASHES != 0 && service.flags & LIMITED == 0 {
         return slot.current;
     }
-    lbx_schedule(u32::from(meant.number), u32::from(slot.current)) as u16
+    lbx_schedule(u32::from(service.number), u32::from(slot.current)) as u16
 }
 
-/// A function of a name of its own is verified by itself, once, whoever calls it.
+/// A global function: the verifier checks it once, on its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_schedule(service: u32, current: u32) -> u32 {
-    let Some(meant) = service::by_number(service as u16) else {
+    let Some(service) = ServiceRef::by_number(service as u16) else {
         return u32::from(slot::NONE);
     };
-    u32::from(choose(&meant, current as u16))
+    u32::from(select(&service, current as u16))
 }
 
 #[inline(always)]
-fn choose(meant: &Meant, current: u16) -> u16 {
-    let (scheduler, _, sorry) = meant.scheduling();
-    let backends = meant.backends();
-    let (base, len) = meant.ring();
-    if meant.flags & HASHES != 0 {
-        if backend::takes(backends, current) {
+fn select(service: &ServiceRef, current: u16) -> u16 {
+    let (scheduler, _, sorry) = service.scheduling();
+    let backends = service.backends();
+    let (base, len) = service.ring();
+    if service.flags & HASHES != 0 {
+        if eligible(backends, current) {
             return current;
         }
-        if meant.flags & FALLBACK == 0 || current == slot::NONE {
+        if service.flags & FALLBACK == 0 || current == slot::NONE {
             return or_sorry(sorry, backends);
         }
     }
     if len == 0 {
-        // Nobody is there to walk, or a change of scheduler is under way: the hash is always right.
-        let takes = backend::takes(backends, current);
-        return if takes { current } else { or_sorry(sorry, backends) };
+        // No ring: no backend is eligible, or the scheduler is being changed. The slot's backend is always valid.
+        let eligible = eligible(backends, current);
+        return if eligible { current } else { or_sorry(sorry, backends) };
     }
     if scheduler == scheduler::P2C {
         let index = two_choices(base, len, backends);
@@ -60,9 +58,9 @@ fn choose(meant: &Meant, current: u16) -> u16 {
         }
     }
     let start = match scheduler {
-        scheduler::RR | scheduler::WRR => (maps::next_turn(meant.number) % u64::from(len)) as u32,
-        // From where the one that is full would be, everyone on its own way.
-        _ if meant.flags & HASHES != 0 => u32::from(current) % len,
+        scheduler::RR | scheduler::WRR => (maps::next_ring_position(service.number) % u64::from(len)) as u32,
+        // Each full backend falls back to another start, so that its connections do not all go to the same one.
+        _ if service.flags & HASHES != 0 => u32::from(current) % len,
         _ => 0,
     };
     let mut walk = Walk {
@@ -72,7 +70,7 @@ fn choose(meant: &Meant, current: u16) -> u16 {
         backends,
         rule: load::Rule::of_scheduler(scheduler),
         index: slot::NONE,
-        best: Score::NOBODY,
+        best: Score::WORST,
     };
     // SAFETY: the callback takes what it is given here: a number below len, and the walk.
     unsafe { bpf_loop(len, step as *mut c_void, (&raw mut walk).cast(), 0) };
@@ -83,16 +81,20 @@ fn choose(meant: &Meant, current: u16) -> u16 {
     }
 }
 
+/// Whether the backend of an index may get a new connection.
 #[inline(always)]
-fn or_sorry(sorry: u16, backends: (u32, u32)) -> u16 {
-    if backend::takes(backends, sorry) {
-        sorry
-    } else {
-        slot::NONE
-    }
+fn eligible(range: (u32, u32), index: u16) -> bool {
+    backend::get(range, index).is_some_and(|backend| {
+        backend::state(backend) == UP && !connections::is_full(backend.counter, backend.upper, backend.lower)
+    })
 }
 
-/// A walk around the ring, and the best so far.
+#[inline(always)]
+fn or_sorry(sorry: u16, backends: (u32, u32)) -> u16 {
+    if eligible(backends, sorry) { sorry } else { slot::NONE }
+}
+
+/// A walk around the ring, and the best candidate so far.
 #[repr(C)]
 struct Walk {
     base: u32,
@@ -104,47 +106,47 @@ struct Walk {
     best: Score,
 }
 
-/// One turn: 1 ends the walk.
+/// Visits one ring entry: 1 ends the walk.
 #[inline(never)]
-extern "C" fn step(turn: u64, walk: *mut c_void) -> c_long {
-    // SAFETY: bpf_loop hands on what it was given.
+extern "C" fn step(iteration: u64, walk: *mut c_void) -> c_long {
+    // SAFETY: bpf_loop passes on what it was given.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
-    let mut place = walk.start.wrapping_add(turn as u32);
-    if place >= walk.len {
-        place = place.wrapping_sub(walk.len);
+    let mut position = walk.start.wrapping_add(iteration as u32);
+    if position >= walk.len {
+        position = position.wrapping_sub(walk.len);
     }
-    let turn = maps::ring(walk.base.wrapping_add(place));
-    if !backend::takes(walk.backends, turn.index) {
+    let candidate = maps::ring(walk.base.wrapping_add(position));
+    if !eligible(walk.backends, candidate.index) {
         return 0;
     }
-    let score = walk.rule.score(load_of(walk.backends, turn), turn.weight);
+    let score = walk.rule.score(load_of(walk.backends, candidate), candidate.weight);
     if score.better_than(walk.best) {
         walk.best = score;
-        walk.index = turn.index;
+        walk.index = candidate.index;
     }
     c_long::from(walk.rule.ends(score))
 }
 
 #[inline(always)]
-fn load_of(backends: (u32, u32), turn: Turn) -> Load {
-    let load = backend::place(backends, turn.index).and_then(|backend| maps::load(backend.counter));
+fn load_of(backends: (u32, u32), candidate: RingEntry) -> Load {
+    let load = backend::get(backends, candidate.index).and_then(|backend| maps::load(backend.counter));
     load.map_or(Load::from_word(0), |load| {
         // SAFETY: only the address is taken.
         Load::from_word(atomic::load(unsafe { &raw const (*load)[0] }))
     })
 }
 
-/// The less loaded of two that chance has named; [`slot::NONE`] where neither takes a connection.
+/// The less loaded of two random candidates; [`slot::NONE`] where neither is eligible.
 #[inline(never)]
 fn two_choices(base: u32, len: u32, backends: (u32, u32)) -> u16 {
-    let [first, second] = load::two(random(), len);
+    let [first, second] = load::two_positions(random(), len);
     let first = maps::ring(base.wrapping_add(first));
     let second = maps::ring(base.wrapping_add(second));
-    if !backend::takes(backends, first.index) {
-        let takes = backend::takes(backends, second.index);
-        return if takes { second.index } else { slot::NONE };
+    if !eligible(backends, first.index) {
+        let eligible = eligible(backends, second.index);
+        return if eligible { second.index } else { slot::NONE };
     }
-    if !backend::takes(backends, second.index) {
+    if !eligible(backends, second.index) {
         return first.index;
     }
     let best = (load_of(backends, first), first.weight);
@@ -155,7 +157,7 @@ fn two_choices(base: u32, len: u32, backends: (u32, u32)) -> u16 {
 
 #[inline(always)]
 fn random() -> u64 {
-    // SAFETY: takes nothing and touches nothing.
+    // SAFETY: takes no argument and only returns a number.
     let half = || u64::from(unsafe { bpf_get_prandom_u32() });
     half() | half() << 32
 }

@@ -1,28 +1,28 @@
-//! The trace of decisions. Loaded with `TRACE` = 0 the verifier removes all of it.
+//! The decision trace. When the program is loaded with `TRACE` = 0, the verifier removes all of it.
 
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
 
-use crate::{maps, parse::Packet, pick::Choice, service::Meant};
+use crate::{maps, packet::Packet, selection::Selection, service_ref::ServiceRef};
 
-/// Tells a decision, if someone asked for it.
+/// Emits a decision if a trace is running and its filter matches.
 #[inline(always)]
-pub fn tell(ctx: &XdpContext, packet: &Packet, meant: &Meant, choice: &Choice) {
-    if maps::tracing() && maps::trace_filter().is_some_and(|filter| filter.matches(packet.client, meant.number)) {
+pub fn emit(ctx: &XdpContext, packet: &Packet, service: &ServiceRef, selection: &Selection) {
+    if maps::tracing() && maps::trace_filter().is_some_and(|filter| filter.matches(packet.client, service.number)) {
         record(
             ctx,
             packet,
-            meant.number,
-            u32::from(choice.index) | u32::from(choice.new) << 16,
-            choice.why as u8,
+            service.number,
+            u32::from(selection.index) | u32::from(selection.new) << 16,
+            selection.reason as u8,
         );
     }
 }
 
-/// One line: who, to which service, why, to which backend. User space turns numbers into names. `choice`: backend's index in
-/// bits 0–15, whether the flow is new in bit 16. Plain numbers: a place in memory would cost every packet.
+/// One line per decision, numbers only: user space turns them into names. `selected` has the backend's index in bits 0–15
+/// and whether the flow is new in bit 16; a struct on the stack would cost every packet.
 #[inline(never)]
-fn record(ctx: &XdpContext, packet: &Packet, service: u16, choice: u32, why: u8) {
+fn record(ctx: &XdpContext, packet: &Packet, service: u16, selected: u32, reason: u8) {
     info!(
         ctx,
         "client={:i}:{} service={} signal={} why={} backend={} new={} length={}",
@@ -30,9 +30,9 @@ fn record(ctx: &XdpContext, packet: &Packet, service: u16, choice: u32, why: u8)
         u16::from_be_bytes(packet.client_port),
         service,
         packet.signal.code(),
-        why,
-        choice as u16,
-        (choice >> 16) as u8,
+        reason,
+        selected as u16,
+        (selected >> 16) as u8,
         packet.length,
     );
 }

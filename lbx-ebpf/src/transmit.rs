@@ -1,32 +1,32 @@
-//! Step five: out of the NIC the backend is reached by.
+//! Step four: the NIC a frame is sent from.
 
 use lbx_common::{backend::word_mac, drops::DropReason};
 
 use crate::{
-    backend::Hop,
+    backend::NextHop,
+    frame::{Frame, mac_words, same_mac},
     maps,
-    packet::{Frame, mac_words, same_mac},
-    parse::Packet,
+    packet::Packet,
     verdict::{Exit, Step},
 };
 
-/// How the frame leaves.
+/// The NIC that sends the frame.
 pub enum Egress {
-    /// By the NIC it came in.
+    /// The ingress NIC.
     SameNic,
-    /// By another, which the kernel has been told.
+    /// Another one; the kernel has been told by a redirect.
     OtherNic,
 }
 
-/// Chooses the way out, and refuses to send a frame back to where it came from.
+/// Chooses the egress NIC; drops a frame that would go back to its sender.
 #[inline(always)]
-pub fn towards(frame: &Frame<'_>, packet: &Packet, hop: &Hop) -> Step<Egress> {
-    if same_mac(packet.source, mac_words(word_mac(hop.mac))) {
+pub fn egress(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> Step<Egress> {
+    if same_mac(packet.source_mac, mac_words(word_mac(next_hop.mac))) {
         return Err(Exit::Drop(DropReason::Loop));
     }
-    if hop.ifindex == frame.ingress() {
+    if next_hop.ifindex == frame.ingress() {
         Ok(Egress::SameNic)
-    } else if maps::redirect(hop.ifindex) {
+    } else if maps::redirect(next_hop.ifindex) {
         Ok(Egress::OtherNic)
     } else {
         Err(Exit::Drop(DropReason::NoEgress))

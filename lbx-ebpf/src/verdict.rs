@@ -1,13 +1,13 @@
-//! What a step may end with.
+//! The outcomes of a step.
 
 use lbx_common::drops::DropReason;
 
-/// Why a packet leaves the straight way early.
+/// Why a packet is not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Not ours: to the network stack, untouched.
+    /// Not to be balanced: passed to the network stack, untouched.
     Pass,
-    /// Ours and not to be forwarded.
+    /// For a VIP, but dropped.
     Drop(DropReason),
 }
 

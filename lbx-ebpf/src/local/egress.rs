@@ -1,6 +1,6 @@
-//! What a socket of the director sends to a RIP, where that stands for a VIP: the VIP takes its place.
+//! Packets sent by sockets of the director that are steered to a RIP: the VIP replaces the RIP.
 //!
-//! IPv4 options and IPv6 extension headers, which hardly any socket sends, go to the RIP as they are.
+//! Packets with IPv4 options or IPv6 extension headers, which hardly any socket sends, go to the RIP unchanged.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
@@ -15,77 +15,77 @@ use lbx_common::{
     counters::Traffic,
     flow::Signal,
     service::{TCP, UDP},
-    session::{LOCAL, Led},
+    session::{LOCAL, Steering},
 };
 
-use super::session::Ends;
+use super::session::Endpoints;
 use crate::{
-    backend, maps,
-    packet::{Ethernet, Header, Ipv4, Ipv6, Ports, Tcp},
-    parse::{IPV4, IPV6},
-    service,
+    backend,
+    frame::{Ethernet, Header, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp},
+    maps,
+    service_ref::ServiceRef,
 };
 
-/// What of a frame matters.
+/// The parsed headers of a frame.
 struct Sent {
-    ends: Ends,
-    /// Where to.
+    endpoints: Endpoints,
+    /// Destination address.
     remote: Address,
-    /// The next MAC address: the real server's.
+    /// Destination MAC address: the real server's.
     mac: [u8; 6],
-    /// Bytes from the IP header on; of a segment that the NIC will cut as they are now.
+    /// Bytes from the IP header on; before the NIC segments the packet (TSO).
     length: u32,
     /// Offset of the TCP or UDP header.
     transport: u32,
-    /// What it says about its flow.
+    /// What it means for the state of its flow.
     signal: Signal,
-    /// Whether ports are not known, since only the first fragment has them.
+    /// Whether it is a later fragment, whose ports are not known.
     later_fragment: bool,
 }
 
-/// A frame on its way out.
-struct Out {
+/// A frame to be sent.
+struct OutgoingFrame {
     skb: *mut __sk_buff,
 }
 
-/// Leads a frame to the VIP its socket means; leaves all others as they are.
+/// Rewrites a frame of a steered socket to its VIP; leaves all others unchanged.
 #[inline(always)]
-pub fn lead(context: &TcContext) {
-    let out = Out { skb: context.skb.skb };
-    let _others = out.lead();
+pub fn steer(context: &TcContext) {
+    let frame = OutgoingFrame { skb: context.skb.skb };
+    let _not_steered = frame.steer();
 }
 
-impl Out {
+impl OutgoingFrame {
     #[inline(always)]
-    fn lead(&self) -> Option<()> {
-        let led = match self.socket()? {
-            Socket::Led(led) => led,
-            Socket::None => Led::default(),
+    fn steer(&self) -> Option<()> {
+        let steering = match self.socket()? {
+            Socket::Steered(steering) => steering,
+            Socket::None => Steering::default(),
         };
         let sent = self.parse()?;
-        let led = if led.kind == 0 {
-            sent.ends.led_before(sent.remote)?
+        let steering = if steering.kind == 0 {
+            sent.endpoints.previous_steering(sent.remote)?
         } else {
-            led
+            steering
         };
-        let ends = &sent.ends;
-        if sent.remote != led.rip || ends.protocol != led.protocol {
+        let endpoints = &sent.endpoints;
+        if sent.remote != steering.rip || endpoints.protocol != steering.protocol {
             return None;
         }
         if !sent.later_fragment {
-            if ends.remote_port != led.port {
+            if endpoints.remote_port != steering.port {
                 return None;
             }
-            ends.note(&led, sent.mac, sent.signal.opens(), sent.signal.ends());
+            endpoints.record_sent(&steering, sent.mac, sent.signal.opens(), sent.signal.ends());
         }
-        self.rewrite(&sent, &led)?;
-        if led.kind == LOCAL {
-            count(&led, &sent);
+        self.rewrite(&sent, &steering)?;
+        if steering.kind == LOCAL {
+            count(&steering, &sent);
         }
         Some(())
     }
 
-    /// Where the frame's socket is led; none where it has one that is led nowhere.
+    /// The steering of the frame's socket; none if the socket is not steered.
     #[inline(always)]
     fn socket(&self) -> Option<Socket> {
         const SOCK_STREAM: u32 = 1;
@@ -101,12 +101,12 @@ impl Out {
             return Some(Socket::None);
         }
         // SAFETY: a full socket.
-        if let Some(led) = unsafe { maps::led(full) } {
+        if let Some(steering) = unsafe { maps::steering(full) } {
             // SAFETY: the socket's own storage, there as long as the socket.
-            let led = unsafe { *led };
-            return (led.kind != 0).then_some(Socket::Led(led));
+            let steering = unsafe { *steering };
+            return (steering.kind != 0).then_some(Socket::Steered(steering));
         }
-        // The kernel's own for TCP packets of no connection is a raw one, and speaks for none.
+        // The kernel sends TCP packets without a connection from a raw socket of its own, which says nothing about steering.
         // SAFETY: a full socket.
         let kind = unsafe { (*full).type_ };
         (!matches!(kind, SOCK_STREAM | SOCK_DGRAM)).then_some(Socket::None)
@@ -160,7 +160,7 @@ impl Out {
             _ => return None,
         }
         Some(Sent {
-            ends: Ends {
+            endpoints: Endpoints {
                 local,
                 remote_port: ports.destination,
                 local_port: ports.source,
@@ -175,51 +175,51 @@ impl Out {
         })
     }
 
-    /// Puts the VIP in the place of the RIP, wherever the NIC or the kernel is to complete the checksum.
+    /// Replaces the RIP by the VIP, whether the checksum is complete or left to the NIC.
     #[inline(always)]
-    fn rewrite(&self, sent: &Sent, led: &Led) -> Option<()> {
+    fn rewrite(&self, sent: &Sent, steering: &Steering) -> Option<()> {
         const NETWORK: u32 = size_of::<Ethernet>() as u32;
         const CHECKSUM4: u32 = 10;
         const DESTINATION4: u32 = 16;
         const DESTINATION6: u32 = 24;
-        if led.rip.is_ipv4() {
-            let [from, to] = [led.rip, led.vip].map(|address| u64::from(u32::from_ne_bytes(address.ipv4())));
+        if steering.rip.is_ipv4() {
+            let [from, to] = [steering.rip, steering.vip].map(|address| u64::from(u32::from_ne_bytes(address.ipv4())));
             self.transport_checksum(sent, from, to, 4)?;
             // SAFETY: the context of a tc program.
             let failed = unsafe { bpf_l3_csum_replace(self.skb, NETWORK + CHECKSUM4, from, to, 4) };
-            done(failed)?;
-            return self.write(NETWORK + DESTINATION4, &led.vip.ipv4());
+            succeeded(failed)?;
+            return self.write(NETWORK + DESTINATION4, &steering.vip.ipv4());
         }
-        let [mut from, mut to] = [led.rip, led.vip].map(|address| [address.high, address.low]);
-        // SAFETY: places of 16 bytes on the stack.
+        let [mut from, mut to] = [steering.rip, steering.vip].map(|address| [address.high, address.low]);
+        // SAFETY: buffers of 16 bytes on the stack.
         let difference = unsafe { bpf_csum_diff(from.as_mut_ptr().cast(), 16, to.as_mut_ptr().cast(), 16, 0) };
         self.transport_checksum(sent, 0, u64::from(difference as u32), 0)?;
         self.write(NETWORK + DESTINATION6, &to)
     }
 
-    /// Of TCP or UDP: `size` bytes of the pseudo-header change, or by a difference where that is 0.
+    /// Updates the checksum of TCP or UDP for a change of `size` bytes in the pseudo-header, or by a difference if that is 0.
     #[inline(always)]
     fn transport_checksum(&self, sent: &Sent, from: u64, to: u64, size: u64) -> Option<()> {
         if sent.later_fragment {
             return Some(());
         }
         let pseudo = u64::from(BPF_F_PSEUDO_HDR) | size;
-        let (at, flags) = match sent.ends.protocol {
+        let (offset, flags) = match sent.endpoints.protocol {
             TCP => (16, pseudo),
-            // No checksum stays none.
+            // Zero means no checksum, and stays zero.
             _ => (6, pseudo | u64::from(BPF_F_MARK_MANGLED_0)),
         };
         // SAFETY: the context of a tc program.
-        done(unsafe { bpf_l4_csum_replace(self.skb, sent.transport + at, from, to, flags) })
+        succeeded(unsafe { bpf_l4_csum_replace(self.skb, sent.transport + offset, from, to, flags) })
     }
 
     #[inline(always)]
     fn read<T: Header>(&self, offset: u32) -> Option<T> {
         let mut header = core::mem::MaybeUninit::<T>::uninit();
         let size = size_of::<T>() as u32;
-        // SAFETY: the place is as large as what is read.
+        // SAFETY: the buffer is as large as the header.
         let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, header.as_mut_ptr().cast(), size) };
-        done(failed)?;
+        succeeded(failed)?;
         // SAFETY: filled, and Header types are valid for every bit pattern.
         Some(unsafe { header.assume_init() })
     }
@@ -227,40 +227,40 @@ impl Out {
     #[inline(always)]
     fn write<T>(&self, offset: u32, value: &T) -> Option<()> {
         let size = size_of::<T>() as u32;
-        // SAFETY: the value is as large as what is written.
-        done(unsafe { bpf_skb_store_bytes(self.skb, offset, (&raw const *value).cast(), size, 0) })
+        // SAFETY: `size` is the size of the value.
+        succeeded(unsafe { bpf_skb_store_bytes(self.skb, offset, (&raw const *value).cast(), size, 0) })
     }
 }
 
 /// The socket of a frame.
 enum Socket {
-    /// One that is led somewhere.
-    Led(Led),
-    /// None that could be, or none any more.
+    /// A steered one.
+    Steered(Steering),
+    /// No full socket, or one that can't be steered: a session may know the steering.
     None,
 }
 
 #[inline(always)]
-fn done(failed: core::ffi::c_long) -> Option<()> {
+fn succeeded(failed: core::ffi::c_long) -> Option<()> {
     (failed == 0).then_some(())
 }
 
-/// Counts a packet for service and backend, if that is still the one its socket was led to.
+/// Counts a packet for service and backend, if the backend is still the one its socket is steered to.
 #[inline(always)]
-fn count(led: &Led, sent: &Sent) {
-    let meant = service::by_number(led.service);
-    let backend = meant.and_then(|meant| backend::place(meant.backends(), led.index));
-    if !backend
-        .is_some_and(|backend| backend.counter == led.counter && Address::from_octets(backend.address) == led.rip)
-    {
+fn count(steering: &Steering, sent: &Sent) {
+    let service = ServiceRef::by_number(steering.service);
+    let backend = service.and_then(|service| backend::get(service.backends(), steering.index));
+    if !backend.is_some_and(|backend| {
+        backend.counter == steering.counter && Address::from_octets(backend.address) == steering.rip
+    }) {
         return;
     }
-    let what = Traffic {
+    let traffic = Traffic {
         packets: 1,
         bytes: u64::from(sent.length),
         connections: 0,
         endings: u64::from(sent.signal.ends()),
     };
-    maps::add_to_service(u32::from(led.service), what);
-    maps::add_to_backend(led.counter, what);
+    maps::add_to_service(u32::from(steering.service), traffic);
+    maps::add_to_backend(steering.counter, traffic);
 }

@@ -1,10 +1,10 @@
-//! What the director itself sends to a VIP and gets back from there: probes of real servers, and connections to its own
-//! VIPs (see [`lbx_common::session`]).
+//! The director's own traffic with VIPs: probes of real servers, and connections to its own VIPs (see
+//! [`lbx_common::session`]).
 //!
-//! - [`socket`]: leads sockets to a backend where they ask for a VIP (cgroup hooks)
-//! - [`egress`]: on the way out the VIP takes the place of the RIP (tc)
-//! - [`reply`]: on the way in the RIP takes the place of the VIP (XDP)
-//! - [`session`]: what the latter two tell each other
+//! - [`socket`]: steers sockets that connect to a VIP to a backend (cgroup hooks)
+//! - [`egress`]: replaces the RIP by the VIP in sent packets (tc)
+//! - [`reply`]: replaces the VIP by the RIP in received packets (XDP)
+//! - [`session`]: the table that the former writes and the latter reads
 
 #[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by a program"))]
 pub mod egress;

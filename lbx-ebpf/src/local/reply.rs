@@ -1,4 +1,4 @@
-//! What comes from a VIP on a real server to a socket of the director: the RIP takes the place of the VIP.
+//! Packets from a VIP on a real server to a socket of the director: the RIP replaces the VIP.
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lbx_common::{
@@ -9,14 +9,14 @@ use lbx_common::{
 
 use super::session;
 use crate::{
+    frame::{Ethernet, Frame, Icmp, Ipv4, Ipv6, MAX_HEADER_OFFSET, VlanTag},
     maps,
-    packet::{Ethernet, Frame, Icmp, Ipv4, Ipv6, VlanTag},
-    parse::{FARTHEST, Packet},
+    packet::Packet,
     verdict::Exit,
 };
 
-/// A packet that is not for a VIP. It passes; if it is a reply to the director, as one of the real server's own address.
-/// Traffic of others pays one look into the bitmap of ports.
+/// Handles a packet that is not for a VIP: it passes, and if it is a reply to the director, with the RIP as its source.
+/// Other traffic costs one lookup in the bitmap of ports.
 #[inline(always)]
 pub fn receive(frame: &Frame<'_>, packet: &Packet) -> Exit {
     if maps::has_sessions(packet.protocol == UDP, packet.vip_port) {
@@ -25,7 +25,7 @@ pub fn receive(frame: &Frame<'_>, packet: &Packet) -> Exit {
     Exit::Pass
 }
 
-/// A function of a name of its own is verified by itself, once.
+/// A global function: the verifier checks it once, on its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_reply(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 {
@@ -35,59 +35,59 @@ extern "C" fn lbx_reply(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 {
     };
     let context = XdpContext::new(xdp_md);
     let frame = Frame::of(&context);
-    // What cannot be rewritten whole passes as it is, or half: the stack refuses a packet from its own address.
-    let Some(rip) = session::sender(packet) else {
+    // A packet that can't be rewritten passes unchanged or in part; the stack drops packets from its own address.
+    let Some(rip) = session::receive(packet) else {
         return 0;
     };
-    let done = if packet.signal.mentions() && !packet.is_later_fragment() {
-        error(&frame, packet, rip)
+    let rewritten = if packet.signal.is_related() && !packet.is_later_fragment() {
+        rewrite_error(&frame, packet, rip)
     } else {
-        whole(&frame, packet, rip)
+        rewrite_packet(&frame, packet, rip)
     };
-    u32::from(done.is_some())
+    u32::from(rewritten.is_some())
 }
 
 /// Offset of the IP header.
 #[inline(always)]
 fn network(packet: &Packet) -> Option<usize> {
-    (packet.depth <= 2).then(|| size_of::<Ethernet>() + packet.depth as usize * size_of::<VlanTag>())
+    (packet.tag_count <= 2).then(|| size_of::<Ethernet>() + packet.tag_count as usize * size_of::<VlanTag>())
 }
 
-/// A packet from the VIP, or a fragment of one.
+/// Rewrites a packet from the VIP, or a fragment of one.
 #[inline(always)]
-fn whole(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
+fn rewrite_packet(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
     const TCP_CHECKSUM: usize = 16;
     const UDP_CHECKSUM: usize = 6;
     let change = difference(packet.client, rip);
     if !packet.is_later_fragment() {
-        if packet.at > FARTHEST {
+        if packet.header_offset > MAX_HEADER_OFFSET {
             return None;
         }
         if packet.protocol == TCP {
-            let at = packet.at as usize + TCP_CHECKSUM;
-            frame.write(at, [adjusted(frame.read(at)?, change)])?;
+            let offset = packet.header_offset as usize + TCP_CHECKSUM;
+            frame.write(offset, [adjusted(frame.read(offset)?, change)])?;
         } else {
-            let at = packet.at as usize + UDP_CHECKSUM;
-            frame.write(at, [adjusted_udp(frame.read(at)?, change)])?;
+            let offset = packet.header_offset as usize + UDP_CHECKSUM;
+            frame.write(offset, [adjusted_udp(frame.read(offset)?, change)])?;
         }
     }
-    sender(frame, network(packet)?, rip, change)
+    replace_source(frame, network(packet)?, rip, change)
 }
 
-/// An ICMP error about a packet to the VIP. The quoted destination becomes the RIP, and so does the sender if that is the
-/// VIP. What is quoted of TCP and UDP is left alone: nobody verifies it.
+/// Rewrites an ICMP error about a packet to the VIP. The quoted destination becomes the RIP, and so does the source if it is
+/// the VIP. The quoted TCP or UDP checksum stays: receivers do not verify it.
 #[inline(always)]
-fn error(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
+fn rewrite_error(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
     let network = network(packet)?;
     let vip = packet.client;
     let change = difference(vip, rip);
     if vip.is_ipv4() {
         let ip: Ipv4 = frame.read(network)?;
         let quoted = network + usize::from(ip.version_ihl & 0x0f) * 4 + size_of::<Icmp>();
-        // The quoted header's checksum takes back what the address adds: the sum of the whole stays.
-        receiver4(frame, quoted, rip, change)?;
+        // The quoted header's checksum offsets the change of the address: the ICMP checksum stays.
+        replace_destination4(frame, quoted, rip, change)?;
         if Address::from_ipv4(ip.source) == vip {
-            sender(frame, network, rip, change)?;
+            replace_source(frame, network, rip, change)?;
         }
         return Some(());
     }
@@ -98,12 +98,12 @@ fn error(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
         return None;
     }
     let icmp = network + size_of::<Ipv6>();
-    // Quoted address and pseudo-header are both of the sum (RFC 4443 section 2.3).
+    // The checksum covers the quoted address and the pseudo-header (RFC 4443 section 2.3).
     let mut checksum = adjusted(frame.read(icmp + CHECKSUM)?, change);
     write_address(frame, icmp + size_of::<Icmp>() + DESTINATION6, rip)?;
     if Address::from_octets(ip.source) == vip {
         checksum = adjusted(checksum, change);
-        sender(frame, network, rip, change)?;
+        replace_source(frame, network, rip, change)?;
     }
     frame.write(icmp + CHECKSUM, [checksum])
 }
@@ -114,9 +114,9 @@ const DESTINATION4: usize = 16;
 const SOURCE6: usize = 8;
 const DESTINATION6: usize = 24;
 
-/// Replaces the sender in an IP header.
+/// Replaces the source in an IP header.
 #[inline(always)]
-fn sender(frame: &Frame<'_>, network: usize, rip: Address, change: u16) -> Option<()> {
+fn replace_source(frame: &Frame<'_>, network: usize, rip: Address, change: u16) -> Option<()> {
     if !rip.is_ipv4() {
         return write_address(frame, network + SOURCE6, rip);
     }
@@ -125,9 +125,9 @@ fn sender(frame: &Frame<'_>, network: usize, rip: Address, change: u16) -> Optio
     write_address4(frame, network + SOURCE4, rip)
 }
 
-/// Replaces the receiver in an IPv4 header.
+/// Replaces the destination in an IPv4 header.
 #[inline(always)]
-fn receiver4(frame: &Frame<'_>, network: usize, rip: Address, change: u16) -> Option<()> {
+fn replace_destination4(frame: &Frame<'_>, network: usize, rip: Address, change: u16) -> Option<()> {
     let checksum = adjusted(frame.read(network + CHECKSUM4)?, change);
     frame.write(network + CHECKSUM4, [checksum])?;
     write_address4(frame, network + DESTINATION4, rip)

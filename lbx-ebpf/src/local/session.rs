@@ -1,15 +1,15 @@
-//! Sessions: kept by what is sent, found by what comes back.
+//! Sessions of the director: written for sent packets, looked up for replies.
 
 use lbx_common::{
     address::Address,
     service::UDP,
-    session::{FRAGMENT, IN, Led, OUT, PROBE, Session, SessionKey},
+    session::{FRAGMENT, IN, OUT, PROBE, Session, SessionKey, Steering},
 };
 
-use crate::{atomic, clock, maps, packet::Mac, parse::Packet};
+use crate::{atomic, clock, frame::Mac, maps, packet::Packet};
 
-/// Who talks to whom: what all keys of a session share.
-pub struct Ends {
+/// The endpoints that all keys of a session share.
+pub struct Endpoints {
     /// The director's address.
     pub local: Address,
     /// The real server's port, which is the service's.
@@ -20,78 +20,78 @@ pub struct Ends {
     pub protocol: u8,
 }
 
-impl Ends {
+impl Endpoints {
     #[inline(always)]
-    fn key(&self, remote: Address, way: u8, mac: [u8; 6]) -> SessionKey {
+    fn key(&self, remote: Address, direction: u8, mac: [u8; 6]) -> SessionKey {
         SessionKey {
             remote,
             local: self.local,
             remote_port: self.remote_port,
             local_port: self.local_port,
             protocol: self.protocol,
-            way,
+            direction,
             mac,
             pad: 0,
         }
     }
 
-    /// Notes a packet that is sent to a MAC address. One that opens a connection begins the session anew.
+    /// Records a packet sent to a MAC address. One that opens a connection starts the session again.
     #[inline(always)]
-    pub fn note(&self, led: &Led, mac: [u8; 6], opens: bool, ends: bool) {
-        let key = self.key(led.vip, IN, mac);
+    pub fn record_sent(&self, steering: &Steering, mac: [u8; 6], opens: bool, ends: bool) {
+        let key = self.key(steering.vip, IN, mac);
         let now = clock::now();
-        let known = match maps::session(&key) {
-            Some(session) if !opens => sent(session, led, now, ends),
+        let updated = match maps::session(&key) {
+            Some(session) if !opens => update_sent(session, steering, now, ends),
             _ => false,
         };
-        if !known {
+        if !updated {
             let session = Session {
-                other: led.rip,
+                other: steering.rip,
                 sent: 1,
                 received: 0,
                 tick: now,
                 mac,
-                kind: led.kind,
+                kind: steering.kind,
                 ended: u8::from(ends),
                 pad: 0,
             };
-            maps::keep_session(&key, &session);
+            maps::insert_session(&key, &session);
             let session = Session {
-                other: led.vip,
+                other: steering.vip,
                 ..session
             };
-            maps::keep_session(&self.key(led.rip, OUT, [0; 6]), &session);
+            maps::insert_session(&self.key(steering.rip, OUT, [0; 6]), &session);
         }
         maps::mark_sessions(self.protocol == UDP, self.local_port);
     }
 
-    /// Where a packet of no socket goes that is sent to a RIP, by what was sent there before.
+    /// The steering of a packet without a full socket that is sent to a RIP, by the session of the packets before it.
     #[inline(always)]
-    pub fn led_before(&self, rip: Address) -> Option<Led> {
+    pub fn previous_steering(&self, rip: Address) -> Option<Steering> {
         if !maps::has_sessions(self.protocol == UDP, self.local_port) {
             return None;
         }
         let session = maps::session(&self.key(rip, OUT, [0; 6]))?;
         // SAFETY: the element stays until the RCU grace period after this program's run.
         let vip = unsafe { (*session).other };
-        Some(Led {
+        Some(Steering {
             vip,
             rip,
             port: self.remote_port,
             protocol: self.protocol,
-            // It counts for nobody.
+            // Not counted for any service.
             kind: PROBE,
-            ..Led::default()
+            ..Steering::default()
         })
     }
 }
 
-/// Notes a packet in a session, if it is of that.
+/// Records a sent packet in a session; false if the session is of another RIP or kind.
 #[inline(always)]
-fn sent(session: *mut Session, led: &Led, now: u32, ends: bool) -> bool {
+fn update_sent(session: *mut Session, steering: &Steering, now: u32, ends: bool) -> bool {
     // SAFETY: the element stays until the RCU grace period after this program's run; what races is a tick or a flag.
     unsafe {
-        if (*session).other != led.rip || (*session).kind != led.kind {
+        if (*session).other != steering.rip || (*session).kind != steering.kind {
             return false;
         }
         atomic::fetch_add(&raw mut (*session).sent, 1);
@@ -103,14 +103,15 @@ fn sent(session: *mut Session, led: &Led, now: u32, ends: bool) -> bool {
     true
 }
 
-/// The RIP that a packet from a VIP comes from; notes the packet. The fragments that follow it will be known.
+/// The RIP of the real server that sent a packet from a VIP. Records the packet; after a first fragment, the later ones find
+/// the RIP too.
 #[inline(always)]
-pub fn sender(packet: &Packet) -> Option<Address> {
+pub fn receive(packet: &Packet) -> Option<Address> {
     let session = maps::session(&reply_key(packet))?;
     // SAFETY: as above.
     let (rip, received) = unsafe { ((*session).other, &raw mut (*session).received) };
     atomic::fetch_add(received, 1);
-    // Who only listens to datagrams acknowledges nothing.
+    // A UDP socket that only receives sends nothing that would keep the session alive.
     if packet.protocol == UDP && !packet.is_later_fragment() {
         // SAFETY: as above.
         unsafe { (*session).tick = clock::now() };
@@ -121,7 +122,7 @@ pub fn sender(packet: &Packet) -> Option<Address> {
             tick: clock::now(),
             ..Session::default()
         };
-        maps::keep_session(&fragment_key(packet), &session);
+        maps::insert_session(&fragment_key(packet), &session);
         maps::mark_sessions(packet.protocol == UDP, [0; 2]);
     }
     Some(rip)
@@ -138,8 +139,8 @@ fn reply_key(packet: &Packet) -> SessionKey {
         remote_port: packet.client_port,
         local_port: packet.vip_port,
         protocol: packet.protocol,
-        way: IN,
-        mac: bytes(packet.source),
+        direction: IN,
+        mac: mac_bytes(packet.source_mac),
         pad: 0,
     }
 }
@@ -150,17 +151,17 @@ fn fragment_key(packet: &Packet) -> SessionKey {
     SessionKey {
         remote_port: [a, b],
         local_port: [c, d],
-        way: FRAGMENT,
+        direction: FRAGMENT,
         remote: packet.client,
         local: packet.vip,
         protocol: packet.protocol,
-        mac: bytes(packet.source),
+        mac: mac_bytes(packet.source_mac),
         pad: 0,
     }
 }
 
 #[inline(always)]
-fn bytes(mac: Mac) -> [u8; 6] {
+fn mac_bytes(mac: Mac) -> [u8; 6] {
     let [[a, b], [c, d], [e, f]] = mac.map(u16::to_ne_bytes);
     [a, b, c, d, e, f]
 }

@@ -1,4 +1,4 @@
-//! Sockets of the director that ask for a VIP: they get a backend's own address to connect to, and see the VIP.
+//! Sockets of the director that connect to a VIP: the kernel connects them to a backend's RIP, and they see the VIP.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -9,24 +9,20 @@ use aya_ebpf::{
 use lbx_common::{
     address::Address,
     hash,
-    service::{HASH_ADDRESS, HASH_VIP, LOCAL as MAY, ONE_PACKET, TCP, UDP},
-    session::{LOCAL, Led},
+    service::{HASH_ADDRESS, HASH_VIP, LOCAL as LOCAL_ALLOWED, ONE_PACKET, TCP, UDP},
+    session::{LOCAL, Steering},
     slot::{self, Slot},
 };
 
-use crate::{
-    backend, maps,
-    schedule::schedule,
-    service::{self, Meant},
-};
+use crate::{backend, lookup, maps, schedule::schedule, service_ref::ServiceRef};
 
-/// Whether the kernel is to go on with what the socket asked for.
+/// Whether the kernel continues the system call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// With the address as it is now.
-    Granted,
+pub enum Decision {
+    /// With the address that is now in the context.
+    Continue,
     /// The service has no backend: connection refused.
-    Refused,
+    Refuse,
 }
 
 /// The family of a hook.
@@ -38,163 +34,163 @@ pub enum Family {
     V6,
 }
 
-/// connect(2), and sendmsg(2) of a socket that is not connected: a VIP is replaced by a backend's own address. A socket that
-/// sends to the same VIP again goes to the same backend, as long as that may get packets.
+/// connect(2), and sendmsg(2) of an unconnected socket: a VIP is replaced by a backend's RIP. A socket that sends to the same
+/// VIP again keeps its backend, as long as packets may be sent to that.
 #[inline(always)]
-pub fn ask(context: &SockAddrContext, family: Family) -> Ask {
-    // Every socket of the host comes by here.
+pub fn connect_hook(context: &SockAddrContext, family: Family) -> Decision {
+    // The hook runs for every socket of the host, in all network namespaces.
     // SAFETY: the context of a sock_addr program.
     if maps::netns() == 0 || unsafe { bpf_get_netns_cookie(context.as_ptr()) } != maps::netns() {
-        return Ask::Granted;
+        return Decision::Continue;
     }
-    let (vip, port, protocol) = asked(context, family);
+    let (vip, port, protocol) = destination(context, family);
     let socket = socket(context);
     // SAFETY: the context's socket.
-    let known = unsafe { maps::led(socket) };
-    let mut led = Led::default();
-    if let Some(known) = known {
+    let stored = unsafe { maps::steering(socket) };
+    let mut steering = Steering::default();
+    if let Some(stored) = stored {
         // SAFETY: the socket's own storage.
-        led = unsafe { *known };
+        steering = unsafe { *stored };
     }
-    if led.kind != 0 && led.kind != LOCAL {
-        return Ask::Granted;
+    if steering.kind != 0 && steering.kind != LOCAL {
+        return Decision::Continue;
     }
-    if led.vip != vip || led.port != port || led.protocol != protocol {
-        led = Led {
+    if steering.vip != vip || steering.port != port || steering.protocol != protocol {
+        steering = Steering {
             vip,
             port,
             protocol,
-            ..Led::default()
+            ..Steering::default()
         };
     }
-    match lbx_choose(&mut led) {
-        CHOSEN => {}
-        NOBODY => return Ask::Refused,
+    match lbx_steer_socket(&mut steering) {
+        STEERED => {}
+        NO_BACKEND => return Decision::Refuse,
         _ => {
-            if let Some(known) = known {
-                forget(known, vip, port, protocol);
+            if let Some(stored) = stored {
+                clear(stored, vip, port, protocol);
             }
-            return Ask::Granted;
+            return Decision::Continue;
         }
     }
     // SAFETY: the context's socket.
-    let Some(place) = (unsafe { maps::led_or(socket, &mut led) }) else {
-        return Ask::Refused;
+    let Some(stored) = (unsafe { maps::steering_or_insert(socket, &mut steering) }) else {
+        return Decision::Refuse;
     };
     // SAFETY: the socket's own storage.
-    unsafe { *place = led };
-    answer(context, family, led.rip);
-    Ask::Granted
+    unsafe { *stored = steering };
+    set_address(context, family, steering.rip);
+    Decision::Continue
 }
 
-/// A socket asks for what is no VIP. Where it may go on with others meanwhile, which only UDP does, it stays led: nothing but
-/// packets to its RIP is touched, unless that is what it asks for.
+/// Ends the steering of a socket whose destination is not a VIP. An unconnected UDP socket may still send to its VIP, so it
+/// stays steered, unless the destination is its RIP: only packets to the RIP are rewritten.
 #[inline(always)]
-fn forget(known: *mut Led, asked: Address, port: [u8; 2], protocol: u8) {
+fn clear(stored: *mut Steering, destination: Address, port: [u8; 2], protocol: u8) {
     // SAFETY: the socket's own storage.
     unsafe {
-        if protocol != UDP || ((*known).rip == asked && (*known).port == port) {
-            (*known).kind = 0;
+        if protocol != UDP || ((*stored).rip == destination && (*stored).port == port) {
+            (*stored).kind = 0;
         }
     }
 }
 
-/// getpeername(2), and recvmsg(2) of UDP: the socket sees the VIP where its backend is.
+/// getpeername(2), and recvmsg(2) of UDP: the socket sees the VIP instead of the RIP.
 #[inline(always)]
-pub fn show(context: &SockAddrContext, family: Family) {
+pub fn peer_hook(context: &SockAddrContext, family: Family) {
     // SAFETY: the context's socket.
-    let Some(led) = (unsafe { maps::led(socket(context)) }) else {
+    let Some(steering) = (unsafe { maps::steering(socket(context)) }) else {
         return;
     };
     // SAFETY: the socket's own storage.
-    let led = unsafe { *led };
-    let (address, port, _) = asked(context, family);
-    if led.kind == LOCAL && led.rip == address && led.port == port {
-        answer(context, family, led.vip);
+    let steering = unsafe { *steering };
+    let (address, port, _) = destination(context, family);
+    if steering.kind == LOCAL && steering.rip == address && steering.port == port {
+        set_address(context, family, steering.vip);
     }
 }
 
-/// Has the kernel say ECONNREFUSED and not EPERM.
+/// Makes the system call return ECONNREFUSED instead of EPERM.
 #[inline(always)]
-pub fn refuse() {
+pub fn return_refused() {
     const ECONNREFUSED: i32 = 111;
     // SAFETY: takes a number.
     let _old_kernel = unsafe { bpf_set_retval(-ECONNREFUSED) };
 }
 
-const NOT_OURS: u32 = 0;
-const CHOSEN: u32 = 1;
-const NOBODY: u32 = 2;
+const NOT_A_VIP: u32 = 0;
+const STEERED: u32 = 1;
+const NO_BACKEND: u32 = 2;
 
-/// Chooses the backend for VIP, port and protocol, or stays with the one that is there. A function of a name of its own is
-/// verified by itself, once.
+/// Selects the backend for VIP, port and protocol, or keeps the one the socket has. A global function: the verifier checks it
+/// once, on its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lbx_choose(led: *mut Led) -> u32 {
+extern "C" fn lbx_steer_socket(steering: *mut Steering) -> u32 {
     // SAFETY: null or the caller's.
-    let Some(led) = (unsafe { led.as_mut() }) else {
-        return NOT_OURS;
+    let Some(steering) = (unsafe { steering.as_mut() }) else {
+        return NOT_A_VIP;
     };
-    let Some(meant) = service::named(led.vip, led.protocol, led.port) else {
-        return NOT_OURS;
+    let Some(service) = lookup::service(steering.vip, steering.protocol, steering.port) else {
+        return NOT_A_VIP;
     };
-    if meant.flags & MAY == 0 {
-        return NOT_OURS;
+    if service.flags & LOCAL_ALLOWED == 0 {
+        return NOT_A_VIP;
     }
-    if stays(led, &meant) {
-        return CHOSEN;
+    if keeps_backend(steering, &service) {
+        return STEERED;
     }
-    let Some(slot) = slot_of(led.vip, &meant) else {
-        return NOBODY;
+    let Some(slot) = slot_of(steering.vip, &service) else {
+        return NO_BACKEND;
     };
-    let mut index = schedule(&meant, slot);
-    if index != slot::NONE && !backend::usable(meant.backends(), index) {
+    let mut index = schedule(&service, slot);
+    if index != slot::NONE && !backend::usable(service.backends(), index) {
         index = slot.owner;
     }
-    if !reachable(&meant, index) {
-        return NOBODY;
+    if !reachable(&service, index) {
+        return NO_BACKEND;
     }
-    let Some(backend) = backend::place(meant.backends(), index) else {
-        return NOBODY;
+    let Some(backend) = backend::get(service.backends(), index) else {
+        return NO_BACKEND;
     };
-    led.rip = Address::from_octets(backend.address);
-    led.kind = LOCAL;
-    led.service = meant.number;
-    led.index = index;
-    led.counter = backend.counter;
-    maps::add_connection(u32::from(meant.number), backend.counter);
-    CHOSEN
+    steering.rip = Address::from_octets(backend.address);
+    steering.kind = LOCAL;
+    steering.service = service.number;
+    steering.index = index;
+    steering.counter = backend.counter;
+    maps::add_connection(u32::from(service.number), backend.counter);
+    STEERED
 }
 
-/// Whether a datagram goes where the one before went.
+/// Whether a datagram goes to the backend of the one before it.
 #[inline(always)]
-fn stays(led: &Led, meant: &Meant) -> bool {
-    led.kind == LOCAL
-        && led.protocol == UDP
-        && led.service == meant.number
-        && meant.flags & ONE_PACKET == 0
-        && reachable(meant, led.index)
-        && backend::place(meant.backends(), led.index)
-            .is_some_and(|backend| Address::from_octets(backend.address) == led.rip)
+fn keeps_backend(steering: &Steering, service: &ServiceRef) -> bool {
+    steering.kind == LOCAL
+        && steering.protocol == UDP
+        && steering.service == service.number
+        && service.flags & ONE_PACKET == 0
+        && reachable(service, steering.index)
+        && backend::get(service.backends(), steering.index)
+            .is_some_and(|backend| Address::from_octets(backend.address) == steering.rip)
 }
 
-/// Whether the backend of an index may be sent packets.
+/// Whether packets may be sent to the backend of an index.
 #[inline(always)]
-fn reachable(meant: &Meant, index: u16) -> bool {
-    backend::hop(meant.backends(), index).is_some()
+fn reachable(service: &ServiceRef, index: u16) -> bool {
+    backend::next_hop(service.backends(), index).is_some()
 }
 
-/// A slot for a socket whose own address is not chosen yet: that of the VIP where the service hashes addresses alone, else one
-/// by chance.
+/// A slot for a socket, whose source address is not known yet: that of the VIP's address if the service hashes addresses only,
+/// a random one otherwise.
 #[inline(always)]
-fn slot_of(vip: Address, meant: &Meant) -> Option<Slot> {
-    let tuple = if meant.flags & (HASH_ADDRESS | HASH_VIP) != 0 {
+fn slot_of(vip: Address, service: &ServiceRef) -> Option<Slot> {
+    let tuple = if service.flags & (HASH_ADDRESS | HASH_VIP) != 0 {
         hash::tuple(vip, [0; 2], [0; 2])
     } else {
-        // SAFETY: takes nothing and touches nothing.
+        // SAFETY: takes no argument and only returns a number.
         u64::from(unsafe { bpf_get_prandom_u32() })
     };
-    let (base, len) = meant.slots();
+    let (base, len) = service.slots();
     maps::slot(base.wrapping_add(hash::slot(tuple, len)))
 }
 
@@ -204,16 +200,16 @@ fn socket(context: &SockAddrContext) -> *mut bpf_sock {
     unsafe { (*context.sock_addr).__bindgen_anon_1.sk }
 }
 
-/// Address, port and protocol of a hook; protocol 0 where it is none of ours.
+/// Address, port and protocol in the context; protocol 0 for all but TCP and UDP.
 #[inline(always)]
-fn asked(context: &SockAddrContext, family: Family) -> (Address, [u8; 2], u8) {
-    let asked: *const bpf_sock_addr = context.sock_addr;
-    // SAFETY: the context of a sock_addr program; each field is read by itself, as the kernel wants it.
+fn destination(context: &SockAddrContext, family: Family) -> (Address, [u8; 2], u8) {
+    let sock_addr: *const bpf_sock_addr = context.sock_addr;
+    // SAFETY: the context of a sock_addr program; each field is read by itself, as the verifier requires.
     let (address, port, protocol) = unsafe {
         let address = match family {
-            Family::V4 => Address::from_ipv4((&raw const (*asked).user_ip4).read_volatile().to_ne_bytes()),
+            Family::V4 => Address::from_ipv4((&raw const (*sock_addr).user_ip4).read_volatile().to_ne_bytes()),
             Family::V6 => {
-                let words: *const u32 = (&raw const (*asked).user_ip6).cast();
+                let words: *const u32 = (&raw const (*sock_addr).user_ip6).cast();
                 let pair = |index: usize| {
                     let [a, b, c, d] = words.add(index).read_volatile().to_ne_bytes();
                     let [e, f, g, h] = words.add(index + 1).read_volatile().to_ne_bytes();
@@ -225,28 +221,28 @@ fn asked(context: &SockAddrContext, family: Family) -> (Address, [u8; 2], u8) {
                 }
             }
         };
-        let port = (&raw const (*asked).user_port).read_volatile();
-        let protocol = (&raw const (*asked).protocol).read_volatile();
+        let port = (&raw const (*sock_addr).user_port).read_volatile();
+        let protocol = (&raw const (*sock_addr).protocol).read_volatile();
         (address, port, protocol)
     };
     let [a, b, ..] = port.to_ne_bytes();
     let protocol = match protocol as u8 {
-        ours @ (TCP | UDP) if protocol <= 0xff => ours,
+        known @ (TCP | UDP) if protocol <= 0xff => known,
         _ => 0,
     };
     (address, [a, b], protocol)
 }
 
-/// Puts an address in the place of the one that was asked for, or that is told.
+/// Replaces the address in the context: the destination of a connect hook, the result of a peer hook.
 #[inline(always)]
-fn answer(context: &SockAddrContext, family: Family, address: Address) {
-    let asked: *mut bpf_sock_addr = context.sock_addr;
-    // SAFETY: the context of a sock_addr program; each field is written by itself, as the kernel wants it.
+fn set_address(context: &SockAddrContext, family: Family, address: Address) {
+    let sock_addr: *mut bpf_sock_addr = context.sock_addr;
+    // SAFETY: the context of a sock_addr program; each field is written by itself, as the verifier requires.
     unsafe {
         match family {
-            Family::V4 => (&raw mut (*asked).user_ip4).write_volatile(u32::from_ne_bytes(address.ipv4())),
+            Family::V4 => (&raw mut (*sock_addr).user_ip4).write_volatile(u32::from_ne_bytes(address.ipv4())),
             Family::V6 => {
-                let words: *mut u32 = (&raw mut (*asked).user_ip6).cast();
+                let words: *mut u32 = (&raw mut (*sock_addr).user_ip6).cast();
                 for (index, word) in [address.high, address.low].into_iter().enumerate() {
                     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
                     words.add(index * 2).write_volatile(u32::from_ne_bytes([a, b, c, d]));

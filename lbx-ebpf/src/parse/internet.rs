@@ -9,22 +9,19 @@ use lbx_common::{
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
-use super::{FOREIGN, Flaw, Headers, Packet, from_code, to_code};
-use crate::packet::{Extension, Frame, Ipv4, Ipv6};
+use super::outcome::{Headers, ParseError, UNSUPPORTED, from_code, to_code};
+use crate::{
+    frame::{Extension, Frame, IPV4, IPV6, Ipv4, Ipv6, MAX_HEADER_OFFSET},
+    packet::Packet,
+};
 
-/// EtherType of IPv4.
-pub const IPV4: u16 = 0x0800;
-/// EtherType of IPv6.
-pub const IPV6: u16 = 0x86dd;
 /// More-fragments flag of an IPv4 fragment field (RFC 791 section 3.1).
 const MORE4: u16 = 0x2000;
 /// Fragment offset of it, in units of 8 bytes.
 const OFFSET4: u16 = 0x1fff;
 /// Largest length of an IPv4 packet, and of an IPv6 payload.
 const LARGEST: u32 = 65_535;
-/// Bytes of a frame that headers may lie in: the verifier wants a bound.
-pub const FARTHEST: u32 = 4_095;
-/// Extension headers lbx follows.
+/// Extension headers lbx follows at most.
 const MAX_EXTENSIONS: usize = 6;
 /// IPv6 extension headers (RFC 8200 section 4, RFC 4302).
 const HOP_BY_HOP: u8 = 0;
@@ -33,7 +30,7 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Reads the network layer at `packet.at` into the packet.
+/// Reads the network layer at `packet.header_offset` into the packet.
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers {
     if ether_type == IPV4 {
@@ -41,36 +38,38 @@ pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers
     } else if ether_type == IPV6 {
         ipv6(frame, packet)?;
     } else {
-        return Err(Flaw::Foreign);
+        return Err(ParseError::Unsupported);
     }
-    if !frame.holds(packet.at as usize + packet.left as usize) {
-        return Err(Flaw::Malformed(DropReason::Truncated));
+    if !frame.holds(packet.header_offset as usize + packet.remaining as usize) {
+        return Err(ParseError::Malformed(DropReason::Truncated));
     }
     // An IPv4 header is part of the length, an IPv6 header is not.
     let header = if packet.vip.is_ipv4() {
-        packet.length - packet.left
+        packet.length - packet.remaining
     } else {
         0
     };
-    if header + u32::from(packet.offset) * 8 + packet.left > LARGEST {
-        return Err(Flaw::Malformed(DropReason::FragmentOverrun));
+    if header + u32::from(packet.fragment_offset) * 8 + packet.remaining > LARGEST {
+        return Err(ParseError::Malformed(DropReason::FragmentOverrun));
     }
-    packet.signal = Signal::MENTION;
+    packet.signal = Signal::RELATED;
     Ok(())
 }
 
-/// Whether lbx has to do with a protocol.
+/// Whether lbx handles a protocol over IPv4.
 #[inline(always)]
-const fn ours(protocol: u8) -> bool {
+const fn handled_over_ipv4(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | ICMP)
 }
 
-/// An IPv4 header. The frame may be shorter than it says.
+/// Reads an IPv4 header. The frame may be shorter than its length field claims.
 #[inline(always)]
 pub fn ipv4(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    let ip: Ipv4 = frame.read(packet.at as usize).ok_or(Flaw::Foreign)?;
-    if !ours(ip.protocol) {
-        return Err(Flaw::Foreign);
+    let ip: Ipv4 = frame
+        .read(packet.header_offset as usize)
+        .ok_or(ParseError::Unsupported)?;
+    if !handled_over_ipv4(ip.protocol) {
+        return Err(ParseError::Unsupported);
     }
     packet.client = Address::from_ipv4(ip.source);
     packet.vip = Address::from_ipv4(ip.destination);
@@ -78,43 +77,45 @@ pub fn ipv4(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     let header = u32::from(ip.version_ihl & 0x0f) * 4;
     let total = u32::from(u16::from_be_bytes(ip.total_length));
     if ip.version_ihl >> 4 != 4 {
-        return Err(Flaw::Malformed(DropReason::IpVersion));
+        return Err(ParseError::Malformed(DropReason::IpVersion));
     }
     if header < size_of::<Ipv4>() as u32 || total < header {
-        return Err(Flaw::Malformed(DropReason::IpHeaderLength));
+        return Err(ParseError::Malformed(DropReason::IpHeaderLength));
     }
     let fragment = u16::from_be_bytes(ip.fragment);
-    packet.offset = fragment & OFFSET4;
-    packet.more = u8::from(fragment & MORE4 != 0);
+    packet.fragment_offset = fragment & OFFSET4;
+    packet.more_fragments = u8::from(fragment & MORE4 != 0);
     packet.identification = u32::from(u16::from_ne_bytes(ip.identification));
     packet.length = total;
-    packet.at += header;
-    packet.left = total - header;
+    packet.header_offset += header;
+    packet.remaining = total - header;
     Ok(())
 }
 
-/// An IPv6 header and the extension headers behind it.
+/// Reads an IPv6 header and its extension headers.
 #[inline(always)]
 pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    let ip: Ipv6 = frame.read(packet.at as usize).ok_or(Flaw::Foreign)?;
+    let ip: Ipv6 = frame
+        .read(packet.header_offset as usize)
+        .ok_or(ParseError::Unsupported)?;
     packet.client = Address::from_octets(ip.source);
     packet.vip = Address::from_octets(ip.destination);
     packet.protocol = ip.next_header;
-    // IPv4 addresses have no business here: mapped ones would be taken for those of IPv4 packets.
+    // IPv4-mapped addresses are not valid here: they would be taken for those of IPv4 packets.
     if packet.vip.is_ipv4() {
-        return Err(Flaw::Foreign);
+        return Err(ParseError::Unsupported);
     }
     if ip.version_class_flow[0] >> 4 != 6 {
-        return Err(Flaw::Malformed(DropReason::IpVersion));
+        return Err(ParseError::Malformed(DropReason::IpVersion));
     }
     if packet.client.is_ipv4() {
-        return Err(Flaw::Malformed(DropReason::BadSource));
+        return Err(ParseError::Malformed(DropReason::BadSource));
     }
     let payload = u32::from(u16::from_be_bytes(ip.payload_length));
     packet.length = payload + size_of::<Ipv6>() as u32;
-    packet.at += size_of::<Ipv6>() as u32;
-    packet.left = payload;
-    if carried(packet.protocol) {
+    packet.header_offset += size_of::<Ipv6>() as u32;
+    packet.remaining = payload;
+    if handled_over_ipv6(packet.protocol) {
         return Ok(());
     }
     from_code(lbx_parse_extensions(frame.xdp_md(), packet))
@@ -125,48 +126,48 @@ pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
 extern "C" fn lbx_parse_extensions(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
     // SAFETY: null or a packet of the caller's.
     let Some(packet) = (unsafe { packet.as_mut() }) else {
-        return FOREIGN;
+        return UNSUPPORTED;
     };
     let context = XdpContext::new(xdp_md);
     to_code(extensions(&Frame::of(&context), packet))
 }
 
-/// Steps over IPv6 extension headers, up to what the packet carries or to what a later fragment holds of it.
+/// Skips IPv6 extension headers, up to the transport header or the payload of a later fragment.
 #[inline(always)]
 fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(packet.protocol) {
-            return Err(Flaw::Foreign);
+            return Err(ParseError::Unsupported);
         }
         extension(frame, packet)?;
-        if carried(packet.protocol) || packet.offset != 0 {
+        if handled_over_ipv6(packet.protocol) || packet.fragment_offset != 0 {
             return Ok(());
         }
     }
     if is_extension(packet.protocol) {
-        Err(Flaw::Malformed(DropReason::ExtensionHeaders))
+        Err(ParseError::Malformed(DropReason::ExtensionHeaders))
     } else {
-        Err(Flaw::Foreign)
+        Err(ParseError::Unsupported)
     }
 }
 
-/// Steps over one extension header.
+/// Skips one extension header.
 #[inline(always)]
 fn extension(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    const FLAW: Flaw = Flaw::Malformed(DropReason::ExtensionHeaders);
-    if packet.at > FARTHEST {
-        return Err(FLAW);
+    const ERROR: ParseError = ParseError::Malformed(DropReason::ExtensionHeaders);
+    if packet.header_offset > MAX_HEADER_OFFSET {
+        return Err(ERROR);
     }
-    if packet.left < size_of::<Extension>() as u32 {
-        return Err(FLAW);
+    if packet.remaining < size_of::<Extension>() as u32 {
+        return Err(ERROR);
     }
     let header: Extension = frame
-        .read(packet.at as usize)
-        .ok_or(Flaw::Malformed(DropReason::Truncated))?;
+        .read(packet.header_offset as usize)
+        .ok_or(ParseError::Malformed(DropReason::Truncated))?;
     let length = if packet.protocol == FRAGMENT {
         let fragment = u16::from_be_bytes(header.fragment);
-        packet.offset = fragment >> 3;
-        packet.more = (fragment & 1) as u8;
+        packet.fragment_offset = fragment >> 3;
+        packet.more_fragments = (fragment & 1) as u8;
         packet.identification = u32::from_ne_bytes(header.identification);
         size_of::<Extension>() as u32
     } else if packet.protocol == AUTHENTICATION {
@@ -174,21 +175,22 @@ fn extension(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     } else {
         (u32::from(header.length) + 1) * 8
     };
-    if length > packet.left {
-        return Err(FLAW);
+    if length > packet.remaining {
+        return Err(ERROR);
     }
     packet.protocol = header.next_header;
-    packet.at += length;
-    packet.left -= length;
+    packet.header_offset += length;
+    packet.remaining -= length;
     Ok(())
 }
 
-/// Whether it is a protocol lbx looks into.
+/// Whether lbx handles a protocol over IPv6.
 #[inline(always)]
-const fn carried(protocol: u8) -> bool {
+const fn handled_over_ipv6(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | ICMPV6)
 }
 
+/// Whether a protocol number is that of an IPv6 extension header.
 #[inline(always)]
 pub const fn is_extension(protocol: u8) -> bool {
     matches!(

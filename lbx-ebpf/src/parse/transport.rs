@@ -9,24 +9,26 @@ use lbx_common::{
 };
 
 use super::{
-    FOREIGN, Flaw, Headers, Packet, from_code,
-    internet::{self, FARTHEST},
-    to_code,
+    internet,
+    outcome::{Headers, ParseError, UNSUPPORTED, from_code, to_code},
 };
-use crate::packet::{Frame, Icmp, Ipv6, Ports, Tcp, Udp};
+use crate::{
+    frame::{Frame, Icmp, Ipv6, MAX_HEADER_OFFSET, Ports, Tcp, Udp},
+    packet::Packet,
+};
 
-/// Reads the transport header at `packet.at` into the packet.
+/// Reads the transport header at `packet.header_offset` into the packet.
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    if packet.at > FARTHEST {
-        return Err(Flaw::Malformed(DropReason::ExtensionHeaders));
+    if packet.header_offset > MAX_HEADER_OFFSET {
+        return Err(ParseError::Malformed(DropReason::ExtensionHeaders));
     }
     match packet.protocol {
         TCP | UDP => ports(frame, packet),
         ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
-        // What comes behind its extension headers stands in its first fragment.
+        // The protocol behind its extension headers is known from the first fragment only.
         protocol if packet.is_later_fragment() && internet::is_extension(protocol) => Ok(()),
-        _ => Err(Flaw::Foreign),
+        _ => Err(ParseError::Unsupported),
     }
 }
 
@@ -42,21 +44,21 @@ fn ports(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
         udp(frame, packet)
     };
     result.map_err(|reason| {
-        // What does not fit a first fragment would fit a whole packet.
-        let tiny = packet.more != 0 && !matches!(reason, DropReason::Truncated);
-        Flaw::Malformed(if tiny { DropReason::TinyFragment } else { reason })
+        // A header cut off in a first fragment would be complete in the whole packet.
+        let tiny = packet.more_fragments != 0 && !matches!(reason, DropReason::Truncated);
+        ParseError::Malformed(if tiny { DropReason::TinyFragment } else { reason })
     })
 }
 
-/// A TCP header.
+/// Reads a TCP header.
 #[inline(always)]
 fn tcp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
-    if packet.left < size_of::<Tcp>() as u32 {
+    if packet.remaining < size_of::<Tcp>() as u32 {
         return Err(DropReason::ShortHeader);
     }
-    let tcp: Tcp = frame.read(packet.at as usize).ok_or(DropReason::Truncated)?;
+    let tcp: Tcp = frame.read(packet.header_offset as usize).ok_or(DropReason::Truncated)?;
     let header = u32::from(tcp.offset >> 4) * 4;
-    if header < size_of::<Tcp>() as u32 || header > packet.left {
+    if header < size_of::<Tcp>() as u32 || header > packet.remaining {
         return Err(DropReason::TcpOffset);
     }
     packet.client_port = tcp.source;
@@ -65,15 +67,15 @@ fn tcp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// A UDP header. In a first fragment the length is that of the whole datagram.
+/// Reads a UDP header. In a first fragment its length is that of the whole datagram.
 #[inline(always)]
 fn udp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
-    if packet.left < size_of::<Udp>() as u32 {
+    if packet.remaining < size_of::<Udp>() as u32 {
         return Err(DropReason::ShortHeader);
     }
-    let udp: Udp = frame.read(packet.at as usize).ok_or(DropReason::Truncated)?;
+    let udp: Udp = frame.read(packet.header_offset as usize).ok_or(DropReason::Truncated)?;
     let length = u32::from(u16::from_be_bytes(udp.length));
-    if length < size_of::<Udp>() as u32 || (length > packet.left && packet.more == 0) {
+    if length < size_of::<Udp>() as u32 || (length > packet.remaining && packet.more_fragments == 0) {
         return Err(DropReason::UdpLength);
     }
     packet.client_port = udp.source;
@@ -82,17 +84,17 @@ fn udp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// An ICMP error about a packet that a real server sent from the VIP belongs to whoever has that flow. Other ICMP is the
-/// director's.
+/// Reads an ICMP error about a packet that a real server sent from the VIP: it goes to the backend of that flow. Other
+/// ICMP packets are for the director itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_parse_icmp(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
     // SAFETY: null or a packet of the caller's.
     let Some(packet) = (unsafe { packet.as_mut() }) else {
-        return FOREIGN;
+        return UNSUPPORTED;
     };
-    if packet.at > FARTHEST {
-        return FOREIGN;
+    if packet.header_offset > MAX_HEADER_OFFSET {
+        return UNSUPPORTED;
     }
     let context = XdpContext::new(xdp_md);
     to_code(icmp(&Frame::of(&context), packet))
@@ -100,13 +102,15 @@ extern "C" fn lbx_parse_icmp(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
 
 #[inline(always)]
 fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
-    if packet.offset != 0 || packet.more != 0 {
-        return Err(Flaw::Foreign);
+    if packet.fragment_offset != 0 || packet.more_fragments != 0 {
+        return Err(ParseError::Unsupported);
     }
-    if packet.left < size_of::<Icmp>() as u32 {
-        return Err(Flaw::Malformed(DropReason::ShortHeader));
+    if packet.remaining < size_of::<Icmp>() as u32 {
+        return Err(ParseError::Malformed(DropReason::ShortHeader));
     }
-    let header: Icmp = frame.read(packet.at as usize).ok_or(Flaw::Foreign)?;
+    let header: Icmp = frame
+        .read(packet.header_offset as usize)
+        .ok_or(ParseError::Unsupported)?;
     let error = if packet.protocol == ICMP {
         // Destination unreachable, time exceeded, parameter problem (RFC 792).
         matches!(header.kind, 3 | 11 | 12)
@@ -115,12 +119,12 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
         matches!(header.kind, 1..=4)
     };
     if !error {
-        return Err(Flaw::Foreign);
+        return Err(ParseError::Unsupported);
     }
-    let (vip, length, end) = (packet.vip, packet.length, packet.at + packet.left);
-    packet.at += size_of::<Icmp>() as u32;
-    let least = if packet.protocol == ICMP { QUOTE4 } else { QUOTE6 };
-    if packet.at + least > end {
+    let (vip, length, end) = (packet.vip, packet.length, packet.header_offset + packet.remaining);
+    packet.header_offset += size_of::<Icmp>() as u32;
+    let minimum = if packet.protocol == ICMP { QUOTE4 } else { QUOTE6 };
+    if packet.header_offset + minimum > end {
         return Err(SHORT);
     }
     let quoted = if packet.protocol == ICMP {
@@ -128,37 +132,37 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     } else {
         internet::ipv6(frame, packet)
     };
-    let mentioned = match quoted {
-        Ok(()) => mention(frame, packet, vip, end),
-        Err(Flaw::Malformed(_)) => Err(SHORT),
-        Err(Flaw::Foreign) => Err(Flaw::Foreign),
+    let related = match quoted {
+        Ok(()) => relate_to_quoted(frame, packet, vip, end),
+        Err(ParseError::Malformed(_)) => Err(SHORT),
+        Err(ParseError::Unsupported) => Err(ParseError::Unsupported),
     };
     packet.vip = vip;
     packet.length = length;
-    mentioned
+    related
 }
 
 /// Bytes that every ICMP error quotes: an IPv4 header without options and eight bytes more (RFC 792), an IPv6 header.
 const QUOTE4: u32 = 28;
 const QUOTE6: u32 = size_of::<Ipv6>() as u32;
-const SHORT: Flaw = Flaw::Malformed(DropReason::IcmpQuote);
+const SHORT: ParseError = ParseError::Malformed(DropReason::IcmpQuote);
 
-/// Makes the packet, of which the quoted one has been read, one about the flow of that. The quoted packet was on its way
-/// from the VIP to the client; the ICMP error ends at `end`.
+/// Relates an ICMP error to the flow of the packet it quotes, whose IP header has been read. The quoted packet was sent from
+/// the VIP to the client; the ICMP error ends at `end`.
 #[inline(always)]
-fn mention(frame: &Frame<'_>, packet: &mut Packet, vip: Address, end: u32) -> Headers {
-    let foreign = packet.protocol != TCP && packet.protocol != UDP;
-    if foreign || packet.offset != 0 || packet.client != vip {
-        return Err(Flaw::Foreign);
+fn relate_to_quoted(frame: &Frame<'_>, packet: &mut Packet, vip: Address, end: u32) -> Headers {
+    let unsupported = packet.protocol != TCP && packet.protocol != UDP;
+    if unsupported || packet.fragment_offset != 0 || packet.client != vip {
+        return Err(ParseError::Unsupported);
     }
-    if packet.at + size_of::<Ports>() as u32 > end || packet.at > FARTHEST {
+    if packet.header_offset + size_of::<Ports>() as u32 > end || packet.header_offset > MAX_HEADER_OFFSET {
         return Err(SHORT);
     }
-    let ports: Ports = frame.read(packet.at as usize).ok_or(SHORT)?;
+    let ports: Ports = frame.read(packet.header_offset as usize).ok_or(SHORT)?;
     packet.client = packet.vip;
     packet.client_port = ports.destination;
     packet.vip_port = ports.source;
-    packet.more = 0;
-    packet.signal = Signal::MENTION;
+    packet.more_fragments = 0;
+    packet.signal = Signal::RELATED;
     Ok(())
 }

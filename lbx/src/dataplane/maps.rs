@@ -9,13 +9,13 @@ use lbx_common::{
     counters::Traffic,
     drops::DropReason,
     flow::{Bucket4, Bucket6, WAYS4, WAYS6},
-    fragment::{FragmentKey, Fragmented},
+    fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
     maps::{self, Meta},
     nic::Nic,
     service::Service,
-    session::{Led, MAX_SESSIONS, PORT_WORDS, Session, SessionKey},
+    session::{MAX_SESSIONS, PORT_WORDS, Session, SessionKey, Steering},
     trace::TraceFilter,
 };
 
@@ -161,7 +161,7 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
             ..shape(
                 maps::FRAGMENTS,
                 LruHash,
-                size_of::<Fragmented>(),
+                size_of::<FirstFragment>(),
                 Any(|sizes| sizes.fragments),
             )
         },
@@ -174,7 +174,7 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
         array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
         array(maps::META, size_of::<Meta>(), 1),
         array(maps::CLOCK, 8, 1),
-        shape(maps::LED, SkStorage, size_of::<Led>(), These(0)),
+        shape(maps::LED, SkStorage, size_of::<Steering>(), These(0)),
         Shape {
             key: size_of::<SessionKey>(),
             ..shape(maps::SESSIONS, LruHash, size_of::<Session>(), These(MAX_SESSIONS))

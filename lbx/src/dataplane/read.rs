@@ -11,7 +11,7 @@ use lbx_common::{
     load::{self, Load},
     lookup::{PortEntry, VipEntry},
     maps,
-    ring::Turn,
+    ring::RingEntry,
     service::Service,
     slot::Slot,
 };
@@ -178,9 +178,9 @@ impl adopt::Maps for Dataplane {
         Some(Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    fn turn(&self, place: u32) -> Result<Turn, DataplaneError> {
+    fn turn(&self, place: u32) -> Result<RingEntry, DataplaneError> {
         let entry = self.maps.rings.get(&place, 0).map_err(failed(maps::RINGS))?;
-        Ok(Turn::from_word(entry))
+        Ok(RingEntry::from_word(entry))
     }
 
     fn backend(&self, place: u32) -> Option<Backend> {

@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use lbx_common::{hash::mix, ring::Turn, slot};
+use lbx_common::{hash::mix, ring::RingEntry, slot};
 
 use super::{Candidate, common_divisor, ring};
 
@@ -114,7 +114,7 @@ fn address_word(address: IpAddr) -> u64 {
 
 /// Lets the claimants (at least one) claim all slots, turn by turn. This is most of the work of a plan: slices and plain
 /// arithmetic, so that it is quick without optimisation too.
-fn claim(holders: &mut [u16], claimants: &mut [Claimant], turns: &[Turn]) {
+fn claim(holders: &mut [u16], claimants: &mut [Claimant], turns: &[RingEntry]) {
     let size = holders.len() as u64;
     // Slots claimed by all.
     let mut taken = 0;

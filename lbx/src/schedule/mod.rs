@@ -11,7 +11,7 @@ pub mod ring;
 #[cfg(test)]
 mod tests;
 
-use lbx_common::ring::Turn;
+use lbx_common::ring::RingEntry;
 
 /// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub struct Candidate {
 impl Candidate {
     /// Its turn in a ring.
     #[must_use]
-    pub const fn turn(&self) -> Turn {
-        Turn {
+    pub const fn turn(&self) -> RingEntry {
+        RingEntry {
             index: self.index,
             weight: self.weight,
         }

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use lbx_common::{ring::Turn, slot};
+use lbx_common::{ring::RingEntry, slot};
 
 use super::{Candidate, common_divisor};
 use crate::desired::Scheduler;
@@ -17,7 +17,7 @@ pub const MAX_LEN: u32 = 4_096;
 /// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over. Whoever
 /// is not up has slots at most.
 #[must_use]
-pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<Turn> {
+pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<RingEntry> {
     let up = candidates.iter().filter(|candidate| candidate.index != slot::NONE);
     let up: Vec<_> = up.copied().collect();
     match scheduler {
@@ -31,8 +31,8 @@ pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<Turn>
 
 /// Everyone once, in the order given, and as if all weighed the same: another weight makes no other ring.
 #[must_use]
-pub fn equal(candidates: &[Candidate]) -> Vec<Turn> {
-    let turn = |candidate: &Candidate| Turn {
+pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
+    let turn = |candidate: &Candidate| RingEntry {
         index: candidate.index,
         weight: 1,
     };
@@ -41,13 +41,13 @@ pub fn equal(candidates: &[Candidate]) -> Vec<Turn> {
 
 /// Everyone once, in the order given.
 #[must_use]
-pub fn once(candidates: &[Candidate]) -> Vec<Turn> {
+pub fn once(candidates: &[Candidate]) -> Vec<RingEntry> {
     candidates.iter().map(Candidate::turn).collect()
 }
 
 /// Everyone once, the heaviest first, equals in the order given.
 #[must_use]
-pub fn heaviest_first(candidates: &[Candidate]) -> Vec<Turn> {
+pub fn heaviest_first(candidates: &[Candidate]) -> Vec<RingEntry> {
     let mut ring = once(candidates);
     ring.sort_by_key(|turn| Reverse(turn.weight));
     ring
@@ -56,7 +56,7 @@ pub fn heaviest_first(candidates: &[Candidate]) -> Vec<Turn> {
 /// Everyone as often as its weight says, by smooth weighted round robin: at every turn each gains its weight, the one
 /// with the most takes the turn and pays the sum of all.
 #[must_use]
-pub fn weighted(candidates: &[Candidate]) -> Vec<Turn> {
+pub fn weighted(candidates: &[Candidate]) -> Vec<RingEntry> {
     let shares = shares(candidates);
     let total: i64 = shares.iter().sum();
     let mut credit = vec![0i64; shares.len()];
@@ -110,7 +110,7 @@ mod tests {
     }
 
     /// Who takes which turn.
-    fn order(ring: &[Turn]) -> Vec<u16> {
+    fn order(ring: &[RingEntry]) -> Vec<u16> {
         ring.iter().map(|turn| turn.index).collect()
     }
 
@@ -149,7 +149,7 @@ mod tests {
             }
             assert!(of_scheduler(scheduler, &[down]).is_empty());
         }
-        let weights = |ring: Vec<Turn>| ring.iter().map(|turn| turn.weight).collect::<Vec<_>>();
+        let weights = |ring: Vec<RingEntry>| ring.iter().map(|turn| turn.weight).collect::<Vec<_>>();
         assert_eq!(weights(of_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
         assert_eq!(weights(of_scheduler(Scheduler::Rr, &candidates)), [1; 4]);
         assert_eq!(order(&of_scheduler(Scheduler::Fo, &candidates)), [1, 3, 2, 0]);

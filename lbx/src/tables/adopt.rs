@@ -9,7 +9,7 @@ use std::{
 use lbx_common::{
     backend::{self, Backend, Head, word_mac},
     lookup::{PRIMARY, PortEntry, VipEntry, key_port, number},
-    ring::Turn,
+    ring::RingEntry,
     service::{HASHED, Service},
     slot::{self, Slot},
 };
@@ -47,7 +47,7 @@ pub trait Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    fn turn(&self, place: u32) -> Result<Turn, Self::Error>;
+    fn turn(&self, place: u32) -> Result<RingEntry, Self::Error>;
     /// The backend at a place; none beyond the table.
     fn backend(&self, place: u32) -> Option<Backend>;
 }
@@ -201,7 +201,7 @@ fn read_service<M: Maps>(
         .map(|place| maps.backend(place))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
-    let ring: Vec<Turn> = places(service.ring_base, service.ring_len)
+    let ring: Vec<RingEntry> = places(service.ring_base, service.ring_len)
         .map(|place| maps.turn(place))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)

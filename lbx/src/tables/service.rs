@@ -9,7 +9,7 @@ use lbx_common::{
     address::Address,
     flow::FlowKey,
     hash,
-    ring::Turn,
+    ring::RingEntry,
     service::{self as abi, HASH_VIP, HASHED},
     slot,
 };
@@ -47,7 +47,7 @@ pub struct Loaded {
     /// Its ring's places; empty where the slots schedule.
     pub ring_range: Range,
     /// Whose turn it is, turn by turn.
-    pub ring: Vec<Turn>,
+    pub ring: Vec<RingEntry>,
     /// Room for its backends.
     pub backends_range: Range,
     /// Its backends by index.
@@ -285,7 +285,7 @@ impl Loaded {
     /// The ring the candidates are to be walked by: turns, or everyone once with its weight; empty where the slots schedule
     /// and nobody can be full.
     #[must_use]
-    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<Turn> {
+    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<RingEntry> {
         let Treatment { scheduler, flags, .. } = self.treatment;
         if scheduler.hashes() && flags & abi::LIMITED == 0 {
             return Vec::new();

@@ -34,7 +34,7 @@ impl Slots {
     #[must_use]
     pub fn resting(table: &[u16], now: u32) -> Self {
         Self {
-            slots: table.iter().map(|&backend| Slot::resting(backend)).collect(),
+            slots: table.iter().map(|&backend| Slot::settled(backend)).collect(),
             opened: vec![None; table.len()],
             changed: now,
             at_rest: true,

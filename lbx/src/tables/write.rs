@@ -3,7 +3,7 @@
 use lbx_common::{
     backend::Backend,
     lookup::{PortEntry, VipEntry},
-    ring::Turn,
+    ring::RingEntry,
     service::Service,
     slot::Slot,
 };
@@ -23,7 +23,7 @@ pub enum Write {
         /// First place in the table of all ring entries.
         base: u32,
         /// Whose turn it is, turn by turn.
-        entries: Vec<Turn>,
+        entries: Vec<RingEntry>,
     },
     /// Slots that change.
     Slots {

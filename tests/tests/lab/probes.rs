@@ -407,7 +407,7 @@ fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     // Somebody has had it, and another, long before.
     for port in [port, 9] {
         let key = SessionKey {
-            way: IN,
+            direction: IN,
             protocol: TCP,
             local_port: port.to_be_bytes(),
             ..SessionKey::default()

@@ -87,15 +87,15 @@ impl Talk {
         frame.payload(b"a question").sent_by(Mac::of(DIP)).sent_to(self.mac())
     }
 
-    fn key(self, way: u8) -> SessionKey {
+    fn key(self, direction: u8) -> SessionKey {
         SessionKey {
-            remote: lookup::address(if way == OUT { self.rip } else { self.vip }),
+            remote: lookup::address(if direction == OUT { self.rip } else { self.vip }),
             local: lookup::address(self.local),
             remote_port: PORT.to_be_bytes(),
             local_port: LOCAL_PORT.to_be_bytes(),
             protocol: self.protocol,
-            way,
-            mac: if way == OUT { [0; 6] } else { self.mac().0 },
+            direction,
+            mac: if direction == OUT { [0; 6] } else { self.mac().0 },
             pad: 0,
         }
     }
@@ -103,7 +103,7 @@ impl Talk {
     /// Has the director know of it.
     fn known_to(self, director: &Director) -> Result<()> {
         let probes = director.dataplane().probes();
-        for (way, other) in [(IN, self.rip), (OUT, self.vip)] {
+        for (direction, other) in [(IN, self.rip), (OUT, self.vip)] {
             let session = Session {
                 other: lookup::address(other),
                 sent: 1,
@@ -111,7 +111,7 @@ impl Talk {
                 kind: PROBE,
                 ..Session::default()
             };
-            probes.pretend(&self.key(way), &session)?;
+            probes.pretend(&self.key(direction), &session)?;
         }
         Ok(())
     }

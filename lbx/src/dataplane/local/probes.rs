@@ -12,7 +12,7 @@ use std::{
 use lbx_common::{
     address::Address,
     service::{TCP, UDP},
-    session::{Led, OUT, PROBE, Session, SessionKey},
+    session::{OUT, PROBE, Session, SessionKey, Steering},
 };
 use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsockopt, sockopt};
 
@@ -231,13 +231,13 @@ impl State {
     fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<(), Failure> {
         let place = self.place(socket, protocol, aim)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
-        let led = Led {
+        let led = Steering {
             vip: address(aim.vip),
             rip: address(aim.rip),
             port: aim.port.to_be_bytes(),
             protocol: protocol.number(),
             kind: PROBE,
-            ..Led::default()
+            ..Steering::default()
         };
         let key = SessionKey {
             remote: led.rip,
@@ -245,7 +245,7 @@ impl State {
             remote_port: led.port,
             local_port: place.port.to_be_bytes(),
             protocol: led.protocol,
-            way: OUT,
+            direction: OUT,
             ..SessionKey::default()
         };
         // Whatever was sent from here before does not speak for this probe.

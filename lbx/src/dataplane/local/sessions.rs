@@ -6,7 +6,7 @@ use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
 use lbx_common::{
     maps::{LED, LOCAL_PORTS, SESSIONS},
     service::UDP,
-    session::{FRAGMENT, IN, Led, Session, SessionKey, port_bit},
+    session::{FRAGMENT, IN, Session, SessionKey, Steering, port_bit},
 };
 
 use crate::dataplane::{
@@ -18,7 +18,7 @@ use crate::dataplane::{
 
 /// Sockets' storage, and the sessions of probes.
 pub struct Sessions {
-    led: SkStorage<MapData, Led>,
+    led: SkStorage<MapData, Steering>,
     table: Table,
 }
 
@@ -32,7 +32,7 @@ impl Sessions {
     }
 
     /// Has the packets of a socket led somewhere.
-    pub fn lead(&mut self, socket: BorrowedFd<'_>, led: Led) -> Result<(), DataplaneError> {
+    pub fn lead(&mut self, socket: BorrowedFd<'_>, led: Steering) -> Result<(), DataplaneError> {
         self.led.insert(&socket, led, 0).map_err(failed(LED))
     }
 
@@ -122,7 +122,7 @@ pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey 
     let sent = sent.copied().unwrap_or_default();
     SessionKey {
         remote: sent.other,
-        way: IN,
+        direction: IN,
         mac: sent.mac,
         ..*key
     }
@@ -130,6 +130,10 @@ pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey 
 
 pub(super) fn bit(key: &SessionKey) -> (usize, u64) {
     // Fragments tell no port.
-    let port = if key.way == FRAGMENT { [0; 2] } else { key.local_port };
+    let port = if key.direction == FRAGMENT {
+        [0; 2]
+    } else {
+        key.local_port
+    };
     port_bit(key.protocol == UDP, port)
 }

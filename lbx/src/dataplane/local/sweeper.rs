@@ -128,7 +128,7 @@ const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
 /// The key of the entry that says whether one is over. What is sent is noted in that of the replies alone, so the other goes
 /// with it.
 fn speaker(key: &SessionKey, session: &Session) -> SessionKey {
-    if key.way == OUT {
+    if key.direction == OUT {
         reply_key(key, Some(session))
     } else {
         *key
@@ -142,7 +142,7 @@ fn over(
     busy: &HashSet<u16>,
     mut keep: impl FnMut(&SessionKey),
 ) -> Vec<SessionKey> {
-    let replies = entries.iter().filter(|(key, _)| key.way != OUT);
+    let replies = entries.iter().filter(|(key, _)| key.direction != OUT);
     let living: HashSet<SessionKey> = replies
         .filter(|(key, session)| !ends(key, session, now, busy))
         .map(|(key, _)| *key)
@@ -163,7 +163,7 @@ fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> b
     // A packet of this very moment is not of the future.
     let idle = elapsed(session.tick, now.max(session.tick));
     match session.kind {
-        _ if key.way == FRAGMENT => idle > fragment::LIFETIME,
+        _ if key.direction == FRAGMENT => idle > fragment::LIFETIME,
         PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
         _ if key.protocol == UDP => idle > SILENT_UDP,
         _ if session.ended != 0 => idle > ENDED,
@@ -183,15 +183,15 @@ mod tests {
 
     const NOW: u32 = 1_000_000;
 
-    fn entry(way: u8, port: u16, session: Session) -> (SessionKey, Session) {
+    fn entry(direction: u8, port: u16, session: Session) -> (SessionKey, Session) {
         let [vip, rip] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(Address::from_ipv4);
-        let mac = if way == OUT { [0; 6] } else { [2; 6] };
-        let (remote, other) = if way == OUT { (rip, vip) } else { (vip, rip) };
+        let mac = if direction == OUT { [0; 6] } else { [2; 6] };
+        let (remote, other) = if direction == OUT { (rip, vip) } else { (vip, rip) };
         let key = SessionKey {
             remote,
             local_port: port.to_be_bytes(),
             protocol: TCP,
-            way,
+            direction,
             mac,
             ..SessionKey::default()
         };

@@ -1,14 +1,14 @@
 use lbx_common::{
     hash::mix,
-    load::{Load, Rule, two},
-    ring::Turn,
+    load::{Load, Rule, two_positions},
+    ring::RingEntry,
 };
 
 use super::candidates;
 use crate::{desired::Scheduler, schedule::ring};
 
 /// Connections by place after so many, all of which stay.
-fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[Turn], &[Load]) -> u16) -> Vec<u32> {
+fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[RingEntry], &[Load]) -> u16) -> Vec<u32> {
     let ring = ring::of_scheduler(Scheduler::P2c, &candidates(weights));
     let mut loads = vec![Load::default(); weights.len()];
     for connection in 0..connections {
@@ -19,20 +19,20 @@ fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[Turn], &[Loa
 }
 
 /// As the program does it.
-fn two_choices(random: u64, ring: &[Turn], loads: &[Load]) -> u16 {
-    let [first, second] = two(random, ring.len() as u32).map(|place| ring[place as usize]);
-    let load = |turn: Turn| (loads[usize::from(turn.index)], turn.weight);
+fn two_choices(random: u64, ring: &[RingEntry], loads: &[Load]) -> u16 {
+    let [first, second] = two_positions(random, ring.len() as u32).map(|place| ring[place as usize]);
+    let load = |turn: RingEntry| (loads[usize::from(turn.index)], turn.weight);
     let better = Rule::of_scheduler(Scheduler::P2c as u8).better(load(second), load(first));
     if better { second.index } else { first.index }
 }
 
-fn chance_alone(random: u64, ring: &[Turn], _: &[Load]) -> u16 {
+fn chance_alone(random: u64, ring: &[RingEntry], _: &[Load]) -> u16 {
     ring[(random % ring.len() as u64) as usize].index
 }
 
 #[test]
 fn the_fullest_of_many_is_far_below_that_of_chance() {
-    let most = |connections, choose: fn(u64, &[Turn], &[Load]) -> u16| {
+    let most = |connections, choose: fn(u64, &[RingEntry], &[Load]) -> u16| {
         *thrown(&[1; 1_000], connections, choose).iter().max().expect("somebody")
     };
     // As many connections as servers: ln ln n / ln 2 and a little, against ln n / ln ln n and a little.

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use lbx_common::{
     load::{Load, Rule, Score},
-    ring::Turn,
+    ring::RingEntry,
 };
 
 use super::Candidate;
@@ -33,9 +33,9 @@ fn candidates(weights: &[u16]) -> Vec<Candidate> {
 }
 
 /// Whom a scheduler takes that looks at all of its ring, as the program walks it; `loads` are by index.
-fn walk(scheduler: Scheduler, ring: &[Turn], loads: &[Load]) -> Option<u16> {
+fn walk(scheduler: Scheduler, ring: &[RingEntry], loads: &[Load]) -> Option<u16> {
     let rule = Rule::of_scheduler(scheduler as u8);
-    let mut best = (None, Score::NOBODY);
+    let mut best = (None, Score::WORST);
     for turn in ring {
         let score = rule.score(loads[usize::from(turn.index)], turn.weight);
         if score.better_than(best.1) {

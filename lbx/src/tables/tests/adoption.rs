@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use lbx_common::{
     backend::Head,
     flow::{ESTABLISHED, Entry},
-    ring::Turn,
+    ring::RingEntry,
     service::Service,
     slot::Slot,
 };
@@ -28,7 +28,7 @@ use crate::desired::{
 type Seen = (IpAddr, u16, Hop, u32, u8);
 
 /// Of a service: its entry, slots, ring and backends.
-type Whole = (Service, Vec<Slot>, Vec<Turn>, BTreeMap<u16, Seen>);
+type Whole = (Service, Vec<Slot>, Vec<RingEntry>, BTreeMap<u16, Seen>);
 
 /// What tables have in common with those of the next daemon: all that is in the maps.
 fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {

@@ -10,7 +10,7 @@ use lbx_common::{
     backend::{self, Backend, Head},
     lookup::{PortEntry, VipEntry, key_port, number, port_key},
     maps,
-    ring::Turn,
+    ring::RingEntry,
     service::Service,
     slot::{NONE, Slot},
 };
@@ -25,7 +25,7 @@ pub struct Image {
     pub vips: BTreeMap<u32, VipEntry>,
     pub ports: BTreeMap<u32, PortEntry>,
     slots: Vec<Slot>,
-    rings: Vec<Turn>,
+    rings: Vec<RingEntry>,
     backends: Vec<Backend>,
     pub cursors: HashMap<u16, u64>,
     /// Counters that were set to zero, in order.
@@ -43,7 +43,7 @@ impl Image {
             Write::Ring { base, entries } => {
                 assert!(base + entries.len() as u32 <= maps::MAX_RING_ENTRIES);
                 for (place, entry) in (*base..).zip(entries) {
-                    put(&mut self.rings, place, *entry, Turn::from_word(0));
+                    put(&mut self.rings, place, *entry, RingEntry::from_word(0));
                 }
             }
             Write::Slots { base, slots } => {
@@ -260,8 +260,12 @@ impl adopt::Maps for Image {
         (place < maps::MAX_SLOTS).then(|| self.slots.get(place as usize).copied().unwrap_or(Slot::from_word(0)))
     }
 
-    fn turn(&self, place: u32) -> Result<Turn, Infallible> {
-        Ok(self.rings.get(place as usize).copied().unwrap_or(Turn::from_word(0)))
+    fn turn(&self, place: u32) -> Result<RingEntry, Infallible> {
+        Ok(self
+            .rings
+            .get(place as usize)
+            .copied()
+            .unwrap_or(RingEntry::from_word(0)))
     }
 
     fn backend(&self, place: u32) -> Option<Backend> {

@@ -1,0 +1,49 @@
+//! Which packets to a VIP are admitted: by the NIC they arrive on and by their source address.
+
+use lbx_common::{
+    drops::DropReason,
+    nic::{CLIENTS, segment},
+};
+
+use crate::{
+    frame::{Frame, mac_words, same_mac},
+    lookup, maps,
+    packet::Packet,
+    verdict::Exit,
+};
+
+/// The exit of a malformed packet: dropped with its reason if it is for a VIP, passed untouched otherwise.
+#[inline(always)]
+pub fn exit_malformed(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Exit {
+    if lookup::vip(packet.vip).is_some() && is_client_nic(frame, packet) {
+        Exit::Drop(reason)
+    } else {
+        Exit::Pass
+    }
+}
+
+/// Whether the source address can be a client's. IPv4: not 0/8, 127/8, 224/3 (RFC 1122 section 3.2.1.3); IPv6: not
+/// ff00::/8, :: or ::1 (RFC 4291 section 2.4); neither: the VIP itself.
+#[inline(always)]
+pub fn is_valid_source(packet: &Packet) -> bool {
+    let client = packet.client;
+    if client == packet.vip {
+        false
+    } else if client.is_ipv4() {
+        let [first, ..] = client.ipv4();
+        first != 0 && first != 127 && first < 224
+    } else {
+        let local = client.high == 0 && u64::from_be(client.low) <= 1;
+        client.high.to_ne_bytes()[0] != 0xff && !local
+    }
+}
+
+/// Whether the ingress NIC takes clients' traffic and the frame is addressed to it: a NIC in promiscuous mode also receives
+/// frames for others.
+#[inline(always)]
+pub fn is_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
+    let Some((nic_mac, roles)) = maps::nic(segment(frame.ingress(), packet.tags)) else {
+        return false;
+    };
+    roles & CLIENTS != 0 && same_mac(mac_words(nic_mac), packet.destination_mac)
+}

@@ -1,0 +1,77 @@
+//! The tables a service is found by: VIPs, then protocol and port (see [`lbx_common::lookup`]).
+
+use lbx_common::{
+    address::Address,
+    hash,
+    lookup::{ALL_TCP, ALL_UDP, PORT_WAYS, VIP_WAYS, number, port_key},
+    maps::VIP_BUCKETS,
+    service::TCP,
+};
+
+use crate::{atomic, maps, service_ref::ServiceRef};
+
+/// The service of an address, protocol and port.
+#[inline(always)]
+pub fn service(address: Address, protocol: u8, port: [u8; 2]) -> Option<ServiceRef> {
+    ServiceRef::by_number(service_number(vip(address)?, protocol, port)?)
+}
+
+/// The service number of a VIP's port.
+#[inline(always)]
+pub fn service_number(vip: u64, protocol: u8, vip_port: [u8; 2]) -> Option<u16> {
+    port(port_key(number(vip), protocol, vip_port)).or_else(|| all_ports(vip, protocol))
+}
+
+/// The value of a VIP.
+#[inline(always)]
+pub fn vip(address: Address) -> Option<u64> {
+    for bucket in hash::buckets(hash::vip(address, maps::seed()), VIP_BUCKETS - 1) {
+        let bucket = maps::vips(bucket)?;
+        for way in 0..VIP_WAYS {
+            // SAFETY: way < VIP_WAYS, and the verifier has checked the bucket's bounds.
+            let entry = unsafe { &raw const (*bucket).entries[way] };
+            // SAFETY: only addresses are taken.
+            let (value, high, low) = unsafe {
+                (
+                    &raw const (*entry).value,
+                    &raw const (*entry).address.high,
+                    &raw const (*entry).address.low,
+                )
+            };
+            let value = atomic::load(value);
+            if value != 0 && atomic::load(low) == address.low && atomic::load(high) == address.high {
+                return Some(value);
+            }
+        }
+    }
+    None
+}
+
+/// The service number of a port key.
+#[inline(always)]
+fn port(key: u64) -> Option<u16> {
+    for bucket in hash::buckets(hash::port(key, maps::seed()), maps::port_mask()) {
+        let bucket = maps::ports(bucket)?;
+        for way in 0..PORT_WAYS {
+            // SAFETY: way < PORT_WAYS, and the verifier has checked the bucket's bounds.
+            let entry = unsafe { &raw const (*bucket).entries[way] };
+            // SAFETY: only addresses are taken.
+            let (value, entry_key) = unsafe { (&raw const (*entry).value, &raw const (*entry).key) };
+            let value = atomic::load(value);
+            if value != 0 && atomic::load(entry_key) == key {
+                return Some(number(value));
+            }
+        }
+    }
+    None
+}
+
+/// The number of the service that takes all ports of a VIP not taken by other services.
+#[inline(always)]
+pub fn all_ports(vip: u64, protocol: u8) -> Option<u16> {
+    let flag = if protocol == TCP { ALL_TCP } else { ALL_UDP };
+    if vip & flag == 0 {
+        return None;
+    }
+    port(port_key(number(vip), protocol, [0; 2]))
+}

@@ -1,0 +1,300 @@
+//! Step three: selects the backend of a packet.
+//!
+//! The rule: a flow with a record goes to the recorded backend; a new connection goes to the scheduled backend and is
+//! recorded unless that is the slot's owner; everything else goes to the owner. In a hashed service outside of any window
+//! every slot's current backend is its owner, and nothing is read or written but the slot.
+
+use lbx_common::{
+    drops::DropReason,
+    flow::{self as record, EMPTY, Entry, Signal},
+    hash,
+    service::{HASH_ADDRESS, HASH_VIP, HASHED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL},
+    slot::{self, Slot},
+};
+
+use crate::{
+    backend, clock,
+    flow::Flow,
+    frame::Frame,
+    maps,
+    packet::Packet,
+    persistence, quic,
+    schedule::schedule,
+    selection::{Reason, Selection},
+    service_ref::ServiceRef,
+    verdict::{Exit, Step},
+};
+
+/// Selects the backend.
+#[inline(always)]
+pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Step<Selection> {
+    const NO_BACKEND: Exit = Exit::Drop(DropReason::NoBackend);
+    if service.flags & QUIC != 0
+        && let Some(index) = quic::server(frame, packet, service.number)
+        && backend::usable(service.backends(), index)
+    {
+        return resolve(service, index, false, Reason::Quic).ok_or(NO_BACKEND);
+    }
+    if service.fragment_backend != slot::NONE {
+        return resolve(service, service.fragment_backend, false, Reason::Fragment).ok_or(NO_BACKEND);
+    }
+    let slot = slot_of(packet, service).ok_or(Exit::Drop(DropReason::TableMismatch))?;
+    if service.flags & ONE_PACKET != 0 && packet.signal.is_related() {
+        // The backend that sent the quoted packet is not known.
+        return resolve(service, slot.current, false, Reason::Slot).ok_or(NO_BACKEND);
+    }
+    if service.flags & ONE_PACKET != 0 {
+        return resolve(service, schedule(service, slot), false, Reason::Scheduled).ok_or(NO_BACKEND);
+    }
+    if service.flags & RECORD_ALL == 0 && !slot.tracked {
+        let opens = packet.signal.opens();
+        return resolve(service, slot.current, opens, Reason::Slot)
+            .or_else(|| resolve(service, slot.owner, opens, Reason::Owner))
+            .ok_or(NO_BACKEND);
+    }
+    let SelectedIndex { index, new, reason } = with_records(packet, service, slot);
+    resolve(service, index, new, reason).ok_or(NO_BACKEND)
+}
+
+/// The slot of a packet, by the fields the service hashes.
+#[inline(always)]
+fn slot_of(packet: &Packet, service: &ServiceRef) -> Option<Slot> {
+    let without_ports = service.flags & (HASH_ADDRESS | HASH_VIP) != 0;
+    let address = if service.flags & HASH_VIP != 0 {
+        packet.vip
+    } else {
+        packet.client
+    };
+    let [client_port, vip_port] = if without_ports {
+        [[0; 2]; 2]
+    } else {
+        [packet.client_port, packet.vip_port]
+    };
+    let (base, len) = service.slots();
+    let tuple = hash::tuple(address, client_port, vip_port);
+    maps::slot(base.wrapping_add(hash::slot(tuple, len)))
+}
+
+/// The path of services that record every flow, and of slots that may have records.
+#[inline(always)]
+fn with_records(packet: &Packet, service: &ServiceRef, slot: Slot) -> SelectedIndex {
+    let mut flow = Flow::new(
+        packet.client,
+        packet.client_port,
+        service.number,
+        packet.vip_port,
+        clock::now(),
+    );
+    let found = flow.find();
+    // Nearly always there is a live record that need not be updated; then no function is called.
+    if is_live(found, packet, service, flow.now) && found.after(packet.signal, flow.now) == found {
+        return SelectedIndex {
+            index: found.backend,
+            new: false,
+            reason: Reason::Record,
+        };
+    }
+    let known = lbx_select_known(packet, &raw const flow, slot.to_word(), found.to_word());
+    if known != NEW_FLOW {
+        return SelectedIndex::from_word(known);
+    }
+    SelectedIndex::from_word(lbx_select_new(packet, &raw const flow, slot.to_word(), found.to_word()))
+}
+
+/// A selection whose next hop has not been looked up yet. Global functions return it as one word.
+#[derive(Clone, Copy)]
+struct SelectedIndex {
+    index: u16,
+    new: bool,
+    reason: Reason,
+}
+
+/// The word for "a flow begins".
+const NEW_FLOW: u64 = 1 << 40;
+
+impl SelectedIndex {
+    /// Index in bits 0–15, whether the flow is new in 16, reason in 24–31.
+    #[inline(always)]
+    fn to_word(self) -> u64 {
+        u64::from(self.index) | u64::from(self.new) << 16 | u64::from(self.reason as u8) << 24
+    }
+
+    #[inline(always)]
+    fn from_word(word: u64) -> Self {
+        Self {
+            index: word as u16,
+            new: word & 1 << 16 != 0,
+            reason: Reason::from_code((word >> 24) as u8),
+        }
+    }
+}
+
+// Global functions: the verifier checks each once, on its own, whatever paths lead to it.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_select_known(packet: *const Packet, flow: *const Flow, slot: u64, found: u64) -> u64 {
+    // SAFETY: null or the caller's.
+    let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_ref()) }) else {
+        return NO_INDEX;
+    };
+    match ServiceRef::by_number(flow.service) {
+        Some(service) => known(packet, flow, &service, Slot::from_word(slot), Entry::from_word(found)),
+        None => NO_INDEX,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_select_new(packet: *const Packet, flow: *const Flow, slot: u64, found: u64) -> u64 {
+    // SAFETY: null or the caller's.
+    let (Some(packet), Some(flow)) = (unsafe { (packet.as_ref(), flow.as_ref()) }) else {
+        return NO_INDEX;
+    };
+    match ServiceRef::by_number(flow.service) {
+        Some(service) => begin(packet, flow, &service, Slot::from_word(slot), Entry::from_word(found)).to_word(),
+        None => NO_INDEX,
+    }
+}
+
+const NO_INDEX: u64 = slot::NONE as u64;
+
+/// The selection for a flow by its record, or by the lack of one. `found` is [`EMPTY`] where there is no record.
+#[inline(always)]
+fn known(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, found: Entry) -> u64 {
+    if is_live(found, packet, service, flow.now) {
+        update(flow, found, packet, service);
+        return SelectedIndex {
+            index: found.backend,
+            new: false,
+            reason: Reason::Record,
+        }
+        .to_word();
+    }
+    // UDP has no first packet: where every flow is recorded, a datagram without a record begins a flow.
+    let all_recorded = service.flags & (RECORD_ALL | HASHED) == RECORD_ALL;
+    if packet.signal.opens() || (all_recorded && packet.signal.datagram()) {
+        return NEW_FLOW;
+    }
+    let owner = owner(service, slot);
+    let recorded = !needs_no_record(service, slot, owner) && record(flow, service, owner, packet.signal);
+    // If timeouts are raised later, an expired record must not become live again.
+    if !recorded && !packet.signal.is_related() {
+        flow.erase(found);
+    }
+    SelectedIndex {
+        index: owner,
+        new: false,
+        reason: Reason::Owner,
+    }
+    .to_word()
+}
+
+/// Whether a record counts for this packet.
+#[inline(always)]
+fn is_live(found: Entry, packet: &Packet, service: &ServiceRef, now: u32) -> bool {
+    let over = found.state == EMPTY || (packet.signal.opens() && record::ending(found.state));
+    !over && !found.expired(now, &service.timeouts()) && backend::usable(service.backends(), found.backend)
+}
+
+/// The selection for a new flow. If no backend is eligible, none is selected: a draining owner only keeps the connections it
+/// has.
+#[inline(always)]
+fn begin(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, stale: Entry) -> SelectedIndex {
+    let scheduled = persistent_or_scheduled(packet, service, slot);
+    let mut selected = SelectedIndex {
+        index: scheduled,
+        new: true,
+        reason: Reason::Scheduled,
+    };
+    if scheduled == slot::NONE {
+        return selected;
+    }
+    let owner = owner(service, slot);
+    // The scheduled backend may have failed since: then the owner gets the flow, as it gets every flow without a record.
+    if !backend::usable(service.backends(), scheduled) {
+        selected.index = owner;
+        selected.reason = Reason::Owner;
+    }
+    if !needs_no_record(service, slot, selected.index) && record(flow, service, selected.index, packet.signal) {
+        return selected;
+    }
+    // The owner needs no record. It also gets the flow if the table has no free record.
+    flow.erase(stale);
+    SelectedIndex {
+        index: owner,
+        reason: Reason::Owner,
+        ..selected
+    }
+}
+
+/// The backend for a new flow: that of the client's template in a persistent service, or the scheduler's choice.
+#[inline(always)]
+fn persistent_or_scheduled(packet: &Packet, service: &ServiceRef, slot: Slot) -> u16 {
+    if service.flags & PERSISTENT == 0 {
+        return schedule(service, slot);
+    }
+    let persistent = persistence::find(packet, service);
+    if persistent != slot::NONE {
+        return persistent;
+    }
+    let scheduled = schedule(service, slot);
+    let (.., sorry) = service.scheduling();
+    // A client must not persist on the sorry server after the others have capacity again.
+    if scheduled != slot::NONE && scheduled != sorry {
+        persistence::record(packet, service, scheduled);
+    }
+    scheduled
+}
+
+/// The backend of a slot's flows without a record. If the owner has failed and the daemon has not assigned a new one yet,
+/// that is the slot's current backend.
+#[inline(always)]
+fn owner(service: &ServiceRef, slot: Slot) -> u16 {
+    if backend::usable(service.backends(), slot.owner) {
+        slot.owner
+    } else {
+        slot.current
+    }
+}
+
+/// Whether a flow to this backend needs no record: the slot has no window and the backend owns it. With a failed owner a
+/// record is needed, since the daemon may assign the slot to a third backend.
+#[inline(always)]
+fn needs_no_record(service: &ServiceRef, slot: Slot, index: u16) -> bool {
+    service.flags & RECORD_ALL == 0 && index == slot.owner && slot.current == slot.owner
+}
+
+/// Updates the record of a flow, at most once a tick. If another CPU wins the race, it has written the same.
+#[inline(always)]
+fn update(flow: &Flow, found: Entry, packet: &Packet, service: &ServiceRef) {
+    let entry = found.after(packet.signal, flow.now);
+    if entry == found {
+        return;
+    }
+    let confirmed = record::displaceable(found.state) && !record::displaceable(entry.state);
+    if flow.replace(found, entry) && confirmed && service.flags & PERSISTENT != 0 {
+        persistence::confirm(packet, service);
+    }
+}
+
+/// Writes a record for a flow without one; false where none can be had.
+#[inline(always)]
+fn record(flow: &Flow, service: &ServiceRef, backend: u16, signal: Signal) -> bool {
+    let Some(state) = record::first_state(signal) else {
+        return false;
+    };
+    backend::usable(service.backends(), backend) && flow.insert(backend, state)
+}
+
+/// Completes a selection with the next hop, if packets may be sent to the backend.
+#[inline(always)]
+fn resolve(service: &ServiceRef, index: u16, new: bool, reason: Reason) -> Option<Selection> {
+    let next_hop = backend::next_hop(service.backends(), index)?;
+    Some(Selection {
+        next_hop,
+        index,
+        new,
+        reason,
+    })
+}
