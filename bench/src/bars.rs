@@ -1,28 +1,28 @@
-//! What lbx is to reach: ratios of rows, taken round by round.
+//! The targets of lbx: ratios of rows, computed round by round.
 
 use crate::{
     measure::Measured,
+    program::{Mode, Program},
     rows::{MAGLEV, MILLION, RR, Row},
     statistics::{Summary, ratios},
-    subject::{Mode, Program},
     traffic::{Ip, Packet, Traffic},
 };
 
-/// A bar.
+/// A target.
 pub struct Bar {
-    /// What is measured.
+    /// The row measured.
     pub of: Row,
-    /// What it is compared with.
+    /// The row it is compared with.
     pub with: Row,
-    /// The ratio at most.
+    /// Upper limit of the ratio.
     pub limit: f64,
-    /// Share of the flows that may be without an entry.
+    /// Share of the flows that may have no entry.
     pub missing: Option<f64>,
 }
 
-/// A bar and how high lbx got.
+/// A target and the result of lbx.
 pub struct Judged {
-    /// The bar.
+    /// The target.
     pub bar: Bar,
     /// The ratio.
     pub ratio: Summary,
@@ -41,7 +41,7 @@ impl Judged {
     }
 }
 
-/// All bars.
+/// All targets.
 pub fn all() -> Vec<Bar> {
     let bar = |of, with, limit| Bar {
         of,
@@ -80,11 +80,11 @@ pub fn all() -> Vec<Bar> {
             bars.push(bar(Row::new(program, ipv6), established(program, flows), 1.4));
         }
     }
-    let strangers = Traffic {
+    let other_traffic = Traffic {
         ours: false,
         ..Traffic::established(MILLION)
     };
-    bars.push(bar(Row::new(MAGLEV, strangers), established(MAGLEV, MILLION), 0.6));
+    bars.push(bar(Row::new(MAGLEV, other_traffic), established(MAGLEV, MILLION), 0.6));
     let many = Traffic {
         services: 10_000,
         ..Traffic::established(MILLION)
@@ -93,7 +93,7 @@ pub fn all() -> Vec<Bar> {
     bars
 }
 
-/// Judges the bars whose rows were measured.
+/// Evaluates the targets whose rows were measured.
 pub fn judge(measured: &[&Measured]) -> Vec<Judged> {
     let find = |row: Row| measured.iter().find(|measured| measured.row == row);
     let judged = all().into_iter().filter_map(|bar| {

@@ -1,4 +1,4 @@
-//! lbx as the bench loads it: through its library, tables made by its planner, without a daemon and without NICs of the host.
+//! lbx in the bench: loaded through its library, tables written by its planner, without a daemon and without NICs of the host.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -21,18 +21,19 @@ use lbx_common::{
 };
 
 use crate::{
-    subject::{self, Mode, Tables},
+    program::Mode,
+    tables::{Tables, server_mac},
     traffic::{DIRECTOR, Ip, VLAN, vip4, vip6},
 };
 
-/// Index of lo, the NIC that test runs take for the ingress one.
+/// Index of lo, the ingress NIC of test runs.
 const LO: u32 = 1;
-/// So long that nothing expires while the bench runs.
+/// A timeout so long that nothing expires while the bench runs.
 const FOREVER: u16 = 57_600;
 
-/// lbx's program and its tables. Nothing of it stays.
+/// lbx's program and its tables; removed when dropped.
 pub struct Lbx {
-    /// There until the drop.
+    /// None only while being dropped.
     dataplane: Option<Dataplane>,
     mirror: Mirror,
     desired: Desired,
@@ -40,10 +41,10 @@ pub struct Lbx {
 }
 
 impl Lbx {
-    /// Loads the program; its services are at rest.
+    /// Loads the program; no slot has a window.
     ///
     /// # Errors
-    /// The kernel refuses something, or lbx has no room for what the tables ask for.
+    /// The kernel refuses something, or the tables exceed lbx's capacity.
     pub fn open(mode: Mode, tables: &Tables) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -62,7 +63,7 @@ impl Lbx {
             mirror: dataplane.no_tables(),
             dataplane: Some(dataplane),
             desired,
-            // Twice as many, for the window.
+            // Twice as many: replace_servers uses the second half.
             hops: (0..tables.servers() * 2)
                 .map(|server| (rip(tables.ip, server), hop(server, tags)))
                 .collect(),
@@ -74,11 +75,11 @@ impl Lbx {
             tags,
         })?;
         lbx.plan()?;
-        lbx.rest()?;
+        lbx.settle()?;
         Ok(lbx)
     }
 
-    /// Replaces every real server, so that all slots are in their windows.
+    /// Replaces every real server, so that all slots are in windows.
     ///
     /// # Errors
     /// The kernel refuses something.
@@ -106,8 +107,8 @@ impl Lbx {
         Ok(())
     }
 
-    /// Slots rest two ticks after their last change.
-    fn rest(&mut self) -> Result<()> {
+    /// Settles all slots: their windows close two ticks after their last change.
+    fn settle(&mut self) -> Result<()> {
         let census = Census {
             taken: clock::now() + 2,
             ..Census::default()
@@ -119,11 +120,11 @@ impl Lbx {
     }
 
     fn dataplane(&self) -> &Dataplane {
-        self.dataplane.as_ref().expect("there until the drop")
+        self.dataplane.as_ref().expect("present until dropped")
     }
 
     fn dataplane_mut(&mut self) -> &mut Dataplane {
-        self.dataplane.as_mut().expect("there until the drop")
+        self.dataplane.as_mut().expect("present until dropped")
     }
 
     /// The program.
@@ -134,7 +135,7 @@ impl Lbx {
         Ok(self.dataplane().program()?.fd()?)
     }
 
-    /// How many packets it has sent on.
+    /// Number of packets it has forwarded.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -144,7 +145,7 @@ impl Lbx {
         })
     }
 
-    /// How many live records there are.
+    /// Number of live records.
     pub fn records(&self) -> u64 {
         self.dataplane().sweep(&self.mirror, clock::now()).live
     }
@@ -155,12 +156,12 @@ impl Drop for Lbx {
         if let Some(dataplane) = self.dataplane.take()
             && let Err(error) = dataplane.remove()
         {
-            eprintln!("pins are left behind: {error}");
+            eprintln!("cannot remove the pins: {error}");
         }
     }
 }
 
-/// What lbx is asked for.
+/// The desired state.
 fn cluster(mode: Mode, tables: &Tables) -> Desired {
     let scheduler = match mode {
         Mode::Maglev => Scheduler::Maglev,
@@ -205,7 +206,7 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
                 .collect(),
         }
     };
-    // A client that persists has a record besides those of its flows.
+    // A persistent client has a template besides the records of its flows.
     let entries = tables.flows * if mode == Mode::Persistent { 2 } else { 1 };
     let records = (entries * 2).next_power_of_two();
     let default = TableSizes::default();
@@ -259,7 +260,7 @@ fn rip(ip: Ip, server: u32) -> IpAddr {
 
 fn hop(server: u32, tags: Tags) -> Hop {
     Hop {
-        mac: subject::mac(server),
+        mac: server_mac(server),
         ifindex: LO,
         vlan: [tags.outer, tags.inner],
         source: DIRECTOR,

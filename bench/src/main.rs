@@ -1,21 +1,23 @@
-//! Measures the XDP program of lbx by itself: no NIC, no daemon. `cargo xtask bench program` builds all it needs and runs it.
+//! Measures the XDP program of lbx alone: no NIC, no daemon. `cargo xtask bench program` builds all it needs and runs it.
 //!
-//! The kernel hands a packet to the [`prologue`] again and again (BPF_PROG_TEST_RUN). That makes it the packet of another flow
-//! ([`traffic`]) and calls one of the programs under test ([`subject`]): the [`mod@reference`], lbx ([`lbx_program`]) or the floor.
-//! What the prologue takes when it calls a program that does nothing is subtracted. [`rows`] says what there is to measure,
-//! [`measure`] how, [`bars`] what lbx is to reach, and [`report`] tells it.
+//! The kernel runs the [`prologue`] on a packet repeatedly (BPF_PROG_TEST_RUN). It turns the packet into one of another flow
+//! ([`traffic`]) and calls the [`program`] under test: the [`mod@reference`], lbx ([`lbx_program`]) or the floor. The time of
+//! the prologue with a program that does nothing is subtracted. [`rows`] defines what is measured, [`measure`] how, [`bars`]
+//! the targets of lbx, and [`report`] writes the results.
 
 mod bars;
 mod cpu;
 mod lbx_program;
+mod loaded_program;
 mod machine;
 mod measure;
+mod program;
 mod prologue;
 mod reference;
 mod report;
 mod rows;
 mod statistics;
-mod subject;
+mod tables;
 mod traffic;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -23,7 +25,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-use crate::{machine::Machine, measure::Effort, report::Report, subject::Objects};
+use crate::{loaded_program::Objects, machine::Machine, measure::Effort, report::Report};
 
 /// Measures the XDP program of lbx: nanoseconds a packet, against a program of the common design.
 #[derive(Parser)]
@@ -38,16 +40,16 @@ struct Arguments {
     /// Folder of results; a whole run adds one
     #[arg(long)]
     results: PathBuf,
-    /// Few flows, few rounds: shows that all of it works, and writes no results
+    /// Run few flows and few rounds, as a check that everything works; writes no results
     #[arg(long)]
     quick: bool,
-    /// Only rows that have one of these in their names, such as "lbx rr" or "1M flows"; writes no results
+    /// Only rows with one of these strings in their names, such as "lbx rr" or "1M flows"; writes no results
     #[arg(long)]
     filter: Vec<String>,
-    /// Rounds, that is samples of each row
+    /// Rounds, that is samples per row
     #[arg(long)]
     rounds: Option<usize>,
-    /// CPU to run on; the last one unless told otherwise
+    /// CPU to run on [default: the last one]
     #[arg(long)]
     cpu: Option<usize>,
 }
@@ -80,8 +82,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         group.rows.retain(named);
     }
     groups.retain(|group| !group.rows.is_empty());
-    ensure!(!groups.is_empty(), "no row has that in its name");
-    ensure!(effort.rounds > 0, "nothing comes of no rounds");
+    ensure!(!groups.is_empty(), "no row matches --filter");
+    ensure!(effort.rounds > 0, "--rounds must be at least 1");
     let cpu = cpu::take(arguments.cpu)?;
     let load = machine::load();
     let objects = Objects {

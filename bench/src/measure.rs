@@ -3,21 +3,23 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    loaded_program::{LoadedProgram, Objects},
+    program::Program,
     prologue::{Prologue, XDP_PASS, XDP_TX},
     rows::{Group, Row},
     statistics::Summary,
-    subject::{Objects, Program, Subject, Tables},
+    tables::Tables,
     traffic::{Order, Packet, Traffic},
 };
 
-/// How much is measured.
+/// The number and length of samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Samples of each row.
     pub rounds: usize,
-    /// How long a sample takes at least, in nanoseconds.
+    /// Minimum length of a sample, in nanoseconds.
     pub sample: f64,
-    /// The same where every packet needs memory of its own, which takes longer to come to a steady state.
+    /// The same for rows whose packets touch different memory: they take longer to reach a steady state.
     pub sample_of_memory: f64,
 }
 
@@ -25,20 +27,20 @@ pub struct Effort {
 pub struct Measured {
     /// The row.
     pub row: Row,
-    /// Nanoseconds a packet net of the prologue, a sample a round.
+    /// Nanoseconds per packet net of the prologue, one sample per round.
     pub net: Vec<f64>,
     /// Their summary.
     pub summary: Summary,
-    /// Flows without an entry in the program's table when all was done; none where it has none or is flooded.
+    /// Flows without an entry in the program's table at the end; none if it has no table or is flooded.
     pub missing: Option<u64>,
 }
 
-/// A program with its tables, and what tells it from others.
+/// A loaded program with its tables, shared by rows that need the same.
 struct Setup {
     program: Program,
     tables: Tables,
-    subject: Subject,
-    /// Packets run so far that it should have sent on.
+    loaded: LoadedProgram,
+    /// Packets run so far that it should have forwarded.
     sent: u64,
 }
 
@@ -52,14 +54,14 @@ struct Case {
     net: Vec<f64>,
 }
 
-/// Packets before a sample at least.
-const FEWEST: u32 = 20_000;
-/// Packets before a sample at most.
-const MOST: u32 = 2_000_000;
-/// Runs a sample is put together from: the kernel puts its stack elsewhere for every system call, and a few nanoseconds hang
-/// on where.
+/// Minimum number of packets before a sample.
+const MIN_WARM_UP: u32 = 20_000;
+/// Maximum number of packets before a sample.
+const MAX_WARM_UP: u32 = 2_000_000;
+/// Runs per sample: the kernel randomises its stack offset for every system call, which changes the result by a few
+/// nanoseconds.
 const PARTS: u32 = 4;
-/// Packets of each run of the prologue by itself.
+/// Packets of each run of the prologue alone.
 const BARE: u32 = 100_000;
 
 /// Measures a group.
@@ -102,21 +104,21 @@ pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec
 }
 
 impl Setup {
-    /// The one a row needs, made if there is none yet.
+    /// The setup a row needs, created if there is none yet.
     fn find(setups: &mut Vec<Self>, row: &Row, objects: &Objects<'_>) -> Result<usize> {
         let (program, tables) = (row.program, row.tables());
         let same = |setup: &Self| (setup.program, setup.tables) == (program, tables);
-        if let Some(place) = setups.iter().position(same) {
-            return Ok(place);
+        if let Some(index) = setups.iter().position(same) {
+            return Ok(index);
         }
         let mut setup = Self {
             program,
             tables,
-            subject: Subject::load(program, &tables, objects)?,
+            loaded: LoadedProgram::load(program, &tables, objects)?,
             sent: 0,
         };
         if matches!(program, Program::InWindow(_)) {
-            setup.subject.open_windows()?;
+            setup.loaded.open_windows()?;
         }
         if tables.flows > 0 {
             setup.fill(&row.traffic, objects)?;
@@ -125,11 +127,11 @@ impl Setup {
         Ok(setups.len() - 1)
     }
 
-    /// Lets every flow begin and go on.
+    /// Opens and establishes every flow.
     fn fill(&mut self, traffic: &Traffic, objects: &Objects<'_>) -> Result<()> {
         let packets = match traffic.packet {
             Packet::Datagram => [Packet::Datagram; 2],
-            // In a window a flow that begins goes to whom the slot's new connections go: those of before are meant.
+            // In a window a new flow would go to the slot's current backend: flows from before the change are wanted.
             _ if matches!(self.program, Program::InWindow(_)) => [Packet::Ack; 2],
             Packet::Ack | Packet::Syn => [Packet::Syn, Packet::Ack],
         };
@@ -151,15 +153,15 @@ impl Setup {
         if action == XDP_TX {
             self.sent += u64::from(packets);
         }
-        prologue.run(&self.subject.program()?, packets, action)
+        prologue.run(&self.loaded.program()?, packets, action)
     }
 
-    /// Whether the program has counted every packet it should have sent on, and no other.
+    /// Checks that the program has counted exactly the packets it should have forwarded.
     fn check(&self) -> Result<()> {
-        if let Some(forwarded) = self.subject.forwarded()? {
+        if let Some(forwarded) = self.loaded.forwarded()? {
             ensure!(
                 forwarded == self.sent,
-                "{forwarded} of {} packets were sent on",
+                "{forwarded} of {} packets were forwarded",
                 self.sent
             );
         }
@@ -170,15 +172,15 @@ impl Setup {
         if self.tables.flows == 0 || self.tables.apart.is_some() {
             return Ok(None);
         }
-        self.subject.missing(self.tables.flows).map(Some)
+        self.loaded.missing(self.tables.flows).map(Some)
     }
 }
 
 impl Case {
-    /// One more sample: what a packet costs, less what the prologue costs by itself.
+    /// Takes a sample: the cost of a packet, less that of the prologue alone.
     fn sample(&mut self, setup: &mut Setup, effort: Effort) -> Result<f64> {
         let action = if self.row.traffic.ours { XDP_TX } else { XDP_PASS };
-        // One flow of one service needs no more than the caches next to the CPU.
+        // One flow of one service fits into the CPU's first caches.
         let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
         let warm_up = self.warm_up(memory);
         let taken = setup.run(&mut self.prologue, warm_up, action)?;
@@ -194,15 +196,15 @@ impl Case {
         Ok(net / f64::from(PARTS))
     }
 
-    /// Packets before a sample: other rows have had the caches since.
+    /// Packets before a sample, to refill the caches after other rows.
     fn warm_up(&self, memory: bool) -> u32 {
         let flood = self.row.traffic.is_flood();
         match memory {
-            false => FEWEST,
-            // A flood has to fill the table first, and needs no more to go on.
-            true if flood && self.packets == 0 => MOST,
-            true if flood => FEWEST * 10,
-            true => self.row.traffic.flows.saturating_mul(2).clamp(FEWEST, MOST),
+            false => MIN_WARM_UP,
+            // A flood has to fill the table first; later it needs little.
+            true if flood && self.packets == 0 => MAX_WARM_UP,
+            true if flood => MIN_WARM_UP * 10,
+            true => self.row.traffic.flows.saturating_mul(2).clamp(MIN_WARM_UP, MAX_WARM_UP),
         }
     }
 }

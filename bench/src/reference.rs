@@ -1,4 +1,4 @@
-//! The rival, with its tables filled: the kernel's side is bench/ebpf/src/reference.rs.
+//! The reference program with its tables filled; the BPF side is bench/ebpf/src/reference.rs.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use lbx_bench_common::reference::{self as names, Backend, Service, ServiceKey4, 
 
 use crate::{
     prologue,
-    subject::{self, Tables},
+    tables::{Tables, server_mac},
     traffic::{DIRECTOR, Ip, vip4, vip6},
 };
 
-/// Room in the table of flows at least.
-const FEWEST_FLOWS: u32 = 4_096;
+/// Minimum capacity of the table of flows.
+const MIN_FLOWS: u32 = 4_096;
 
 /// The reference program.
 pub struct Reference {
@@ -27,19 +27,19 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Loads it and gives it services and backends.
+    /// Loads it and adds services and backends.
     ///
     /// # Errors
     /// The kernel refuses something.
     pub fn load(object: &Path, tables: &Tables) -> Result<Self> {
-        let (mine, other) = match tables.ip {
+        let (used, unused) = match tables.ip {
             Ip::V4 => (names::FLOWS4, names::FLOWS6),
             Ip::V6 => (names::FLOWS6, names::FLOWS4),
         };
         let mut ebpf = EbpfLoader::new()
             // Half load.
-            .map_max_entries(mine, (tables.flows * 2).max(FEWEST_FLOWS))
-            .map_max_entries(other, 1)
+            .map_max_entries(used, (tables.flows * 2).max(MIN_FLOWS))
+            .map_max_entries(unused, 1)
             .load_file(object)
             .with_context(|| format!("cannot load {}", object.display()))?;
         let program = prologue::load(&mut ebpf, names::PROGRAM)?;
@@ -59,7 +59,7 @@ impl Reference {
         let (first, ring_base) = (number * servers, number * ring_len);
         let mut backends = Array::<_, Backend>::try_from(self.ebpf.map_mut(names::BACKENDS).context("no backends")?)?;
         for server in 0..servers {
-            let [a, b, c, d, e, f] = subject::mac(server);
+            let [a, b, c, d, e, f] = server_mac(server);
             let [g, h, i, j, k, l] = DIRECTOR;
             let backend = Backend {
                 head: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
@@ -69,8 +69,8 @@ impl Reference {
             backends.set(first + server, backend, 0)?;
         }
         let mut rings = Array::<_, u32>::try_from(self.ebpf.map_mut(names::RINGS).context("no rings")?)?;
-        for turn in 0..ring_len {
-            rings.set(ring_base + turn, first + turn % servers, 0)?;
+        for position in 0..ring_len {
+            rings.set(ring_base + position, first + position % servers, 0)?;
         }
         let service = Service {
             number,
@@ -108,7 +108,7 @@ impl Reference {
         &self.program
     }
 
-    /// How many packets it has sent on.
+    /// Number of packets it has forwarded.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -121,7 +121,7 @@ impl Reference {
         })
     }
 
-    /// How often a flow had no entry: once for each, and again after it was evicted.
+    /// Number of lookups without an entry: one per flow, and one after each eviction.
     ///
     /// # Errors
     /// A map cannot be read.

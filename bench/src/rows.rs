@@ -1,26 +1,27 @@
-//! What is measured: a row is a program and the traffic it gets.
+//! The rows of the bench: a program and its traffic.
 
 use std::fmt;
 
 use lbx::desired::Protocol;
 
 use crate::{
-    subject::{Mode, Program, Tables},
+    program::{Mode, Program},
+    tables::Tables,
     traffic::{Ip, Order, Packet, Traffic},
 };
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What runs.
+    /// The program.
     pub program: Program,
-    /// On what.
+    /// Its traffic.
     pub traffic: Traffic,
 }
 
-/// Rows that are measured in turns, so that their ratios mean something whatever the machine does meanwhile.
+/// Rows that are measured alternately, so that load on the machine affects all of them and their ratios stay valid.
 pub struct Group {
-    /// What they are about.
+    /// Their subject.
     pub title: &'static str,
     /// The rows.
     pub rows: Vec<Row>,
@@ -28,16 +29,16 @@ pub struct Group {
 
 /// Flows of most rows about large numbers.
 pub const MILLION: u32 = 1_000_000;
-/// Flows that share a table with fewer: a default table of lbx holds them easily.
+/// Flows that fit into a default table of lbx at low load; rows with fewer share that table.
 const SMALL: u32 = 100_000;
-/// Established flows while there is a flood: half of what a default table of lbx has room for.
+/// Established flows during a flood: half the capacity of a default table of lbx.
 const FLOODED: u32 = 1 << 19;
 
-/// lbx's hashing mode, at rest.
+/// lbx's hashing mode, no slot in a window.
 pub const MAGLEV: Program = Program::Lbx(Mode::Maglev);
 /// lbx's mode with a record for every flow.
 pub const RR: Program = Program::Lbx(Mode::Rr);
-/// lbx's hashing mode, every slot in its window.
+/// lbx's hashing mode, every slot in a window.
 pub const WINDOW: Program = Program::InWindow(Mode::Maglev);
 
 impl Row {
@@ -51,7 +52,7 @@ impl Row {
         Self::new(program, Traffic::established(flows))
     }
 
-    /// What the program needs in its tables.
+    /// The tables the program needs.
     pub fn tables(&self) -> Tables {
         let Traffic {
             ip, flows, services, ..
@@ -64,7 +65,7 @@ impl Row {
         let flows = match self.program {
             _ if !self.program.records() || !self.traffic.ours => 0,
             _ if self.traffic.is_flood() => FLOODED,
-            // Its table is made for the flows there are.
+            // Its table is sized for the flows of the row.
             Program::Reference => flows,
             _ => flows.max(SMALL),
         };
@@ -74,7 +75,7 @@ impl Row {
             services,
             flows,
             tagged: self.traffic.tagged,
-            // Floods leave the tables changed.
+            // Floods change the tables.
             apart: self.traffic.is_flood().then_some(self.traffic.packet),
         }
     }
@@ -86,7 +87,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Everything.
+/// All groups.
 pub fn all() -> Vec<Group> {
     vec![
         Group {
@@ -98,13 +99,13 @@ pub fn all() -> Vec<Group> {
             rows: many_services(),
         },
         Group {
-            title: "Floods: every packet a new flow, 524,288 established ones beside",
+            title: "Floods: every packet a new flow, besides 524,288 established ones",
             rows: floods(),
         },
     ]
 }
 
-/// What shows in seconds that everything works.
+/// A selection that shows in seconds that everything works.
 pub fn quick() -> Vec<Group> {
     let mut rows = Vec::new();
     for program in [Program::Floor, Program::Reference, MAGLEV, RR, WINDOW] {
@@ -145,7 +146,7 @@ fn one_service() -> Vec<Row> {
     rows
 }
 
-/// Other traffic of as many flows.
+/// Other traffic with the same number of flows.
 fn variations(base: Traffic) -> impl Iterator<Item = Traffic> {
     [
         Traffic {
@@ -180,7 +181,7 @@ fn floods() -> Vec<Row> {
     for packet in [Packet::Syn, Packet::Ack, Packet::Datagram] {
         let traffic = Traffic {
             packet,
-            // Beyond every number of a flow that is there already.
+            // Above the numbers of all established flows.
             order: Order::InTurn(1 << 28),
             ..Traffic::established(0)
         };
@@ -190,7 +191,7 @@ fn floods() -> Vec<Row> {
 }
 
 impl Row {
-    /// Whether the program was made for the traffic: the reference knows no VLANs.
+    /// Whether the program supports the traffic: the reference does not parse VLAN tags.
     fn is_possible(&self) -> bool {
         self.program != Program::Reference || !self.traffic.tagged
     }

@@ -5,9 +5,9 @@ use std::fmt::{self, Write as _};
 use super::Report;
 use crate::{
     measure::Measured,
+    program::Program,
     rows::{MAGLEV, RR, Row, WINDOW},
     statistics::Summary,
-    subject::Program,
     traffic::{Traffic, short},
 };
 
@@ -135,10 +135,10 @@ fn axes(svg: &mut String, top: f64, step: f64, y: impl Fn(f64) -> f64) -> fmt::R
         )?;
     }
     for flows in [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 4_000_000] {
-        let place = x(flows);
+        let x_position = x(flows);
         writeln!(
             svg,
-            r##"<path d="M{place:.1} {bottom}v5" stroke="#222"/><text x="{place:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
+            r##"<path d="M{x_position:.1} {bottom}v5" stroke="#222"/><text x="{x_position:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
             bottom + 20.0,
             short(flows)
         )?;
@@ -163,10 +163,10 @@ fn line(svg: &mut String, colour: &str, points: &[Point], y: impl Fn(f64) -> f64
         path.join(" ")
     )?;
     for (flows, summary) in points {
-        let (place, low, high) = (x(*flows), y(summary.lower), y(summary.upper));
+        let (x_position, low, high) = (x(*flows), y(summary.lower), y(summary.upper));
         writeln!(
             svg,
-            r##"<path d="M{place:.1} {low:.1}V{high:.1}" stroke="{colour}"/><circle cx="{place:.1}" cy="{:.1}" r="3" fill="{colour}"/>"##,
+            r##"<path d="M{x_position:.1} {low:.1}V{high:.1}" stroke="{colour}"/><circle cx="{x_position:.1}" cy="{:.1}" r="3" fill="{colour}"/>"##,
             y(summary.median)
         )?;
     }

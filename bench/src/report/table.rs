@@ -7,9 +7,9 @@ use crate::{
     bars::Judged,
     machine::Machine,
     measure::Measured,
+    program::Program,
     rows::Row,
     statistics::{Summary, ratios},
-    subject::Program,
 };
 
 /// The whole text.
