@@ -1,4 +1,4 @@
-//! The processor the bench runs on: one, undisturbed as far as the kernel can promise it.
+//! The CPU the bench runs on, with as few interruptions as the kernel allows.
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -7,18 +7,18 @@ use nix::{
     unistd::Pid,
 };
 
-/// Pins this thread to a CPU, the last of those it may use unless one is named, and goes before all other tasks there.
+/// Pins this thread to a CPU (default: the last of those it may use), with real-time priority.
 ///
 /// # Errors
 /// There is no such CPU, or we are not root.
-pub fn take(wanted: Option<usize>) -> Result<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot ask which CPUs there are")?;
+pub fn pin(wanted: Option<usize>) -> Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     let mut usable = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
     let cpu = match wanted {
         Some(cpu) => usable.find(|&other| other == cpu),
         None => usable.next_back(),
     };
-    let cpu = cpu.context("there is no such CPU here")?;
+    let cpu = cpu.context("no such CPU, or not allowed for this process")?;
     let mut only = CpuSet::new();
     only.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &only).with_context(|| format!("cannot run on CPU {cpu}"))?;
@@ -29,7 +29,7 @@ pub fn take(wanted: Option<usize>) -> Result<usize> {
     Ok(cpu)
 }
 
-/// CPU time of this thread in nanoseconds. What other tasks take does not count.
+/// CPU time of this thread in nanoseconds, without that of other tasks.
 ///
 /// # Errors
 /// Never on Linux.

@@ -1,4 +1,4 @@
-//! The machine the numbers are from: what they depend on, and nothing that tells whose it is.
+//! The machine of a run: the properties that results depend on, without anything that identifies its owner.
 
 use std::fs;
 
@@ -7,34 +7,34 @@ use serde::Serialize;
 /// A machine.
 #[derive(Serialize)]
 pub struct Machine {
-    /// What the processor calls itself.
+    /// Model name of the processor.
     pub processor: String,
     /// Family, model and stepping.
     pub signature: String,
-    /// Processors the kernel sees.
+    /// Number of processors.
     pub processors: usize,
     /// Caches of the CPU that was measured on.
     pub caches: Vec<String>,
-    /// MHz at the time, as the kernel says.
+    /// Frequency in MHz during the run, by the kernel.
     pub frequency: String,
-    /// What governs the frequency.
+    /// Governor of the frequency.
     pub governor: String,
-    /// Whether it is a guest.
+    /// Whether it is a virtual machine.
     pub hypervisor: bool,
     /// Memory in GiB.
     pub memory: u64,
-    /// Tasks that ran or wanted to in the last minute, when the bench began and when it ended; one of the latter is the bench.
+    /// Load average of the last minute, at the start and at the end of the bench; the latter includes the bench.
     pub load: [String; 2],
     /// Operating system's name, release and version.
     pub kernel: String,
     /// The kernel's BPF compiler: on, hardened.
     pub jit: String,
-    /// Flaws of the processor that the kernel works around at a cost.
+    /// Vulnerabilities of the processor and the kernel's mitigations.
     pub mitigations: Vec<String>,
 }
 
 impl Machine {
-    /// The machine we are on, which had this [`load`] before.
+    /// This machine, which had this [`load`] before the run.
     pub fn find(cpu: usize, load_before: String) -> Self {
         let info = read("/proc/cpuinfo");
         let field = |name: &str| {
@@ -136,7 +136,7 @@ fn known(what: String) -> String {
 /// Today's date (UTC).
 ///
 /// # Errors
-/// The clock stands before 1970.
+/// The clock is set before 1970.
 pub fn today() -> anyhow::Result<String> {
     let days = std::time::UNIX_EPOCH.elapsed()?.as_secs() / 86_400;
     Ok(date(days))

@@ -2,10 +2,9 @@
 //!
 //! The kernel runs the [`prologue`] on a packet repeatedly (BPF_PROG_TEST_RUN). It turns the packet into one of another flow
 //! ([`traffic`]) and calls the [`program`] under test: the [`mod@reference`], lbx ([`lbx_program`]) or the floor. The time of
-//! the prologue with a program that does nothing is subtracted. [`rows`] defines what is measured, [`measure`] how, [`bars`]
+//! the prologue with a program that does nothing is subtracted. [`rows`] defines what is measured, [`measure`] how, [`targets`]
 //! the targets of lbx, and [`report`] writes the results.
 
-mod bars;
 mod cpu;
 mod lbx_program;
 mod loaded_program;
@@ -18,6 +17,7 @@ mod report;
 mod rows;
 mod statistics;
 mod tables;
+mod targets;
 mod traffic;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -84,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     groups.retain(|group| !group.rows.is_empty());
     ensure!(!groups.is_empty(), "no row matches --filter");
     ensure!(effort.rounds > 0, "--rounds must be at least 1");
-    let cpu = cpu::take(arguments.cpu)?;
+    let cpu = cpu::pin(arguments.cpu)?;
     let load = machine::load();
     let objects = Objects {
         prologue: &arguments.prologue,

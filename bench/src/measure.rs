@@ -138,8 +138,8 @@ impl Setup {
         for packet in packets {
             let each_once = Traffic {
                 packet,
-                order: Order::InTurn(0),
-                ours: true,
+                order: Order::InSequence(0),
+                to_vip: true,
                 flows: self.tables.flows,
                 ..*traffic
             };
@@ -179,7 +179,7 @@ impl Setup {
 impl Case {
     /// Takes a sample: the cost of a packet, less that of the prologue alone.
     fn sample(&mut self, setup: &mut Setup, effort: Effort) -> Result<f64> {
-        let action = if self.row.traffic.ours { XDP_TX } else { XDP_PASS };
+        let action = if self.row.traffic.to_vip { XDP_TX } else { XDP_PASS };
         // One flow of one service fits into the CPU's first caches.
         let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
         let warm_up = self.warm_up(memory);

@@ -1,4 +1,4 @@
-//! Runs programs on packets of many flows: the kernel's side is bench/ebpf/src/prologue.rs.
+//! Runs programs on packets of many flows; the BPF side is bench/ebpf/src/prologue.rs.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub const XDP_PASS: u32 = 2;
 /// See above.
 pub const XDP_TX: u32 = 3;
 
-/// A prologue, made for one stream of packets.
+/// A prologue for one stream of packets.
 pub struct Prologue {
     ebpf: Ebpf,
     frame: Vec<u8>,
@@ -29,7 +29,7 @@ pub struct Prologue {
 }
 
 impl Prologue {
-    /// Loads a prologue that makes this traffic.
+    /// Loads a prologue that generates this traffic.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -39,7 +39,7 @@ impl Prologue {
         let head = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
         let (in_turn, from) = match traffic.order {
             Order::Random => (0_u8, 0),
-            Order::InTurn(from) => (1, from),
+            Order::InSequence(from) => (1, from),
         };
         let version: u8 = if traffic.ip == Ip::V4 { 4 } else { 6 };
         let mut ebpf = EbpfLoader::new()
@@ -68,18 +68,18 @@ impl Prologue {
         })
     }
 
-    /// Runs a program on the next packets; nanoseconds a packet, prologue included.
+    /// Runs a program on the next packets; returns nanoseconds per packet, prologue included.
     ///
     /// # Errors
     /// The kernel refuses, or the last packet does not end as expected.
     pub fn run(&mut self, program: &ProgramFd, packets: u32, action: u32) -> Result<f64> {
         self.slot
             .set(0, program, 0)
-            .context("the slot does not take the program")?;
+            .context("cannot put the program into the slot")?;
         self.repeat(packets, action)
     }
 
-    /// The same of a program that does nothing: what is to be subtracted.
+    /// The same for a program that does nothing: the time to subtract.
     ///
     /// # Errors
     /// As above.
@@ -100,7 +100,7 @@ impl Prologue {
             repeat: packets,
             ..TestRunOptions::default()
         })?;
-        // The kernel's own measure is in whole nanoseconds.
+        // The kernel's own result has whole nanoseconds only.
         let taken = cpu::time()? - begun;
         if result.return_value != action {
             bail!(
@@ -121,6 +121,8 @@ pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
         .program_mut(name)
         .with_context(|| format!("the object has no program {name}"))?
         .try_into()?;
-    program.load().with_context(|| format!("the kernel refuses {name}"))?;
+    program
+        .load()
+        .with_context(|| format!("the kernel refuses program {name}"))?;
     Ok(program.fd()?.try_clone()?)
 }

@@ -83,7 +83,7 @@ impl Reference {
                 let (vip, port) = vip4(number);
                 let key = ServiceKey4 {
                     vip: u32::from_le_bytes(vip.octets()),
-                    door: names::door(port.to_be(), protocol),
+                    port_key: names::port_key(port.to_be(), protocol),
                 };
                 let services = self.ebpf.map_mut(names::SERVICES4).context("no services")?;
                 HashMap::<_, ServiceKey4, Service>::try_from(services)?.insert(key, service, 0)?;
@@ -94,7 +94,7 @@ impl Reference {
                 let (words, _) = octets.as_chunks::<4>();
                 let key = ServiceKey6 {
                     vip: [words[0], words[1], words[2], words[3]].map(u32::from_le_bytes),
-                    door: names::door(port.to_be(), protocol),
+                    port_key: names::port_key(port.to_be(), protocol),
                 };
                 let services = self.ebpf.map_mut(names::SERVICES6).context("no services")?;
                 HashMap::<_, ServiceKey6, Service>::try_from(services)?.insert(key, service, 0)?;

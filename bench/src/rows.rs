@@ -63,7 +63,7 @@ impl Row {
             Protocol::Tcp
         };
         let flows = match self.program {
-            _ if !self.program.records() || !self.traffic.ours => 0,
+            _ if !self.program.records() || !self.traffic.to_vip => 0,
             _ if self.traffic.is_flood() => FLOODED,
             // Its table is sized for the flows of the row.
             Program::Reference => flows,
@@ -159,7 +159,7 @@ fn variations(base: Traffic) -> impl Iterator<Item = Traffic> {
         },
         Traffic { ip: Ip::V6, ..base },
         Traffic { tagged: true, ..base },
-        Traffic { ours: false, ..base },
+        Traffic { to_vip: false, ..base },
     ]
     .into_iter()
 }
@@ -182,7 +182,7 @@ fn floods() -> Vec<Row> {
         let traffic = Traffic {
             packet,
             // Above the numbers of all established flows.
-            order: Order::InTurn(1 << 28),
+            order: Order::InSequence(1 << 28),
             ..Traffic::established(0)
         };
         rows.extend([Program::Reference, MAGLEV, WINDOW, RR].map(|program| Row::new(program, traffic)));

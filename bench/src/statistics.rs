@@ -1,6 +1,6 @@
 //! Medians and spreads.
 
-/// The middle of samples, and how far they lie around it.
+/// Median and quartiles of samples.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// Half of the samples are below.
@@ -12,7 +12,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary of samples; none of none.
+    /// The summary of samples; none if there are no samples.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -34,14 +34,14 @@ impl Summary {
     }
 }
 
-/// The value below which a share of sorted samples lies, between two of them if need be.
+/// The value below which a share of sorted samples lies, interpolated between two samples.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
-    let place = share * sorted.len().checked_sub(1)? as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    Some(below + (above - below) * place.fract())
+    let position = share * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
+    Some(below + (above - below) * position.fract())
 }
 
-/// The ratios of samples taken in the same rounds: what slows both does not count.
+/// The ratios of samples taken in the same rounds: slowdowns that affect both cancel out.
 pub fn ratios(top: &[f64], bottom: &[f64]) -> Vec<f64> {
     top.iter().zip(bottom).map(|(top, bottom)| top / bottom).collect()
 }

@@ -1,4 +1,4 @@
-//! What kinds of packets there are, and the frame a prologue makes all of them from.
+//! Kinds of traffic, and the frame from which the prologue generates their packets.
 
 use std::{
     fmt,
@@ -15,9 +15,9 @@ const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const VLAN: u16 = 10;
 const FIRST_VIP4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const FIRST_VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
-/// No VIPs: where traffic for others goes.
-const STRANGER4: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
-const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0);
+/// Not VIPs: destinations of other traffic.
+const OTHER4: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
+const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0);
 
 /// Version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub enum Ip {
     V6,
 }
 
-/// What a packet is.
+/// The kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// A TCP segment without data of a connection under way.
@@ -39,13 +39,13 @@ pub enum Packet {
     Datagram,
 }
 
-/// In which order flows have their turns.
+/// The order of flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// At random, each packet any of them.
     Random,
-    /// One after the other from a number on.
-    InTurn(u32),
+    /// In sequence, from a number on.
+    InSequence(u32),
 }
 
 /// A stream of packets.
@@ -55,15 +55,15 @@ pub struct Traffic {
     pub ip: Ip,
     /// Whether frames have a VLAN tag.
     pub tagged: bool,
-    /// What packets are.
+    /// The kind of packets.
     pub packet: Packet,
-    /// Whether they are for VIPs.
-    pub ours: bool,
-    /// How many flows take part.
+    /// Whether they are for VIPs, that is for lbx to balance.
+    pub to_vip: bool,
+    /// Number of flows.
     pub flows: u32,
-    /// Over how many services they are spread.
+    /// Number of services they are spread over.
     pub services: u32,
-    /// In which order.
+    /// Their order.
     pub order: Order,
 }
 
@@ -74,7 +74,7 @@ impl Traffic {
             ip: Ip::V4,
             tagged: false,
             packet: Packet::Ack,
-            ours: true,
+            to_vip: true,
             flows,
             services: 1,
             order: Order::Random,
@@ -83,27 +83,27 @@ impl Traffic {
 
     /// Whether every packet is of a new flow.
     pub const fn is_flood(&self) -> bool {
-        matches!(self.order, Order::InTurn(_))
+        matches!(self.order, Order::InSequence(_))
     }
 
-    /// The first VIP, or the first address that is none: its last bytes as the prologue takes them.
+    /// The first VIP, or the first other address: its last bytes in the prologue's format.
     pub fn destination(&self) -> u64 {
-        match (self.ip, self.ours) {
+        match (self.ip, self.to_vip) {
             (Ip::V4, true) => u64::from(u32::from_le_bytes(FIRST_VIP4.octets())),
-            (Ip::V4, false) => u64::from(u32::from_le_bytes(STRANGER4.octets())),
-            (Ip::V6, ours) => {
-                let address = if ours { FIRST_VIP6 } else { STRANGER6 };
+            (Ip::V4, false) => u64::from(u32::from_le_bytes(OTHER4.octets())),
+            (Ip::V6, to_vip) => {
+                let address = if to_vip { FIRST_VIP6 } else { OTHER6 };
                 (u128::from_le_bytes(address.octets()) >> 64) as u64
             }
         }
     }
 
-    /// Where the IP header begins.
+    /// Offset of the IP header.
     pub const fn ip_at(&self) -> u8 {
         if self.tagged { 18 } else { 14 }
     }
 
-    /// The frame of which the prologue makes all others.
+    /// The frame from which the prologue generates all others.
     pub fn frame(&self) -> Vec<u8> {
         let transport = match self.packet {
             Packet::Ack => tcp(0x10),
@@ -121,13 +121,13 @@ impl Traffic {
                 let length = 20 + transport.len() as u8;
                 frame.extend([0x08, 0x00, 0x45, 0, 0, length, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
                 frame.extend([0; 4]);
-                frame.extend(if self.ours { FIRST_VIP4 } else { STRANGER4 }.octets());
+                frame.extend(if self.to_vip { FIRST_VIP4 } else { OTHER4 }.octets());
             }
             Ip::V6 => {
                 let length = transport.len() as u8;
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, length, protocol, 64]);
                 frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0).octets());
-                frame.extend(if self.ours { FIRST_VIP6 } else { STRANGER6 }.octets());
+                frame.extend(if self.to_vip { FIRST_VIP6 } else { OTHER6 }.octets());
             }
         }
         frame.extend(transport);
@@ -160,7 +160,7 @@ fn port(service: u32) -> u16 {
 
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.is_flood(), self.ours, self.packet) {
+        f.write_str(match (self.is_flood(), self.to_vip, self.packet) {
             (true, _, Packet::Syn) => "flood of SYNs",
             (true, _, Packet::Ack) => "flood of ACKs",
             (true, _, Packet::Datagram) => "flood of datagrams",

@@ -1,6 +1,6 @@
-//! A flow's number, and what packets of it look like.
+//! Flows by number, and the addresses and ports of their packets.
 
-/// Services of one VIP at most: a VIP's last byte counts up with every so many services.
+/// Maximum number of services per VIP: after that many, the VIP's last byte is incremented.
 pub const SERVICES_PER_VIP: u32 = 128;
 /// Port of a VIP's first service; its low byte is zero.
 pub const FIRST_PORT: u16 = 0x0400;
@@ -8,14 +8,14 @@ pub const FIRST_PORT: u16 = 0x0400;
 /// Odd, so that multiplying by it modulo a power of two is a permutation.
 const SCRAMBLE: u32 = 0x9e37_79b1;
 
-/// What tells packets of a flow from those of others.
+/// The fields that identify packets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Client's address: 10.0.0.0/8 as in the packet, read as a little-endian word. No other flow among 2^24 has it.
+    /// Client's address: 10.0.0.0/8 as in the packet, read as a little-endian word. Unique among 2^24 flows.
     pub client: u32,
     /// Client's port and VIP port as in the packet, read as a little-endian word.
     pub ports: u32,
-    /// Number of the VIP.
+    /// Number of its VIP.
     pub vip: u32,
 }
 
@@ -44,7 +44,7 @@ pub const fn service(number: u32, services: u32) -> u32 {
     ((mixed * services as u64) >> 32) as u32
 }
 
-/// A number below `flows`, by the how-manieth packet it is: at random, with repetitions.
+/// A pseudo-random number below `flows` for the n-th packet, with repetitions.
 #[inline(always)]
 #[must_use]
 pub const fn random(packet: u64, flows: u32) -> u32 {

@@ -1,4 +1,4 @@
-//! The reference program: what it is called, its maps and their types.
+//! The reference program: its name, its maps and their types.
 
 /// The program.
 pub const PROGRAM: &str = "reference";
@@ -6,19 +6,19 @@ pub const PROGRAM: &str = "reference";
 pub const SERVICES4: &str = "SERVICES4";
 /// [`ServiceKey6`] → [`Service`], hash.
 pub const SERVICES6: &str = "SERVICES6";
-/// [`FlowKey4`] → backend's place (`u32`), LRU hash.
+/// [`FlowKey4`] → backend index (`u32`), LRU hash.
 pub const FLOWS4: &str = "FLOWS4";
-/// [`FlowKey6`] → backend's place (`u32`), LRU hash.
+/// [`FlowKey6`] → backend index (`u32`), LRU hash.
 pub const FLOWS6: &str = "FLOWS6";
-/// Backends' places (`u32`) in the order of the services' rings, array.
+/// Backend indices (`u32`) in the order of the services' rings, array.
 pub const RINGS: &str = "RINGS";
 /// [`Backend`], array.
 pub const BACKENDS: &str = "BACKENDS";
 /// [`Traffic`] by service number, per-CPU array.
 pub const SERVICE_STATS: &str = "SERVICE_STATS";
-/// [`Traffic`] by backend's place, per-CPU array.
+/// [`Traffic`] by backend index, per-CPU array.
 pub const BACKEND_STATS: &str = "BACKEND_STATS";
-/// How often a flow had no entry, per-CPU array of one `u64`.
+/// Number of flow lookups without an entry, per-CPU array of one `u64`.
 pub const MISSES: &str = "MISSES";
 
 /// An IPv4 VIP, a port and a protocol.
@@ -27,8 +27,8 @@ pub const MISSES: &str = "MISSES";
 pub struct ServiceKey4 {
     /// The VIP.
     pub vip: u32,
-    /// See [`door`].
-    pub door: u32,
+    /// See [`port_key`].
+    pub port_key: u32,
 }
 
 /// An IPv6 VIP, a port and a protocol.
@@ -37,15 +37,15 @@ pub struct ServiceKey4 {
 pub struct ServiceKey6 {
     /// The VIP.
     pub vip: [u32; 4],
-    /// See [`door`].
-    pub door: u32,
+    /// See [`port_key`].
+    pub port_key: u32,
 }
 
-/// A port, as in the packet, and an IP protocol number as one word: the kernel's hash reads keys by words, and the processor
-/// would wait where one was written in parts.
+/// A port, as in the packet, and an IP protocol number as one word: the kernel's hash reads keys word by word, and the processor
+/// would stall on a word that was written in parts.
 #[inline(always)]
 #[must_use]
-pub const fn door(port: u16, protocol: u8) -> u32 {
+pub const fn port_key(port: u16, protocol: u8) -> u32 {
     (port as u32) << 16 | protocol as u32
 }
 
@@ -53,16 +53,16 @@ pub const fn door(port: u16, protocol: u8) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// Its number; stands for VIP and protocol in the keys of flows.
+    /// Its number; replaces VIP and protocol in the keys of flows.
     pub number: u32,
     /// First entry of its ring.
     pub ring_base: u32,
-    /// Entries of its ring.
+    /// Number of its ring entries.
     pub ring_len: u32,
 }
 
-/// A flow over IPv4. Twelve bytes, three words: the kernel's hash (jhash2) is quicker with three than with the four that VIP and
-/// protocol would make.
+/// A flow over IPv4. Twelve bytes, three words: the kernel's hash (jhash2) is faster with three than with the four needed for
+/// VIP and protocol.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FlowKey4 {
@@ -98,7 +98,7 @@ pub struct Backend {
     pub pad: u32,
 }
 
-/// What a service or backend has carried.
+/// Traffic of a service or backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {

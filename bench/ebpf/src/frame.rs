@@ -12,7 +12,7 @@ pub struct Frame {
     end: usize,
 }
 
-/// `LENGTH` bytes of a frame that are there.
+/// `LENGTH` bytes of a frame, within its bounds.
 #[derive(Clone, Copy)]
 pub struct Window<const LENGTH: usize> {
     start: usize,
@@ -28,10 +28,10 @@ impl Frame {
         }
     }
 
-    /// The bytes from a place on, if the frame holds them.
+    /// The bytes from an offset on, if the frame has them.
     #[inline(always)]
-    pub fn window<const LENGTH: usize>(self, at: usize) -> Option<Window<LENGTH>> {
-        let start = self.start + at;
+    pub fn window<const LENGTH: usize>(self, offset: usize) -> Option<Window<LENGTH>> {
+        let start = self.start + offset;
         (start + LENGTH <= self.end).then_some(Window { start })
     }
 }

@@ -1,7 +1,7 @@
 //! The prologue of every measurement, and the two smallest programs it calls.
 //!
-//! A test run hands the same packet to the program again and again. The prologue makes it the packet of another flow, in
-//! place, and calls the program under test: a million flows in one system call.
+//! A test run repeats the program on the same packet. The prologue turns it into a packet of another flow, in place, and calls
+//! the program under test: a million flows in one system call.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -66,7 +66,7 @@ fn floor(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Makes the frame that of the next flow, with the Ethernet header it came with.
+/// Turns the frame into one of the next flow, with the original Ethernet header.
 #[inline(always)]
 fn rebuild(frame: Frame) -> Option<()> {
     let number = next()?;
@@ -75,8 +75,8 @@ fn rebuild(frame: Frame) -> Option<()> {
     let [first, second] = HEAD.load();
     let head = frame.window::<16>(0)?;
     head.store64::<0>(first);
-    // Only what programs change is written: words that lie half in what is written here and half in what is not would wait for the
-    // processor's store buffer, and no real packet does.
+    // Writes only what programs change: reading a word that was written in part would stall on the processor's store buffer,
+    // which does not happen with real packets.
     head.store32::<8>(second as u32);
     if ip_at > 14 {
         head.store32::<12>((second >> 32) as u32);
@@ -113,16 +113,16 @@ fn next() -> Option<u32> {
     })
 }
 
-/// Sends the frame back to whom it came from.
+/// Swaps the MAC addresses, so that the frame goes back to its sender.
 #[inline(always)]
 fn swap(frame: Frame) -> Option<()> {
     let head = frame.window::<14>(0)?;
-    let (destination, more) = (head.load32::<0>(), head.load16::<4>());
-    let (source, of_it) = (head.load16::<6>(), head.load32::<8>());
+    let (destination, destination_rest) = (head.load32::<0>(), head.load16::<4>());
+    let (source, source_rest) = (head.load16::<6>(), head.load32::<8>());
     head.store16::<0>(source);
-    head.store32::<2>(of_it);
+    head.store32::<2>(source_rest);
     head.store32::<6>(destination);
-    head.store16::<10>(more);
+    head.store16::<10>(destination_rest);
     Some(())
 }
 

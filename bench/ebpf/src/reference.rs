@@ -1,8 +1,8 @@
-//! The rival: a balancer of the common design, as small and quick as that design allows.
+//! The reference: a load balancer of the common design, as small and fast as that design allows.
 //!
-//! Service by hash look-up, flow by look-up in an LRU hash, on a miss a backend from the service's ring and a new entry; the
-//! Ethernet header rewritten, packets and bytes counted for service and backend on each CPU, and out by the NIC it came from.
-//! No windows, no states, no idle times, no drains: what lbx does besides is not in the comparison.
+//! Service by hash lookup, flow by lookup in an LRU hash, on a miss a backend from the service's ring and a new entry; the
+//! Ethernet header rewritten, packets and bytes counted per CPU for service and backend, and sent from the ingress NIC. No
+//! windows, connection states, timeouts or draining: these features of lbx are not part of the comparison.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -17,21 +17,21 @@ use aya_ebpf::{
     macros::btf_map,
     programs::XdpContext,
 };
-use lbx_bench_common::reference::{Backend, FlowKey4, FlowKey6, Service, ServiceKey4, ServiceKey6, Traffic, door};
+use lbx_bench_common::reference::{Backend, FlowKey4, FlowKey6, Service, ServiceKey4, ServiceKey6, Traffic, port_key};
 
 use crate::frame::{Frame, Window};
 
-/// Values begin at a page: else every fourth backend would lie in two cache lines.
+/// Makes values page-aligned: otherwise every fourth backend would be in two cache lines.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map]
 static SERVICES4: HashMap<ServiceKey4, Service, 16_384> = HashMap::new();
 #[btf_map]
 static SERVICES6: HashMap<ServiceKey6, Service, 16_384> = HashMap::new();
-/// The host says how many.
+/// The host sets the size.
 #[btf_map]
 static FLOWS4: LruHashMap<FlowKey4, u32, 4_096> = LruHashMap::new();
-/// The host says how many.
+/// The host sets the size.
 #[btf_map]
 static FLOWS6: LruHashMap<FlowKey6, u32, 4_096> = LruHashMap::new();
 #[btf_map]
@@ -62,27 +62,27 @@ fn reference(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Sends the frame to a backend; none: it is not for us.
+/// Sends the frame to a backend; none if it is not for a service.
 #[inline(always)]
 fn balance(frame: Frame) -> Option<()> {
     let ethernet = frame.window::<ETHERNET>(0)?;
-    let (place, service, length) = match u16::from_be(ethernet.load16::<12>()) {
+    let (index, service, length) = match u16::from_be(ethernet.load16::<12>()) {
         IPV4 => balance4(frame)?,
         IPV6 => balance6(frame)?,
         _ => return None,
     };
-    let backend = BACKENDS.get(place)?;
+    let backend = BACKENDS.get(index)?;
     ethernet.store64::<0>(backend.head);
     ethernet.store32::<8>(backend.tail);
     count(SERVICE_STATS.get_ptr_mut(service), length);
-    count(BACKEND_STATS.get_ptr_mut(place), length);
+    count(BACKEND_STATS.get_ptr_mut(index), length);
     Some(())
 }
 
-/// Backend's place, service's number and length of an IPv4 packet without options.
+/// Backend index, service number and length of an IPv4 packet without options.
 #[inline(always)]
 fn balance4(frame: Frame) -> Option<(u32, u32, u16)> {
-    // Up to and including the first eight bytes of TCP or all of UDP.
+    // Including the first eight bytes of TCP or all of UDP.
     let ip: Window<28> = frame.window(ETHERNET)?;
     let protocol = ip.load8::<9>();
     if ip.load8::<0>() != 0x45 || (protocol != TCP && protocol != UDP) || ip.load16::<6>() & FRAGMENT.to_be() != 0 {
@@ -91,7 +91,7 @@ fn balance4(frame: Frame) -> Option<(u32, u32, u16)> {
     let ports = ip.load32::<20>();
     let key = ServiceKey4 {
         vip: ip.load32::<16>(),
-        door: door((ports >> 16) as u16, protocol),
+        port_key: port_key((ports >> 16) as u16, protocol),
     };
     // SAFETY: the bench does not change services while packets run.
     let service = unsafe { SERVICES4.get(key) }?;
@@ -101,19 +101,19 @@ fn balance4(frame: Frame) -> Option<(u32, u32, u16)> {
         service: service.number,
     };
     // SAFETY: a word, read once.
-    let place = match unsafe { FLOWS4.get(key) } {
-        Some(&place) => place,
+    let index = match unsafe { FLOWS4.get(key) } {
+        Some(&index) => index,
         None => {
-            let place = pick(service, key.client ^ key.ports.rotate_left(16))?;
-            // A full table takes the place of the least recently used.
-            let _ = FLOWS4.insert(key, place, 0);
-            place
+            let index = select(service, key.client ^ key.ports.rotate_left(16))?;
+            // A full table evicts the least recently used entry.
+            let _ = FLOWS4.insert(key, index, 0);
+            index
         }
     };
-    Some((place, service.number, u16::from_be(ip.load16::<2>())))
+    Some((index, service.number, u16::from_be(ip.load16::<2>())))
 }
 
-/// Backend's place, service's number and length of an IPv6 packet without extension headers.
+/// Backend index, service number and length of an IPv6 packet without extension headers.
 #[inline(always)]
 fn balance6(frame: Frame) -> Option<(u32, u32, u16)> {
     const HEADER: u16 = 40;
@@ -130,7 +130,7 @@ fn balance6(frame: Frame) -> Option<(u32, u32, u16)> {
             ip.load32::<32>(),
             ip.load32::<36>(),
         ],
-        door: door((ports >> 16) as u16, protocol),
+        port_key: port_key((ports >> 16) as u16, protocol),
     };
     // SAFETY: as above.
     let service = unsafe { SERVICES6.get(key) }?;
@@ -145,22 +145,22 @@ fn balance6(frame: Frame) -> Option<(u32, u32, u16)> {
         service: service.number,
     };
     // SAFETY: as above.
-    let place = match unsafe { FLOWS6.get(key) } {
-        Some(&place) => place,
+    let index = match unsafe { FLOWS6.get(key) } {
+        Some(&index) => index,
         None => {
             let [a, b, c, d] = key.client;
-            let place = pick(service, a ^ b ^ c ^ d ^ key.ports.rotate_left(16))?;
-            let _ = FLOWS6.insert(key, place, 0);
-            place
+            let index = select(service, a ^ b ^ c ^ d ^ key.ports.rotate_left(16))?;
+            let _ = FLOWS6.insert(key, index, 0);
+            index
         }
     };
     let length = u16::from_be(ip.load16::<4>()).wrapping_add(HEADER);
-    Some((place, service.number, length))
+    Some((index, service.number, length))
 }
 
-/// The backend of a flow that has none, from the ring.
+/// Selects the backend of a flow without an entry, from the ring.
 #[inline(never)]
-fn pick(service: &Service, mixed: u32) -> Option<u32> {
+fn select(service: &Service, mixed: u32) -> Option<u32> {
     if let Some(misses) = MISSES.get_ptr_mut(0) {
         // SAFETY: a per-CPU element; XDP programs do not interrupt each other on a CPU.
         unsafe { *misses += 1 };
@@ -168,8 +168,8 @@ fn pick(service: &Service, mixed: u32) -> Option<u32> {
     let mut h = mixed.wrapping_mul(0x85eb_ca6b);
     h = (h ^ h >> 13).wrapping_mul(0xc2b2_ae35);
     h ^= h >> 16;
-    let turn = (u64::from(h) * u64::from(service.ring_len)) >> 32;
-    RINGS.get(service.ring_base.wrapping_add(turn as u32)).copied()
+    let position = (u64::from(h) * u64::from(service.ring_len)) >> 32;
+    RINGS.get(service.ring_base.wrapping_add(position as u32)).copied()
 }
 
 #[inline(always)]

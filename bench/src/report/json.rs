@@ -12,7 +12,8 @@ struct File<'r> {
     date: &'r str,
     unit: &'static str,
     rows: Vec<Row<'r>>,
-    bars: Vec<Bar>,
+    #[serde(rename = "bars")]
+    targets: Vec<Target>,
 }
 
 #[derive(Serialize)]
@@ -25,7 +26,7 @@ struct Row<'r> {
 }
 
 #[derive(Serialize)]
-struct Bar {
+struct Target {
     of: String,
     with: String,
     limit: f64,
@@ -41,19 +42,19 @@ pub fn write(report: &Report) -> Result<String> {
         samples: &measured.net,
         missing: measured.missing,
     });
-    let bars = report.bars().into_iter().map(|judged| Bar {
-        of: judged.bar.of.to_string(),
-        with: judged.bar.with.to_string(),
-        limit: judged.bar.limit,
-        met: judged.met(),
-        ratio: judged.ratio,
+    let targets = report.targets().into_iter().map(|evaluated| Target {
+        of: evaluated.target.of.to_string(),
+        with: evaluated.target.with.to_string(),
+        limit: evaluated.target.limit,
+        met: evaluated.met(),
+        ratio: evaluated.ratio,
     });
     let file = File {
         machine: &report.machine,
         date: &report.date,
         unit: "ns per packet, net of the prologue",
         rows: rows.collect(),
-        bars: bars.collect(),
+        targets: targets.collect(),
     };
     Ok(serde_json::to_string_pretty(&file)? + "\n")
 }

@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The report of a run: table, plot and JSON.
 
 mod json;
 mod plot;
@@ -9,25 +9,25 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    bars::{self, Judged},
     machine::Machine,
     measure::Measured,
+    targets::{self, Evaluated},
 };
 
-/// Everything there is to tell.
+/// The results of a run.
 pub struct Report {
-    /// Where it was measured.
+    /// The machine.
     pub machine: Machine,
-    /// When, as a date.
+    /// The date.
     pub date: String,
     /// Samples of each row.
     pub rounds: usize,
-    /// What was measured, by group.
+    /// Measured rows, by group.
     pub groups: Vec<(&'static str, Vec<Measured>)>,
 }
 
 impl Report {
-    /// The text for a terminal, a pull request and the results' folder alike.
+    /// The report as Markdown, for the terminal and the results' folder.
     pub fn table(&self) -> String {
         table::write(self)
     }
@@ -37,12 +37,12 @@ impl Report {
         self.groups.iter().flat_map(|(_, rows)| rows).collect()
     }
 
-    /// All bars.
-    pub fn bars(&self) -> Vec<Judged> {
-        bars::judge(&self.rows())
+    /// All targets whose rows were measured.
+    pub fn targets(&self) -> Vec<Evaluated> {
+        targets::evaluate(&self.rows())
     }
 
-    /// Writes table, plot and numbers into a folder of their own.
+    /// Writes table, plot and samples into a folder of their own.
     ///
     /// # Errors
     /// It cannot be written.

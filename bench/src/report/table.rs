@@ -4,12 +4,12 @@ use std::fmt::{self, Write as _};
 
 use super::Report;
 use crate::{
-    bars::Judged,
     machine::Machine,
     measure::Measured,
     program::Program,
     rows::Row,
     statistics::{Summary, ratios},
+    targets::Evaluated,
 };
 
 /// The whole text.
@@ -24,8 +24,8 @@ fn all(report: &Report, text: &mut String) -> fmt::Result {
     writeln!(text, "# Program bench, {}\n", report.date)?;
     writeln!(
         text,
-        "Nanoseconds of CPU time a packet, net of the prologue that makes each packet: medians of {} rounds. The spread is half\n\
-         the distance of the quartiles. Flows come at random. *× reference* compares with the reference on the same traffic, round\n\
+        "Nanoseconds of CPU time per packet, net of the prologue that generates each packet: medians of {} rounds. The spread is half\n\
+         the distance of the quartiles. The flow of each packet is random. *× reference* compares with the reference on the same traffic, round\n\
          by round.\n",
         report.rounds
     )?;
@@ -38,18 +38,18 @@ fn all(report: &Report, text: &mut String) -> fmt::Result {
         }
         writeln!(text)?;
     }
-    let judged = report.bars();
-    if !judged.is_empty() {
-        bars(text, &judged)?;
+    let evaluated = report.targets();
+    if !evaluated.is_empty() {
+        targets(text, &evaluated)?;
     }
     machine(text, &report.machine)
 }
 
 fn line(text: &mut String, measured: &Measured, rows: &[Measured]) -> fmt::Result {
     let Measured { row, net, summary, .. } = measured;
-    let rival = Row::new(Program::Reference, row.traffic);
-    let rival = rows.iter().find(|other| other.row == rival && *row != rival);
-    let ratio = rival.and_then(|rival| Summary::of(&ratios(net, &rival.net)));
+    let reference = Row::new(Program::Reference, row.traffic);
+    let reference = rows.iter().find(|other| other.row == reference && *row != reference);
+    let ratio = reference.and_then(|reference| Summary::of(&ratios(net, &reference.net)));
     let ratio = ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
     let missing = match measured.missing {
         Some(0) | None => String::new(),
@@ -66,17 +66,17 @@ fn line(text: &mut String, measured: &Measured, rows: &[Measured]) -> fmt::Resul
     )
 }
 
-fn bars(text: &mut String, judged: &[Judged]) -> fmt::Result {
-    writeln!(text, "## Bars\n")?;
+fn targets(text: &mut String, evaluated: &[Evaluated]) -> fmt::Result {
+    writeln!(text, "## Targets\n")?;
     writeln!(text, "| | against | at most | measured | |")?;
     writeln!(text, "|---|---|---:|---:|---|")?;
-    for judged in judged {
-        let Judged { bar, ratio, .. } = judged;
-        let met = if judged.met() { "met" } else { "**missed**" };
+    for evaluated in evaluated {
+        let Evaluated { target, ratio, .. } = evaluated;
+        let met = if evaluated.met() { "met" } else { "**missed**" };
         writeln!(
             text,
             "| {} | {} | {} | {:.2} | {met} |",
-            bar.of, bar.with, bar.limit, ratio.median
+            target.of, target.with, target.limit, ratio.median
         )?;
     }
     writeln!(text)
