@@ -54,7 +54,7 @@ pub fn build_bench<const N: usize>(binaries: [&str; N]) -> Result<Vec<PathBuf>> 
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn build_mill() -> Result<PathBuf> {
     compile("lbx-tests-ebpf")?;
-    publish("mill", paths::mill())
+    publish("stress_xdp", paths::mill())
 }
 
 /// Compiles a package for BPF.

@@ -1,44 +1,44 @@
-//! What the mill and its host side share.
+//! Shared by the stress_xdp program and its host side.
 #![no_std]
 
-/// The program.
-pub const PROGRAM: &str = "mill";
+/// Name of the program.
+pub const PROGRAM: &str = "stress_xdp";
 /// Program array of one entry: the program under test.
 pub const TESTED: &str = "TESTED";
-/// Array of [`Tray`], mapped into the host's memory.
-pub const TRAYS: &str = "TRAYS";
+/// Array of [`FrameBuffer`], mapped into the host's memory.
+pub const FRAMES: &str = "FRAMES";
 /// Array of one [`Progress`], mapped as well.
 pub const PROGRESS: &str = "PROGRESS";
 
-/// How many trays there are.
+/// Number of frame buffers.
 pub const COUNT: usize = 4096;
-/// Room for a frame.
-pub const ROOM: usize = 248;
-/// The longest frame to be put in: two VLAN tags may be added to it.
-pub const LONGEST: usize = ROOM - 8;
-/// The shortest frame the kernel makes.
-pub const SHORTEST: usize = 14;
+/// Capacity of a frame buffer.
+pub const CAPACITY: usize = 248;
+/// Length of the longest frame: two VLAN tags may be added to it.
+pub const MAX_FRAME: usize = CAPACITY - 8;
+/// Length of the shortest frame the kernel creates.
+pub const MIN_FRAME: usize = 14;
 
-/// A frame on its way through the program: before the run as it comes in, after it as the program has left it.
+/// A frame: before the run as received, after it as left by the program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tray {
-    /// Bytes of the frame.
+pub struct FrameBuffer {
+    /// Length of the frame.
     pub length: u32,
-    /// What the program returned.
+    /// The action the program returned.
     pub action: u32,
-    /// The frame, and behind it whatever was there before.
-    pub bytes: [u8; ROOM],
+    /// The frame, followed by stale bytes.
+    pub bytes: [u8; CAPACITY],
 }
 
-/// How far a run is.
+/// Progress of a run.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Trays with a frame.
+    /// Buffers with a frame.
     pub filled: u32,
-    /// Trays whose frame has been run.
+    /// Buffers whose frame has been run.
     pub done: u32,
 }
 
-const _: () = assert!(size_of::<Tray>() == 256);
+const _: () = assert!(size_of::<FrameBuffer>() == 256);

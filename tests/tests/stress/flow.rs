@@ -7,7 +7,7 @@ use lbx_common::{
     address::Address,
     flow::{Entry, FlowKey},
 };
-use lbx_tests_ebpf::Tray;
+use lbx_tests_ebpf::FrameBuffer;
 
 use crate::director::{OWN_MAC, ROUTER_MAC};
 
@@ -60,7 +60,7 @@ impl Flow {
     }
 
     /// Writes a packet of it: a TCP segment with these flags, or a datagram.
-    pub fn packet(self, flags: u8, tray: &mut Tray) {
+    pub fn packet(self, flags: u8, tray: &mut FrameBuffer) {
         let frame = &mut tray.bytes;
         frame[..6].copy_from_slice(&OWN_MAC);
         frame[6..12].copy_from_slice(&ROUTER_MAC);

@@ -11,7 +11,7 @@ use aya::{
     maps::{MapData, ProgramArray},
     programs::Xdp,
 };
-use lbx_tests_ebpf::{COUNT, LONGEST, PROGRAM, PROGRESS, Progress, ROOM, TESTED, TRAYS, Tray};
+use lbx_tests_ebpf::{CAPACITY, COUNT, FRAMES, FrameBuffer, MAX_FRAME, PROGRAM, PROGRESS, Progress, TESTED};
 
 use crate::memory::Memory;
 
@@ -29,7 +29,7 @@ pub fn object() -> PathBuf {
 /// A mill of one thread.
 pub struct Mill {
     ebpf: Ebpf,
-    trays: Memory<Tray>,
+    trays: Memory<FrameBuffer>,
     progress: Memory<Progress>,
     filled: usize,
     // The kernel calls nobody once it is closed.
@@ -51,7 +51,7 @@ impl Mill {
         let mut slot: ProgramArray<MapData> = ebpf.take_map(TESTED).context("no slot")?.try_into()?;
         slot.set(0, tested.fd()?, 0)?;
         Ok(Self {
-            trays: memory(&ebpf, TRAYS)?,
+            trays: memory(&ebpf, FRAMES)?,
             progress: memory(&ebpf, PROGRESS)?,
             filled: 0,
             ebpf,
@@ -65,7 +65,7 @@ impl Mill {
     }
 
     /// The next tray, to be filled.
-    pub fn tray(&mut self) -> &mut Tray {
+    pub fn tray(&mut self) -> &mut FrameBuffer {
         let tray = &mut self.trays[self.filled];
         self.filled += 1;
         tray
@@ -73,14 +73,14 @@ impl Mill {
 
     /// Takes a frame to be run.
     pub fn put(&mut self, frame: &[u8]) {
-        assert!(frame.len() <= LONGEST, "a frame of {} bytes", frame.len());
+        assert!(frame.len() <= MAX_FRAME, "a frame of {} bytes", frame.len());
         let tray = self.tray();
         tray.length = frame.len() as u32;
         tray.bytes[..frame.len()].copy_from_slice(frame);
     }
 
     /// Runs all frames in their order, and gives them back as the program has left them.
-    pub fn run(&mut self) -> Result<&[Tray]> {
+    pub fn run(&mut self) -> Result<&[FrameBuffer]> {
         let count = std::mem::take(&mut self.filled);
         if count == 0 {
             return Ok(&[]);
@@ -97,7 +97,7 @@ impl Mill {
         let mut done = 0;
         while done < count {
             mill.test_run(TestRunOptions {
-                data_in: Some(&[0; ROOM]),
+                data_in: Some(&[0; CAPACITY]),
                 ..TestRunOptions::default()
             })
             .context("the kernel does not run the mill")?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lbx_tests_ebpf::{LONGEST, SHORTEST};
+use lbx_tests_ebpf::{MAX_FRAME, MIN_FRAME};
 
 use super::cluster::{PORTS, VIPS, VLAN};
 use crate::{
@@ -211,7 +211,7 @@ fn udp(port: u16, data: &[u8]) -> Vec<u8> {
 pub fn mutate(random: &mut Random, seeds: &[Vec<u8>], frame: &mut Vec<u8>) {
     frame.clear();
     if random.one_in(32) {
-        let length = SHORTEST + random.below(LONGEST - SHORTEST + 1);
+        let length = MIN_FRAME + random.below(MAX_FRAME - MIN_FRAME + 1);
         frame.extend((0..length).map(|_| random.next() as u8));
         if !random.one_in(4) {
             frame[..6].copy_from_slice(&OWN_MAC);
@@ -224,7 +224,7 @@ pub fn mutate(random: &mut Random, seeds: &[Vec<u8>], frame: &mut Vec<u8>) {
     for _ in 0..random.below(5) {
         change(random, frame);
     }
-    frame.resize(frame.len().clamp(SHORTEST, LONGEST), 0);
+    frame.resize(frame.len().clamp(MIN_FRAME, MAX_FRAME), 0);
 }
 
 fn change(random: &mut Random, frame: &mut Vec<u8>) {
@@ -235,11 +235,11 @@ fn change(random: &mut Random, frame: &mut Vec<u8>) {
         2 => frame[at] = random.next() as u8,
         3 => frame[at] = *random.of(&ODD),
         4 => frame[at] = frame[at].wrapping_add(*random.of(&[1, 2, 4, 8, 0xff, 0xfe, 0xfc, 0xf8])),
-        5 => frame.truncate(at.max(SHORTEST)),
+        5 => frame.truncate(at.max(MIN_FRAME)),
         6 => {
             let more = random.below(64);
             frame.extend((0..more).map(|_| random.next() as u8));
-            frame.truncate(LONGEST);
+            frame.truncate(MAX_FRAME);
         }
         // Of the headers above all: lengths, protocols, addresses.
         7 | 8 => {

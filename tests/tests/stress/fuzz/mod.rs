@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use lbx::desired::Service;
 use lbx_common::{backend::Tags, drops::DropReason};
-use lbx_tests_ebpf::Tray;
+use lbx_tests_ebpf::FrameBuffer;
 
 use self::oracle::Verdict;
 use crate::{
@@ -160,7 +160,7 @@ fn run(mut mill: Mill, services: &[Service], seeds: &[Vec<u8>], frames: u64, mut
 
 impl Outcome {
     /// Compares what became of a frame with what ought to.
-    fn note(&mut self, services: &[Service], tray: &Tray, frame: &[u8], verdict: Verdict) -> Result<()> {
+    fn note(&mut self, services: &[Service], tray: &FrameBuffer, frame: &[u8], verdict: Verdict) -> Result<()> {
         let after = &tray.bytes[..tray.length as usize];
         match tray.action {
             XDP_TX => {
