@@ -1,6 +1,6 @@
 //! Addresses as the program compares them: 128 bits in two words, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2).
 //!
-//! A packet that carries such an address in an IPv6 header is no client's, so the two families never meet.
+//! Packets with such an address in an IPv6 header are never balanced, so the two families cannot collide.
 
 /// An address in the byte order of the packet, read as two native words.
 #[repr(C)]

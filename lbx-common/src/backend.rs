@@ -11,9 +11,9 @@ pub const DRAINING: u8 = 3;
 /// Removed from the configuration: keeps its connections, and gets no new ones, not even from persistent clients.
 pub const LEAVING: u8 = 5;
 /// Failed, in a service that keeps the connections of failed backends: otherwise as [`LEAVING`].
-pub const KEPT: u8 = 7;
+pub const FAILED_KEEP: u8 = 7;
 /// Failed, in a service that suspends the connections of failed backends: their packets are dropped until it recovers.
-pub const HELD: u8 = 9;
+pub const FAILED_DROP: u8 = 9;
 
 /// Whether a backend in this state may have connections: records and slots that name it are valid.
 #[inline(always)]
@@ -27,7 +27,7 @@ pub const fn usable(state: u8) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn reachable(state: u8) -> bool {
-    usable(state) && state != HELD
+    usable(state) && state != FAILED_DROP
 }
 
 /// Value of the backend table: one cache line, so that a packet touches one.
@@ -138,7 +138,7 @@ impl Backend {
 pub struct Head {
     /// MAC address of the real server.
     pub mac: [u8; 6],
-    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`LEAVING`], [`KEPT`] or [`HELD`].
+    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`LEAVING`], [`FAILED_KEEP`] or [`FAILED_DROP`].
     pub state: u8,
 }
 

@@ -1,12 +1,12 @@
-//! The Internet checksum of a packet in which an address is replaced (RFC 1624): worked out from the difference alone.
+//! The Internet checksum of a packet in which an address is replaced (RFC 1624), updated incrementally.
 //!
 //! Sums are in the byte order of memory: a ones' complement sum comes out right in either, swapped like its terms (RFC 1071
 //! section 2 B).
 
 use crate::address::Address;
 
-/// What is added to the ones' complement sum of a packet when `to` takes the place of `from` in it. IPv4 addresses are
-/// mapped here, and what they have in common adds nothing.
+/// The change of a packet's ones' complement sum when `to` replaces `from` in it. IPv4 addresses are mapped here; their
+/// common bytes add nothing.
 #[inline(always)]
 #[must_use]
 pub const fn difference(from: Address, to: Address) -> u16 {
@@ -22,7 +22,7 @@ pub const fn adjusted(checksum: u16, difference: u16) -> u16 {
     !fold(!checksum as u64 + difference as u64)
 }
 
-/// The same for UDP, where zero says that there is no checksum: that stays so, and a sum of zero is sent as all ones (RFC 768).
+/// The same for UDP, where zero means no checksum: that stays zero, and a computed zero is sent as all ones (RFC 768).
 #[inline(always)]
 #[must_use]
 pub const fn adjusted_udp(checksum: u16, difference: u16) -> u16 {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn as_if_worked_out_anew() {
+    fn equals_the_recomputed_checksum() {
         let mut numbers = numbers();
         for round in 0..20_000 {
             let [from, to, other] = [(); 3].map(|()| random(&mut numbers, round % 2 == 0));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_keeps_what_zero_means() {
+    fn udp_keeps_the_meaning_of_zero() {
         let [from, to] = [Address::from_ipv4([10, 0, 0, 1]), Address::from_ipv4([10, 0, 0, 9])];
         let difference = difference(from, to);
         assert_eq!(adjusted_udp(0, difference), 0);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changes_where_nothing_is_replaced() {
+    fn replacing_an_address_by_itself_changes_nothing() {
         let same = Address::from_ipv4([192, 0, 2, 7]);
         for checksum in [1, 0x1234, 0xfffe] {
             assert_eq!(adjusted(checksum, difference(same, same)), checksum);

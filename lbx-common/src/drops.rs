@@ -39,9 +39,9 @@ drop_reasons! {
     IpVersion = "ip_version",
     /// The IPv4 header is shorter than 20 bytes or longer than the packet.
     IpHeaderLength = "ip_header_length",
-    /// The IPv6 extension headers run past the packet, or are more than lbx follows.
+    /// The IPv6 extension headers run past the packet, or are more than lbx parses.
     ExtensionHeaders = "extension_headers",
-    /// The source address can be no client's: multicast, broadcast, loopback, unspecified or the VIP itself.
+    /// The source address cannot be a client's: multicast, broadcast, loopback, unspecified or the VIP itself.
     BadSource = "bad_source",
     /// The packet ends inside its TCP, UDP or ICMP header.
     ShortHeader = "short_header",
@@ -51,19 +51,19 @@ drop_reasons! {
     UdpLength = "udp_length",
     /// A first fragment too small to hold the transport header (RFC 1858).
     TinyFragment = "tiny_fragment",
-    /// A fragment that would end beyond the largest packet there is.
+    /// A fragment that would end beyond the maximum packet size.
     FragmentOverrun = "fragment_overrun",
-    /// A fragment whose first has not been seen: only that one carries ports.
+    /// A fragment whose first fragment has not been seen: only the first carries ports.
     OrphanFragment = "orphan_fragment",
-    /// An ICMP error that does not hold enough of the packet it is about.
+    /// An ICMP error that quotes too little of the packet it is about.
     IcmpQuote = "icmp_quote",
     /// The service has no usable real server.
     NoBackend = "no_backend",
     /// The chosen real server is the one the frame came from.
     Loop = "loop",
-    /// The NIC towards the real server cannot be redirected to.
+    /// Frames cannot be redirected to the real server's NIC.
     NoEgress = "no_egress",
-    /// The frame has no room for the VLAN tags it needs.
+    /// The frame has no headroom for the VLAN tags it needs.
     NoHeadroom = "no_headroom",
     /// A table the service points to has no such entry.
     TableMismatch = "table_mismatch",

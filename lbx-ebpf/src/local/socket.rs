@@ -118,7 +118,7 @@ pub fn return_refused() {
     let _old_kernel = unsafe { bpf_set_retval(-ECONNREFUSED) };
 }
 
-const NOT_A_VIP: u32 = 0;
+const NOT_STEERED: u32 = 0;
 const STEERED: u32 = 1;
 const NO_BACKEND: u32 = 2;
 
@@ -129,13 +129,13 @@ const NO_BACKEND: u32 = 2;
 extern "C" fn lbx_steer_socket(steering: *mut Steering) -> u32 {
     // SAFETY: null or the caller's.
     let Some(steering) = (unsafe { steering.as_mut() }) else {
-        return NOT_A_VIP;
+        return NOT_STEERED;
     };
     let Some(service) = lookup::service(steering.vip, steering.protocol, steering.port) else {
-        return NOT_A_VIP;
+        return NOT_STEERED;
     };
     if service.flags & LOCAL_ALLOWED == 0 {
-        return NOT_A_VIP;
+        return NOT_STEERED;
     }
     if keeps_backend(steering, &service) {
         return STEERED;

@@ -255,8 +255,8 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
         },
         counter: backend.counter,
         life: match state {
-            backend::KEPT => Life::Kept,
-            backend::HELD => Life::Held,
+            backend::FAILED_KEEP => Life::Kept,
+            backend::FAILED_DROP => Life::Held,
             backend::DRAINING if backend.weight > 0 => Life::Resting,
             state if backend::usable(state) => Life::Up,
             _ => Life::Dead { since: now },

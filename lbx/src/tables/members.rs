@@ -161,8 +161,8 @@ impl Member {
         let state = match self.life {
             Life::Dead { .. } => backend::DEAD,
             _ if !self.wanted => backend::LEAVING,
-            Life::Held => backend::HELD,
-            Life::Kept => backend::KEPT,
+            Life::Held => backend::FAILED_DROP,
+            Life::Kept => backend::FAILED_KEEP,
             Life::Up if self.takes() => backend::UP,
             Life::Up | Life::Resting => backend::DRAINING,
         };
