@@ -20,6 +20,7 @@ pub mod nic;
 pub mod ring;
 pub mod service;
 pub mod session;
+pub mod signal;
 pub mod slot;
 pub mod trace;
 

@@ -15,7 +15,7 @@ pub fn record_changed(service: u16, before: Entry, after: Entry) {
     if difference == 0 {
         return;
     }
-    let index = if flow::counts(before.state) {
+    let index = if flow::is_connection(before.state) {
         before.backend
     } else {
         after.backend

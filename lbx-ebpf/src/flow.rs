@@ -4,15 +4,11 @@
 
 use lbx_common::{
     address::Address,
-    flow::{
-        self as record, BUSY, Bucket, EMPTY, Entry, FlowKey, KEY4, KEY6, PROTECTED_TICKS, Record, TICK_MASK, WAYS4,
-        WAYS6,
-    },
+    flow::{BUSY, Bucket, EMPTY, Entry, FlowKey, KEY4, KEY6, Record, WAYS4, WAYS6},
     hash,
-    service::Timeouts,
 };
 
-use crate::{atomic, connections, maps, service_ref::ServiceRef};
+use crate::{atomic, connections, maps, preference::preference, service_ref::ServiceRef};
 
 /// A flow at one tick, and the location of its record.
 #[repr(C)]
@@ -365,29 +361,6 @@ extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flo
     preference(old, same_flow, occupied, flow.now, &service.timeouts())
 }
 
-#[inline(always)]
-fn preference(old: Entry, same_flow: bool, occupied: u32, now: u32, timeouts: &Timeouts) -> u32 {
-    const OWN: u32 = u32::MAX;
-    const VACANT: u32 = OWN - 1;
-    const EXPIRED: u32 = VACANT - 1 - WAYS4 as u32;
-    let idle = record::elapsed(old.seen, now);
-    if old.state == BUSY {
-        0
-    } else if same_flow && old.state != EMPTY {
-        OWN
-    } else if old.state == EMPTY {
-        // Prefers the emptier bucket: at half load hardly a flow finds both full.
-        VACANT - occupied
-    } else if old.expired(now, timeouts) {
-        EXPIRED
-    } else if record::displaceable(old.state) && (PROTECTED_TICKS..TICK_MASK / 2).contains(&idle) {
-        // The longest idle first.
-        1 + idle
-    } else {
-        0
-    }
-}
-
 /// Zero if a record has a key.
 #[inline(always)]
 fn difference<const K: usize>(record: *const Record<K>, key: &[u64; K]) -> u64 {
@@ -424,62 +397,4 @@ fn entry_word<const K: usize>(record: *mut Record<K>) -> *mut u64 {
 #[inline(always)]
 fn exchange<const K: usize>(record: *mut Record<K>, old: u64, new: u64) -> bool {
     atomic::compare_exchange(entry_word(record), old, new) == old
-}
-
-#[cfg(test)]
-mod tests {
-    use lbx_common::flow::{ADOPTED, CLOSED, ESTABLISHED, HALF_OPEN};
-
-    use super::*;
-
-    const TIMEOUTS: Timeouts = Timeouts {
-        half_open: 60,
-        established: 900,
-        closing: 120,
-        closed: 10,
-        udp: 300,
-        persistent: 360,
-        pad: [0; 2],
-    };
-
-    fn score(state: u8, seen: u32, same_flow: bool) -> u32 {
-        score_with(state, seen, same_flow, 1)
-    }
-
-    fn score_with(state: u8, seen: u32, same_flow: bool, occupied: u32) -> u32 {
-        let entry = Entry {
-            vip_port: [0, 80],
-            backend: 0,
-            state,
-            seen,
-        };
-        preference(entry, same_flow, occupied, 1_000, &TIMEOUTS)
-    }
-
-    #[test]
-    fn an_established_flow_is_never_displaced() {
-        assert_eq!(score(ESTABLISHED, 500, false), 0);
-        assert_eq!(score(CLOSED, 999, false), 0);
-        assert_eq!(score(BUSY, 0, true), 0, "a record being written is not taken");
-        assert_eq!(score(HALF_OPEN, 998, false), 0, "a SYN may still be answered");
-        assert_eq!(
-            score(HALF_OPEN, 1_001, false),
-            0,
-            "another CPU's clock may be a tick ahead"
-        );
-    }
-
-    #[test]
-    fn records_are_taken_in_order_of_preference() {
-        let order = [
-            score(HALF_OPEN, 997, false),
-            score(HALF_OPEN, 950, false),
-            score(ADOPTED, 500, false),
-            score(ESTABLISHED, 50, false),
-            score_with(EMPTY, 0, false, WAYS4 as u32 - 1),
-            score_with(EMPTY, 0, false, 0),
-            score(ESTABLISHED, 999, true),
-        ];
-        assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
-    }
 }

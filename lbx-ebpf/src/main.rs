@@ -6,7 +6,7 @@
 //!
 //! - [`parse`]: Ethernet, VLAN, IPv4, IPv6, TCP, UDP, and the packets quoted by ICMP errors
 //! - [`service`]: the service a packet is for, and whether this NIC balances it ([`lookup`], [`admission`])
-//! - [`select`]: the backend, by slot, record or scheduler. [`flow`] holds the records, [`schedule`] selects for new
+//! - [`select`]: the backend, by slot, record or scheduler. [`flow`] holds the records ([`preference`]), [`schedule`] selects for new
 //!   connections, [`persistence`] keeps those of a client together, [`quic`] reads connection ids, [`fragment`] keeps the
 //!   fragments of a packet together, [`connections`] counts the connections of backends
 //! - [`transmit`]: the NIC to send from, the ingress one or another
@@ -46,6 +46,7 @@ mod maps;
 mod packet;
 mod parse;
 mod persistence;
+mod preference;
 mod quic;
 mod rewrite;
 mod schedule;

@@ -193,7 +193,7 @@ fn known(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, found: 
 /// Whether a record counts for this packet.
 #[inline(always)]
 fn is_live(found: Entry, packet: &Packet, service: &ServiceRef, now: u32) -> bool {
-    let over = found.state == EMPTY || (packet.signal.opens() && record::ending(found.state));
+    let over = found.state == EMPTY || (packet.signal.opens() && record::is_closing(found.state));
     !over && !found.expired(now, &service.timeouts()) && backend::usable(service.backends(), found.backend)
 }
 

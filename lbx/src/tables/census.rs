@@ -86,11 +86,11 @@ impl<'t> Taker<'t> {
             return Verdict::Erase;
         }
         self.census.live += 1;
-        if !flow::counts(entry.state) {
+        if !flow::is_connection(entry.state) {
             return Verdict::Keep;
         }
         let flows = self.census.flows.entry(named).or_default();
-        if flow::active(entry.state) {
+        if flow::is_active(entry.state) {
             flows.active += 1;
         } else {
             flows.inactive += 1;

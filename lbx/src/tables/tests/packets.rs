@@ -97,7 +97,7 @@ impl Kernel {
         let mut stale = false;
         let opens = packet.signal == OPEN;
         if let Some(entry) = self.records.get_mut(&packet.key()) {
-            let over = opens && flow::ending(entry.state);
+            let over = opens && flow::is_closing(entry.state);
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
                 let next = entry.after(packet.signal, packet.now);
                 let index = entry.backend;

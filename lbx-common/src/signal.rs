@@ -1,0 +1,110 @@
+//! Signals: the meaning of a packet for the state of its flow.
+
+/// The meaning of a packet for the state of its flow: its TCP flags, or one of two bits that TCP uses for no flag. It is
+/// tested bit by bit instead of converted to an enum: the verifier would follow each variant through the rest of the program.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signal(u8);
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
+
+impl Signal {
+    /// UDP.
+    pub const DATAGRAM: Self = Self(0x80);
+    /// Not of the flow but related to it: an ICMP error, a fragment without ports. It never changes a record.
+    pub const RELATED: Self = Self(0x40);
+
+    /// Reads the TCP flags byte (RFC 9293 section 3.1).
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_tcp_flags(flags: u8) -> Self {
+        Self(flags & (FIN | SYN | RST | ACK))
+    }
+
+    /// As one byte, for the trace.
+    #[inline(always)]
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self.0
+    }
+
+    /// The signal of a byte.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        Self(code)
+    }
+
+    /// TCP SYN without ACK and without RST: opens a connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        self.0 & (SYN | ACK | RST) == SYN
+    }
+
+    /// TCP RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resets(self) -> bool {
+        self.0 & RST != 0
+    }
+
+    /// TCP FIN without SYN and RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn finishes(self) -> bool {
+        self.0 & (SYN | RST | FIN) == FIN
+    }
+
+    /// TCP FIN or RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends(self) -> bool {
+        self.resets() || self.finishes()
+    }
+
+    /// A TCP packet that neither opens nor ends.
+    #[inline(always)]
+    #[must_use]
+    pub const fn continues(self) -> bool {
+        self.0 & !ACK == 0
+    }
+
+    /// UDP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn datagram(self) -> bool {
+        self.0 == Self::DATAGRAM.0
+    }
+
+    /// See [`Signal::RELATED`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_related(self) -> bool {
+        self.0 == Self::RELATED.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_is_of_exactly_one_kind() {
+        for flags in 0..=u8::MAX {
+            let signal = Signal::of_tcp_flags(flags);
+            let kinds = [signal.opens(), signal.resets(), signal.finishes(), signal.continues()];
+            let odd = signal.0 & (SYN | ACK | RST) == SYN | ACK;
+            assert_eq!(
+                kinds.iter().filter(|&&kind| kind).count(),
+                usize::from(!odd),
+                "{flags:#x}"
+            );
+            assert!(!signal.datagram() && !signal.is_related());
+        }
+        assert!(Signal::of_tcp_flags(SYN).opens() && Signal::of_tcp_flags(RST | ACK).resets());
+        assert!(Signal::of_tcp_flags(FIN | ACK).finishes() && Signal::of_tcp_flags(ACK).continues());
+    }
+}
