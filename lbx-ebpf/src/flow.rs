@@ -339,8 +339,7 @@ impl Candidate {
     }
 }
 
-/// The preference for taking a record for a flow; 0: never. The `difference` of the keys is 0 if it is the flow's own record;
-/// `bucket` is the one that holds it.
+/// The [`preference`] for a record in a bucket; the `difference` of the keys is 0 if it is the flow's own record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flow, bucket: u32) -> u32 {
