@@ -15,7 +15,7 @@ use lbx_common::{
     trace::TraceFilter,
 };
 
-use super::{Dataplane, DataplaneError, mapped::Mapped, maps::failed, read::BACKEND_WORDS};
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, read::BACKEND_WORDS};
 use crate::tables::Write;
 
 impl Dataplane {
@@ -41,7 +41,7 @@ impl Dataplane {
                 self.maps
                     .rings
                     .set(place, turn.to_word(), 0)
-                    .map_err(failed(maps::RINGS))
+                    .map_err(map_failed(maps::RINGS))
             }),
             Write::Service { number, value } => {
                 store_backwards(&self.maps.services, usize::from(*number) * WORDS, &value.words());
@@ -70,7 +70,7 @@ impl Dataplane {
             Some(index) => self.maps.quic_ids.insert(key, u32::from(index), 0),
             None => absent_is_fine(self.maps.quic_ids.remove(&key)),
         }
-        .map_err(failed(maps::QUIC_IDS))
+        .map_err(map_failed(maps::QUIC_IDS))
     }
 
     fn reset_backend(&mut self, counter: u32) -> Result<(), DataplaneError> {
@@ -78,7 +78,7 @@ impl Dataplane {
         self.maps
             .backend_stats
             .set(counter, zeros()?, 0)
-            .map_err(failed(maps::BACKEND_STATS))
+            .map_err(map_failed(maps::BACKEND_STATS))
     }
 
     /// Sets the time of a program that was loaded to take it from its map.
@@ -86,7 +86,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses.
     pub fn set_test_clock(&mut self, nanoseconds: u64) -> Result<(), DataplaneError> {
-        self.maps.clock.set(0, nanoseconds, 0).map_err(failed(maps::CLOCK))
+        self.maps.clock.set(0, nanoseconds, 0).map_err(map_failed(maps::CLOCK))
     }
 
     /// Everything but the head first: the head makes the backend visible, MAC address and state in one store.
@@ -103,11 +103,11 @@ impl Dataplane {
     }
 
     fn reset_service(&mut self, number: u32) -> Result<(), DataplaneError> {
-        self.maps.cursors.set(number, 0, 0).map_err(failed(maps::CURSORS))?;
+        self.maps.cursors.set(number, 0, 0).map_err(map_failed(maps::CURSORS))?;
         self.maps
             .service_stats
             .set(number, zeros()?, 0)
-            .map_err(failed(maps::SERVICE_STATS))
+            .map_err(map_failed(maps::SERVICE_STATS))
     }
 
     /// Tells the program about a NIC, and the kernel that frames may be redirected to it.
@@ -132,8 +132,8 @@ impl Dataplane {
             .egress
             .insert(ifindex, ifindex, None, 0)
             .map_err(|error| match error {
-                aya::maps::xdp::XdpMapError::MapError(source) => failed(maps::EGRESS)(source),
-                other => failed(maps::EGRESS)(MapError::from(std::io::Error::other(other))),
+                aya::maps::xdp::XdpMapError::MapError(source) => map_failed(maps::EGRESS)(source),
+                other => map_failed(maps::EGRESS)(MapError::from(std::io::Error::other(other))),
             })
     }
 
@@ -153,7 +153,7 @@ impl Dataplane {
         for entry in self.nic_entries(|word| word as u32 == ifindex) {
             entry[1].store(0, Ordering::Release);
         }
-        absent_is_fine(self.maps.egress.remove(ifindex)).map_err(failed(maps::EGRESS))
+        absent_is_fine(self.maps.egress.remove(ifindex)).map_err(map_failed(maps::EGRESS))
     }
 
     /// The words of those entries of the NIC map whose second word, the [`segment`], is like this.
@@ -172,7 +172,7 @@ impl Dataplane {
         self.maps
             .trace_filter
             .set(0, filter, 0)
-            .map_err(failed(maps::TRACE_FILTER))
+            .map_err(map_failed(maps::TRACE_FILTER))
     }
 }
 

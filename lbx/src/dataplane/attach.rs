@@ -13,9 +13,10 @@ use aya::{
 
 use super::{
     Dataplane, DataplaneError,
-    link_info::LinkInfo,
+    error::pin_failed,
     object,
-    pins::{self, Pins},
+    pinned_link::{self, LinkInfo},
+    pins::Pins,
 };
 
 /// How an attachment came about.
@@ -67,7 +68,7 @@ impl Dataplane {
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::Refused("it offers no BPF link (kernel older than 5.9?)".into()))?;
         let path = self.pins.link(ifindex);
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         self.links.insert(ifindex);
         Ok(Attached::New)
     }
@@ -110,7 +111,7 @@ impl Dataplane {
     /// The link cannot be ended or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        self.pins.remove_link(ifindex)
+        pinned_link::remove(&self.pins.link(ifindex))
     }
 
     /// The NICs with a link of this director.

@@ -16,11 +16,7 @@ use lbx_common::{
     slot::Slot,
 };
 
-use super::{
-    Dataplane, DataplaneError,
-    mapped::Mapped,
-    maps::{failed, sum},
-};
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, maps::sum};
 use crate::tables::{
     Layout, Tables,
     adopt::{self, AdoptError},
@@ -165,7 +161,7 @@ impl adopt::Maps for Dataplane {
         let ids = self.maps.quic_ids.iter();
         ids.map(|entry| entry.map(|(key, index)| ((key >> 16) as u16, key as u16, index as u16)))
             .collect::<Result<_, _>>()
-            .map_err(failed(maps::QUIC_IDS))
+            .map_err(map_failed(maps::QUIC_IDS))
     }
 
     fn service(&self, number: u16) -> Option<Service> {
@@ -179,7 +175,7 @@ impl adopt::Maps for Dataplane {
     }
 
     fn turn(&self, place: u32) -> Result<Turn, DataplaneError> {
-        let entry = self.maps.rings.get(&place, 0).map_err(failed(maps::RINGS))?;
+        let entry = self.maps.rings.get(&place, 0).map_err(map_failed(maps::RINGS))?;
         Ok(Turn::from_word(entry))
     }
 

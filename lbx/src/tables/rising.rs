@@ -1,6 +1,6 @@
 //! What real servers get that came up not long ago: part of what their weight says.
 
-use super::service::Wanted;
+use super::members::Wanted;
 use crate::desired::{Scheduler, Standing};
 
 /// Parts of a weight: what rises has so many of them.

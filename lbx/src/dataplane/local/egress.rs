@@ -18,7 +18,12 @@ use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{LocalError, filter};
-use crate::dataplane::{Dataplane, DataplaneError, link_info, object, pins};
+use crate::dataplane::{
+    Dataplane, DataplaneError,
+    error::pin_failed,
+    object, pinned_link,
+    pins::{Pins, remove_file},
+};
 
 /// Set in the environment, it has filters used where the kernel has links: for tests.
 const FILTERS: &str = "LBX_CLSACT";
@@ -79,19 +84,19 @@ impl Dataplane {
     /// Detaches from a device, whichever way it was attached to.
     fn leave(&mut self, device: u32) -> Result<(), LocalError> {
         self.egress.remove(&device);
-        Ok(self.pins.remove_egress(device)?)
+        Ok(remove(&self.pins, device)?)
     }
 
     fn attach_link(&mut self, device: u32) -> Result<(), LocalError> {
         let path = self.pins.egress(device);
-        self.pins.end_filter(device)?;
-        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
+        remove_filter(&self.pins, device)?;
+        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
         if alive && self.egress.contains(&device) {
             return Ok(());
         }
         if alive {
             let program = self.egress_program()?.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd())?;
+            pinned_link::update(&path, program.as_fd())?;
             self.egress.insert(device);
             return Ok(());
         }
@@ -110,21 +115,21 @@ impl Dataplane {
             program: EGRESS_PROGRAM,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         self.egress.insert(device);
         Ok(())
     }
 
     fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
-        self.pins.end(&self.pins.egress(device))?;
+        pinned_link::remove(&self.pins.egress(device))?;
         let known = self.egress.contains(&device) && marker.exists();
         let program = self.egress_program()?;
         if known && is_in_filter(program, device)? {
             return Ok(());
         }
         if !marker.exists() {
-            program.pin(&marker).map_err(pins::unpinned(&marker))?;
+            program.pin(&marker).map_err(pin_failed(&marker))?;
         }
         let filter = filter_of(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {
@@ -168,11 +173,24 @@ impl Dataplane {
     }
 }
 
-/// Takes the filter from a device; nothing happens where device or filter are gone.
-pub(in crate::dataplane) fn remove_filter(device: u32) {
-    if let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok()) {
+/// Detaches the program from what a device sends, and removes its pins.
+///
+/// # Errors
+/// The kernel refuses, or a pin cannot be removed.
+pub(in crate::dataplane) fn remove(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
+    pinned_link::remove(&pins.egress(device))?;
+    remove_filter(pins, device)
+}
+
+/// Removes the filter of a device and the pin that marks it. A device or filter that is gone already is no error.
+fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
+    let marker = pins.filter(device);
+    if marker.exists()
+        && let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok())
+    {
         let _gone = filter.detach();
     }
+    remove_file(&marker)
 }
 
 fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {

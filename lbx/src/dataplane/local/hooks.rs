@@ -11,7 +11,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink};
 use lbx_common::maps::HOOKS;
 
 use super::LocalError;
-use crate::dataplane::{Dataplane, DataplaneError, link_info, pins};
+use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link, pins};
 
 impl Dataplane {
     /// Lets the director use its own VIPs, or no longer. Which of them is each service's to say. Calling it again changes
@@ -23,7 +23,7 @@ impl Dataplane {
         if !on {
             // In turn, so that no socket is led somewhere and shows it.
             for program in HOOKS.iter().rev() {
-                self.pins.end(&self.pins.hook(program))?;
+                pinned_link::remove(&self.pins.hook(program))?;
             }
             self.hooks = false;
             return Ok(());
@@ -43,7 +43,7 @@ impl Dataplane {
     /// Attaches one program, or puts it into the link that a former daemon has left.
     fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
         let path = self.pins.hook(name);
-        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
+        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
         if alive && self.hooks {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Dataplane {
         }
         if alive {
             let program = program.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd())?;
+            pinned_link::update(&path, program.as_fd())?;
             return Ok(());
         }
         pins::remove_file(&path)?;
@@ -72,7 +72,7 @@ impl Dataplane {
             program: name,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         Ok(())
     }
 }

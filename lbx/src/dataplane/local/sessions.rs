@@ -11,8 +11,9 @@ use lbx_common::{
 
 use crate::dataplane::{
     DataplaneError,
+    error::map_failed,
     mapped::Mapped,
-    maps::{data, failed, typed},
+    maps::{data, typed},
     pins::Pins,
 };
 
@@ -33,7 +34,7 @@ impl Sessions {
 
     /// Has the packets of a socket led somewhere.
     pub fn lead(&mut self, socket: BorrowedFd<'_>, led: Led) -> Result<(), DataplaneError> {
-        self.led.insert(&socket, led, 0).map_err(failed(LED))
+        self.led.insert(&socket, led, 0).map_err(map_failed(LED))
     }
 
     /// How many packets were sent to the VIP, and how many came from there; by the key of what is sent.
@@ -47,7 +48,7 @@ impl Sessions {
     /// Keeps a session, and that its port has one.
     pub fn keep(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
         let table = &mut self.table;
-        table.sessions.insert(key, session, 0).map_err(failed(SESSIONS))?;
+        table.sessions.insert(key, session, 0).map_err(map_failed(SESSIONS))?;
         table.mark(key);
         Ok(())
     }
@@ -85,20 +86,20 @@ impl Table {
             .sessions
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)));
-        found.collect::<Result<_, _>>().map_err(failed(SESSIONS))
+        found.collect::<Result<_, _>>().map_err(map_failed(SESSIONS))
     }
 
     pub(super) fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
         match self.sessions.get(key, 0) {
             Ok(session) => Ok(Some(session)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(failed(SESSIONS)(error)),
+            Err(error) => Err(map_failed(SESSIONS)(error)),
         }
     }
 
     pub(super) fn remove(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         match self.sessions.remove(key) {
-            Err(error) if !is_absent(&error) => Err(failed(SESSIONS)(error)),
+            Err(error) if !is_absent(&error) => Err(map_failed(SESSIONS)(error)),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! What aya does not do with a pinned link: tell where it leads, give it another program whatever its kind, and end it at
-//! once.
+//! What aya lacks for pinned links: reading which NIC or cgroup one is attached to, replacing its program whatever its kind,
+//! and detaching it at once.
 
 use std::{
     ffi::CString,
@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use super::{DataplaneError, pins};
+use super::{DataplaneError, error::file_failed, pins::remove_file};
 
 /// A link to a NIC or to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl LinkInfo {
     /// # Errors
     /// The kernel refuses, or something else is pinned there.
     pub fn of_pin(path: &Path) -> Result<Option<Self>, DataplaneError> {
-        Self::read(path).map_err(|source| pins::file(path, source))
+        Self::read(path).map_err(|source| file_failed(path, source))
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {
@@ -96,11 +96,17 @@ impl LinkInfo {
     }
 }
 
-/// Ends the link pinned at a path, if there is one: when this returns the NIC runs no program of it.
+/// Ends the link pinned at a path, if there is one, and removes the pin: when this returns, nothing runs its program any
+/// more. Removing the pin alone would leave it to the kernel to end the link some time later.
 ///
 /// # Errors
-/// The kernel refuses, or something else is pinned there.
-pub(super) fn detach(path: &Path) -> io::Result<()> {
+/// The kernel refuses, or the pin cannot be removed.
+pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
+    detach(path).map_err(|source| file_failed(path, source))?;
+    remove_file(path)
+}
+
+fn detach(path: &Path) -> io::Result<()> {
     let link = match open(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -117,7 +123,7 @@ pub(super) fn detach(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Nothing is pinned there, or the kernel refuses.
 pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> Result<(), DataplaneError> {
-    replace(path, program).map_err(|source| pins::file(path, source))
+    replace(path, program).map_err(|source| file_failed(path, source))
 }
 
 fn replace(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
