@@ -10,10 +10,10 @@ use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{
-        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, Service, Standing, TableSizes,
+        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, ServerState, Service, TableSizes,
         Timeouts, VirtualService,
     },
-    tables::{Hop, Hops, Tables as Mirror, census::Census},
+    tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScan},
 };
 use lbx_common::{
     backend::Tags,
@@ -36,7 +36,7 @@ pub struct Lbx {
     dataplane: Option<Dataplane>,
     mirror: Mirror,
     desired: Desired,
-    hops: Hops,
+    hops: NextHops,
 }
 
 impl Lbx {
@@ -59,7 +59,7 @@ impl Lbx {
             Tags::NONE
         };
         let mut lbx = Self {
-            mirror: dataplane.no_tables(),
+            mirror: dataplane.empty_tables(),
             dataplane: Some(dataplane),
             desired,
             // Twice as many, for the window.
@@ -108,11 +108,11 @@ impl Lbx {
 
     /// Slots rest two ticks after their last change.
     fn rest(&mut self) -> Result<()> {
-        let census = Census {
+        let scan = FlowScan {
             taken: clock::now() + 2,
-            ..Census::default()
+            ..FlowScan::default()
         };
-        let plan = self.mirror.age(&census);
+        let plan = self.mirror.expire(&scan);
         self.dataplane_mut().apply(&plan.writes)?;
         self.mirror = plan.tables;
         Ok(())
@@ -246,7 +246,7 @@ fn real_server(ip: Ip, server: u32) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        standing: ServerState::Up,
     }
 }
 
@@ -257,8 +257,8 @@ fn rip(ip: Ip, server: u32) -> IpAddr {
     }
 }
 
-fn hop(server: u32, tags: Tags) -> Hop {
-    Hop {
+fn hop(server: u32, tags: Tags) -> NextHop {
+    NextHop {
         mac: subject::mac(server),
         ifindex: LO,
         vlan: [tags.outer, tags.inner],

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     health::{
-        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, Standing, Target, Tls, Udp,
+        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, ServerState, Target, Tls,
+        Udp,
     },
     ports::Ports,
     scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
@@ -217,7 +218,7 @@ pub struct RealServer {
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
     /// Whether it is to get packets.
-    pub standing: Standing,
+    pub standing: ServerState,
 }
 
 /// Transport protocol of a service.

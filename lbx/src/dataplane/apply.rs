@@ -138,7 +138,7 @@ impl Dataplane {
     }
 
     /// Forgets every segment but these.
-    pub fn forget_other_nics(&mut self, kept: &[Nic]) {
+    pub fn retain_nics(&mut self, kept: &[Nic]) {
         let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
         for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
             entry[1].store(0, Ordering::Release);

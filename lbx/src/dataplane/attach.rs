@@ -52,7 +52,7 @@ impl Dataplane {
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
-        if self.holds(ifindex, running)? {
+        if self.is_attached(ifindex, running)? {
             if !self.links.contains(&ifindex) {
                 swap(&mut self.program, &self.pins, ifindex)
                     .map_err(|error| AttachError::Refused(error_chain(&error)))?;
@@ -79,7 +79,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel does not tell of a pinned link.
-    pub fn holds(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
+    pub fn is_attached(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
         let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program) == running;
         let info = self.link_info(ifindex)?;
         Ok(info.is_some_and(|link| link.ifindex == ifindex && here(&link)))
@@ -90,14 +90,14 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel does not tell of a pinned link.
-    pub fn severed(&self) -> Result<Vec<u32>, DataplaneError> {
-        let mut severed = Vec::new();
+    pub fn detached(&self) -> Result<Vec<u32>, DataplaneError> {
+        let mut detached = Vec::new();
         for &ifindex in &self.links {
             if self.link_info(ifindex)?.is_none_or(|link| link.ifindex != ifindex) {
-                severed.push(ifindex);
+                detached.push(ifindex);
             }
         }
-        Ok(severed)
+        Ok(detached)
     }
 
     fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
@@ -122,11 +122,11 @@ impl Dataplane {
         self.pins.links()
     }
 
-    /// Loads the program that tells its decisions, for [`Dataplane::run_everywhere`].
+    /// Loads the program that tells its decisions, for [`Dataplane::replace_programs`].
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn load_tracing(&self) -> Result<Ebpf, DataplaneError> {
+    pub fn load_trace_program(&self) -> Result<Ebpf, DataplaneError> {
         object::load(&self.pins, &self.constants, true)
     }
 
@@ -134,7 +134,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel refuses; some NICs may run the other program already.
-    pub fn run_everywhere(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
+    pub fn replace_programs(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let program = program.unwrap_or(&mut self.program);
         for ifindex in self.pins.links()? {
             swap(program, &self.pins, ifindex)?;

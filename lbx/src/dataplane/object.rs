@@ -75,13 +75,13 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
             .map_pin_path(shape.name, pins.map(shape.name));
     }
     let mut program = loader.load(OBJECT)?;
-    undisturbed(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
+    with_signals_blocked(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
     Ok(program)
 }
 
 /// Does something with all signals held back: the verifier gives up (EAGAIN) where one is pending, and is then asked again
 /// with its whole log, which takes seconds.
-pub(super) fn undisturbed<T>(what: impl FnOnce() -> T) -> T {
+pub(super) fn with_signals_blocked<T>(what: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let result = what();
     if let Ok(before) = before {

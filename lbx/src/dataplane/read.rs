@@ -20,7 +20,7 @@ use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, maps::
 use crate::tables::{
     Layout, Tables,
     adopt::{self, AdoptError},
-    census::{Census, Taker, Verdict},
+    scan::{FlowScan, FlowScanner, Verdict},
 };
 
 /// Words of a backend.
@@ -29,7 +29,7 @@ pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / size_of::<u64>();
 impl Dataplane {
     /// Tables with nothing loaded, for maps that are new.
     #[must_use]
-    pub fn no_tables(&self) -> Tables {
+    pub fn empty_tables(&self) -> Tables {
         Tables::new(&adopt::Maps::layout(self))
     }
 
@@ -45,8 +45,8 @@ impl Dataplane {
 
     /// Counts all flows at tick `now` and erases the records nobody needs any more.
     #[must_use]
-    pub fn sweep(&self, tables: &Tables, now: u32) -> Census {
-        let mut taker = Taker::new(tables, now);
+    pub fn sweep(&self, tables: &Tables, now: u32) -> FlowScan {
+        let mut taker = FlowScanner::new(tables, now);
         let (records, _) = self.maps.flows4.as_chunks::<{ KEY4 + 1 }>();
         for [key, entry] in records {
             self.visit(&mut taker, entry, || FlowKey::from_word(key.load(Ordering::Acquire)));
@@ -60,7 +60,7 @@ impl Dataplane {
     }
 
     /// Looks at one record, and erases it where nobody needs it.
-    fn visit(&self, taker: &mut Taker<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
+    fn visit(&self, taker: &mut FlowScanner<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
         let mut before = word.load(Ordering::Acquire);
         if before == 0 {
             return;

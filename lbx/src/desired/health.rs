@@ -98,7 +98,7 @@ impl Check {
 
     /// Whether it says what the real server's weight is to be.
     #[must_use]
-    pub const fn tells_weight(&self) -> bool {
+    pub const fn reports_weight(&self) -> bool {
         match self {
             Self::Http(http) => http.weight,
             Self::Exec(exec) => exec.weight,
@@ -239,17 +239,17 @@ pub struct Notify {
     pub timeout: Duration,
 }
 
-/// Whether a real server is to get packets: what its checks say. The file itself says [`Standing::Up`].
+/// Whether a real server is to get packets: what its checks say. The file itself says [`ServerState::Up`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum ServerState {
     /// As its weight says.
     #[default]
     Up,
     /// It came up not long ago: it gets these hundredths of what its weight says. Matters to schedulers that go by weights.
-    Rising(NonZeroU8),
+    SlowStart(NonZeroU8),
     /// It keeps what it has and gets nothing new, as with weight 0: too few of its service are up, and the sorry server has
     /// taken over.
-    Resting,
+    Draining,
     /// It has failed.
     Down(OnFailure),
 }

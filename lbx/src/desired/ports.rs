@@ -42,7 +42,7 @@ impl Ports {
 
     /// Whether a port is in both.
     #[must_use]
-    pub fn meet(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, Self::All) => true,
             (Self::Some(ours), Self::Some(theirs)) => ours.iter().any(|our| {

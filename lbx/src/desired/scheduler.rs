@@ -117,13 +117,13 @@ impl Scheduler {
 
     /// Whether a larger weight means more new connections.
     #[must_use]
-    pub const fn heeds_weights(self) -> bool {
+    pub const fn uses_weights(self) -> bool {
         !matches!(self, Self::Rr | Self::Lc)
     }
 
     /// Whether it can schedule what nothing is recorded of.
     #[must_use]
-    pub const fn takes_one_packet(self) -> bool {
+    pub const fn supports_one_packet(self) -> bool {
         self.hashes() || matches!(self, Self::Rr | Self::Wrr)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     config,
     dataplane::clock,
     desired::Desired,
-    tables::{Plan, census::Census},
+    tables::{Plan, scan::FlowScan},
 };
 
 impl Director {
@@ -168,7 +168,7 @@ impl Director {
     }
 
     /// Counts all flows now.
-    pub(super) fn census(&self) -> Census {
+    pub(super) fn scan(&self) -> FlowScan {
         self.dataplane.sweep(&self.tables, clock::now())
     }
 }

@@ -9,7 +9,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo},
 };
 
-use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{MAX_IN_FLIGHT, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the addresses we add carry (IFA_PROTO, Linux 5.18), so that a later lbx knows them from addresses of
 /// other tools. The kernel uses 1 to 3; the rest is free. "L" in ASCII.
@@ -119,7 +119,7 @@ impl Net {
                 (vip, added)
             }
         });
-        stream::iter(adding).buffered(AT_ONCE).collect().await
+        stream::iter(adding).buffered(MAX_IN_FLIGHT).collect().await
     }
 
     async fn add_vip(&self, ifindex: u32, vip: IpAddr) -> Result<Added, NetError> {
@@ -149,7 +149,7 @@ impl Net {
     ) -> Vec<(Address, Result<bool, NetError>)> {
         let ours = vips.into_iter().copied().filter(Address::is_our_vip);
         let removing = ours.map(|vip| async move { (vip, self.remove_vip(vip).await) });
-        stream::iter(removing).buffered(AT_ONCE).collect().await
+        stream::iter(removing).buffered(MAX_IN_FLIGHT).collect().await
     }
 
     async fn remove_vip(&self, vip: Address) -> Result<bool, NetError> {

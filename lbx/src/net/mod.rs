@@ -6,7 +6,7 @@
 //! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
 //! - [`mod@watch`]: what changes, as it changes;
 //! - [`arp`], [`ndp`]: who has an address, and that we have it, as frames;
-//! - [`claim`]: who else says that it has an address;
+//! - [`arp_listener`]: who else says that it has an address;
 //! - [`segment`]: the socket such frames go out by;
 //! - [`namespace`]: which network namespace this is.
 //!
@@ -14,7 +14,7 @@
 
 pub mod address;
 pub mod arp;
-pub mod claim;
+pub mod arp_listener;
 pub mod ethtool;
 pub mod link;
 pub mod namespace;
@@ -32,7 +32,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
-    claim::{Claim, ClaimSocket},
+    arp_listener::{ArpBinding, ArpListener},
     link::{Link, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,
@@ -43,14 +43,14 @@ pub use self::{
 
 /// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer
 /// that could not be decoded.
-const PATIENCE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a dump is read anew when the table changed while it was read.
 const DUMP_ATTEMPTS: u32 = 8;
 
 /// How many requests are sent before the first is answered, where there are many: enough to keep the kernel busy, few
 /// enough for a socket's buffer.
-const AT_ONCE: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
 
 /// What can go wrong with the network.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ impl Net {
             }
             Ok(answer)
         };
-        tokio::time::timeout(PATIENCE, collect).await.unwrap_or_else(|_| {
+        tokio::time::timeout(ANSWER_TIMEOUT, collect).await.unwrap_or_else(|_| {
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the kernel's answer is not understood",

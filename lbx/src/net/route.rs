@@ -13,7 +13,7 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
 
-use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{MAX_IN_FLIGHT, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the routes we add carry (rtm_protocol), so that undoing removes no route of others. Not taken in
 /// include/uapi/linux/rtnetlink.h nor in iproute2's rt_protos. "L" in ASCII.
@@ -128,14 +128,14 @@ impl Net {
         let asking = addresses
             .into_iter()
             .map(|address| async move { Ok((address, self.route_to(address).await?)) });
-        stream::iter(asking).buffered(AT_ONCE).try_collect().await
+        stream::iter(asking).buffered(MAX_IN_FLIGHT).try_collect().await
     }
 
     /// The IPv4 routes of the main table that lead to one NIC.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn routes_by(&self, ifindex: u32) -> Result<Vec<TableRoute>, NetError> {
+    pub async fn routes_via(&self, ifindex: u32) -> Result<Vec<TableRoute>, NetError> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -171,7 +171,7 @@ impl Net {
             Err(error) => {
                 let mut action = format!("add the route to {address}/32 by the interface with index {ifindex}");
                 if is_errno(&error, libc::EEXIST) {
-                    let mut routes = self.routes_by(ifindex).await?.into_iter();
+                    let mut routes = self.routes_via(ifindex).await?.into_iter();
                     if routes.any(|route| route.is_host_route(ifindex, address.into())) {
                         return Ok(false);
                     }

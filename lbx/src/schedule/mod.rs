@@ -2,9 +2,9 @@
 //!
 //! - [`ring`]: in which order the schedulers that do not hash come to the candidates; what they compare is in
 //!   [`lbx_common::load`]
-//! - [`entitled`]: who has slots of the hash table, and [`maglev`]: which
+//! - [`eligible`]: who has slots of the hash table, and [`maglev`]: which
 
-pub mod entitled;
+pub mod eligible;
 pub mod maglev;
 pub mod ring;
 

@@ -15,10 +15,10 @@ use lbx_common::{
 };
 
 use super::{
-    Hop, Layout, Leaving, Tables,
+    Layout, NextHop, PendingFree, Tables,
     allocate::Range,
-    service::{Life, Loaded, Member},
-    treatment::{MAPPING, Treatment},
+    flow_policy::{FlowPolicy, MAPPING},
+    service::{BackendState, LoadedService, Member},
     window::Slots,
 };
 use crate::desired::{Ports, Protocol, VirtualService};
@@ -81,7 +81,7 @@ impl Tables {
     /// A map cannot be read, or what stands there contradicts itself.
     pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
         let mut tables = Self {
-            looked_up: false,
+            lookup_current: false,
             ..Self::new(&maps.layout())
         };
         let found = tables.read_lookup(maps, now)?;
@@ -125,7 +125,7 @@ impl Tables {
             }
             let (vip, protocol, port) = key_port(entry.key);
             if numbers.insert(vip) {
-                self.places.leaving.push((now, Leaving::Vip(vip)));
+                self.allocations.pending_free.push((now, PendingFree::Vip(vip)));
             }
             if let (Some(&vip), Some(protocol)) = (vips.get(&vip), Protocol::from_number(protocol)) {
                 services.entry(number(entry.value)).or_default().push(Found {
@@ -137,21 +137,21 @@ impl Tables {
             }
         }
         for number in numbers {
-            self.places.vips.reserve(Range::one(u32::from(number)));
+            self.allocations.vips.reserve(Range::one(u32::from(number)));
         }
         Ok(services)
     }
 
     /// Marks the places of a service as taken.
-    fn claim(&mut self, loaded: &Loaded) -> Result<(), &'static str> {
-        let places = &mut self.places;
+    fn claim(&mut self, loaded: &LoadedService) -> Result<(), &'static str> {
+        let allocations = &mut self.allocations;
         let number = Range::one(u32::from(loaded.number));
         for (free, what) in [
-            (places.services.reserve(number), "its number is another's"),
-            (places.slots.reserve(loaded.slots_range), "its slots are another's"),
-            (places.rings.reserve(loaded.ring_range), "its ring is another's"),
+            (allocations.services.reserve(number), "its number is another's"),
+            (allocations.slots.reserve(loaded.slots_range), "its slots are another's"),
+            (allocations.rings.reserve(loaded.ring_range), "its ring is another's"),
             (
-                places.backends.reserve(loaded.backends_range),
+                allocations.backends.reserve(loaded.backends_range),
                 "its backends are another's",
             ),
         ] {
@@ -160,7 +160,7 @@ impl Tables {
             }
         }
         for counter in loaded.counters() {
-            if !places.counters.reserve(Range::one(counter)) {
+            if !allocations.counters.reserve(Range::one(counter)) {
                 return Err("a counter is another's");
             }
         }
@@ -191,17 +191,17 @@ fn read_service<M: Maps>(
     service: &Service,
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
     now: u32,
-) -> Result<Loaded, AdoptError<M::Error>> {
-    let treatment = Treatment::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
-    let slots: Vec<Slot> = places(service.slots_base, service.slots_len)
+) -> Result<LoadedService, AdoptError<M::Error>> {
+    let policy = FlowPolicy::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
+    let slots: Vec<Slot> = indices(service.slots_base, service.slots_len)
         .map(|place| maps.slot(place))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its slots lie beyond the table"))?;
-    let backends: Vec<Backend> = places(service.backends_base, service.backends_len)
+    let backends: Vec<Backend> = indices(service.backends_base, service.backends_len)
         .map(|place| maps.backend(place))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
-    let ring: Vec<Turn> = places(service.ring_base, service.ring_len)
+    let ring: Vec<Turn> = indices(service.ring_base, service.ring_len)
         .map(|place| maps.turn(place))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)
@@ -209,10 +209,10 @@ fn read_service<M: Maps>(
         .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
         .map(|(index, backend)| (index, read_member(backend, index == service.sorry, now)))
         .collect();
-    Ok(Loaded {
+    Ok(LoadedService {
         number: 0,
         ports: Ports::All,
-        treatment,
+        policy,
         mapping: service.flags & MAPPING,
         slots_range: Range {
             base: service.slots_base,
@@ -231,11 +231,11 @@ fn read_service<M: Maps>(
         members,
         quic_ids: BTreeMap::new(),
         candidates: None,
-        hashed_until: (service.flags & HASHED != 0).then_some(now),
+        recording_since: (service.flags & HASHED != 0).then_some(now),
     })
 }
 
-fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {
+fn indices(base: u32, len: u32) -> impl Iterator<Item = u32> {
     base..base.saturating_add(len)
 }
 
@@ -247,19 +247,19 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
         upper: backend.upper,
         lower: backend.lower,
         sorry,
-        hop: Hop {
+        hop: NextHop {
             mac,
             ifindex: backend.ifindex,
             source: word_mac(backend.source),
             vlan: [backend.tags.outer, backend.tags.inner],
         },
         counter: backend.counter,
-        life: match state {
-            backend::KEPT => Life::Kept,
-            backend::HELD => Life::Held,
-            backend::DRAINING if backend.weight > 0 => Life::Resting,
-            state if backend::usable(state) => Life::Up,
-            _ => Life::Dead { since: now },
+        state: match state {
+            backend::KEPT => BackendState::FailedKeep,
+            backend::HELD => BackendState::FailedDrop,
+            backend::DRAINING if backend.weight > 0 => BackendState::Draining,
+            state if backend::usable(state) => BackendState::Up,
+            _ => BackendState::Dead { since: now },
         },
         wanted: state != backend::LEAVING,
     }

@@ -1,4 +1,4 @@
-//! Places in the flat tables, lowest first.
+//! Allocations in the flat tables, lowest first.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub struct Range {
     /// First place.
     pub base: u32,
-    /// Number of places.
+    /// Number of allocations.
     pub len: u32,
 }
 
@@ -22,10 +22,10 @@ impl Range {
 /// A table has no room left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the table of {table} is full: it has {capacity} places and {wanted} more in a row are needed")]
-pub struct Full {
+pub struct TableFull {
     /// What the table holds.
     pub table: &'static str,
-    /// All its places.
+    /// All its allocations.
     pub capacity: u32,
     /// What was asked for.
     pub wanted: u32,
@@ -55,11 +55,11 @@ impl Ranges {
     ///
     /// # Errors
     /// No gap is long enough.
-    pub fn take(&mut self, len: u32) -> Result<Range, Full> {
+    pub fn take(&mut self, len: u32) -> Result<Range, TableFull> {
         if len == 0 {
             return Ok(Range::default());
         }
-        let full = Full {
+        let full = TableFull {
             table: self.table,
             capacity: self.capacity,
             wanted: len,
@@ -74,7 +74,7 @@ impl Ranges {
     ///
     /// # Errors
     /// All are taken.
-    pub fn take_one(&mut self) -> Result<u32, Full> {
+    pub fn allocate_one(&mut self) -> Result<u32, TableFull> {
         self.take(1).map(|range| range.base)
     }
 
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn the_lowest_number_is_taken() {
         let mut numbers = Ranges::new("services", 3);
-        let mut take = || numbers.take_one();
+        let mut take = || numbers.allocate_one();
         assert_eq!([take(), take(), take()], [Ok(0), Ok(1), Ok(2)]);
         assert!(take().is_err());
         numbers.free(Range::one(1));
-        assert_eq!(numbers.take_one(), Ok(1));
+        assert_eq!(numbers.allocate_one(), Ok(1));
     }
 }

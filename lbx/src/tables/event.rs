@@ -10,18 +10,18 @@ pub struct Event {
     /// Where.
     pub service: VirtualService,
     /// What.
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// A service begins.
     ServiceAdded(Scheduler),
     /// A service ends, its flows with it.
     ServiceRemoved,
     /// New connections are scheduled differently.
-    Rescheduled(Scheduler),
+    SchedulerChanged(Scheduler),
     /// A real server takes part.
     ServerUp {
         /// RIP.
@@ -32,7 +32,7 @@ pub enum What {
         mac: [u8; 6],
     },
     /// A real server has no MAC address any more: it has failed.
-    ServerLost {
+    ServerUnresolved {
         /// RIP.
         server: IpAddr,
         /// What becomes of its flows.
@@ -59,7 +59,7 @@ pub enum What {
     /// The last flow of a drained real server is over.
     Drained(IpAddr),
     /// A real server's MAC address is another.
-    Moved {
+    MacChanged {
         /// RIP.
         server: IpAddr,
         /// Before.
@@ -87,27 +87,27 @@ pub fn mac(mac: [u8; 6]) -> String {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.service)?;
-        match &self.what {
-            What::ServiceAdded(scheduler) => write!(f, "service added, scheduler {scheduler}"),
-            What::ServiceRemoved => write!(f, "service removed"),
-            What::Rescheduled(scheduler) => write!(f, "scheduler is now {scheduler}"),
-            What::ServerUp {
+        match &self.kind {
+            EventKind::ServiceAdded(scheduler) => write!(f, "service added, scheduler {scheduler}"),
+            EventKind::ServiceRemoved => write!(f, "service removed"),
+            EventKind::SchedulerChanged(scheduler) => write!(f, "scheduler is now {scheduler}"),
+            EventKind::ServerUp {
                 server,
                 weight,
                 mac: address,
             } => {
                 write!(f, "real server {server} up at {}, weight {weight}", mac(*address))
             }
-            What::ServerLost { server, on_failure } => {
+            EventKind::ServerUnresolved { server, on_failure } => {
                 write!(f, "real server {server} lost: no MAC address, {}", then(*on_failure))
             }
-            What::ServerFailed { server, on_failure } => {
+            EventKind::ServerFailed { server, on_failure } => {
                 write!(f, "real server {server} failed its checks, {}", then(*on_failure))
             }
-            What::Weight { server, from, to } => write!(f, "real server {server} weight {from} -> {to}"),
-            What::Draining(server) => write!(f, "real server {server} removed: draining"),
-            What::Drained(server) => write!(f, "real server {server} drained"),
-            What::Moved { server, from, to } => {
+            EventKind::Weight { server, from, to } => write!(f, "real server {server} weight {from} -> {to}"),
+            EventKind::Draining(server) => write!(f, "real server {server} removed: draining"),
+            EventKind::Drained(server) => write!(f, "real server {server} drained"),
+            EventKind::MacChanged { server, from, to } => {
                 write!(f, "real server {server} moved from {} to {}", mac(*from), mac(*to))
             }
         }

@@ -12,7 +12,7 @@ use lbx_common::{
     maps,
 };
 
-use super::allocate::Full;
+use super::allocate::TableFull;
 
 /// An address as the maps hold it.
 #[must_use]
@@ -31,7 +31,7 @@ pub fn ip(address: Address) -> IpAddr {
 
 /// What stands at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ServerState {
     /// Bucket times ways, plus way.
     pub place: u32,
     /// As in the map.
@@ -43,9 +43,9 @@ pub struct Standing {
 pub struct Lookup {
     seed: u64,
     /// By address.
-    pub vips: BTreeMap<IpAddr, Standing>,
+    pub vips: BTreeMap<IpAddr, ServerState>,
     /// By [`port_key`](lbx_common::lookup::port_key).
-    pub ports: BTreeMap<u64, Standing>,
+    pub ports: BTreeMap<u64, ServerState>,
     vip_buckets: Buckets,
     port_buckets: Buckets,
 }
@@ -74,7 +74,7 @@ impl Lookup {
     ///
     /// # Errors
     /// Both of its buckets are full.
-    pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, Full> {
+    pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, TableFull> {
         let value = value | PRESENT;
         let address = address(vip);
         if self.vips.get(&vip).is_some_and(|standing| standing.value == value) {
@@ -84,7 +84,7 @@ impl Lookup {
             Some(standing) => standing.place,
             None => self.vip_buckets.take(hash::vip(address, self.seed))?,
         };
-        self.vips.insert(vip, Standing { place, value });
+        self.vips.insert(vip, ServerState { place, value });
         let entry = VipEntry { value, address, pad: 0 };
         Ok(Some((place, entry)))
     }
@@ -93,7 +93,7 @@ impl Lookup {
     ///
     /// # Errors
     /// Both of its buckets are full.
-    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, Full> {
+    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
         let value = value | PRESENT;
         if self.ports.get(&key).is_some_and(|standing| standing.value == value) {
             return Ok(None);
@@ -102,19 +102,23 @@ impl Lookup {
             Some(standing) => standing.place,
             None => self.port_buckets.take(hash::port(key, self.seed))?,
         };
-        self.ports.insert(key, Standing { place, value });
+        self.ports.insert(key, ServerState { place, value });
         Ok(Some((place, PortEntry { value, key })))
     }
 
     /// Takes in a VIP found in the map; false if its place is another's.
     pub fn adopt_vip(&mut self, place: u32, entry: VipEntry) -> bool {
         let value = entry.value;
-        self.vip_buckets.reserve(place) && self.vips.insert(ip(entry.address), Standing { place, value }).is_none()
+        self.vip_buckets.reserve(place)
+            && self
+                .vips
+                .insert(ip(entry.address), ServerState { place, value })
+                .is_none()
     }
 
     /// Takes in a port found in the map; false if its place is another's.
     pub fn adopt_port(&mut self, place: u32, PortEntry { value, key }: PortEntry) -> bool {
-        self.port_buckets.reserve(place) && self.ports.insert(key, Standing { place, value }).is_none()
+        self.port_buckets.reserve(place) && self.ports.insert(key, ServerState { place, value }).is_none()
     }
 
     /// Gives back the place of a VIP that no packet looks at any more.
@@ -156,14 +160,14 @@ impl Buckets {
     }
 
     /// Takes a place in the emptier of the two buckets of a hash.
-    fn take(&mut self, hash: u64) -> Result<u32, Full> {
+    fn take(&mut self, hash: u64) -> Result<u32, TableFull> {
         let [first, second] = hash::buckets(hash, self.buckets - 1);
         let count = |bucket| self.taken.get(&bucket).map_or(0, |bits: &u8| bits.count_ones());
         let bucket = if count(second) < count(first) { second } else { first };
         let bits = self.taken.entry(bucket).or_default();
         let way = bits.trailing_ones();
         if way >= self.ways {
-            return Err(Full {
+            return Err(TableFull {
                 table: self.table,
                 capacity: self.buckets,
                 wanted: 1,

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::backend::{self, Backend, Head, Tags, mac_word};
 
-use super::{Hop, Hops, event::What, lookup::address};
-use crate::desired::{OnFailure, Service, Standing};
+use super::{NextHop, NextHops, event::EventKind, lookup::address};
+use crate::desired::{OnFailure, ServerState, Service};
 
 /// A real server as the file wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredServer {
     /// RIP.
     pub address: IpAddr,
     /// Weight; 0 drains.
@@ -23,17 +23,17 @@ pub struct Wanted {
     /// Whether it gets connections when nobody else does, and only then.
     pub sorry: bool,
     /// What its checks say.
-    pub standing: Standing,
+    pub standing: ServerState,
     /// What becomes of its flows where it has no hop.
     pub on_failure: OnFailure,
 }
 
-impl Wanted {
+impl DesiredServer {
     /// What becomes of its flows, if it has failed its checks.
     #[must_use]
     pub const fn fails(&self) -> Option<OnFailure> {
         match self.standing {
-            Standing::Down(on_failure) => Some(on_failure),
+            ServerState::Down(on_failure) => Some(on_failure),
             _ => None,
         }
     }
@@ -41,19 +41,19 @@ impl Wanted {
 
 /// The real servers of a service in the order of the file, the sorry server last.
 #[must_use]
-pub fn wanted(service: &Service) -> Vec<Wanted> {
+pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
     let on_failure = service.failover.on_failure;
-    let sorry = service.sorry_server.map(|address| Wanted {
+    let sorry = service.sorry_server.map(|address| DesiredServer {
         address,
         weight: 0,
         upper: 0,
         lower: 0,
         quic_id: None,
         sorry: true,
-        standing: Standing::Up,
+        standing: ServerState::Up,
         on_failure,
     });
-    let servers = service.servers.iter().map(|server| Wanted {
+    let servers = service.servers.iter().map(|server| DesiredServer {
         address: server.address,
         weight: server.weight,
         upper: server.upper,
@@ -80,26 +80,26 @@ pub struct Member {
     /// Whether it is the sorry server.
     pub sorry: bool,
     /// Where its frames go.
-    pub hop: Hop,
+    pub hop: NextHop,
     /// Its place in the backend counters.
     pub counter: u32,
     /// Whether it gets packets.
-    pub life: Life,
+    pub state: BackendState,
     /// Whether the file names it.
     pub wanted: bool,
 }
 
 /// Whether a backend gets packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum BackendState {
     /// It does.
     Up,
     /// Those of the flows it has, and no new ones: too few of its service are up.
-    Resting,
+    Draining,
     /// It has failed, and keeps its flows.
-    Kept,
+    FailedKeep,
     /// It has failed, and the packets of its flows are dropped until it is back.
-    Held,
+    FailedDrop,
     /// Failed or drained, since this tick: no packet goes there, and its index waits until no record names it.
     Dead {
         /// Since when.
@@ -107,7 +107,7 @@ pub enum Life {
     },
 }
 
-impl Life {
+impl BackendState {
     /// Whether flows are its own.
     #[must_use]
     pub const fn is_usable(self) -> bool {
@@ -117,14 +117,14 @@ impl Life {
     /// Whether it has failed, and flows are its own all the same.
     #[must_use]
     pub const fn has_failed(self) -> bool {
-        matches!(self, Self::Kept | Self::Held)
+        matches!(self, Self::FailedKeep | Self::FailedDrop)
     }
 
     const fn failed(on_failure: OnFailure, now: u32) -> Self {
         match on_failure {
             OnFailure::Rehash => Self::Dead { since: now },
-            OnFailure::Keep => Self::Kept,
-            OnFailure::Drop => Self::Held,
+            OnFailure::Keep => Self::FailedKeep,
+            OnFailure::Drop => Self::FailedDrop,
         }
     }
 }
@@ -132,7 +132,7 @@ impl Life {
 impl Member {
     /// A real server that begins.
     #[must_use]
-    pub const fn new(wanted: &Wanted, hop: Hop, counter: u32) -> Self {
+    pub const fn new(wanted: &DesiredServer, hop: NextHop, counter: u32) -> Self {
         Self {
             address: wanted.address,
             weight: wanted.weight,
@@ -141,9 +141,9 @@ impl Member {
             sorry: wanted.sorry,
             hop,
             counter,
-            life: match wanted.standing {
-                Standing::Resting => Life::Resting,
-                _ => Life::Up,
+            state: match wanted.standing {
+                ServerState::Draining => BackendState::Draining,
+                _ => BackendState::Up,
             },
             wanted: true,
         }
@@ -151,20 +151,20 @@ impl Member {
 
     /// Whether it gets new connections.
     #[must_use]
-    pub const fn takes(&self) -> bool {
-        matches!(self.life, Life::Up) && (self.weight > 0 || self.sorry)
+    pub const fn accepts_connections(&self) -> bool {
+        matches!(self.state, BackendState::Up) && (self.weight > 0 || self.sorry)
     }
 
     /// The backend as the map holds it.
     #[must_use]
     pub fn to_backend(&self) -> Backend {
-        let state = match self.life {
-            Life::Dead { .. } => backend::DEAD,
+        let state = match self.state {
+            BackendState::Dead { .. } => backend::DEAD,
             _ if !self.wanted => backend::LEAVING,
-            Life::Held => backend::HELD,
-            Life::Kept => backend::KEPT,
-            Life::Up if self.takes() => backend::UP,
-            Life::Up | Life::Resting => backend::DRAINING,
+            BackendState::FailedDrop => backend::HELD,
+            BackendState::FailedKeep => backend::KEPT,
+            BackendState::Up if self.accepts_connections() => backend::UP,
+            BackendState::Up | BackendState::Draining => backend::DRAINING,
         };
         let [outer, inner] = self.hop.vlan;
         Backend {
@@ -187,18 +187,24 @@ impl Member {
 
     /// Takes over what is wanted, and the hop; drains what the file no longer names, fails where it has failed its checks or
     /// no hop is left. What has no hop keeps the last one.
-    pub fn settle(&mut self, all: &BTreeMap<IpAddr, Wanted>, hops: &Hops, now: u32, told: &mut Vec<What>) {
+    pub fn update(
+        &mut self,
+        all: &BTreeMap<IpAddr, DesiredServer>,
+        hops: &NextHops,
+        now: u32,
+        events: &mut Vec<EventKind>,
+    ) {
         let server = self.address;
         let wanted = all.get(&server);
         let wanted_before = std::mem::replace(&mut self.wanted, wanted.is_some());
-        if !self.life.is_usable() {
+        if !self.state.is_usable() {
             return;
         }
         let weight = wanted.map_or(0, |wanted| wanted.weight);
         if wanted.is_none() && wanted_before {
-            told.push(What::Draining(server));
+            events.push(EventKind::Draining(server));
         } else if weight != self.weight {
-            told.push(What::Weight {
+            events.push(EventKind::Weight {
                 server,
                 from: self.weight,
                 to: weight,
@@ -213,7 +219,7 @@ impl Member {
         let hop = hops.get(&server);
         if let Some(&hop) = hop {
             if hop.mac != self.hop.mac {
-                told.push(What::Moved {
+                events.push(EventKind::MacChanged {
                     server,
                     from: self.hop.mac,
                     to: hop.mac,
@@ -221,28 +227,28 @@ impl Member {
             }
             self.hop = hop;
         }
-        self.stand(wanted, hop.is_some(), now, told);
+        self.stand(wanted, hop.is_some(), now, events);
     }
 
     /// Lives, or fails, as its hop and its checks say. What the file no longer names is not checked any more.
-    fn stand(&mut self, wanted: Option<&Wanted>, has_hop: bool, now: u32, told: &mut Vec<What>) {
+    fn stand(&mut self, wanted: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
         let failed = match wanted {
             Some(wanted) if !has_hop => Some(wanted.on_failure),
             None if !has_hop => Some(OnFailure::Rehash),
             Some(wanted) => wanted.fails(),
             None => None,
         };
-        let life = match failed {
-            Some(on_failure) => Life::failed(on_failure, now),
-            None if wanted.is_some_and(|wanted| wanted.standing == Standing::Resting) => Life::Resting,
-            None => Life::Up,
+        let state = match failed {
+            Some(on_failure) => BackendState::failed(on_failure, now),
+            None if wanted.is_some_and(|wanted| wanted.standing == ServerState::Draining) => BackendState::Draining,
+            None => BackendState::Up,
         };
-        let had_failed = std::mem::replace(&mut self.life, life).has_failed();
+        let had_failed = std::mem::replace(&mut self.state, state).has_failed();
         let server = self.address;
         match failed {
-            Some(on_failure) if !had_failed && has_hop => told.push(What::ServerFailed { server, on_failure }),
-            Some(on_failure) if !had_failed => told.push(What::ServerLost { server, on_failure }),
-            None if had_failed && self.wanted => told.push(What::ServerUp {
+            Some(on_failure) if !had_failed && has_hop => events.push(EventKind::ServerFailed { server, on_failure }),
+            Some(on_failure) if !had_failed => events.push(EventKind::ServerUnresolved { server, on_failure }),
+            None if had_failed && self.wanted => events.push(EventKind::ServerUp {
                 server,
                 weight: self.weight,
                 mac: self.hop.mac,

@@ -7,26 +7,26 @@
 //!
 //! - [`allocate`]: places in the flat tables
 //! - [`lookup`]: what services are found by
-//! - [`service`]: one service as loaded, and its own part of the plan; [`treatment`]: its settings; [`members`]: its real
-//!   servers; [`rising`]: what those get that came up not long ago
+//! - [`service`]: one service as loaded, and its own part of the plan; [`flow_policy`]: its settings; [`members`]: its real
+//!   servers; [`slow_start`]: what those get that came up not long ago
 //! - [`plan`]: all services
 //! - [`window`]: the slots between a change and their rest
 //! - [`age`]: what time brings
 //! - [`adopt`]: the tables of a daemon that died
-//! - [`census`]: flows counted from their records
+//! - [`scan`]: flows counted from their records
 //! - [`mod@write`], [`event`]: what a plan consists of
 
 pub mod adopt;
-pub mod age;
 pub mod allocate;
-pub mod census;
 pub mod event;
+pub mod expire;
+pub mod flow_policy;
 pub mod lookup;
 pub mod members;
 pub mod plan;
-pub mod rising;
+pub mod scan;
 pub mod service;
-pub mod treatment;
+pub mod slow_start;
 pub mod window;
 pub mod write;
 
@@ -46,7 +46,7 @@ use crate::{
     tables::{
         allocate::{Range, Ranges},
         lookup::Lookup,
-        service::Loaded,
+        service::LoadedService,
     },
 };
 
@@ -54,7 +54,7 @@ pub use self::{event::Event, plan::Plan, write::Write};
 
 /// Where frames for a real server go: resolved from route and neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
+pub struct NextHop {
     /// The real server's MAC address.
     pub mac: [u8; 6],
     /// The NIC it is reached by.
@@ -70,7 +70,7 @@ pub struct Hop {
 const GRACE: u32 = 2;
 
 /// The hops of all real servers that are resolved.
-pub type Hops = BTreeMap<IpAddr, Hop>;
+pub type NextHops = BTreeMap<IpAddr, NextHop>;
 
 /// What the maps were made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,17 +97,17 @@ impl Default for Layout {
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Every loaded service.
-    pub services: BTreeMap<VirtualService, Arc<Loaded>>,
+    pub services: BTreeMap<VirtualService, Arc<LoadedService>>,
     /// What packets find them by.
     pub lookup: Arc<Lookup>,
     /// Whether what packets find them by is known to be as it should.
-    looked_up: bool,
-    places: Places,
+    lookup_current: bool,
+    allocations: Allocations,
 }
 
 /// Who holds which place in the flat tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Places {
+struct Allocations {
     slots: Ranges,
     rings: Ranges,
     backends: Ranges,
@@ -115,12 +115,12 @@ struct Places {
     vips: Ranges,
     counters: Ranges,
     /// What packets under way may still use, and since when (tick).
-    leaving: Vec<(u32, Leaving)>,
+    pending_free: Vec<(u32, PendingFree)>,
 }
 
 /// Something to be freed when no packet can be using it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+enum PendingFree {
     Slots(Range),
     Ring(Range),
     Backends(Range),
@@ -150,15 +150,15 @@ impl Tables {
         Self {
             services: BTreeMap::new(),
             lookup: Arc::new(Lookup::new(layout.seed, layout.ports)),
-            looked_up: true,
-            places: Places {
+            lookup_current: true,
+            allocations: Allocations {
                 slots: Ranges::new("slots", layout.slots),
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
                 services: Ranges::new("services", maps::MAX_SERVICES - 1),
                 vips: Ranges::new("VIPs", maps::MAX_VIPS),
                 counters: Ranges::new("backend counters", maps::MAX_SERVERS),
-                leaving: Vec::new(),
+                pending_free: Vec::new(),
             },
         }
     }
@@ -174,13 +174,13 @@ impl Tables {
         self.services
             .values()
             .flat_map(|service| service.members.values())
-            .filter(|member| member.life.is_usable())
+            .filter(|member| member.state.is_usable())
             .map(|member| member.address)
     }
 
     /// The loaded service of a number.
     #[must_use]
-    pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &Loaded)> {
+    pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &LoadedService)> {
         self.services
             .iter()
             .find(|(_, service)| service.number == number)

@@ -14,30 +14,30 @@ use lbx_common::{
     slot,
 };
 
-pub use super::members::{Life, Member, Wanted, wanted};
+pub use super::members::{BackendState, DesiredServer, Member, desired_servers};
 use super::{
-    Hop, Hops,
+    NextHop, NextHops,
     allocate::Range,
-    event::What,
+    event::EventKind,
+    flow_policy::{FlowPolicy, MAPPING, mapping},
     lookup::address,
-    rising,
-    treatment::{MAPPING, Treatment, mapping},
+    slow_start,
     window::{Changes, Slots},
 };
 use crate::{
     desired::{self, Ports, Protocol},
-    schedule::{Candidate, entitled, maglev, ring},
+    schedule::{Candidate, eligible, maglev, ring},
 };
 
 /// A service as it stands in the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedService {
     /// Service number.
     pub number: u16,
     /// Its ports.
     pub ports: Ports,
     /// How it treats its flows.
-    pub treatment: Treatment,
+    pub policy: FlowPolicy,
     /// What its slots are found by, as long as flows without a record depend on it.
     pub mapping: u32,
     /// Its slots' places, and the slots.
@@ -58,18 +58,18 @@ pub struct Loaded {
     /// former daemon having had the service last.
     pub candidates: Option<Vec<Candidate>>,
     /// A service that records every flow and did not until this tick: some of its flows have no record yet.
-    pub hashed_until: Option<u32>,
+    pub recording_since: Option<u32>,
 }
 
-impl Loaded {
+impl LoadedService {
     /// The service as the map holds it.
     #[must_use]
     pub fn to_service(&self) -> abi::Service {
-        let hashed = if self.hashed_until.is_some() { HASHED } else { 0 };
+        let hashed = if self.recording_since.is_some() { HASHED } else { 0 };
         abi::Service {
-            flags: self.treatment.flags | self.mapping | hashed,
-            scheduler: self.treatment.scheduler as u8,
-            prefix: self.treatment.prefix,
+            flags: self.policy.flags | self.mapping | hashed,
+            scheduler: self.policy.scheduler as u8,
+            prefix: self.policy.prefix,
             sorry: self.sorry().unwrap_or(slot::NONE),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
@@ -77,7 +77,7 @@ impl Loaded {
             ring_len: self.ring_range.len,
             backends_base: self.backends_range.base,
             backends_len: self.backends_range.len,
-            timeouts: self.treatment.timeouts,
+            timeouts: self.policy.timeouts,
             pad: [0; 2],
         }
     }
@@ -85,7 +85,7 @@ impl Loaded {
     /// Whether every flow gets a record.
     #[must_use]
     pub const fn records_all(&self) -> bool {
-        self.treatment.records_all()
+        self.policy.records_all()
     }
 
     /// The slot of a flow with the service's VIP.
@@ -107,7 +107,7 @@ impl Loaded {
 
     /// The index of the sorry server that gets packets.
     fn sorry(&self) -> Option<u16> {
-        let sorry = |member: &Member| member.sorry && member.takes();
+        let sorry = |member: &Member| member.sorry && member.accepts_connections();
         self.members
             .iter()
             .find(|(_, member)| sorry(member))
@@ -118,17 +118,17 @@ impl Loaded {
     #[must_use]
     pub fn window(&self, protocol: Protocol) -> u32 {
         u32::from(match protocol {
-            Protocol::Tcp => self.treatment.timeouts.established,
-            Protocol::Udp => self.treatment.timeouts.udp,
+            Protocol::Tcp => self.policy.timeouts.established,
+            Protocol::Udp => self.policy.timeouts.udp,
         })
     }
 
     /// Whether time will bring it nothing: only the dead whose real server may come back stay as they are.
     #[must_use]
-    pub fn at_rest(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         let mut addresses = BTreeSet::new();
-        self.slots.at_rest()
-            && self.hashed_until.is_none()
+        self.slots.is_settled()
+            && self.recording_since.is_none()
             && self
                 .members
                 .values()
@@ -147,15 +147,15 @@ impl Loaded {
         let (&index, member) = self
             .members
             .iter()
-            .find(|(_, member)| member.address == address && member.life.is_usable())?;
+            .find(|(_, member)| member.address == address && member.state.is_usable())?;
         Some((index, member))
     }
 
     /// The backends that flows may be of, by address.
-    fn usables(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
+    fn usable_by_address(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.life.is_usable())
+            .filter(|(_, member)| member.state.is_usable())
             .map(|(&index, member)| (member.address, (index, member)))
             .collect()
     }
@@ -163,25 +163,25 @@ impl Loaded {
     /// Whether flows may be of an index.
     #[must_use]
     pub fn usable(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(|member| member.life.is_usable())
+        self.members.get(&index).is_some_and(|member| member.state.is_usable())
     }
 
     /// Whether new connections may go to an index.
     #[must_use]
-    pub fn takes(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(Member::takes)
+    pub fn accepts_connections(&self, index: u16) -> bool {
+        self.members.get(&index).is_some_and(Member::accepts_connections)
     }
 
     /// The lowest index no backend has, the dead included.
     #[must_use]
-    pub fn free_index(&self) -> u16 {
+    pub fn unused_index(&self) -> u16 {
         let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
         together.count() as u16
     }
 
     /// The counter that a dead backend of this address had: whoever comes back goes on counting.
     #[must_use]
-    pub fn former_counter(&self, address: IpAddr) -> Option<u32> {
+    pub fn previous_counter(&self, address: IpAddr) -> Option<u32> {
         self.members
             .values()
             .find(|member| member.address == address)
@@ -190,27 +190,27 @@ impl Loaded {
 
     /// Whether a plan would change nothing. With thousands of services that is so for nearly all of them.
     #[must_use]
-    pub fn fits(&self, service: &desired::Service, treatment: &Treatment, hops: &Hops) -> bool {
-        let wanted = wanted(service);
+    pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, hops: &NextHops) -> bool {
+        let wanted = desired_servers(service);
         let by_address = by_address(&wanted);
         let settled = |member: &Member| {
             let mut after = *member;
-            after.settle(&by_address, hops, 0, &mut Vec::new());
+            after.update(&by_address, hops, 0, &mut Vec::new());
             after == *member
         };
-        self.treatment == *treatment
+        self.policy == *policy
             && mapping(service).is_none_or(|mapping| mapping == self.mapping)
             && self.ports == service.ports
             && self.members.values().all(settled)
             && self.missing(&wanted, hops).is_empty()
             && self.candidates == Some(self.candidates(&wanted))
-            && self.quic_ids == self.due_quic_ids(&wanted)
+            && self.quic_ids == self.desired_quic_ids(&wanted)
     }
 
     /// The wanted real servers that have not failed, have a hop and no backend yet, or a dead one.
     #[must_use]
-    pub fn missing(&self, wanted: &[Wanted], hops: &Hops) -> Vec<(Wanted, Hop)> {
-        let usable = self.usables();
+    pub fn missing(&self, wanted: &[DesiredServer], hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
+        let usable = self.usable_by_address();
         wanted
             .iter()
             .filter(|server| server.fails().is_none() && !usable.contains_key(&server.address))
@@ -219,35 +219,40 @@ impl Loaded {
     }
 
     /// Brings the backends there are to what is wanted; tells which indices have changed in the map.
-    pub fn settle_members(&mut self, wanted: &[Wanted], hops: &Hops, now: u32) -> (Vec<u16>, Vec<What>) {
+    pub fn update_members(
+        &mut self,
+        wanted: &[DesiredServer],
+        hops: &NextHops,
+        now: u32,
+    ) -> (Vec<u16>, Vec<EventKind>) {
         let by_address = by_address(wanted);
         let mut changed = Vec::new();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for (&index, member) in &mut self.members {
             let before = member.to_backend();
-            member.settle(&by_address, hops, now, &mut told);
+            member.update(&by_address, hops, now, &mut events);
             if member.to_backend() != before {
                 changed.push(index);
             }
         }
-        (changed, told)
+        (changed, events)
     }
 
     /// Those that get new connections, in the order of the file: whoever has a weight and is up. A hash without fallback
     /// leads to the others too, and so nowhere. When there is nobody, it is the sorry server.
     #[must_use]
-    pub fn candidates(&self, wanted: &[Wanted]) -> Vec<Candidate> {
-        let usable = self.usables();
-        let claim = |server: &Wanted, weight| entitled::Wanted {
+    pub fn candidates(&self, wanted: &[DesiredServer]) -> Vec<Candidate> {
+        let usable = self.usable_by_address();
+        let claim = |server: &DesiredServer, weight| eligible::Server {
             address: server.address,
             weight,
             index: usable
                 .get(&server.address)
-                .and_then(|(index, member)| (member.life == Life::Up).then_some(*index)),
+                .and_then(|(index, member)| (member.state == BackendState::Up).then_some(*index)),
         };
-        let shares = rising::shares(wanted, self.treatment.scheduler);
+        let shares = slow_start::shares(wanted, self.policy.scheduler);
         let all = wanted.iter().zip(shares).map(|(server, share)| claim(server, share));
-        let candidates = entitled::entitled(self.treatment.shares(), all);
+        let candidates = eligible::eligible(self.policy.shares(), all);
         if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
             return candidates;
         }
@@ -255,13 +260,13 @@ impl Loaded {
             .iter()
             .filter(|server| server.sorry)
             .map(|server| claim(server, 1));
-        entitled::entitled(true, sorry)
+        eligible::eligible(true, sorry)
     }
 
     /// The backend indices of the QUIC server ids there are.
     #[must_use]
-    pub fn due_quic_ids(&self, wanted: &[Wanted]) -> BTreeMap<u16, u16> {
-        let usable = self.usables();
+    pub fn desired_quic_ids(&self, wanted: &[DesiredServer]) -> BTreeMap<u16, u16> {
+        let usable = self.usable_by_address();
         wanted
             .iter()
             .filter_map(|server| Some((server.quic_id?, usable.get(&server.address)?.0)))
@@ -270,7 +275,7 @@ impl Loaded {
 
     /// Lets the slots of a service no packet knows yet begin with the candidates.
     pub fn begin(&mut self, candidates: &[Candidate], now: u32) -> Changes {
-        self.slots = Slots::resting(&maglev::table(candidates, self.slots_range.len), now);
+        self.slots = Slots::settled(&maglev::table(candidates, self.slots_range.len), now);
         self.slots.all()
     }
 
@@ -278,31 +283,31 @@ impl Loaded {
     pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
-        let usable = |index: u16| members.get(&index).is_some_and(|member| member.life.is_usable());
+        let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.is_usable());
         self.slots.follow(&table, usable, now)
     }
 
     /// The ring the candidates are to be walked by: turns, or everyone once with its weight; empty where the slots schedule
     /// and nobody can be full.
     #[must_use]
-    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<Turn> {
-        let Treatment { scheduler, flags, .. } = self.treatment;
+    pub fn desired_ring(&self, candidates: &[Candidate]) -> Vec<Turn> {
+        let FlowPolicy { scheduler, flags, .. } = self.policy;
         if scheduler.hashes() && flags & abi::LIMITED == 0 {
             return Vec::new();
         }
         ring::of_scheduler(scheduler, candidates)
     }
 
-    /// Takes over another treatment; whether flows without a record are found by another mapping now, or not at all.
+    /// Takes over another policy; whether flows without a record are found by another mapping now, or not at all.
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
-    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, Remapped> {
+    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, MappingInUse> {
         let Some(mapping) = mapping.filter(|&mapping| mapping != self.mapping) else {
             return Ok(false);
         };
-        if !self.records_all() || self.hashed_until.is_some() {
-            return Err(Remapped);
+        if !self.records_all() || self.recording_since.is_some() {
+            return Err(MappingInUse);
         }
         self.mapping = mapping & MAPPING;
         Ok(true)
@@ -311,9 +316,9 @@ impl Loaded {
 
 /// Slots cannot be found by something else while flows without a record depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remapped;
+pub struct MappingInUse;
 
-fn by_address(wanted: &[Wanted]) -> BTreeMap<IpAddr, Wanted> {
+fn by_address(wanted: &[DesiredServer]) -> BTreeMap<IpAddr, DesiredServer> {
     wanted.iter().map(|server| (server.address, *server)).collect()
 }
 

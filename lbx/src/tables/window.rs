@@ -23,7 +23,7 @@ pub struct Slots {
     /// The last tick at which anything changed.
     changed: u32,
     /// No window is open and nothing is tracked.
-    at_rest: bool,
+    is_settled: bool,
 }
 
 /// Slots that changed: number within the service and new word.
@@ -32,12 +32,12 @@ pub type Changes = Vec<(u32, Slot)>;
 impl Slots {
     /// A table at rest.
     #[must_use]
-    pub fn resting(table: &[u16], now: u32) -> Self {
+    pub fn settled(table: &[u16], now: u32) -> Self {
         Self {
             slots: table.iter().map(|&backend| Slot::resting(backend)).collect(),
             opened: vec![None; table.len()],
             changed: now,
-            at_rest: true,
+            is_settled: true,
         }
     }
 
@@ -52,7 +52,7 @@ impl Slots {
             slots,
             opened,
             changed: now,
-            at_rest: false,
+            is_settled: false,
         }
     }
 
@@ -64,8 +64,8 @@ impl Slots {
 
     /// Whether no window is open and nothing is tracked: time will bring nothing.
     #[must_use]
-    pub fn at_rest(&self) -> bool {
-        self.at_rest
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// Lets `current` follow a new table. `usable` says which backends still get packets.
@@ -98,13 +98,13 @@ impl Slots {
     }
 
     /// Notes that something else has changed that leads packets to backends.
-    pub fn stir(&mut self, now: u32) {
+    pub fn mark_changed(&mut self, now: u32) {
         self.changed = now;
     }
 
     /// Whether every packet under way has seen the last change.
     #[must_use]
-    pub fn quiet(&self, now: u32) -> bool {
+    pub fn is_quiet(&self, now: u32) -> bool {
         elapsed(self.changed, now) >= GRACE
     }
 
@@ -120,8 +120,8 @@ impl Slots {
 
     /// Ends the tracking of slots without a record that disagrees with the owner, once all is quiet: before, a packet that
     /// was under way may have written a record since they were counted.
-    pub fn come_to_rest(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
-        if self.at_rest || !self.quiet(now) {
+    pub fn settle(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
+        if self.is_settled || !self.is_quiet(now) {
             return Vec::new();
         }
         let last = self.changed;
@@ -130,13 +130,13 @@ impl Slots {
         });
         // Where a packet goes has not changed.
         self.changed = last;
-        self.at_rest = !self.slots.iter().any(|slot| slot.tracked);
+        self.is_settled = !self.slots.iter().any(|slot| slot.tracked);
         changes
     }
 
     /// The backends that slots name.
     #[must_use]
-    pub fn named(&self) -> HashSet<u16> {
+    pub fn referenced(&self) -> HashSet<u16> {
         self.slots.iter().flat_map(|slot| [slot.current, slot.owner]).collect()
     }
 
@@ -151,7 +151,7 @@ impl Slots {
         }
         if !changes.is_empty() {
             self.changed = now;
-            self.at_rest = false;
+            self.is_settled = false;
         }
         changes
     }
@@ -174,25 +174,25 @@ mod tests {
 
     #[test]
     fn the_owner_follows_after_one_timeout() {
-        let mut slots = Slots::resting(&[0], 0);
+        let mut slots = Slots::settled(&[0], 0);
         assert_eq!(slots.follow(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
         assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 1, true));
         assert!(
-            slots.come_to_rest(12 + OPEN, |_| false).is_empty(),
+            slots.settle(12 + OPEN, |_| false).is_empty(),
             "too soon after the change"
         );
-        slots.come_to_rest(13 + OPEN, |_| true);
+        slots.settle(13 + OPEN, |_| true);
         assert_eq!(slot(&slots), (1, 1, true), "a record disagrees");
-        slots.come_to_rest(14 + OPEN, |_| false);
+        slots.settle(14 + OPEN, |_| false);
         assert_eq!(slot(&slots), (1, 1, false));
     }
 
     #[test]
     fn a_second_change_does_not_prolong_the_window() {
-        let mut slots = Slots::resting(&[0], 0);
+        let mut slots = Slots::settled(&[0], 0);
         slots.follow(&[1], |_| true, 10);
         slots.follow(&[2], |_| true, 500);
         slots.close_windows(11 + OPEN, TIMEOUT);
@@ -201,17 +201,17 @@ mod tests {
 
     #[test]
     fn the_clock_wraps_within_a_window() {
-        let mut slots = Slots::resting(&[0], TICK_MASK - 20);
+        let mut slots = Slots::settled(&[0], TICK_MASK - 20);
         slots.follow(&[1], |_| true, TICK_MASK - 10);
         assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
-        assert!(slots.come_to_rest(OPEN - 9, |_| false).is_empty());
-        assert_eq!(slots.come_to_rest(OPEN - 8, |_| false).len(), 1);
+        assert!(slots.settle(OPEN - 9, |_| false).is_empty());
+        assert_eq!(slots.settle(OPEN - 8, |_| false).len(), 1);
     }
 
     #[test]
     fn there_and_back_again_restarts_the_window_but_stays_tracked() {
-        let mut slots = Slots::resting(&[0], 0);
+        let mut slots = Slots::settled(&[0], 0);
         slots.follow(&[1], |_| true, 10);
         slots.follow(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_failed_owner_is_replaced_at_once() {
-        let mut slots = Slots::resting(&[0], 0);
+        let mut slots = Slots::settled(&[0], 0);
         slots.follow(&[1], |backend| backend == 1, 10);
         assert_eq!(slot(&slots), (1, 1, true));
     }

@@ -111,7 +111,7 @@ impl Talk {
                 kind: PROBE,
                 ..Session::default()
             };
-            probes.pretend(&self.key(way), &session)?;
+            probes.insert_session(&self.key(way), &session)?;
         }
         Ok(())
     }

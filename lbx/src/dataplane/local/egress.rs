@@ -33,17 +33,17 @@ const HANDLE: u16 = 0x6c62;
 
 /// How a program is attached to what a device sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum EgressAttachment {
     /// By a link: Linux 6.6.
     Link,
     /// By a filter of the clsact queueing discipline.
     Filter,
 }
 
-impl Way {
+impl EgressAttachment {
     /// What the kernel has.
     #[must_use]
-    pub fn here() -> Self {
+    pub fn supported() -> Self {
         let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
         if links && std::env::var_os(FILTERS).is_none() {
             Self::Link
@@ -58,11 +58,11 @@ impl Dataplane {
     /// device or a bond by its own. Calling it again attaches anew what somebody has detached. Devices that fail are
     /// told, the others are done.
     pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
-        self.sync_egress_by(Way::here(), devices)
+        self.sync_egress_by(EgressAttachment::supported(), devices)
     }
 
     /// The same by another way than the kernel's best.
-    pub fn sync_egress_by(&mut self, way: Way, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+    pub fn sync_egress_by(&mut self, way: EgressAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         let mut failed = Vec::new();
         let known = match self.pins.egresses() {
             Ok(known) => known,
@@ -73,8 +73,8 @@ impl Dataplane {
         }
         for &device in devices {
             let result = match way {
-                Way::Link => self.attach_link(device),
-                Way::Filter => self.attach_filter(device),
+                EgressAttachment::Link => self.attach_link(device),
+                EgressAttachment::Filter => self.attach_filter(device),
             };
             failed.extend(result.err().map(|error| (device, error)));
         }
@@ -167,7 +167,7 @@ impl Dataplane {
             .try_into()
             .map_err(|error| refused(&error))?;
         if program.fd().is_err() {
-            object::undisturbed(|| program.load()).map_err(|error| refused(&error))?;
+            object::with_signals_blocked(|| program.load()).map_err(|error| refused(&error))?;
         }
         Ok(program)
     }

@@ -19,7 +19,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// There is no cgroup2, or the kernel refuses a program; connections of the director to its VIPs stay with it then.
-    pub fn local_vips(&mut self, on: bool) -> Result<(), LocalError> {
+    pub fn set_local_vips(&mut self, on: bool) -> Result<(), LocalError> {
         if !on {
             // In turn, so that no socket is led somewhere and shows it.
             for program in HOOKS.iter().rev() {

@@ -54,7 +54,7 @@ struct Sweep {
 
 /// What there is of sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct SessionCounts {
     /// Ports that probes have.
     pub leases: usize,
     /// Entries in the table.
@@ -135,7 +135,7 @@ impl Probes {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn pretend(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+    pub fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
         self.state().sessions.keep(key, session)
     }
 
@@ -151,9 +151,9 @@ impl Probes {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn left(&self) -> Result<Left, DataplaneError> {
+    pub fn session_counts(&self) -> Result<SessionCounts, DataplaneError> {
         let sweep = locked(&self.sweep);
-        Ok(Left {
+        Ok(SessionCounts {
             leases: self.state().leases.len(),
             sessions: sweep.sweeper.count()?,
             ports: sweep.sweeper.ports(),

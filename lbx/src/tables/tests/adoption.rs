@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::signals::{DATA, DATAGRAM, OPEN};
 use super::{
-    super::{Hop, Tables, adopt::AdoptError, lookup::ip},
+    super::{NextHop, Tables, adopt::AdoptError, lookup::ip},
     cluster::{Change, SERVICES},
     daemon::Daemon,
     history::{cases, history, schedulers},
@@ -25,7 +25,7 @@ use crate::desired::{
 };
 
 /// Of a backend: RIP, weight, hop, counter and state.
-type Seen = (IpAddr, u16, Hop, u32, u8);
+type Seen = (IpAddr, u16, NextHop, u32, u8);
 
 /// Of a service: its entry, slots, ring and backends.
 type Whole = (Service, Vec<Slot>, Vec<Turn>, BTreeMap<u16, Seen>);
@@ -124,7 +124,7 @@ fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
     );
     daemon.pass(20);
     assert_eq!(daemon.kinds(), BTreeMap::from([("service", 1)]));
-    assert!(daemon.loaded(2).hashed_until.is_none());
+    assert!(daemon.loaded(2).recording_since.is_none());
     daemon.plan();
     assert!(daemon.writes.is_empty());
 }

@@ -193,7 +193,7 @@ fn put<T: Clone>(table: &mut Vec<T>, place: u32, value: T, empty: T) {
     table[place] = value;
 }
 
-/// Places that services hold.
+/// Allocations that services hold.
 #[derive(Default)]
 struct Taken {
     slots: BTreeMap<u32, u32>,

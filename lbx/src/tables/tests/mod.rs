@@ -1,4 +1,4 @@
-//! Tests of the tables as a whole: no kernel, no network, no clock but one that is told what time it is.
+//! Tests of the tables as a whole: no kernel, no network, no clock but one that is events what time it is.
 //!
 //! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
 //! - [`cluster`], [`daemon`]: a small configuration and who plans for it; [`plans`], [`aging`],
@@ -7,9 +7,9 @@
 //!   [`regressions`]: those in which it once did not
 
 mod adoption;
-mod aging;
 mod cluster;
 mod daemon;
+mod expiry;
 mod history;
 mod image;
 mod invariants;
@@ -17,6 +17,6 @@ mod packets;
 mod plans;
 mod promise;
 mod regressions;
+mod server_states;
 mod signals;
-mod standings;
 mod world;

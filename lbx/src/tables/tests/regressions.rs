@@ -51,17 +51,17 @@ fn a_connection_of_the_last_moment_before_its_window_opens_has_a_whole_timeout()
     }
 }
 
-/// A slot came to rest on the word of a census that was older than the last change.
+/// A slot came to rest on the word of a scan that was older than the last change.
 #[test]
 fn a_record_written_after_the_census_keeps_its_slot_tracked() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.now += 1;
-    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
     daemon.now += GRACE;
-    daemon.age(&census);
+    daemon.expire(&scan);
     for (packet, server) in under_way.iter().zip(servers) {
         let port = packet.port();
         let went = daemon.packet(0, port, DATA);
@@ -77,10 +77,10 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
     daemon.change(&[Change::Scheduler(0, Rr)]);
     daemon.now += GRACE;
     let under_way = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect::<Vec<_>>();
-    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
-    daemon.age(&census);
+    daemon.expire(&scan);
     for (packet, server) in under_way.iter().zip(servers) {
         let went = daemon.packet(0, packet.port(), DATA);
         assert_eq!(went, server.map(number));
@@ -94,12 +94,12 @@ fn a_record_written_after_the_census_keeps_its_backend_alive() {
     let udp: Vec<_> = PORTS.map(|port| (port, daemon.packet(2, port, DATAGRAM))).collect();
     daemon.change(&[Change::Remove(2, 1)]);
     daemon.now += u32::from(daemon.timeouts().udp);
-    let mut census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let mut scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     for &(port, server) in &udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
-    census.taken += GRACE + 1;
-    daemon.age(&census);
+    scan.taken += GRACE + 1;
+    daemon.expire(&scan);
     for (port, server) in udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }

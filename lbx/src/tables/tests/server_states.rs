@@ -6,28 +6,28 @@ use lbx_common::slot::NONE;
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{event::What, service::Life},
+    super::{event::EventKind, service::BackendState},
     cluster::{Change, SORRY, address},
     daemon::{Daemon, lost},
 };
 use crate::desired::{
     OnFailure, Scheduler,
     Scheduler::{Dh, Lc, Maglev, Rr, Sh, Wrr},
-    Standing,
+    ServerState,
 };
 
 const PORTS: std::ops::Range<u16> = 0..60;
 
-fn stand(server: u8, standing: Standing) -> Change {
+fn stand(server: u8, standing: ServerState) -> Change {
     Change::Stand(0, server, standing)
 }
 
 fn down(server: u8, on_failure: OnFailure) -> Change {
-    stand(server, Standing::Down(on_failure))
+    stand(server, ServerState::Down(on_failure))
 }
 
 fn up(server: u8) -> Change {
-    stand(server, Standing::Up)
+    stand(server, ServerState::Up)
 }
 
 fn of(scheduler: Scheduler) -> Daemon {
@@ -67,7 +67,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     let before = connect(&mut daemon);
     daemon.change(&[down(1, on_failure)]);
     let server = address(1);
-    assert_eq!(daemon.told(), [What::ServerFailed { server, on_failure }]);
+    assert_eq!(daemon.events(), [EventKind::ServerFailed { server, on_failure }]);
     let meanwhile = data(&mut daemon);
     assert!(
         newcomers(&mut daemon)
@@ -78,7 +78,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     daemon.plan();
     assert!(daemon.writes.is_empty());
     daemon.change(&[up(1)]);
-    assert!(matches!(daemon.told()[..], [What::ServerUp { .. }]));
+    assert!(matches!(daemon.events()[..], [EventKind::ServerUp { .. }]));
     assert!(newcomers(&mut daemon).contains(&Some(1)));
     let after = data(&mut daemon);
     let with = |then: Vec<Option<u8>>| before.iter().copied().zip(then).collect();
@@ -128,7 +128,7 @@ fn dropped_flows_outlive_their_window_and_the_daemon() {
     }
     assert_eq!(daemon.slots(|slot| slot.owner == 1), 0, "the window has closed");
     daemon.restart();
-    assert_eq!(daemon.loaded(0).members[&1].life, Life::Held);
+    assert_eq!(daemon.loaded(0).members[&1].state, BackendState::FailedDrop);
     daemon.plan();
     assert!(daemon.writes.is_empty());
     data(&mut daemon);
@@ -153,12 +153,12 @@ fn a_lost_mac_address_is_a_failure_like_any_other() {
     let before = connect(&mut daemon);
     daemon.change(&[Change::OnFailure(0, OnFailure::Drop), Change::Lose(1)]);
     let (server, on_failure) = (address(1), OnFailure::Drop);
-    assert_eq!(daemon.told(), [What::ServerLost { server, on_failure }]);
+    assert_eq!(daemon.events(), [EventKind::ServerUnresolved { server, on_failure }]);
     assert!(data(&mut daemon).iter().all(|server| *server != Some(1)));
     daemon.change(&[Change::Answer(1, 1)]);
     assert_eq!(data(&mut daemon), before, "it has come back with another MAC address");
     daemon.change(&[Change::OnFailure(0, OnFailure::Rehash), Change::Lose(1)]);
-    assert_eq!(daemon.told(), [lost(1)]);
+    assert_eq!(daemon.events(), [lost(1)]);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn one_that_is_taken_out_of_the_file_while_it_is_down_drains() {
     let before = connect(&mut daemon);
     daemon.change(&[down(1, OnFailure::Drop)]);
     daemon.change(&[Change::Remove(0, 1)]);
-    assert_eq!(daemon.told(), [What::Draining(address(1))]);
+    assert_eq!(daemon.events(), [EventKind::Draining(address(1))]);
     assert_eq!(data(&mut daemon), before);
 }
 
@@ -256,11 +256,11 @@ fn those_that_rest_keep_their_flows_and_leave_new_ones_to_the_sorry_server() {
         daemon.change(&[Change::Sorry(0)]);
         let before = connect(&mut daemon);
         daemon.change(&[
-            stand(0, Standing::Resting),
-            stand(1, Standing::Resting),
+            stand(0, ServerState::Draining),
+            stand(1, ServerState::Draining),
             down(2, OnFailure::Keep),
         ]);
-        assert_eq!(daemon.told().len(), 1, "one has failed");
+        assert_eq!(daemon.events().len(), 1, "one has failed");
         assert!(newcomers(&mut daemon).iter().all(|server| *server == Some(SORRY)));
         assert_eq!(data(&mut daemon), before);
         daemon.restart();
@@ -274,7 +274,7 @@ fn those_that_rest_keep_their_flows_and_leave_new_ones_to_the_sorry_server() {
 
 #[test]
 fn one_that_rises_gets_a_part_of_its_share() {
-    let rising = |part| NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising);
+    let rising = |part| NonZeroU8::new(part).map_or(ServerState::Up, ServerState::SlowStart);
     let mut daemon = Daemon::new();
     let all = daemon.slots(|_| true);
     let mut shares = Vec::new();

@@ -1,7 +1,7 @@
 //! What real servers get that came up not long ago: part of what their weight says.
 
-use super::members::Wanted;
-use crate::desired::{Scheduler, Standing};
+use super::members::DesiredServer;
+use crate::desired::{Scheduler, ServerState};
 
 /// Parts of a weight: what rises has so many of them.
 const WHOLE: u16 = 100;
@@ -9,8 +9,8 @@ const WHOLE: u16 = 100;
 /// What each gets of a service by its weight. While any of them rises, all are given in parts, so that a weight of 1 can
 /// rise too: but for a scheduler to which a weight is a number of connections.
 #[must_use]
-pub fn shares(wanted: &[Wanted], scheduler: Scheduler) -> Vec<u16> {
-    let rises = |server: &Wanted| matches!(server.standing, Standing::Rising(_)) && server.weight > 0;
+pub fn shares(wanted: &[DesiredServer], scheduler: Scheduler) -> Vec<u16> {
+    let rises = |server: &DesiredServer| matches!(server.standing, ServerState::SlowStart(_)) && server.weight > 0;
     let weighs = !matches!(scheduler, Scheduler::Rr | Scheduler::Lc);
     let parts = match wanted.iter().map(|server| server.weight).max() {
         Some(heaviest) if scheduler != Scheduler::Ovf && weighs && wanted.iter().any(rises) => {
@@ -18,9 +18,9 @@ pub fn shares(wanted: &[Wanted], scheduler: Scheduler) -> Vec<u16> {
         }
         _ => 1,
     };
-    let share = |server: &Wanted| match server.standing {
-        Standing::Resting => 0,
-        Standing::Rising(part) if weighs && server.weight > 0 => {
+    let share = |server: &DesiredServer| match server.standing {
+        ServerState::Draining => 0,
+        ServerState::SlowStart(part) if weighs && server.weight > 0 => {
             let whole = u32::from(server.weight) * u32::from(parts);
             let share = whole * u32::from(part.get()) / u32::from(WHOLE);
             share.clamp(1, whole) as u16
@@ -37,8 +37,8 @@ mod tests {
     use super::*;
     use crate::desired::OnFailure;
 
-    fn server(weight: u16, standing: Standing) -> Wanted {
-        Wanted {
+    fn server(weight: u16, standing: ServerState) -> DesiredServer {
+        DesiredServer {
             address: IpAddr::from([10, 0, 0, 1]),
             weight,
             upper: 0,
@@ -50,13 +50,13 @@ mod tests {
         }
     }
 
-    fn rising(part: u8) -> Standing {
-        NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising)
+    fn rising(part: u8) -> ServerState {
+        NonZeroU8::new(part).map_or(ServerState::Up, ServerState::SlowStart)
     }
 
     #[test]
     fn a_weight_of_one_rises_too() {
-        let wanted = [server(1, Standing::Up), server(1, rising(25)), server(0, rising(25))];
+        let wanted = [server(1, ServerState::Up), server(1, rising(25)), server(0, rising(25))];
         assert_eq!(shares(&wanted, Scheduler::Maglev), [100, 25, 0]);
         assert_eq!(
             shares(&wanted, Scheduler::Rr),
@@ -69,27 +69,31 @@ mod tests {
     #[test]
     fn proportions_stay_whatever_the_weights() {
         let wanted = [
-            server(65_535, Standing::Up),
+            server(65_535, ServerState::Up),
             server(65_535, rising(50)),
             server(1, rising(2)),
         ];
         assert_eq!(shares(&wanted, Scheduler::Wrr), [65_535, 32_767, 1]);
         let wanted = [
-            server(1_000, Standing::Up),
+            server(1_000, ServerState::Up),
             server(3, rising(50)),
-            server(7, Standing::Down(OnFailure::Drop)),
+            server(7, ServerState::Down(OnFailure::Drop)),
         ];
         assert_eq!(shares(&wanted, Scheduler::Wlc), [65_000, 97, 455]);
     }
 
     #[test]
     fn a_weight_that_is_a_number_of_connections_stays_one() {
-        let wanted = [server(10, Standing::Up), server(10, rising(25)), server(2, rising(5))];
+        let wanted = [
+            server(10, ServerState::Up),
+            server(10, rising(25)),
+            server(2, rising(5)),
+        ];
         assert_eq!(shares(&wanted, Scheduler::Ovf), [10, 2, 1]);
     }
 
     #[test]
     fn who_rests_gets_nothing() {
-        assert_eq!(shares(&[server(3, Standing::Resting)], Scheduler::Maglev), [0]);
+        assert_eq!(shares(&[server(3, ServerState::Draining)], Scheduler::Maglev), [0]);
     }
 }

@@ -7,11 +7,11 @@ use std::{
 
 use lbx_common::flow::{self, BUSY, EMPTY, Entry, FlowKey};
 
-use super::{Tables, service::Loaded};
+use super::{Tables, service::LoadedService};
 
 /// What a look at all records has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct FlowScan {
     /// The tick at which it began.
     pub taken: u32,
     /// Live flows by service number and backend index.
@@ -44,14 +44,14 @@ pub enum Verdict {
     Erase,
 }
 
-/// Takes the census of a set of tables at one moment.
-pub struct Taker<'t> {
-    services: Vec<Option<(IpAddr, &'t Loaded)>>,
-    census: Census,
+/// Takes the scan of a set of tables at one moment.
+pub struct FlowScanner<'t> {
+    services: Vec<Option<(IpAddr, &'t LoadedService)>>,
+    scan: FlowScan,
 }
 
-impl<'t> Taker<'t> {
-    /// A census of the tables at tick `now`.
+impl<'t> FlowScanner<'t> {
+    /// A scan of the tables at tick `now`.
     #[must_use]
     pub fn new(tables: &'t Tables, now: u32) -> Self {
         let mut services = Vec::new();
@@ -64,9 +64,9 @@ impl<'t> Taker<'t> {
         }
         Self {
             services,
-            census: Census {
+            scan: FlowScan {
                 taken: now,
-                ..Census::default()
+                ..FlowScan::default()
             },
         }
     }
@@ -77,19 +77,19 @@ impl<'t> Taker<'t> {
             return Verdict::Keep;
         }
         let named = (key.service, entry.backend);
-        self.census.numbers.insert(key.service);
-        self.census.named.insert(named);
+        self.scan.numbers.insert(key.service);
+        self.scan.named.insert(named);
         let Some((vip, service)) = self.service(key.service) else {
             return Verdict::Erase;
         };
-        if entry.expired(self.census.taken, &service.treatment.timeouts) || !service.usable(entry.backend) {
+        if entry.expired(self.scan.taken, &service.policy.timeouts) || !service.usable(entry.backend) {
             return Verdict::Erase;
         }
-        self.census.live += 1;
+        self.scan.live += 1;
         if !flow::counts(entry.state) {
             return Verdict::Keep;
         }
-        let flows = self.census.flows.entry(named).or_default();
+        let flows = self.scan.flows.entry(named).or_default();
         if flow::active(entry.state) {
             flows.active += 1;
         } else {
@@ -98,7 +98,7 @@ impl<'t> Taker<'t> {
         let slots = service.slots.as_slice();
         let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
-            self.census.disagreeing.insert((key.service, slot));
+            self.scan.disagreeing.insert((key.service, slot));
         }
         Verdict::Keep
     }
@@ -110,13 +110,13 @@ impl<'t> Taker<'t> {
         service.members.get(&entry.backend).map(|member| member.counter)
     }
 
-    fn service(&self, number: u16) -> Option<(IpAddr, &'t Loaded)> {
+    fn service(&self, number: u16) -> Option<(IpAddr, &'t LoadedService)> {
         self.services.get(usize::from(number)).copied().flatten()
     }
 
     /// What was found.
     #[must_use]
-    pub fn finish(self) -> Census {
-        self.census
+    pub fn finish(self) -> FlowScan {
+        self.scan
     }
 }

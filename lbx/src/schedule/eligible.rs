@@ -1,4 +1,4 @@
-//! Who is entitled to slots of a service's hash table.
+//! Who is eligible to slots of a service's hash table.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::desired::{Hashing, Scheduler};
 
 /// A real server that the file names, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Server {
     /// RIP.
     pub address: IpAddr,
     /// Weight.
@@ -32,7 +32,7 @@ pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
 /// that the slots of one that is not lead nowhere ([`slot::NONE`]), and all others stay where they are
 /// (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight of 0 is no claim in either case.
 #[must_use]
-pub fn entitled(falls_back: bool, wanted: impl IntoIterator<Item = Wanted>) -> Vec<Candidate> {
+pub fn eligible(falls_back: bool, wanted: impl IntoIterator<Item = Server>) -> Vec<Candidate> {
     wanted
         .into_iter()
         .filter(|server| server.weight > 0 && (server.index.is_some() || !falls_back))
@@ -49,21 +49,21 @@ mod tests {
     use super::*;
     use crate::schedule::maglev;
 
-    fn server(number: u8, weight: u16, index: Option<u16>) -> Wanted {
-        Wanted {
+    fn server(number: u8, weight: u16, index: Option<u16>) -> Server {
+        Server {
             address: IpAddr::from([10, 0, 0, number]),
             weight,
             index,
         }
     }
 
-    fn table(falls_back: bool, wanted: &[Wanted]) -> Vec<u16> {
-        maglev::table(&entitled(falls_back, wanted.iter().copied()), 1_021)
+    fn table(falls_back: bool, wanted: &[Server]) -> Vec<u16> {
+        maglev::table(&eligible(falls_back, wanted.iter().copied()), 1_021)
     }
 
     const ALL_UP: [(u8, u16, Option<u16>); 3] = [(1, 1, Some(0)), (2, 2, Some(1)), (3, 1, Some(2))];
 
-    fn all_but(gone: Option<usize>) -> Vec<Wanted> {
+    fn all_but(gone: Option<usize>) -> Vec<Server> {
         let mut wanted: Vec<_> = ALL_UP
             .map(|(number, weight, index)| server(number, weight, index))
             .into();
@@ -114,7 +114,7 @@ mod tests {
             assert_eq!(table(falls_back, &drained(Some(1))), others);
             assert_eq!(table(falls_back, &drained(None)), others);
         }
-        assert!(entitled(false, [server(1, 0, Some(0))]).is_empty());
+        assert!(eligible(false, [server(1, 0, Some(0))]).is_empty());
     }
 
     #[test]

@@ -10,12 +10,12 @@ use lbx_common::{
 
 use crate::{
     desired::{Protocol, Scheduler, Service, Timeouts},
-    schedule::entitled::falls_back,
+    schedule::eligible::falls_back,
 };
 
 /// Scheduler, flags, timeouts and what else the program must know of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Treatment {
+pub struct FlowPolicy {
     /// Who schedules new connections.
     pub scheduler: Scheduler,
     /// All flags of [`lbx_common::service`] but those of the mapping and `HASHED`.
@@ -26,8 +26,8 @@ pub struct Treatment {
     pub timeouts: abi::Timeouts,
 }
 
-impl Treatment {
-    /// The treatment a service is to have.
+impl FlowPolicy {
+    /// The policy a service is to have.
     #[must_use]
     pub fn of(service: &Service, timeouts: &Timeouts) -> Self {
         let persistence = service.persistence;
@@ -62,7 +62,7 @@ impl Treatment {
         }
     }
 
-    /// The treatment that a service found in the maps has.
+    /// The policy that a service found in the maps has.
     #[must_use]
     pub fn adopted(service: &abi::Service) -> Option<Self> {
         Some(Self {

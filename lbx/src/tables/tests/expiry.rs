@@ -4,7 +4,7 @@ use lbx_common::{flow::TICK_MASK, slot::Slot};
 
 use super::signals::{DATA, FINISH, OPEN, RESET};
 use super::{
-    super::{GRACE, census::Census, event::What},
+    super::{GRACE, event::EventKind, scan::FlowScan},
     cluster::{Change, SERVICES, address},
     daemon::Daemon,
 };
@@ -65,7 +65,7 @@ fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
         "its windows have closed just now: a packet under way may still write a record"
     );
     daemon.pass(GRACE);
-    assert_eq!(daemon.told(), [What::Drained(address(1))]);
+    assert_eq!(daemon.events(), [EventKind::Drained(address(1))]);
     assert!(!daemon.members()[1].3);
     daemon.pass(GRACE);
     assert_eq!(daemon.members(), [(0, 0, 1, true), (2, 2, 1, true)]);
@@ -114,12 +114,12 @@ fn the_dead_stay_while_a_record_names_them() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
     daemon.now += 100;
-    let census = Census {
+    let scan = FlowScan {
         taken: daemon.now,
         named: [(daemon.loaded(0).number, 1)].into(),
-        ..Census::default()
+        ..FlowScan::default()
     };
-    daemon.age(&census);
+    daemon.expire(&scan);
     assert_eq!(daemon.members().len(), 3, "whoever got the index would get the flow");
     daemon.pass(0);
     assert_eq!(daemon.members().len(), 2);
@@ -145,5 +145,5 @@ fn after_everything_is_removed_everything_is_free() {
     daemon.change(&[0, 1, 2].map(Change::Toggle));
     daemon.pass(GRACE);
     daemon.pass(GRACE);
-    assert_eq!(daemon.tables.places, super::super::Tables::default().places);
+    assert_eq!(daemon.tables.allocations, super::super::Tables::default().allocations);
 }

@@ -9,12 +9,12 @@ use std::{
 use super::NetError;
 
 /// Frames taken in at a time: a storm must not hold the daemon up.
-const AT_ONCE: usize = 1_024;
+const MAX_IN_FLIGHT: usize = 1_024;
 const ARP: u16 = libc::ETH_P_ARP as u16;
 
 /// Somebody says that an address is at a MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claim {
+pub struct ArpBinding {
     /// The address.
     pub address: IpAddr,
     /// Where it is said to be.
@@ -23,9 +23,9 @@ pub struct Claim {
 
 /// A packet socket that hears the ARP of one NIC.
 #[derive(Debug)]
-pub struct ClaimSocket(OwnedFd);
+pub struct ArpListener(OwnedFd);
 
-impl ClaimSocket {
+impl ArpListener {
     /// Listens from now on.
     ///
     /// # Errors
@@ -58,10 +58,10 @@ impl ClaimSocket {
     }
 
     /// The claims heard since the last time.
-    pub fn read(&self) -> Vec<Claim> {
+    pub fn read(&self) -> Vec<ArpBinding> {
         let mut frame = [0u8; super::arp::FRAME_LEN];
         let mut claims = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_IN_FLIGHT {
             // SAFETY: the buffer is borrowed for the call and its true length given.
             let length = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
             match usize::try_from(length) {
@@ -75,7 +75,7 @@ impl ClaimSocket {
 
 /// What the sender of an ARP frame for IPv4 over Ethernet says of itself, in question and answer alike (RFC 826); nothing
 /// where it has no address yet (RFC 5227 section 2.1.1).
-fn claim(frame: &[u8]) -> Option<Claim> {
+fn claim(frame: &[u8]) -> Option<ArpBinding> {
     const HEADER: [u8; 8] = [0x08, 0x06, 0x00, 0x01, 0x08, 0x00, 6, 4];
     if frame.len() < super::arp::FRAME_LEN || frame[12..20] != HEADER {
         return None;
@@ -83,7 +83,7 @@ fn claim(frame: &[u8]) -> Option<Claim> {
     let mac = frame[22..28].try_into().ok()?;
     let address: [u8; 4] = frame[28..32].try_into().ok()?;
     let address = Ipv4Addr::from(address);
-    (!address.is_unspecified()).then_some(Claim {
+    (!address.is_unspecified()).then_some(ArpBinding {
         address: address.into(),
         mac,
     })
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn whoever_asks_or_announces_claims_its_own_address() {
         let [own, other] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-        let said = Some(Claim {
+        let said = Some(ArpBinding {
             address: own.into(),
             mac: MAC,
         });
