@@ -162,7 +162,7 @@ impl Director {
             }
         }
         for event in &plan.events {
-            tracing::info!("{event}");
+            event.log();
         }
         Ok(())
     }
