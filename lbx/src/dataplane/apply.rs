@@ -29,33 +29,33 @@ impl Dataplane {
 
     fn write(&mut self, write: &Write) -> Result<(), DataplaneError> {
         match write {
-            Write::Backend { place, value } => {
-                self.write_backend(*place, value);
+            Write::Backend { index, value } => {
+                self.write_backend(*index, value);
                 Ok(())
             }
             Write::Slots { base, slots } => {
                 self.write_slots(*base, slots);
                 Ok(())
             }
-            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(place, turn)| {
+            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(index, turn)| {
                 self.maps
                     .rings
-                    .set(place, turn.to_word(), 0)
+                    .set(index, turn.to_word(), 0)
                     .map_err(map_failed(maps::RINGS))
             }),
             Write::Service { number, value } => {
                 store_backwards(&self.maps.services, usize::from(*number) * WORDS, &value.words());
                 Ok(())
             }
-            Write::Vip { place, entry } => {
+            Write::Vip { index, entry } => {
                 let VipEntry { value, address, pad } = *entry;
                 let words = [value, address.high, address.low, pad];
-                replace(&self.maps.vips, *place as usize * words.len(), &words);
+                replace(&self.maps.vips, *index as usize * words.len(), &words);
                 Ok(())
             }
-            Write::Port { place, entry } => {
+            Write::Port { index, entry } => {
                 let words = [entry.value, entry.key];
-                replace(&self.maps.ports, *place as usize * words.len(), &words);
+                replace(&self.maps.ports, *index as usize * words.len(), &words);
                 Ok(())
             }
             Write::QuicId { service, id, backend } => self.write_quic_id(*service, *id, *backend),
@@ -90,8 +90,8 @@ impl Dataplane {
     }
 
     /// Everything but the head first: the head makes the backend visible, MAC address and state in one store.
-    fn write_backend(&self, place: u32, value: &Backend) {
-        store_backwards(&self.maps.backends, place as usize * BACKEND_WORDS, &value.words());
+    fn write_backend(&self, index: u32, value: &Backend) {
+        store_backwards(&self.maps.backends, index as usize * BACKEND_WORDS, &value.words());
     }
 
     fn write_slots(&self, base: u32, slots: &[(u32, Slot)]) {
@@ -176,23 +176,23 @@ impl Dataplane {
     }
 }
 
-/// Stores words at a place, the first last: that one leads packets to the others.
-fn store_backwards(map: &Mapped, place: usize, words: &[u64]) {
-    if let Some(places) = map.get(place..place + words.len()) {
-        for (place, &word) in places.iter().zip(words).rev() {
-            place.store(word, Ordering::Release);
+/// Stores words at an index, the first last: that one leads packets to the others.
+fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
+    if let Some(indices) = map.get(index..index + words.len()) {
+        for (index, &word) in indices.iter().zip(words).rev() {
+            index.store(word, Ordering::Release);
         }
     }
 }
 
 /// The same for an entry of a table that packets search: what is to be empty is emptied first.
-fn replace(map: &Mapped, place: usize, words: &[u64]) {
+fn replace(map: &Mapped, index: usize, words: &[u64]) {
     if words[0] == 0
-        && let Some(first) = map.get(place)
+        && let Some(first) = map.get(index)
     {
         first.store(0, Ordering::Release);
     }
-    store_backwards(map, place, words);
+    store_backwards(map, index, words);
 }
 
 /// Zero on every CPU.

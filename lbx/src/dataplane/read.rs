@@ -140,19 +140,19 @@ impl adopt::Maps for Dataplane {
 
     fn vips(&self) -> Vec<(u32, VipEntry)> {
         let (entries, _) = self.maps.vips.as_chunks();
-        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 4])| {
+        let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 4])| {
             let [value, high, low, _] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
             let address = Address { high, low };
-            (place, VipEntry { value, address, pad: 0 })
+            (index, VipEntry { value, address, pad: 0 })
         });
         entries.filter(|(_, entry)| entry.value != 0).collect()
     }
 
     fn ports(&self) -> Vec<(u32, PortEntry)> {
         let (entries, _) = self.maps.ports.as_chunks();
-        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 2])| {
+        let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 2])| {
             let [value, key] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
-            (place, PortEntry { value, key })
+            (index, PortEntry { value, key })
         });
         entries.filter(|(_, entry)| entry.value != 0).collect()
     }
@@ -169,24 +169,24 @@ impl adopt::Maps for Dataplane {
         Some(Service::from_words(words))
     }
 
-    fn slot(&self, place: u32) -> Option<Slot> {
-        let word: &AtomicU64 = self.maps.slots.get(place as usize)?;
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let word: &AtomicU64 = self.maps.slots.get(index as usize)?;
         Some(Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    fn turn(&self, place: u32) -> Result<Turn, DataplaneError> {
-        let entry = self.maps.rings.get(&place, 0).map_err(map_failed(maps::RINGS))?;
+    fn turn(&self, index: u32) -> Result<Turn, DataplaneError> {
+        let entry = self.maps.rings.get(&index, 0).map_err(map_failed(maps::RINGS))?;
         Ok(Turn::from_word(entry))
     }
 
-    fn backend(&self, place: u32) -> Option<Backend> {
-        read_words(&self.maps.backends, place).map(Backend::from_words)
+    fn backend(&self, index: u32) -> Option<Backend> {
+        read_words(&self.maps.backends, index).map(Backend::from_words)
     }
 }
 
 /// The words of an entry.
-fn read_words<const N: usize>(map: &Mapped, place: u32) -> Option<[u64; N]> {
-    let start = place as usize * N;
+fn read_words<const N: usize>(map: &Mapped, index: u32) -> Option<[u64; N]> {
+    let start = index as usize * N;
     let words = map.get(start..start + N)?;
     let mut values = [0; N];
     for (value, word) in values.iter_mut().zip(words) {

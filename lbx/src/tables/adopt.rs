@@ -30,9 +30,9 @@ pub trait Maps {
 
     /// What the maps were made with.
     fn layout(&self) -> Layout;
-    /// Every entry of the table of VIPs that is not empty, and its place.
+    /// Every entry of the table of VIPs that is not empty, and its index.
     fn vips(&self) -> Vec<(u32, VipEntry)>;
-    /// Every entry of the table of ports that is not empty, and its place.
+    /// Every entry of the table of ports that is not empty, and its index.
     fn ports(&self) -> Vec<(u32, PortEntry)>;
     /// Every QUIC server id: service number, id, backend index.
     ///
@@ -41,15 +41,15 @@ pub trait Maps {
     fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, Self::Error>;
     /// The service of a number; none beyond the table.
     fn service(&self, number: u16) -> Option<Service>;
-    /// The slot at a place; none beyond the table.
-    fn slot(&self, place: u32) -> Option<Slot>;
-    /// The turn at a place of the ring table.
+    /// The slot at an index; none beyond the table.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// The turn at an index of the ring table.
     ///
     /// # Errors
     /// The map cannot be read.
-    fn turn(&self, place: u32) -> Result<Turn, Self::Error>;
-    /// The backend at a place; none beyond the table.
-    fn backend(&self, place: u32) -> Option<Backend>;
+    fn turn(&self, index: u32) -> Result<Turn, Self::Error>;
+    /// The backend at an index; none beyond the table.
+    fn backend(&self, index: u32) -> Option<Backend>;
 }
 
 /// What was found cannot be adopted.
@@ -111,16 +111,16 @@ impl Tables {
     fn read_lookup<M: Maps>(&mut self, maps: &M, now: u32) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
         let lookup = Arc::make_mut(&mut self.lookup);
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
-        for (place, entry) in maps.vips() {
+        for (index, entry) in maps.vips() {
             let vip = super::lookup::ip(entry.address);
-            if !lookup.adopt_vip(place, entry) || vips.insert(number(entry.value), vip).is_some() {
+            if !lookup.adopt_vip(index, entry) || vips.insert(number(entry.value), vip).is_some() {
                 return Err(AdoptError::Lookup { table: "VIPs" });
             }
         }
         let mut numbers: BTreeSet<u16> = vips.keys().copied().collect();
         let mut services: BTreeMap<u16, Vec<Found>> = BTreeMap::new();
-        for (place, entry) in maps.ports() {
-            if !lookup.adopt_port(place, entry) {
+        for (index, entry) in maps.ports() {
+            if !lookup.adopt_port(index, entry) {
                 return Err(AdoptError::Lookup { table: "ports" });
             }
             let (vip, protocol, port) = key_port(entry.key);
@@ -142,7 +142,7 @@ impl Tables {
         Ok(services)
     }
 
-    /// Marks the places of a service as taken.
+    /// Marks the indices of a service as taken.
     fn claim(&mut self, loaded: &LoadedService) -> Result<(), &'static str> {
         let allocations = &mut self.allocations;
         let number = Range::one(u32::from(loaded.number));
@@ -194,15 +194,15 @@ fn read_service<M: Maps>(
 ) -> Result<LoadedService, AdoptError<M::Error>> {
     let policy = FlowPolicy::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
     let slots: Vec<Slot> = indices(service.slots_base, service.slots_len)
-        .map(|place| maps.slot(place))
+        .map(|index| maps.slot(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its slots lie beyond the table"))?;
     let backends: Vec<Backend> = indices(service.backends_base, service.backends_len)
-        .map(|place| maps.backend(place))
+        .map(|index| maps.backend(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
     let ring: Vec<Turn> = indices(service.ring_base, service.ring_len)
-        .map(|place| maps.turn(place))
+        .map(|index| maps.turn(index))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)
         .zip(&backends)

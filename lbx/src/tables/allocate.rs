@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-/// A run of places in a flat table.
+/// A run of indices in a flat table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// First place.
+    /// First index.
     pub base: u32,
     /// Number of allocations.
     pub len: u32,
 }
 
 impl Range {
-    /// A single place.
+    /// A single index.
     #[must_use]
     pub const fn one(base: u32) -> Self {
         Self { base, len: 1 }
@@ -21,7 +21,7 @@ impl Range {
 
 /// A table has no room left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of {table} is full: it has {capacity} places and {wanted} more in a row are needed")]
+#[error("the table of {table} is full: it has {capacity} indices and {wanted} more in a row are needed")]
 pub struct TableFull {
     /// What the table holds.
     pub table: &'static str,
@@ -70,7 +70,7 @@ impl Ranges {
         Ok(range)
     }
 
-    /// Takes a single place.
+    /// Takes a single index.
     ///
     /// # Errors
     /// All are taken.

@@ -72,8 +72,8 @@ impl Tables {
                 }),
                 PendingFree::Service(number) => allocations.services.free(Range::one(u32::from(number))),
                 PendingFree::Vip(number) => allocations.vips.free(Range::one(u32::from(number))),
-                PendingFree::VipPlace(place) => Arc::make_mut(lookup).free_vip(place),
-                PendingFree::PortPlace(place) => Arc::make_mut(lookup).free_port(place),
+                PendingFree::VipEntry(index) => Arc::make_mut(lookup).free_vip(index),
+                PendingFree::PortEntry(index) => Arc::make_mut(lookup).free_port(index),
             }
         }
     }
@@ -156,7 +156,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
             _ => continue,
         };
         plan.writes.push(Write::Backend {
-            place: loaded.backends_range.base + u32::from(index),
+            index: loaded.backends_range.base + u32::from(index),
             value: write,
         });
     }

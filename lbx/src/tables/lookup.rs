@@ -29,11 +29,11 @@ pub fn ip(address: Address) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(address.octets())).to_canonical()
 }
 
-/// What stands at a place.
+/// Where an entry is in its table, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerState {
+pub struct TableEntry {
     /// Bucket times ways, plus way.
-    pub place: u32,
+    pub index: u32,
     /// As in the map.
     pub value: u64,
 }
@@ -43,9 +43,9 @@ pub struct ServerState {
 pub struct Lookup {
     seed: u64,
     /// By address.
-    pub vips: BTreeMap<IpAddr, ServerState>,
+    pub vips: BTreeMap<IpAddr, TableEntry>,
     /// By [`port_key`](lbx_common::lookup::port_key).
-    pub ports: BTreeMap<u64, ServerState>,
+    pub ports: BTreeMap<u64, TableEntry>,
     vip_buckets: Buckets,
     port_buckets: Buckets,
 }
@@ -66,69 +66,69 @@ impl Lookup {
     /// The VIP of a number.
     #[must_use]
     pub fn vip(&self, vip: u16) -> Option<IpAddr> {
-        let (&address, _) = self.vips.iter().find(|(_, standing)| number(standing.value) == vip)?;
+        let (&address, _) = self.vips.iter().find(|(_, entry)| number(entry.value) == vip)?;
         Some(address)
     }
 
-    /// Sets the value of a VIP, giving it a place if it has none; the entry to be written, if it differs.
+    /// Sets the value of a VIP, giving it an index if it has none; the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
     pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, TableFull> {
         let value = value | PRESENT;
         let address = address(vip);
-        if self.vips.get(&vip).is_some_and(|standing| standing.value == value) {
+        if self.vips.get(&vip).is_some_and(|entry| entry.value == value) {
             return Ok(None);
         }
-        let place = match self.vips.get(&vip) {
-            Some(standing) => standing.place,
+        let index = match self.vips.get(&vip) {
+            Some(entry) => entry.index,
             None => self.vip_buckets.take(hash::vip(address, self.seed))?,
         };
-        self.vips.insert(vip, ServerState { place, value });
+        self.vips.insert(vip, TableEntry { index, value });
         let entry = VipEntry { value, address, pad: 0 };
-        Ok(Some((place, entry)))
+        Ok(Some((index, entry)))
     }
 
-    /// Sets the value of a port, giving it a place if it has none; the entry to be written, if it differs.
+    /// Sets the value of a port, giving it an index if it has none; the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
     pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
         let value = value | PRESENT;
-        if self.ports.get(&key).is_some_and(|standing| standing.value == value) {
+        if self.ports.get(&key).is_some_and(|entry| entry.value == value) {
             return Ok(None);
         }
-        let place = match self.ports.get(&key) {
-            Some(standing) => standing.place,
+        let index = match self.ports.get(&key) {
+            Some(entry) => entry.index,
             None => self.port_buckets.take(hash::port(key, self.seed))?,
         };
-        self.ports.insert(key, ServerState { place, value });
-        Ok(Some((place, PortEntry { value, key })))
+        self.ports.insert(key, TableEntry { index, value });
+        Ok(Some((index, PortEntry { value, key })))
     }
 
-    /// Takes in a VIP found in the map; false if its place is another's.
-    pub fn adopt_vip(&mut self, place: u32, entry: VipEntry) -> bool {
+    /// Takes in a VIP found in the map; false if its index is another's.
+    pub fn adopt_vip(&mut self, index: u32, entry: VipEntry) -> bool {
         let value = entry.value;
-        self.vip_buckets.reserve(place)
+        self.vip_buckets.reserve(index)
             && self
                 .vips
-                .insert(ip(entry.address), ServerState { place, value })
+                .insert(ip(entry.address), TableEntry { index, value })
                 .is_none()
     }
 
-    /// Takes in a port found in the map; false if its place is another's.
-    pub fn adopt_port(&mut self, place: u32, PortEntry { value, key }: PortEntry) -> bool {
-        self.port_buckets.reserve(place) && self.ports.insert(key, ServerState { place, value }).is_none()
+    /// Takes in a port found in the map; false if its index is another's.
+    pub fn adopt_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
+        self.port_buckets.reserve(index) && self.ports.insert(key, TableEntry { index, value }).is_none()
     }
 
-    /// Gives back the place of a VIP that no packet looks at any more.
-    pub fn free_vip(&mut self, place: u32) {
-        self.vip_buckets.free(place);
+    /// Gives back the index of a VIP that no packet looks at any more.
+    pub fn free_vip(&mut self, index: u32) {
+        self.vip_buckets.free(index);
     }
 
-    /// Gives back the place of a port that no packet looks at any more.
-    pub fn free_port(&mut self, place: u32) {
-        self.port_buckets.free(place);
+    /// Gives back the index of a port that no packet looks at any more.
+    pub fn free_port(&mut self, index: u32) {
+        self.port_buckets.free(index);
     }
 
     /// The VIP, protocol number and port (host byte order) of a port's key; none for a VIP that is not there.
@@ -139,13 +139,13 @@ impl Lookup {
     }
 }
 
-/// Which places of a table of buckets are taken.
+/// Which indices of a table of buckets are taken.
 #[derive(Clone, Debug)]
 struct Buckets {
     table: &'static str,
     buckets: u32,
     ways: u32,
-    /// A bit for every place of the buckets that are not empty.
+    /// A bit for every index of the buckets that are not empty.
     taken: BTreeMap<u32, u8>,
 }
 
@@ -159,7 +159,7 @@ impl Buckets {
         }
     }
 
-    /// Takes a place in the emptier of the two buckets of a hash.
+    /// Takes an index in the emptier of the two buckets of a hash.
     fn take(&mut self, hash: u64) -> Result<u32, TableFull> {
         let [first, second] = hash::buckets(hash, self.buckets - 1);
         let count = |bucket| self.taken.get(&bucket).map_or(0, |bits: &u8| bits.count_ones());
@@ -177,18 +177,18 @@ impl Buckets {
         Ok(bucket * self.ways + way)
     }
 
-    fn reserve(&mut self, place: u32) -> bool {
-        let bits = self.taken.entry(place / self.ways).or_default();
-        let bit = 1 << (place % self.ways);
+    fn reserve(&mut self, index: u32) -> bool {
+        let bits = self.taken.entry(index / self.ways).or_default();
+        let bit = 1 << (index % self.ways);
         let free = *bits & bit == 0;
         *bits |= bit;
-        free && place / self.ways < self.buckets
+        free && index / self.ways < self.buckets
     }
 
-    fn free(&mut self, place: u32) {
-        let bucket = place / self.ways;
+    fn free(&mut self, index: u32) {
+        let bucket = index / self.ways;
         if let Some(bits) = self.taken.get_mut(&bucket) {
-            *bits &= !(1 << (place % self.ways));
+            *bits &= !(1 << (index % self.ways));
             if *bits == 0 {
                 self.taken.remove(&bucket);
             }
@@ -207,8 +207,8 @@ mod tests {
         let mut lookup = Lookup::new(7, 1 << 10);
         for port in 0..1_024u16 {
             let key = port_key(3, 6, port.to_be_bytes());
-            let (place, entry) = lookup.set_port(key, 5).unwrap().unwrap();
-            let bucket = place / PORT_WAYS as u32;
+            let (index, entry) = lookup.set_port(key, 5).unwrap().unwrap();
+            let bucket = index / PORT_WAYS as u32;
             assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
             assert_eq!((entry.key, number(entry.value)), (key, 5));
             assert_eq!(lookup.set_port(key, 5).unwrap(), None);
@@ -226,10 +226,10 @@ mod tests {
     #[test]
     fn a_place_is_used_again_once_it_is_free() {
         let mut lookup = Lookup::new(1, 1);
-        let places: Vec<u32> = (0..4)
+        let indices: Vec<u32> = (0..4)
             .map(|vip| lookup.set_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
             .collect();
-        assert_eq!(places, [0, 1, 2, 3]);
+        assert_eq!(indices, [0, 1, 2, 3]);
         assert!(lookup.set_port(port_key(4, 6, [0, 80]), 0).is_err());
         lookup.free_port(2);
         assert_eq!(lookup.set_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);

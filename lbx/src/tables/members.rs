@@ -81,7 +81,7 @@ pub struct Member {
     pub sorry: bool,
     /// Where its frames go.
     pub hop: NextHop,
-    /// Its place in the backend counters.
+    /// Its index in the backend counters.
     pub counter: u32,
     /// Whether it gets packets.
     pub state: BackendState,

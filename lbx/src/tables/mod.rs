@@ -5,7 +5,7 @@
 //! that lead from one to the other, in an order that is safe at every step, and what there is to tell about them.
 //! [`Tables::age`] does what only time brings: it closes windows and frees what nobody uses any more.
 //!
-//! - [`allocate`]: places in the flat tables
+//! - [`allocate`]: indices in the flat tables
 //! - [`lookup`]: what services are found by
 //! - [`service`]: one service as loaded, and its own part of the plan; [`flow_policy`]: its settings; [`members`]: its real
 //!   servers; [`slow_start`]: what those get that came up not long ago
@@ -105,7 +105,7 @@ pub struct Tables {
     allocations: Allocations,
 }
 
-/// Who holds which place in the flat tables.
+/// Who holds which index in the flat tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Allocations {
     slots: Ranges,
@@ -125,16 +125,16 @@ enum PendingFree {
     Ring(Range),
     Backends(Range),
     Counter(u32),
-    /// The value of a service that is no longer: before its places are another's, it must lead to none of them.
+    /// The value of a service that is no longer: before its indices are another's, it must lead to none of them.
     Value(u16),
     /// A service number: freed once no record names it either.
     Service(u16),
     /// A VIP number.
     Vip(u16),
-    /// The place of a VIP.
-    VipPlace(u32),
-    /// The place of a port.
-    PortPlace(u32),
+    /// The index of a VIP.
+    VipEntry(u32),
+    /// The index of a port.
+    PortEntry(u32),
 }
 
 impl Default for Tables {

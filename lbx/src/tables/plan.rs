@@ -36,7 +36,7 @@ pub struct Plan {
     pub events: Vec<Event>,
 }
 
-/// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other place.
+/// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other index.
 pub(super) const fn capacity_for(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
@@ -166,13 +166,13 @@ impl Planner {
                 keys.insert(key);
                 let entry = lookup.set_port(key, u64::from(loaded.number) | primary)?;
                 self.writes
-                    .extend(entry.map(|(place, entry)| Write::Port { place, entry }));
+                    .extend(entry.map(|(index, entry)| Write::Port { index, entry }));
             }
         }
         for (&vip, &value) in &flags {
             let entry = lookup.set_vip(vip, value)?;
             self.writes
-                .extend(entry.map(|(place, entry)| Write::Vip { place, entry }));
+                .extend(entry.map(|(index, entry)| Write::Vip { index, entry }));
         }
         self.forget(&mut lookup, &flags, &keys);
         self.tables.lookup = Arc::new(lookup);
@@ -193,18 +193,18 @@ impl Planner {
     fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
         for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
             self.writes.push(Write::Vip {
-                place: gone.place,
+                index: gone.index,
                 entry: VipEntry::default(),
             });
             self.free_later(PendingFree::Vip(number(gone.value)));
-            self.free_later(PendingFree::VipPlace(gone.place));
+            self.free_later(PendingFree::VipEntry(gone.index));
         }
         for (_, gone) in lookup.ports.extract_if(.., |key, _| !ports.contains(key)) {
             self.writes.push(Write::Port {
-                place: gone.place,
+                index: gone.index,
                 entry: PortEntry::default(),
             });
-            self.free_later(PendingFree::PortPlace(gone.place));
+            self.free_later(PendingFree::PortEntry(gone.index));
         }
     }
 
@@ -236,7 +236,7 @@ impl Planner {
         }
     }
 
-    /// A service with places and nothing in them. It becomes one only when its entry in the service map is written.
+    /// A service with indices and nothing in them. It becomes one only when its entry in the service map is written.
     fn create(
         &mut self,
         id: VirtualService,
@@ -377,7 +377,7 @@ impl Planner {
     }
 
     /// Moves the backends of a service to where there is room for more. Indices stay. Packets follow at once: what comes
-    /// later in the plan may name an index the old place has no room for.
+    /// later in the plan may name an index the old index has no room for.
     fn grow_backends(&mut self, loaded: &mut LoadedService, more: usize) -> Result<(), TableFull> {
         let needed = (loaded.members.len() + more) as u32;
         if needed <= loaded.backends_range.len {
@@ -391,7 +391,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Gives the service another ring, in places no packet looks at until the service itself is written.
+    /// Gives the service another ring, in indices no packet looks at until the service itself is written.
     fn replace_ring(&mut self, loaded: &mut LoadedService, candidates: &[Candidate]) -> Result<(), TableFull> {
         let ring = loaded.desired_ring(candidates);
         if ring == loaded.ring {
@@ -450,13 +450,13 @@ impl Planner {
         });
     }
 
-    /// All places of a service's backends: whoever was there before must not be taken for one of them.
+    /// All indices of a service's backends: whoever was there before must not be taken for one of them.
     fn write_backends(&mut self, loaded: &LoadedService) {
         let range = loaded.backends_range;
         self.writes.extend((0..range.len).map(|index| {
             let member = u16::try_from(index).ok().and_then(|index| loaded.members.get(&index));
             Write::Backend {
-                place: range.base + index,
+                index: range.base + index,
                 value: member.map_or(Backend::NONE, Member::to_backend),
             }
         }));
@@ -466,7 +466,7 @@ impl Planner {
         for index in indices {
             if let Some(member) = loaded.members.get(index) {
                 self.writes.push(Write::Backend {
-                    place: loaded.backends_range.base + u32::from(*index),
+                    index: loaded.backends_range.base + u32::from(*index),
                     value: member.to_backend(),
                 });
             }

@@ -40,11 +40,11 @@ pub struct LoadedService {
     pub policy: FlowPolicy,
     /// What its slots are found by, as long as flows without a record depend on it.
     pub mapping: u32,
-    /// Its slots' places, and the slots.
+    /// Its slots' indices, and the slots.
     pub slots_range: Range,
     /// The slots themselves.
     pub slots: Slots,
-    /// Its ring's places; empty where the slots schedule.
+    /// Its ring's indices; empty where the slots schedule.
     pub ring_range: Range,
     /// Whose turn it is, turn by turn.
     pub ring: Vec<Turn>,

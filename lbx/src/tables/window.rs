@@ -70,8 +70,8 @@ impl Slots {
 
     /// Lets `current` follow a new table. `usable` says which backends still get packets.
     pub fn follow(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
-        self.update(now, |slot, opened, place| {
-            let current = table.get(place).copied().unwrap_or(NONE);
+        self.update(now, |slot, opened, index| {
+            let current = table.get(index).copied().unwrap_or(NONE);
             let moved = current != slot.current;
             slot.tracked |= moved;
             slot.current = current;
@@ -125,8 +125,8 @@ impl Slots {
             return Vec::new();
         }
         let last = self.changed;
-        let changes = self.update(now, |slot, opened, place| {
-            slot.tracked &= opened.is_some() || disagrees(place as u32);
+        let changes = self.update(now, |slot, opened, index| {
+            slot.tracked &= opened.is_some() || disagrees(index as u32);
         });
         // Where a packet goes has not changed.
         self.changed = last;
@@ -142,11 +142,11 @@ impl Slots {
 
     fn update(&mut self, now: u32, mut change: impl FnMut(&mut Slot, &mut Option<u32>, usize)) -> Changes {
         let mut changes = Vec::new();
-        for (place, (slot, opened)) in self.slots.iter_mut().zip(&mut self.opened).enumerate() {
+        for (index, (slot, opened)) in self.slots.iter_mut().zip(&mut self.opened).enumerate() {
             let before = *slot;
-            change(slot, opened, place);
+            change(slot, opened, index);
             if *slot != before {
-                changes.push((place as u32, *slot));
+                changes.push((index as u32, *slot));
             }
         }
         if !changes.is_empty() {

@@ -11,23 +11,23 @@ use lbx_common::{
 /// One change of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// A backend at its place in the flat table.
+    /// A backend at its index in the flat table.
     Backend {
         /// Place in the table of all backends.
-        place: u32,
+        index: u32,
         /// What is to stand there.
         value: Backend,
     },
-    /// A new ring, in places no packet looks at yet.
+    /// A new ring, in indices no packet looks at yet.
     Ring {
-        /// First place in the table of all ring entries.
+        /// First index in the table of all ring entries.
         base: u32,
         /// Whose turn it is, turn by turn.
         entries: Vec<Turn>,
     },
     /// Slots that change.
     Slots {
-        /// First place of the service in the table of all slots.
+        /// First index of the service in the table of all slots.
         base: u32,
         /// Slot number within the service, and its new word.
         slots: Vec<(u32, Slot)>,
@@ -42,14 +42,14 @@ pub enum Write {
     /// An entry of the table of VIPs: all zero where none is to be.
     Vip {
         /// Bucket times ways, plus way.
-        place: u32,
+        index: u32,
         /// What is to stand there.
         entry: VipEntry,
     },
     /// An entry of the table of ports: all zero where none is to be.
     Port {
         /// Bucket times ways, plus way.
-        place: u32,
+        index: u32,
         /// What is to stand there.
         entry: PortEntry,
     },

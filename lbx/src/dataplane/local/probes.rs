@@ -43,7 +43,7 @@ pub struct Probes {
 
 struct State {
     sessions: Sessions,
-    leases: HashMap<Place, Lease>,
+    leases: HashMap<LocalPort, Lease>,
     ports: Ports,
 }
 
@@ -65,13 +65,13 @@ pub struct SessionCounts {
 
 /// What only one probe can have at one time: a local port, of an address, for a protocol by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct LocalPort {
     protocol: u8,
     source: IpAddr,
     port: u16,
 }
 
-/// The place of a probe.
+/// The local_port of a probe.
 struct Lease {
     key: SessionKey,
     until: Instant,
@@ -79,7 +79,7 @@ struct Lease {
 
 impl Lease {
     /// Whether the probe asks this real server.
-    fn asks(&self, aim: &Aim) -> bool {
+    fn targets(&self, aim: &Aim) -> bool {
         self.key.remote == lookup::address(aim.rip) && self.key.remote_port == aim.port.to_be_bytes()
     }
 }
@@ -107,10 +107,10 @@ impl Probes {
     /// The kernel refuses.
     pub fn sweep(&self, now: Instant) -> Result<(), DataplaneError> {
         let over = self.state().over(now);
-        for places in over.chunks(AT_ONCE) {
+        for local_ports in over.chunks(AT_ONCE) {
             let mut state = self.state();
-            for place in places {
-                state.give_back(place, now)?;
+            for local_port in local_ports {
+                state.release(local_port, now)?;
             }
         }
         let mut sweep = locked(&self.sweep);
@@ -118,12 +118,12 @@ impl Probes {
             return Ok(());
         }
         sweep.done = now;
-        let busy = self.state().busy();
+        let busy = self.state().leased_ports();
         let used = sweep.sweeper.forget(clock::now(), &busy)?;
         let cleared = {
             // Those that have begun meanwhile count too.
             let state = self.state();
-            sweep.sweeper.clear(used, &state.busy())
+            sweep.sweeper.clear(used, &state.leased_ports())
         };
         if cleared {
             sweep.sweeper.mark()?;
@@ -164,9 +164,9 @@ impl Probes {
     fn counts(&self, local: SocketAddr, aim: &Aim) -> Result<Option<(u64, u64)>, Failure> {
         let state = &mut *self.state();
         // No two that ask the same real server have the same port for both protocols.
-        let mut places = [TCP, UDP].map(|protocol| Place::new(protocol, local)).into_iter();
-        let found = places.find(|place| state.leases.get(place).is_some_and(|lease| lease.asks(aim)));
-        let Some(lease) = found.and_then(|place| state.leases.get_mut(&place)) else {
+        let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
+        let found = local_ports.find(|local_port| state.leases.get(local_port).is_some_and(|lease| lease.targets(aim)));
+        let Some(lease) = found.and_then(|local_port| state.leases.get_mut(&local_port)) else {
             return Ok(None);
         };
         lease.until = lease.until.min(Instant::now() + VOUCHED);
@@ -183,7 +183,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Place {
+impl LocalPort {
     fn new(protocol: u8, local: SocketAddr) -> Self {
         Self {
             protocol,
@@ -229,7 +229,7 @@ impl Dialer for Probes {
 
 impl State {
     fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<(), Failure> {
-        let place = self.place(socket, protocol, aim)?;
+        let local_port = self.bind_free_port(socket, protocol, aim)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
         let led = Led {
             vip: address(aim.vip),
@@ -243,39 +243,39 @@ impl State {
             remote: led.rip,
             local: address(aim.source),
             remote_port: led.port,
-            local_port: place.port.to_be_bytes(),
+            local_port: local_port.port.to_be_bytes(),
             protocol: led.protocol,
             way: OUT,
             ..SessionKey::default()
         };
         // Whatever was sent from here before does not speak for this probe.
         self.sessions.forget(&key).map_err(failed)?;
-        self.sessions.lead(socket, led).map_err(failed)?;
+        self.sessions.steer(socket, led).map_err(failed)?;
         let until = Instant::now() + aim.timeout + LINGER;
-        self.leases.insert(place, Lease { key, until });
+        self.leases.insert(local_port, Lease { key, until });
         Ok(())
     }
 
     /// Binds to a port that neither another probe nor anybody else has.
-    fn place(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<Place, Failure> {
+    fn bind_free_port(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<LocalPort, Failure> {
         let now = Instant::now();
-        let place = |port| Place::new(protocol.number(), SocketAddr::new(aim.source, port));
+        let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(aim.source, port));
         let Self {
             sessions,
             leases,
             ports,
         } = self;
         let port = ports.next(|port| {
-            let place = place(port);
-            if leases.get(&place.twin()).is_some_and(|lease| lease.asks(aim)) {
+            let local_port = local_port(port);
+            if leases.get(&local_port.twin()).is_some_and(|lease| lease.targets(aim)) {
                 return Ok(false);
             }
-            if let Some(lease) = leases.get(&place) {
+            if let Some(lease) = leases.get(&local_port) {
                 if lease.until > now {
                     return Ok(false);
                 }
                 sessions.forget(&lease.key).map_err(failed)?;
-                leases.remove(&place);
+                leases.remove(&local_port);
             }
             match bind_to(socket, SocketAddr::new(aim.source, port)) {
                 Ok(()) => Ok(true),
@@ -284,29 +284,29 @@ impl State {
             }
         })?;
         let none = || Failure::Local("no local port is free".to_owned());
-        port.map(place).ok_or_else(none)
+        port.map(local_port).ok_or_else(none)
     }
 
-    /// The places of probes that are over.
-    fn over(&self, now: Instant) -> Vec<Place> {
+    /// The local_ports of probes that are over.
+    fn over(&self, now: Instant) -> Vec<LocalPort> {
         let over = self.leases.iter().filter(|(_, lease)| lease.until <= now);
-        over.map(|(place, _)| *place).collect()
+        over.map(|(local_port, _)| *local_port).collect()
     }
 
-    /// Gives the place of a probe back, if that is over: it may be another's already.
-    fn give_back(&mut self, place: &Place, now: Instant) -> Result<(), DataplaneError> {
-        if let Some(lease) = self.leases.get(place)
+    /// Gives the local_port of a probe back, if that is over: it may be another's already.
+    fn release(&mut self, local_port: &LocalPort, now: Instant) -> Result<(), DataplaneError> {
+        if let Some(lease) = self.leases.get(local_port)
             && lease.until <= now
         {
             self.sessions.forget(&lease.key)?;
-            self.leases.remove(place);
+            self.leases.remove(local_port);
         }
         Ok(())
     }
 
     /// The ports of probes.
-    fn busy(&self) -> HashSet<u16> {
-        self.leases.keys().map(|place| place.port).collect()
+    fn leased_ports(&self) -> HashSet<u16> {
+        self.leases.keys().map(|local_port| local_port.port).collect()
     }
 }
 

@@ -32,8 +32,8 @@ impl Sessions {
         })
     }
 
-    /// Has the packets of a socket led somewhere.
-    pub fn lead(&mut self, socket: BorrowedFd<'_>, led: Led) -> Result<(), DataplaneError> {
+    /// Steers the packets of a socket.
+    pub fn steer(&mut self, socket: BorrowedFd<'_>, led: Led) -> Result<(), DataplaneError> {
         self.led.insert(&socket, led, 0).map_err(map_failed(LED))
     }
 
