@@ -109,7 +109,7 @@ impl Lbx {
     /// Slots rest two ticks after their last change.
     fn rest(&mut self) -> Result<()> {
         let scan = FlowScan {
-            taken: clock::now() + 2,
+            tick: clock::now() + 2,
             ..FlowScan::default()
         };
         let plan = self.mirror.expire(&scan);
@@ -246,7 +246,7 @@ fn real_server(ip: Ip, server: u32) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

@@ -218,7 +218,7 @@ pub struct RealServer {
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
     /// Whether it is to get packets.
-    pub standing: ServerState,
+    pub state: ServerState,
 }
 
 /// Transport protocol of a service.

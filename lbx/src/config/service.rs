@@ -239,7 +239,7 @@ impl<'a> Servers<'a> {
                     upper: 0,
                     lower: 0,
                     quic_id: None,
-                    standing: ServerState::Up,
+                    state: ServerState::Up,
                 },
             };
             servers.all.push(server);
@@ -281,7 +281,7 @@ impl<'a> Servers<'a> {
             upper,
             lower,
             quic_id,
-            standing: ServerState::Up,
+            state: ServerState::Up,
         })
     }
 

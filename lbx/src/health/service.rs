@@ -172,7 +172,7 @@ impl Group {
             let seen = &self.servers[&server.address];
             RealServer {
                 weight: seen.weight.unwrap_or(server.weight),
-                standing: match seen.up {
+                state: match seen.up {
                     Some(true) if out_of_service => ServerState::Draining,
                     Some(true) => seen.rise(service.failover.slow_start, now),
                     _ => ServerState::Down(service.failover.on_failure),

@@ -17,7 +17,7 @@ impl Tables {
     /// Plans what time has brought until a scan of these very tables was taken.
     #[must_use]
     pub fn expire(&self, scan: &FlowScan) -> Plan {
-        let now = scan.taken;
+        let now = scan.tick;
         let mut plan = Plan {
             tables: self.clone(),
             writes: Vec::new(),
@@ -28,7 +28,7 @@ impl Tables {
                 continue;
             }
             let mut loaded = loaded.as_ref().clone();
-            rest(id, &mut loaded, scan, now, &mut plan.writes);
+            settle_slots(id, &mut loaded, scan, now, &mut plan.writes);
             end_hashed_transition(id, &mut loaded, now, &mut plan.writes);
             remove_drained(id, &mut loaded, scan, now, &mut plan);
             plan.tables.services.insert(*id, Arc::new(loaded));
@@ -41,12 +41,10 @@ impl Tables {
     /// must know beyond what it adopts.
     pub fn quarantine(&mut self, scan: &FlowScan) {
         let allocations = &mut self.allocations;
-        for &number in &scan.numbers {
+        for &number in &scan.services {
             if allocations.services.reserve(Range::one(u32::from(number))) {
-                allocations.pending_free.push((scan.taken, PendingFree::Value(number)));
-                allocations
-                    .pending_free
-                    .push((scan.taken, PendingFree::Service(number)));
+                allocations.pending_free.push((scan.tick, PendingFree::Value(number)));
+                allocations.pending_free.push((scan.tick, PendingFree::Service(number)));
             }
         }
     }
@@ -56,8 +54,8 @@ impl Tables {
             allocations, lookup, ..
         } = self;
         for (since, leaving) in std::mem::take(&mut allocations.pending_free) {
-            let still_named = matches!(leaving, PendingFree::Service(number) if scan.numbers.contains(&number));
-            if still_named || elapsed(since, scan.taken) < GRACE {
+            let still_named = matches!(leaving, PendingFree::Service(number) if scan.services.contains(&number));
+            if still_named || elapsed(since, scan.tick) < GRACE {
                 allocations.pending_free.push((since, leaving));
                 continue;
             }
@@ -80,7 +78,7 @@ impl Tables {
 }
 
 /// Closes windows and ends tracking.
-fn rest(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan, now: u32, writes: &mut Vec<Write>) {
+fn settle_slots(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan, now: u32, writes: &mut Vec<Write>) {
     let number = loaded.number;
     // In this order: what the scan says of disagreement is about the owners of before.
     let mut slots = loaded
@@ -116,7 +114,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
         let Some(member) = loaded.members.get_mut(&index) else {
             continue;
         };
-        let named = scan.named.contains(&(loaded.number, index));
+        let named = scan.backends.contains(&(loaded.number, index));
         let write = match member.state {
             state
                 if state.is_usable()

@@ -23,7 +23,7 @@ pub struct DesiredServer {
     /// Whether it gets connections when nobody else does, and only then.
     pub sorry: bool,
     /// What its checks say.
-    pub standing: ServerState,
+    pub state: ServerState,
     /// What becomes of its flows where it has no hop.
     pub on_failure: OnFailure,
 }
@@ -32,7 +32,7 @@ impl DesiredServer {
     /// What becomes of its flows, if it has failed its checks.
     #[must_use]
     pub const fn fails(&self) -> Option<OnFailure> {
-        match self.standing {
+        match self.state {
             ServerState::Down(on_failure) => Some(on_failure),
             _ => None,
         }
@@ -50,7 +50,7 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
         lower: 0,
         quic_id: None,
         sorry: true,
-        standing: ServerState::Up,
+        state: ServerState::Up,
         on_failure,
     });
     let servers = service.servers.iter().map(|server| DesiredServer {
@@ -60,7 +60,7 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
         lower: server.lower,
         quic_id: server.quic_id,
         sorry: false,
-        standing: server.standing,
+        state: server.state,
         on_failure,
     });
     servers.chain(sorry).collect()
@@ -141,7 +141,7 @@ impl Member {
             sorry: wanted.sorry,
             hop,
             counter,
-            state: match wanted.standing {
+            state: match wanted.state {
                 ServerState::Draining => BackendState::Draining,
                 _ => BackendState::Up,
             },
@@ -240,7 +240,7 @@ impl Member {
         };
         let state = match failed {
             Some(on_failure) => BackendState::failed(on_failure, now),
-            None if wanted.is_some_and(|wanted| wanted.standing == ServerState::Draining) => BackendState::Draining,
+            None if wanted.is_some_and(|wanted| wanted.state == ServerState::Draining) => BackendState::Draining,
             None => BackendState::Up,
         };
         let had_failed = std::mem::replace(&mut self.state, state).has_failed();

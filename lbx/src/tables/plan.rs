@@ -182,8 +182,8 @@ impl Planner {
 
     /// The number a VIP has, or is to have.
     fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, TableFull> {
-        let standing = lookup.vips.get(&vip).map(|standing| standing.value);
-        match new.get(&vip).copied().or(standing) {
+        let present = lookup.vips.get(&vip).map(|entry| entry.value);
+        match new.get(&vip).copied().or(present) {
             Some(value) => Ok(number(value)),
             None => Ok(self.allocations().vips.allocate_one()? as u16),
         }
@@ -278,15 +278,15 @@ impl Planner {
         policy: FlowPolicy,
         hops: &NextHops,
     ) -> Result<(), PlanError> {
-        let standing = self.tables.services.get(&id).cloned();
-        if let Some(loaded) = &standing {
+        let present = self.tables.services.get(&id).cloned();
+        if let Some(loaded) = &present {
             resized(id, service, loaded)?;
             if loaded.is_up_to_date(service, &policy, hops) {
                 return Ok(());
             }
         }
-        let new = standing.is_none();
-        let mut loaded = match standing {
+        let new = present.is_none();
+        let mut loaded = match present {
             Some(loaded) => loaded.as_ref().clone(),
             None => self.create(id, service, policy)?,
         };

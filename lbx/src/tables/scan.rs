@@ -13,15 +13,15 @@ use super::{Tables, service::LoadedService};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowScan {
     /// The tick at which it began.
-    pub taken: u32,
+    pub tick: u32,
     /// Live flows by service number and backend index.
     pub flows: HashMap<(u16, u16), Flows>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
     pub disagreeing: HashSet<(u16, u32)>,
     /// Service numbers that some record names, alive or not.
-    pub numbers: HashSet<u16>,
+    pub services: HashSet<u16>,
     /// Backends (service number, index) that some record names, alive or not.
-    pub named: HashSet<(u16, u16)>,
+    pub backends: HashSet<(u16, u16)>,
     /// Live records.
     pub live: u64,
 }
@@ -65,7 +65,7 @@ impl<'t> FlowScanner<'t> {
         Self {
             services,
             scan: FlowScan {
-                taken: now,
+                tick: now,
                 ..FlowScan::default()
             },
         }
@@ -77,12 +77,12 @@ impl<'t> FlowScanner<'t> {
             return Verdict::Keep;
         }
         let named = (key.service, entry.backend);
-        self.scan.numbers.insert(key.service);
-        self.scan.named.insert(named);
+        self.scan.services.insert(key.service);
+        self.scan.backends.insert(named);
         let Some((vip, service)) = self.service(key.service) else {
             return Verdict::Erase;
         };
-        if entry.expired(self.scan.taken, &service.policy.timeouts) || !service.usable(entry.backend) {
+        if entry.expired(self.scan.tick, &service.policy.timeouts) || !service.usable(entry.backend) {
             return Verdict::Erase;
         }
         self.scan.live += 1;

@@ -10,7 +10,7 @@ const WHOLE: u16 = 100;
 /// rise too: but for a scheduler to which a weight is a number of connections.
 #[must_use]
 pub fn shares(wanted: &[DesiredServer], scheduler: Scheduler) -> Vec<u16> {
-    let rises = |server: &DesiredServer| matches!(server.standing, ServerState::SlowStart(_)) && server.weight > 0;
+    let rises = |server: &DesiredServer| matches!(server.state, ServerState::SlowStart(_)) && server.weight > 0;
     let weighs = !matches!(scheduler, Scheduler::Rr | Scheduler::Lc);
     let parts = match wanted.iter().map(|server| server.weight).max() {
         Some(heaviest) if scheduler != Scheduler::Ovf && weighs && wanted.iter().any(rises) => {
@@ -18,7 +18,7 @@ pub fn shares(wanted: &[DesiredServer], scheduler: Scheduler) -> Vec<u16> {
         }
         _ => 1,
     };
-    let share = |server: &DesiredServer| match server.standing {
+    let share = |server: &DesiredServer| match server.state {
         ServerState::Draining => 0,
         ServerState::SlowStart(part) if weighs && server.weight > 0 => {
             let whole = u32::from(server.weight) * u32::from(parts);
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use crate::desired::OnFailure;
 
-    fn server(weight: u16, standing: ServerState) -> DesiredServer {
+    fn server(weight: u16, state: ServerState) -> DesiredServer {
         DesiredServer {
             address: IpAddr::from([10, 0, 0, 1]),
             weight,
@@ -45,7 +45,7 @@ mod tests {
             lower: 0,
             quic_id: None,
             sorry: false,
-            standing,
+            state,
             on_failure: OnFailure::Rehash,
         }
     }

@@ -200,7 +200,7 @@ impl Cluster {
             Change::Stand(service, server, standing) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
-                    server.standing = standing;
+                    server.state = standing;
                 }
             }
             Change::Schedule(service, _)
@@ -261,7 +261,7 @@ impl Cluster {
         let servers = &self.services[service].service.servers;
         let numbered = servers.iter().map(|server| (number(server.address), *server));
         numbered
-            .filter(|(n, server)| server.weight > 0 && server.standing == ServerState::Up && self.hops.contains_key(n))
+            .filter(|(n, server)| server.weight > 0 && server.state == ServerState::Up && self.hops.contains_key(n))
             .collect()
     }
 
@@ -276,7 +276,7 @@ impl Cluster {
     pub fn standing(&self, service: usize, server: u8) -> ServerState {
         let mut servers = self.services[service].service.servers.iter();
         let named = servers.find(|other| number(other.address) == server);
-        named.map_or(ServerState::Up, |server| server.standing)
+        named.map_or(ServerState::Up, |server| server.state)
     }
 
     /// Whether packets of the flows that a real server has may go there.
@@ -381,7 +381,7 @@ fn real_server(service: usize, server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

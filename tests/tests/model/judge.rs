@@ -106,7 +106,7 @@ impl World<'_> {
                 .servers
                 .iter()
                 .find(|other| number(other.address) == template.server);
-            let keeps = standing.is_some_and(|server| match server.standing {
+            let keeps = standing.is_some_and(|server| match server.state {
                 ServerState::Up | ServerState::SlowStart(_) => server.weight > 0 || persistence.drain,
                 ServerState::Draining => persistence.drain,
                 ServerState::Down(_) => false,

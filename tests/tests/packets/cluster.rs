@@ -156,7 +156,7 @@ pub fn real_server(address: impl Into<IpAddr>, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

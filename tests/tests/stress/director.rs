@@ -209,7 +209,7 @@ pub const fn server(address: IpAddr, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

@@ -19,7 +19,7 @@ fn real_server(last: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

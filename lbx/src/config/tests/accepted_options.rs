@@ -24,7 +24,7 @@ fn every_field_written_out() {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     };
     let desired = read(FULL).unwrap();
     assert_eq!(desired.interfaces, ["eth0", "eth0.10"]);
@@ -71,12 +71,12 @@ fn every_field_written_out() {
                     upper: 100,
                     lower: 80,
                     quic_id: Some(7),
-                    standing: ServerState::Up,
+                    state: ServerState::Up,
                     ..server(2, 3)
                 },
                 RealServer {
                     quic_id: Some(8),
-                    standing: ServerState::Up,
+                    state: ServerState::Up,
                     ..server(3, 1)
                 },
                 server(4, 1),

@@ -287,7 +287,7 @@ impl Checks {
     pub fn effective_weight(&self, (id, address): Place) -> Option<u16> {
         let service = self.effective(id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
-        Some(match server.standing {
+        Some(match server.state {
             ServerState::Up => server.weight,
             ServerState::SlowStart(part) => (u32::from(server.weight) * u32::from(part.get())).div_ceil(100) as u16,
             ServerState::Draining | ServerState::Down(_) => 0,

@@ -69,7 +69,7 @@ impl Play {
             .follow(&self.file, |_, server| known[&server].clone(), self.now);
         let servers = desired.services[0].servers.iter();
         (
-            servers.map(|server| (server.weight, server.standing)).collect(),
+            servers.map(|server| (server.weight, server.state)).collect(),
             events.into_iter().map(|event| event.what).collect(),
         )
     }

@@ -143,10 +143,10 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&address(server))),
             Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
-            Change::Stand(service, server, standing) => {
+            Change::Stand(service, server, state) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| other.address == address(server)) {
-                    server.standing = standing;
+                    server.state = state;
                 }
             }
             Change::OnFailure(service, on_failure) => {
@@ -167,7 +167,7 @@ impl Cluster {
         let failed = match named {
             _ if !on => Some(OnFailure::Rehash),
             Some(RealServer {
-                standing: ServerState::Down(on_failure),
+                state: ServerState::Down(on_failure),
                 ..
             }) if self.hops.contains_key(&server) => Some(*on_failure),
             _ if self.hops.contains_key(&server) => None,
@@ -221,7 +221,7 @@ pub fn real_server(server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: ServerState::Up,
+        state: ServerState::Up,
     }
 }
 

@@ -115,8 +115,8 @@ fn the_dead_stay_while_a_record_names_them() {
     daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
     daemon.now += 100;
     let scan = FlowScan {
-        taken: daemon.now,
-        named: [(daemon.loaded(0).number, 1)].into(),
+        tick: daemon.now,
+        backends: [(daemon.loaded(0).number, 1)].into(),
         ..FlowScan::default()
     };
     daemon.expire(&scan);

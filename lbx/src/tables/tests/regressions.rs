@@ -98,7 +98,7 @@ fn a_record_written_after_the_census_keeps_its_backend_alive() {
     for &(port, server) in &udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
-    scan.taken += GRACE + 1;
+    scan.tick += GRACE + 1;
     daemon.expire(&scan);
     for (port, server) in udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);

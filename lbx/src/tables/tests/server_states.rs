@@ -18,8 +18,8 @@ use crate::desired::{
 
 const PORTS: std::ops::Range<u16> = 0..60;
 
-fn stand(server: u8, standing: ServerState) -> Change {
-    Change::Stand(0, server, standing)
+fn stand(server: u8, state: ServerState) -> Change {
+    Change::Stand(0, server, state)
 }
 
 fn down(server: u8, on_failure: OnFailure) -> Change {
