@@ -98,7 +98,7 @@ impl Sources<'_> {
         };
         let mut servers = Vec::new();
         for wanted in members::desired_servers(service) {
-            let member = loaded.and_then(|loaded| loaded.up(wanted.address));
+            let member = loaded.and_then(|loaded| loaded.usable_backend(wanted.address));
             let listed = match (loaded, member) {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
                 _ => self.unresolved(loaded, &wanted)?,

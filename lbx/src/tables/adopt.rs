@@ -1,4 +1,4 @@
-//! The tables of a daemon that died, read back from its maps.
+//! Adoption: the tables of a former daemon, read back from its maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,15 +61,15 @@ pub enum AdoptError<E> {
     /// The tables of a service contradict each other or another's.
     #[error("the tables of service {service} are damaged: {what}")]
     Damaged {
-        /// What it is known by.
+        /// The service.
         service: VirtualService,
-        /// What does not fit.
+        /// The contradiction.
         what: &'static str,
     },
     /// The tables that services are found by contradict themselves.
     #[error("the table of {table} is damaged")]
     Lookup {
-        /// Which.
+        /// The table: VIPs or ports.
         table: &'static str,
     },
 }
@@ -78,7 +78,7 @@ impl Tables {
     /// Reads the tables back. Open windows start again at `now`.
     ///
     /// # Errors
-    /// A map cannot be read, or what stands there contradicts itself.
+    /// A map cannot be read, or its content contradicts itself.
     pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
         let mut tables = Self {
             lookup_current: false,
@@ -106,8 +106,8 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Reads what services are found by: the ports of every service number. Ports of a VIP that is not there lead nowhere,
-    /// and go with the next plan.
+    /// Reads the lookup tables: the ports of every service number. Ports of a VIP that is not in the table match no packet;
+    /// the next plan removes them.
     fn read_lookup<M: Maps>(&mut self, maps: &M, now: u32) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
         let lookup = Arc::make_mut(&mut self.lookup);
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
@@ -142,17 +142,26 @@ impl Tables {
         Ok(services)
     }
 
-    /// Marks the indices of a service as taken.
+    /// Reserves the ranges of a service.
     fn claim(&mut self, loaded: &LoadedService) -> Result<(), &'static str> {
         let allocations = &mut self.allocations;
         let number = Range::one(u32::from(loaded.number));
         for (free, what) in [
-            (allocations.services.reserve(number), "its number is another's"),
-            (allocations.slots.reserve(loaded.slots_range), "its slots are another's"),
-            (allocations.rings.reserve(loaded.ring_range), "its ring is another's"),
+            (
+                allocations.services.reserve(number),
+                "its number is in use by another service",
+            ),
+            (
+                allocations.slots.reserve(loaded.slots_range),
+                "its slots overlap another service's",
+            ),
+            (
+                allocations.rings.reserve(loaded.ring_range),
+                "its ring overlaps another service's",
+            ),
             (
                 allocations.backends.reserve(loaded.backends_range),
-                "its backends are another's",
+                "its backends overlap another service's",
             ),
         ] {
             if !free {
@@ -161,7 +170,7 @@ impl Tables {
         }
         for counter in loaded.counters() {
             if !allocations.counters.reserve(Range::one(counter)) {
-                return Err("a counter is another's");
+                return Err("a counter is in use by another service");
             }
         }
         Ok(())
@@ -176,7 +185,7 @@ struct Found {
     primary: bool,
 }
 
-/// What a service is known by: its first port, or the lowest if a daemon died before that one was written.
+/// The identity of a service: its first port, or the lowest if the former daemon died before it wrote that one.
 fn identity(ports: &[Found]) -> Option<VirtualService> {
     let found = ports.iter().min_by_key(|port| (!port.primary, port.port))?;
     Some(VirtualService {

@@ -1,13 +1,13 @@
-//! Allocations in the flat tables, lowest first.
+//! First-fit allocation of index ranges in the flat tables, lowest first.
 
 use std::collections::BTreeMap;
 
-/// A run of indices in a flat table.
+/// A range of indices in a flat table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// First index.
     pub base: u32,
-    /// Number of allocations.
+    /// Number of indices.
     pub len: u32,
 }
 
@@ -19,15 +19,15 @@ impl Range {
     }
 }
 
-/// A table has no room left.
+/// A table has no free range that is long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the table of {table} is full: it has {capacity} indices and {wanted} more in a row are needed")]
 pub struct TableFull {
-    /// What the table holds.
+    /// The kind of entries it holds.
     pub table: &'static str,
-    /// All its allocations.
+    /// Its capacity in entries.
     pub capacity: u32,
-    /// What was asked for.
+    /// Contiguous entries that were requested.
     pub wanted: u32,
 }
 
@@ -36,7 +36,7 @@ pub struct TableFull {
 pub struct Ranges {
     table: &'static str,
     capacity: u32,
-    /// Base to length of every gap; no two touch. There are few: what is taken lies close together.
+    /// Base to length of every gap; no two touch. There are few: first fit keeps allocations close together.
     gaps: BTreeMap<u32, u32>,
 }
 
@@ -51,7 +51,7 @@ impl Ranges {
         }
     }
 
-    /// Takes a range.
+    /// Allocates a range.
     ///
     /// # Errors
     /// No gap is long enough.
@@ -70,15 +70,15 @@ impl Ranges {
         Ok(range)
     }
 
-    /// Takes a single index.
+    /// Allocates a single index.
     ///
     /// # Errors
-    /// All are taken.
+    /// All are in use.
     pub fn allocate_one(&mut self) -> Result<u32, TableFull> {
         self.take(1).map(|range| range.base)
     }
 
-    /// Marks a range as taken; false if that contradicts what is taken already.
+    /// Reserves a given range; false if part of it is in use already.
     pub fn reserve(&mut self, range: Range) -> bool {
         if range.len == 0 {
             return true;
@@ -103,7 +103,7 @@ impl Ranges {
         true
     }
 
-    /// Gives back a range that was taken.
+    /// Frees a range.
     pub fn free(&mut self, range: Range) {
         if range.len == 0 {
             return;

@@ -1,4 +1,4 @@
-//! What time brings: windows close, slots come to rest, the drained and the dead make room.
+//! What expires with time: windows close, slots settle, drained and dead backends are removed.
 
 use std::{cell::LazyCell, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
 use crate::desired::VirtualService;
 
 impl Tables {
-    /// Plans what time has brought until a scan of these very tables was taken.
+    /// Plans what has expired by the tick of a scan of these very tables.
     #[must_use]
     pub fn expire(&self, scan: &FlowScan) -> Plan {
         let now = scan.tick;
@@ -37,8 +37,8 @@ impl Tables {
         plan
     }
 
-    /// Keeps the numbers of services that are no longer from being given again while records name them: what a daemon
-    /// must know beyond what it adopts.
+    /// Keeps the numbers of removed services from being reused while records name them. A daemon that adopts tables must do
+    /// this before it plans.
     pub fn quarantine(&mut self, scan: &FlowScan) {
         let allocations = &mut self.allocations;
         for &number in &scan.services {
@@ -80,7 +80,7 @@ impl Tables {
 /// Closes windows and ends tracking.
 fn settle_slots(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan, now: u32, writes: &mut Vec<Write>) {
     let number = loaded.number;
-    // In this order: what the scan says of disagreement is about the owners of before.
+    // In this order: the scan compared records with the owners before any window closes.
     let mut slots = loaded
         .slots
         .settle(now, |slot| scan.disagreeing.contains(&(number, slot)));
@@ -93,7 +93,7 @@ fn settle_slots(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan
     }
 }
 
-/// Ends the time in which a service that hashed before does not yet know all its flows.
+/// Ends the transition of a service that hashed before, once every active flow has a record.
 fn end_hashed_transition(id: &VirtualService, loaded: &mut LoadedService, now: u32, writes: &mut Vec<Write>) {
     let timeout = loaded.window(id.protocol);
     let over = |since: &mut u32| elapsed(*since, now) > timeout + GRACE;
@@ -105,7 +105,8 @@ fn end_hashed_transition(id: &VirtualService, loaded: &mut LoadedService, now: u
     }
 }
 
-/// Lets drained backends die and dead ones go. The dead of a real server that is to come back stay for its counters.
+/// Marks drained backends as dead and removes dead ones. A dead backend of a real server that is still configured stays, to
+/// keep its counters.
 fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan, now: u32, plan: &mut Plan) {
     let slots = &loaded.slots;
     let in_slots = LazyCell::new(|| slots.referenced());

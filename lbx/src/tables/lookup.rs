@@ -1,4 +1,4 @@
-//! What services are found by, mirrored: VIPs and ports in their buckets (see [`lbx_common::lookup`]).
+//! The mirror of the lookup tables: VIPs and ports in their buckets (see [`lbx_common::lookup`]).
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ pub fn address(ip: IpAddr) -> Address {
     }
 }
 
-/// An address of the maps as user space knows it.
+/// An address of the maps as an `IpAddr`.
 #[must_use]
 pub fn ip(address: Address) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(address.octets())).to_canonical()
@@ -38,7 +38,7 @@ pub struct TableEntry {
     pub value: u64,
 }
 
-/// The VIPs and ports that packets find.
+/// The VIPs and ports that packets are matched against.
 #[derive(Clone, Debug)]
 pub struct Lookup {
     seed: u64,
@@ -51,7 +51,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Empty tables with room for so many ports (a power of two), hashed with a seed.
+    /// Empty tables with a capacity of so many ports (a power of two), hashed with a seed.
     #[must_use]
     pub fn new(seed: u64, ports: u32) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Lookup {
         Some(address)
     }
 
-    /// Sets the value of a VIP, giving it an index if it has none; the entry to be written, if it differs.
+    /// Sets the value of a VIP, allocating an index if it is new; returns the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
@@ -89,7 +89,7 @@ impl Lookup {
         Ok(Some((index, entry)))
     }
 
-    /// Sets the value of a port, giving it an index if it has none; the entry to be written, if it differs.
+    /// Sets the value of a port, allocating an index if it is new; returns the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
@@ -106,7 +106,7 @@ impl Lookup {
         Ok(Some((index, PortEntry { value, key })))
     }
 
-    /// Takes in a VIP found in the map; false if its index is another's.
+    /// Adopts a VIP found in the map; false if its index is in use.
     pub fn adopt_vip(&mut self, index: u32, entry: VipEntry) -> bool {
         let value = entry.value;
         self.vip_buckets.reserve(index)
@@ -116,17 +116,17 @@ impl Lookup {
                 .is_none()
     }
 
-    /// Takes in a port found in the map; false if its index is another's.
+    /// Adopts a port found in the map; false if its index is in use.
     pub fn adopt_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
         self.port_buckets.reserve(index) && self.ports.insert(key, TableEntry { index, value }).is_none()
     }
 
-    /// Gives back the index of a VIP that no packet looks at any more.
+    /// Frees the index of a VIP that no packet reads any more.
     pub fn free_vip(&mut self, index: u32) {
         self.vip_buckets.free(index);
     }
 
-    /// Gives back the index of a port that no packet looks at any more.
+    /// Frees the index of a port that no packet reads any more.
     pub fn free_port(&mut self, index: u32) {
         self.port_buckets.free(index);
     }
@@ -139,13 +139,13 @@ impl Lookup {
     }
 }
 
-/// Which indices of a table of buckets are taken.
+/// Which entries of a bucketed table are in use.
 #[derive(Clone, Debug)]
 struct Buckets {
     table: &'static str,
     buckets: u32,
     ways: u32,
-    /// A bit for every index of the buckets that are not empty.
+    /// A bit per way, for every bucket that is not empty.
     taken: BTreeMap<u32, u8>,
 }
 
@@ -159,7 +159,7 @@ impl Buckets {
         }
     }
 
-    /// Takes an index in the emptier of the two buckets of a hash.
+    /// Allocates an entry in the emptier of the two buckets of a hash.
     fn take(&mut self, hash: u64) -> Result<u32, TableFull> {
         let [first, second] = hash::buckets(hash, self.buckets - 1);
         let count = |bucket| self.taken.get(&bucket).map_or(0, |bits: &u8| bits.count_ones());

@@ -1,4 +1,4 @@
-//! The real servers of a service, as wanted and as loaded.
+//! The real servers of a service: desired, and as backends in the maps.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,7 +7,7 @@ use lbx_common::backend::{self, Backend, Head, Tags, mac_word};
 use super::{NextHop, NextHops, event::EventKind, lookup::address};
 use crate::desired::{OnFailure, ServerState, Service};
 
-/// A real server as the file wants it.
+/// A real server of the desired state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredServer {
     /// RIP.
@@ -20,16 +20,16 @@ pub struct DesiredServer {
     pub lower: u32,
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
-    /// Whether it gets connections when nobody else does, and only then.
+    /// Whether it is the sorry server: it gets connections only when no other does.
     pub sorry: bool,
-    /// What its checks say.
+    /// Its state by its health checks.
     pub state: ServerState,
-    /// What becomes of its flows where it has no hop.
+    /// What happens to its flows when its MAC address is not resolved.
     pub on_failure: OnFailure,
 }
 
 impl DesiredServer {
-    /// What becomes of its flows, if it has failed its checks.
+    /// What happens to its flows, if its health checks fail.
     #[must_use]
     pub const fn fails(&self) -> Option<OnFailure> {
         match self.state {
@@ -66,7 +66,7 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
     servers.chain(sorry).collect()
 }
 
-/// A backend as it stands in the maps.
+/// A backend as it is in the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// RIP.
@@ -79,42 +79,42 @@ pub struct Member {
     pub lower: u32,
     /// Whether it is the sorry server.
     pub sorry: bool,
-    /// Where its frames go.
+    /// Its next hop.
     pub hop: NextHop,
     /// Its index in the backend counters.
     pub counter: u32,
-    /// Whether it gets packets.
+    /// Its state.
     pub state: BackendState,
-    /// Whether the file names it.
+    /// Whether it is in the desired state; otherwise it drains.
     pub wanted: bool,
 }
 
-/// Whether a backend gets packets.
+/// The state of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendState {
-    /// It does.
+    /// It gets new connections, as its weight says.
     Up,
-    /// Those of the flows it has, and no new ones: too few of its service are up.
+    /// It keeps its flows and gets no new connections: its service is below quorum.
     Draining,
-    /// It has failed, and keeps its flows.
+    /// Down, and it keeps its flows (`on_failure: keep`).
     FailedKeep,
-    /// It has failed, and the packets of its flows are dropped until it is back.
+    /// Down, and packets of its flows are dropped until it is up (`on_failure: drop`).
     FailedDrop,
-    /// Failed or drained, since this tick: no packet goes there, and its index waits until no record names it.
+    /// Down with its connections re-scheduled, or drained: it gets no packet, and its index is reused once no record names it.
     Dead {
-        /// Since when.
+        /// The tick since which it is dead.
         since: u32,
     },
 }
 
 impl BackendState {
-    /// Whether flows are its own.
+    /// Whether it may own flows.
     #[must_use]
     pub const fn is_usable(self) -> bool {
         !matches!(self, Self::Dead { .. })
     }
 
-    /// Whether it has failed, and flows are its own all the same.
+    /// Whether it is down and still owns its flows.
     #[must_use]
     pub const fn has_failed(self) -> bool {
         matches!(self, Self::FailedKeep | Self::FailedDrop)
@@ -130,7 +130,7 @@ impl BackendState {
 }
 
 impl Member {
-    /// A real server that begins.
+    /// A new backend.
     #[must_use]
     pub const fn new(wanted: &DesiredServer, hop: NextHop, counter: u32) -> Self {
         Self {
@@ -185,8 +185,8 @@ impl Member {
         }
     }
 
-    /// Takes over what is wanted, and the hop; drains what the file no longer names, fails where it has failed its checks or
-    /// no hop is left. What has no hop keeps the last one.
+    /// Updates it to the desired state and its next hop: drains if it is no longer configured, goes down if its health checks
+    /// fail or no next hop is left. Without a next hop it keeps the last one.
     pub fn update(
         &mut self,
         all: &BTreeMap<IpAddr, DesiredServer>,
@@ -227,11 +227,11 @@ impl Member {
             }
             self.hop = hop;
         }
-        self.stand(wanted, hop.is_some(), now, events);
+        self.update_state(wanted, hop.is_some(), now, events);
     }
 
-    /// Lives, or fails, as its hop and its checks say. What the file no longer names is not checked any more.
-    fn stand(&mut self, wanted: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
+    /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
+    fn update_state(&mut self, wanted: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
         let failed = match wanted {
             Some(wanted) if !has_hop => Some(wanted.on_failure),
             None if !has_hop => Some(OnFailure::Rehash),

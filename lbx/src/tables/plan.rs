@@ -1,4 +1,4 @@
-//! The plan: from what is loaded to what is wanted.
+//! The plan: the writes that take the loaded tables to the desired state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,42 +25,42 @@ use crate::{
     schedule::Candidate,
 };
 
-/// The way from what is loaded to what is wanted.
+/// The writes that take the loaded tables to the desired state.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What will be loaded once all writes are done.
+    /// The tables after all writes.
     pub tables: Tables,
-    /// The writes, in order: nothing is pointed to before it stands, and nothing goes while it is pointed to.
+    /// The writes, in order: nothing is referenced before it is written, and nothing is removed while it is referenced.
     pub writes: Vec<Write>,
-    /// What there is to tell.
+    /// The events to log.
     pub events: Vec<Event>,
 }
 
-/// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other index.
+/// The capacity to allocate for so many backends: some spare, so that a backend that fails and comes back needs no new range.
 pub(super) const fn capacity_for(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
 
-/// Why there is no way.
+/// Why the desired state cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// A table has no room for what is wanted.
+    /// A table is full.
     #[error(transparent)]
     Full(#[from] TableFull),
-    /// Connections are found by what the scheduler hashes.
+    /// The scheduler would hash something else while connections depend on the hash.
     #[error(
         "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
          hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
     )]
     Remapped(VirtualService),
-    /// Slots are counted once.
+    /// The number of slots cannot change.
     #[error(
         "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
     )]
     Resized {
-        /// Which.
+        /// The service.
         service: VirtualService,
-        /// Slots there are.
+        /// Slots it has.
         loaded: u32,
         /// Slots the file wants.
         wanted: u32,
@@ -68,7 +68,7 @@ pub enum PlanError {
 }
 
 impl Tables {
-    /// Plans the way to the desired state with the hops there are, at tick `now`. `self` is left as it is.
+    /// Plans the writes to the desired state with these next hops, at tick `now`. `self` stays as it is.
     ///
     /// # Errors
     /// See [`PlanError`].
@@ -121,7 +121,7 @@ impl Planner {
         self.allocations().pending_free.push((now, leaving));
     }
 
-    /// A service whose first port is another now is still the same, if it has one of its ports.
+    /// Recognises a service whose first port changed, if it still has one of its ports.
     fn rename(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
         let services = &self.tables.services;
         let mut renamed: BTreeMap<VirtualService, VirtualService> = BTreeMap::new();
@@ -145,8 +145,7 @@ impl Planner {
         }
     }
 
-    /// Lets packets find every service by its ports, and none that is no longer: ports first, then the VIPs that lead to
-    /// them.
+    /// Updates the lookup tables: ports first, then the VIPs that refer to them, then removal.
     fn update_lookup(&mut self) -> Result<(), PlanError> {
         let mut lookup = Arc::unwrap_or_clone(Arc::clone(&self.tables.lookup));
         let mut flags: BTreeMap<IpAddr, u64> = BTreeMap::new();
@@ -180,7 +179,7 @@ impl Planner {
         Ok(())
     }
 
-    /// The number a VIP has, or is to have.
+    /// The number of a VIP, allocated if it is new.
     fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, TableFull> {
         let present = lookup.vips.get(&vip).map(|entry| entry.value);
         match new.get(&vip).copied().or(present) {
@@ -189,7 +188,7 @@ impl Planner {
         }
     }
 
-    /// Takes away the VIPs and ports that nobody has any more.
+    /// Removes the VIPs and ports of no service.
     fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
         for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
             self.writes.push(Write::Vip {
@@ -236,7 +235,7 @@ impl Planner {
         }
     }
 
-    /// A service with indices and nothing in them. It becomes one only when its entry in the service map is written.
+    /// A new service with its ranges allocated and empty. Packets find it only once its entry in the service map is written.
     fn create(
         &mut self,
         id: VirtualService,
@@ -270,7 +269,7 @@ impl Planner {
         Ok(loaded)
     }
 
-    /// Brings one service to what is wanted.
+    /// Updates one service to the desired state.
     fn update(
         &mut self,
         id: VirtualService,
@@ -310,9 +309,9 @@ impl Planner {
         let candidates = loaded.candidates(&servers);
         self.replace_ring(&mut loaded, &candidates)?;
         let slots = if new {
-            loaded.begin(&candidates, self.now)
+            loaded.init_slots(&candidates, self.now)
         } else {
-            loaded.follow(&candidates, self.now)
+            loaded.update_slots(&candidates, self.now)
         };
         loaded.candidates = Some(candidates);
         self.write_slots(&loaded, slots);
@@ -320,13 +319,13 @@ impl Planner {
             self.write_service(&loaded);
         }
         self.update_quic_ids(&mut loaded, &servers);
-        // The dead and those that drain come last: until here slots and ring may have led to nobody else.
+        // Dead and draining backends are written last: slots and ring may have named only them until here.
         self.write_members(&loaded, &leaving);
         self.tables.services.insert(id, Arc::new(loaded));
         Ok(())
     }
 
-    /// Lets QUIC server ids lead to the backends there are.
+    /// Updates the backends of QUIC server ids.
     fn update_quic_ids(&mut self, loaded: &mut LoadedService, servers: &[DesiredServer]) {
         let due = loaded.desired_quic_ids(servers);
         let before = std::mem::replace(&mut loaded.quic_ids, due);
@@ -344,7 +343,7 @@ impl Planner {
         self.writes.push(Write::QuicId { service, id, backend });
     }
 
-    /// Gives every wanted real server that has a hop and no backend a backend.
+    /// Adds a backend for every configured real server that has a next hop and no backend.
     fn add_members(
         &mut self,
         id: VirtualService,
@@ -376,8 +375,8 @@ impl Planner {
         Ok(())
     }
 
-    /// Moves the backends of a service to where there is room for more. Indices stay. Packets follow at once: what comes
-    /// later in the plan may name an index the old index has no room for.
+    /// Moves the backends of a service to a larger range. Their indices stay. The service is written at once: what comes later
+    /// in the plan may name an index beyond the old range.
     fn grow_backends(&mut self, loaded: &mut LoadedService, more: usize) -> Result<(), TableFull> {
         let needed = (loaded.members.len() + more) as u32;
         if needed <= loaded.backends_range.len {
@@ -391,7 +390,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Gives the service another ring, in indices no packet looks at until the service itself is written.
+    /// Replaces the ring, in a range that no packet reads until the service itself is written.
     fn replace_ring(&mut self, loaded: &mut LoadedService, candidates: &[Candidate]) -> Result<(), TableFull> {
         let ring = loaded.desired_ring(candidates);
         if ring == loaded.ring {
@@ -411,10 +410,10 @@ impl Planner {
         Ok(())
     }
 
-    /// Changes how flows are treated. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
+    /// Changes the flow policy. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
     /// ones, records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners for
-    /// one idle timeout: until then slots are found by what they were found by. (TCP flows show by their packets that
-    /// they are not new, those of UDP do not.)
+    /// one idle timeout: until then the mapping stays. (A TCP packet shows whether its flow is new, a datagram does
+    /// not.)
     fn apply_policy(
         &mut self,
         id: VirtualService,
@@ -450,7 +449,7 @@ impl Planner {
         });
     }
 
-    /// All indices of a service's backends: whoever was there before must not be taken for one of them.
+    /// Writes the whole range of a service's backends, so that no former entry is taken for one of them.
     fn write_backends(&mut self, loaded: &LoadedService) {
         let range = loaded.backends_range;
         self.writes.extend((0..range.len).map(|index| {
@@ -483,7 +482,7 @@ impl Planner {
     }
 }
 
-/// Slots are counted once, unless the file leaves it to the weights.
+/// Checks that the number of slots stays, unless the file leaves it to the weights.
 fn resized(id: VirtualService, service: &Service, loaded: &LoadedService) -> Result<(), PlanError> {
     match service.slots {
         Some(wanted) if wanted != loaded.slots_range.len => Err(PlanError::Resized {

@@ -1,4 +1,4 @@
-//! Flows counted from their records, and records nobody needs any more found.
+//! A scan of all flow records: counts flows, and finds records that can be erased.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,7 +9,7 @@ use lbx_common::flow::{self, BUSY, EMPTY, Entry, FlowKey};
 
 use super::{Tables, service::LoadedService};
 
-/// What a look at all records has found.
+/// The result of a scan of all flow records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowScan {
     /// The tick at which it began.
@@ -18,9 +18,9 @@ pub struct FlowScan {
     pub flows: HashMap<(u16, u16), Flows>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
     pub disagreeing: HashSet<(u16, u32)>,
-    /// Service numbers that some record names, alive or not.
+    /// Service numbers named by some record, live or expired.
     pub services: HashSet<u16>,
-    /// Backends (service number, index) that some record names, alive or not.
+    /// Backends (service number, index) named by some record, live or expired.
     pub backends: HashSet<(u16, u16)>,
     /// Live records.
     pub live: u64,
@@ -35,23 +35,23 @@ pub struct Flows {
     pub inactive: u64,
 }
 
-/// What is to become of a record.
+/// What to do with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
+    /// Keep it.
     Keep,
-    /// Expired, or of a service or backend that is no longer.
+    /// Erase it: expired, or its service or backend is gone.
     Erase,
 }
 
-/// Takes the scan of a set of tables at one moment.
+/// Scans flow records against a set of tables at one tick.
 pub struct FlowScanner<'t> {
     services: Vec<Option<(IpAddr, &'t LoadedService)>>,
     scan: FlowScan,
 }
 
 impl<'t> FlowScanner<'t> {
-    /// A scan of the tables at tick `now`.
+    /// A scan against the tables at tick `now`.
     #[must_use]
     pub fn new(tables: &'t Tables, now: u32) -> Self {
         let mut services = Vec::new();
@@ -71,7 +71,7 @@ impl<'t> FlowScanner<'t> {
         }
     }
 
-    /// Looks at a record.
+    /// Counts a record.
     pub fn visit(&mut self, key: FlowKey, entry: Entry) -> Verdict {
         if matches!(entry.state, EMPTY | BUSY) {
             return Verdict::Keep;
@@ -114,7 +114,7 @@ impl<'t> FlowScanner<'t> {
         self.services.get(usize::from(number)).copied().flatten()
     }
 
-    /// What was found.
+    /// The result.
     #[must_use]
     pub fn finish(self) -> FlowScan {
         self.scan

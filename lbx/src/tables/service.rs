@@ -29,35 +29,35 @@ use crate::{
     schedule::{Candidate, eligible, maglev, ring},
 };
 
-/// A service as it stands in the maps.
+/// A service as it is in the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedService {
     /// Service number.
     pub number: u16,
     /// Its ports.
     pub ports: Ports,
-    /// How it treats its flows.
+    /// How it handles its flows.
     pub policy: FlowPolicy,
-    /// What its slots are found by, as long as flows without a record depend on it.
+    /// What is hashed to find its slots, as long as flows without a record depend on it.
     pub mapping: u32,
-    /// Its slots' indices, and the slots.
+    /// The range of its slots in the slot table.
     pub slots_range: Range,
     /// The slots themselves.
     pub slots: Slots,
-    /// Its ring's indices; empty where the slots schedule.
+    /// The range of its ring; empty where the slots schedule.
     pub ring_range: Range,
-    /// Whose turn it is, turn by turn.
+    /// The ring: backends in the order in which the scheduler visits them.
     pub ring: Vec<Turn>,
-    /// Room for its backends.
+    /// The range of its backends, with spare capacity.
     pub backends_range: Range,
     /// Its backends by index.
     pub members: BTreeMap<u16, Member>,
     /// Backend indices by QUIC server id.
     pub quic_ids: BTreeMap<u16, u16>,
-    /// Those that slots and ring lead new connections to, in the order of the file; none where that is not known, a
-    /// former daemon having had the service last.
+    /// The backends that slots and ring schedule new connections to, in the order of the file; none where that is not known:
+    /// adopted from a former daemon.
     pub candidates: Option<Vec<Candidate>>,
-    /// A service that records every flow and did not until this tick: some of its flows have no record yet.
+    /// The tick since which it records every flow, where it did not before: some of its flows have no record yet.
     pub recording_since: Option<u32>,
 }
 
@@ -105,7 +105,7 @@ impl LoadedService {
         self.slot_of(vip, key.client, key.client_port, vip_port)
     }
 
-    /// The index of the sorry server that gets packets.
+    /// The index of the sorry server, if it gets connections.
     fn sorry(&self) -> Option<u16> {
         let sorry = |member: &Member| member.sorry && member.accepts_connections();
         self.members
@@ -123,7 +123,7 @@ impl LoadedService {
         })
     }
 
-    /// Whether time will bring it nothing: only the dead whose real server may come back stay as they are.
+    /// Whether nothing of it will expire. Dead backends of configured real servers may stay.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let mut addresses = BTreeSet::new();
@@ -135,15 +135,15 @@ impl LoadedService {
                 .all(|member| member.wanted && addresses.insert(member.address))
     }
 
-    /// The counters of its backends: one goes on counting where another of the same real server has died.
+    /// The counters of its backends. A backend shares the counter of a dead one of the same real server.
     #[must_use]
     pub fn counters(&self) -> BTreeSet<u32> {
         self.members.values().map(|member| member.counter).collect()
     }
 
-    /// The backend of an address that flows may be of.
+    /// The backend of an address that may own flows.
     #[must_use]
-    pub fn up(&self, address: IpAddr) -> Option<(u16, &Member)> {
+    pub fn usable_backend(&self, address: IpAddr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
@@ -151,7 +151,7 @@ impl LoadedService {
         Some((index, member))
     }
 
-    /// The backends that flows may be of, by address.
+    /// The backends that may own flows, by address.
     fn usable_by_address(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
         self.members
             .iter()
@@ -160,26 +160,26 @@ impl LoadedService {
             .collect()
     }
 
-    /// Whether flows may be of an index.
+    /// Whether the backend of an index may own flows.
     #[must_use]
     pub fn usable(&self, index: u16) -> bool {
         self.members.get(&index).is_some_and(|member| member.state.is_usable())
     }
 
-    /// Whether new connections may go to an index.
+    /// Whether the backend of an index gets new connections.
     #[must_use]
     pub fn accepts_connections(&self, index: u16) -> bool {
         self.members.get(&index).is_some_and(Member::accepts_connections)
     }
 
-    /// The lowest index no backend has, the dead included.
+    /// The lowest index not used by any backend, dead ones included.
     #[must_use]
     pub fn unused_index(&self) -> u16 {
         let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
         together.count() as u16
     }
 
-    /// The counter that a dead backend of this address had: whoever comes back goes on counting.
+    /// The counter of a dead backend of this address: a real server that comes back goes on counting.
     #[must_use]
     pub fn previous_counter(&self, address: IpAddr) -> Option<u32> {
         self.members
@@ -188,7 +188,7 @@ impl LoadedService {
             .map(|member| member.counter)
     }
 
-    /// Whether a plan would change nothing. With thousands of services that is so for nearly all of them.
+    /// Whether a plan would change nothing, which is true of nearly all services where there are thousands.
     #[must_use]
     pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, hops: &NextHops) -> bool {
         let wanted = desired_servers(service);
@@ -207,7 +207,7 @@ impl LoadedService {
             && self.quic_ids == self.desired_quic_ids(&wanted)
     }
 
-    /// The wanted real servers that have not failed, have a hop and no backend yet, or a dead one.
+    /// The configured real servers that are not down, have a next hop, and no backend yet or a dead one.
     #[must_use]
     pub fn missing(&self, wanted: &[DesiredServer], hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
         let usable = self.usable_by_address();
@@ -218,7 +218,7 @@ impl LoadedService {
             .collect()
     }
 
-    /// Brings the backends there are to what is wanted; tells which indices have changed in the map.
+    /// Updates the existing backends to the desired state; returns the indices that changed in the map, and the events.
     pub fn update_members(
         &mut self,
         wanted: &[DesiredServer],
@@ -238,8 +238,8 @@ impl LoadedService {
         (changed, events)
     }
 
-    /// Those that get new connections, in the order of the file: whoever has a weight and is up. A hash without fallback
-    /// leads to the others too, and so nowhere. When there is nobody, it is the sorry server.
+    /// The real servers that get new connections, in the order of the file: those that are up and have a weight. Without
+    /// fallback those that are down keep their slots. If none is up, the sorry server.
     #[must_use]
     pub fn candidates(&self, wanted: &[DesiredServer]) -> Vec<Candidate> {
         let usable = self.usable_by_address();
@@ -250,9 +250,9 @@ impl LoadedService {
                 .get(&server.address)
                 .and_then(|(index, member)| (member.state == BackendState::Up).then_some(*index)),
         };
-        let shares = slow_start::shares(wanted, self.policy.scheduler);
+        let shares = slow_start::effective_weights(wanted, self.policy.scheduler);
         let all = wanted.iter().zip(shares).map(|(server, share)| claim(server, share));
-        let candidates = eligible::eligible(self.policy.shares(), all);
+        let candidates = eligible::eligible(self.policy.has_fallback(), all);
         if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
             return candidates;
         }
@@ -263,7 +263,7 @@ impl LoadedService {
         eligible::eligible(true, sorry)
     }
 
-    /// The backend indices of the QUIC server ids there are.
+    /// The backend index of every configured QUIC server id.
     #[must_use]
     pub fn desired_quic_ids(&self, wanted: &[DesiredServer]) -> BTreeMap<u16, u16> {
         let usable = self.usable_by_address();
@@ -273,22 +273,22 @@ impl LoadedService {
             .collect()
     }
 
-    /// Lets the slots of a service no packet knows yet begin with the candidates.
-    pub fn begin(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+    /// Initialises the slots of a new service, which no packet can find yet.
+    pub fn init_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         self.slots = Slots::settled(&maglev::table(candidates, self.slots_range.len), now);
         self.slots.all()
     }
 
-    /// Lets the slots follow the candidates.
-    pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+    /// Updates the slots to new candidates.
+    pub fn update_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
         let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.is_usable());
-        self.slots.follow(&table, usable, now)
+        self.slots.retarget(&table, usable, now)
     }
 
-    /// The ring the candidates are to be walked by: turns, or everyone once with its weight; empty where the slots schedule
-    /// and nobody can be full.
+    /// The ring of the candidates: turns, or each once with its weight; empty where the slots schedule and no backend has
+    /// a connection limit.
     #[must_use]
     pub fn desired_ring(&self, candidates: &[Candidate]) -> Vec<Turn> {
         let FlowPolicy { scheduler, flags, .. } = self.policy;
@@ -298,7 +298,7 @@ impl LoadedService {
         ring::of_scheduler(scheduler, candidates)
     }
 
-    /// Takes over another policy; whether flows without a record are found by another mapping now, or not at all.
+    /// Switches to another mapping, if it differs; returns whether it did.
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
@@ -314,7 +314,7 @@ impl LoadedService {
     }
 }
 
-/// Slots cannot be found by something else while flows without a record depend on it.
+/// The mapping cannot change while flows without a record depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingInUse;
 

@@ -1,15 +1,15 @@
-//! What real servers get that came up not long ago: part of what their weight says.
+//! Slow start: the reduced weights of real servers that came up not long ago.
 
 use super::members::DesiredServer;
 use crate::desired::{Scheduler, ServerState};
 
-/// Parts of a weight: what rises has so many of them.
+/// Resolution of slow start: hundredths of a weight.
 const WHOLE: u16 = 100;
 
-/// What each gets of a service by its weight. While any of them rises, all are given in parts, so that a weight of 1 can
-/// rise too: but for a scheduler to which a weight is a number of connections.
+/// The effective weight of each real server. While one is in slow start all weights are scaled up, so that a weight of 1 can
+/// be reduced too; but not for a scheduler to which a weight is a number of connections.
 #[must_use]
-pub fn shares(wanted: &[DesiredServer], scheduler: Scheduler) -> Vec<u16> {
+pub fn effective_weights(wanted: &[DesiredServer], scheduler: Scheduler) -> Vec<u16> {
     let rises = |server: &DesiredServer| matches!(server.state, ServerState::SlowStart(_)) && server.weight > 0;
     let weighs = !matches!(scheduler, Scheduler::Rr | Scheduler::Lc);
     let parts = match wanted.iter().map(|server| server.weight).max() {
@@ -50,50 +50,57 @@ mod tests {
         }
     }
 
-    fn rising(part: u8) -> ServerState {
+    fn slow_starting(part: u8) -> ServerState {
         NonZeroU8::new(part).map_or(ServerState::Up, ServerState::SlowStart)
     }
 
     #[test]
-    fn a_weight_of_one_rises_too() {
-        let wanted = [server(1, ServerState::Up), server(1, rising(25)), server(0, rising(25))];
-        assert_eq!(shares(&wanted, Scheduler::Maglev), [100, 25, 0]);
+    fn a_weight_of_one_is_reduced_too() {
+        let wanted = [
+            server(1, ServerState::Up),
+            server(1, slow_starting(25)),
+            server(0, slow_starting(25)),
+        ];
+        assert_eq!(effective_weights(&wanted, Scheduler::Maglev), [100, 25, 0]);
         assert_eq!(
-            shares(&wanted, Scheduler::Rr),
+            effective_weights(&wanted, Scheduler::Rr),
             [1, 1, 0],
-            "who goes by turns alone knows no weights"
+            "rr ignores weights"
         );
-        assert_eq!(shares(&wanted[..1], Scheduler::Maglev), [1]);
+        assert_eq!(effective_weights(&wanted[..1], Scheduler::Maglev), [1]);
     }
 
     #[test]
     fn proportions_stay_whatever_the_weights() {
         let wanted = [
             server(65_535, ServerState::Up),
-            server(65_535, rising(50)),
-            server(1, rising(2)),
+            server(65_535, slow_starting(50)),
+            server(1, slow_starting(2)),
         ];
-        assert_eq!(shares(&wanted, Scheduler::Wrr), [65_535, 32_767, 1]);
+        assert_eq!(effective_weights(&wanted, Scheduler::Wrr), [65_535, 32_767, 1]);
         let wanted = [
             server(1_000, ServerState::Up),
-            server(3, rising(50)),
+            server(3, slow_starting(50)),
             server(7, ServerState::Down(OnFailure::Drop)),
         ];
-        assert_eq!(shares(&wanted, Scheduler::Wlc), [65_000, 97, 455]);
+        assert_eq!(effective_weights(&wanted, Scheduler::Wlc), [65_000, 97, 455]);
     }
 
     #[test]
     fn a_weight_that_is_a_number_of_connections_stays_one() {
         let wanted = [
             server(10, ServerState::Up),
-            server(10, rising(25)),
-            server(2, rising(5)),
+            server(10, slow_starting(25)),
+            server(2, slow_starting(5)),
         ];
-        assert_eq!(shares(&wanted, Scheduler::Ovf), [10, 2, 1]);
+        assert_eq!(effective_weights(&wanted, Scheduler::Ovf), [10, 2, 1]);
     }
 
     #[test]
-    fn who_rests_gets_nothing() {
-        assert_eq!(shares(&[server(3, ServerState::Draining)], Scheduler::Maglev), [0]);
+    fn a_draining_real_server_has_weight_zero() {
+        assert_eq!(
+            effective_weights(&[server(3, ServerState::Draining)], Scheduler::Maglev),
+            [0]
+        );
     }
 }

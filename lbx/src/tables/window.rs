@@ -1,9 +1,9 @@
-//! The slots of a service between a change and their rest.
+//! The slots of a service, from a change until they are settled.
 //!
-//! A change sets `current` and leaves `owner`: whoever has connections without a record in the slot keeps them. The window
-//! of a slot opens when the two part and lasts one idle timeout: by then every active flow of the owner has sent a
-//! packet and has a record, so `owner` may follow. It closes at once when the two meet again. A failed owner is
-//! replaced at once: there is nothing left to keep.
+//! A change sets `current` and leaves `owner`: connections without a record in the slot stay with the owner. The window
+//! of a slot opens when the two differ and lasts one idle timeout: by then every active flow of the owner has sent a
+//! packet and has a record, so `owner` may be set to `current`. It closes at once when the two are equal again. A failed
+//! owner is replaced at once.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use lbx_common::{
 
 use super::GRACE;
 
-/// The slots of one service, and since when each has two masters.
+/// The slots of one service, and since when the window of each is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     slots: Vec<Slot>,
@@ -30,7 +30,7 @@ pub struct Slots {
 pub type Changes = Vec<(u32, Slot)>;
 
 impl Slots {
-    /// A table at rest.
+    /// A settled table.
     #[must_use]
     pub fn settled(table: &[u16], now: u32) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Slots {
         }
     }
 
-    /// A table found in the maps. When its windows opened nobody knows any more: they start again.
+    /// A table found in the maps. When its windows opened is not known: they start again.
     #[must_use]
     pub fn adopted(slots: Vec<Slot>, now: u32) -> Self {
         let opened = slots
@@ -62,14 +62,14 @@ impl Slots {
         &self.slots
     }
 
-    /// Whether no window is open and nothing is tracked: time will bring nothing.
+    /// Whether no window is open and nothing is tracked: nothing will expire.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.is_settled
     }
 
-    /// Lets `current` follow a new table. `usable` says which backends still get packets.
-    pub fn follow(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
+    /// Sets `current` to a new table. `usable` says which backends still get packets.
+    pub fn retarget(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
         self.update(now, |slot, opened, index| {
             let current = table.get(index).copied().unwrap_or(NONE);
             let moved = current != slot.current;
@@ -86,29 +86,29 @@ impl Slots {
         })
     }
 
-    /// All of them, for a table no packet knows yet.
+    /// All slots, for a table that no packet reads yet.
     #[must_use]
     pub fn all(&self) -> Changes {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
-    /// Marks every slot as tracked: flows may have records that the slots do not know of.
+    /// Marks every slot as tracked: flows may have records that disagree with the slots.
     pub fn track_all(&mut self, now: u32) -> Changes {
         self.update(now, |slot, _, _| slot.tracked = true)
     }
 
-    /// Notes that something else has changed that leads packets to backends.
+    /// Notes a change of backend selection outside the slots, such as the ring.
     pub fn mark_changed(&mut self, now: u32) {
         self.changed = now;
     }
 
-    /// Whether every packet under way has seen the last change.
+    /// Whether every packet in flight sees the last change.
     #[must_use]
     pub fn is_quiet(&self, now: u32) -> bool {
         elapsed(self.changed, now) >= GRACE
     }
 
-    /// Lets `owner` follow where a window of `timeout` ticks has passed, counted from when packets saw it open.
+    /// Sets `owner` to `current` where a window of `timeout` ticks has passed, counted from when packets saw it open.
     pub fn close_windows(&mut self, now: u32, timeout: u32) -> Changes {
         self.update(now, |slot, opened, _| {
             if opened.is_some_and(|since| elapsed(since, now) > timeout + GRACE) {
@@ -118,8 +118,8 @@ impl Slots {
         })
     }
 
-    /// Ends the tracking of slots without a record that disagrees with the owner, once all is quiet: before, a packet that
-    /// was under way may have written a record since they were counted.
+    /// Ends the tracking of slots without a record that disagrees with the owner, once every packet sees the last change: before,
+    /// a packet in flight may have written a record after the scan.
     pub fn settle(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
         if self.is_settled || !self.is_quiet(now) {
             return Vec::new();
@@ -134,7 +134,7 @@ impl Slots {
         changes
     }
 
-    /// The backends that slots name.
+    /// The backends that slots refer to.
     #[must_use]
     pub fn referenced(&self) -> HashSet<u16> {
         self.slots.iter().flat_map(|slot| [slot.current, slot.owner]).collect()
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_owner_follows_after_one_timeout() {
         let mut slots = Slots::settled(&[0], 0);
-        assert_eq!(slots.follow(&[1], |_| true, 10).len(), 1);
+        assert_eq!(slots.retarget(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
         assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
         slots.close_windows(11 + OPEN, TIMEOUT);
@@ -193,8 +193,8 @@ mod tests {
     #[test]
     fn a_second_change_does_not_prolong_the_window() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.follow(&[1], |_| true, 10);
-        slots.follow(&[2], |_| true, 500);
+        slots.retarget(&[1], |_| true, 10);
+        slots.retarget(&[2], |_| true, 500);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (2, 2, true));
     }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_clock_wraps_within_a_window() {
         let mut slots = Slots::settled(&[0], TICK_MASK - 20);
-        slots.follow(&[1], |_| true, TICK_MASK - 10);
+        slots.retarget(&[1], |_| true, TICK_MASK - 10);
         assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
         assert!(slots.settle(OPEN - 9, |_| false).is_empty());
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn there_and_back_again_restarts_the_window_but_stays_tracked() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.follow(&[1], |_| true, 10);
-        slots.follow(&[0], |_| true, 20);
+        slots.retarget(&[1], |_| true, 10);
+        slots.retarget(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
-        slots.follow(&[1], |_| true, 800);
+        slots.retarget(&[1], |_| true, 800);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 0, true), "the owner took connections until 800");
     }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_failed_owner_is_replaced_at_once() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.follow(&[1], |backend| backend == 1, 10);
+        slots.retarget(&[1], |backend| backend == 1, 10);
         assert_eq!(slot(&slots), (1, 1, true));
     }
 

@@ -176,11 +176,11 @@ impl Director {
     }
 
     /// Lets the checks of a real server of a service say this.
-    pub fn stand(&mut self, service: VirtualService, number: u8, standing: ServerState) -> Result<()> {
+    pub fn stand(&mut self, service: VirtualService, number: u8, state: ServerState) -> Result<()> {
         let address = cluster::server_of(service.vip, number);
         let servers = &mut self.service_mut(service)?.servers;
         let server = servers.iter_mut().find(|other| other.address == address);
-        server.context("the service has no such server")?.standing = standing;
+        server.context("the service has no such server")?.state = state;
         self.plan()
     }
 

@@ -312,7 +312,7 @@ impl Director {
     /// that a former daemon has left was down.
     pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<Stood> {
         let loaded = tables.services.get(&id)?;
-        match loaded.up(address) {
+        match loaded.usable_backend(address) {
             Some((_, member)) => Some(Stood {
                 up: !member.state.has_failed(),
                 weight: Some(member.weight),

@@ -155,7 +155,7 @@ impl Daemon {
             .collect()
     }
 
-    /// What was events of the first service.
+    /// The events of the first service.
     pub fn events(&self) -> Vec<EventKind> {
         self.events.iter().map(|event| event.kind.clone()).collect()
     }

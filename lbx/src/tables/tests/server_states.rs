@@ -196,7 +196,7 @@ fn without_fallback_nobody_takes_the_slots_of_one_that_is_down() {
                 );
             }
             daemon.change(&[up(1)]);
-            let back = daemon.loaded(0).up(address(1)).expect("a backend").0;
+            let back = daemon.loaded(0).usable_backend(address(1)).expect("a backend").0;
             for (before, now) in before.iter().zip(current(&daemon)) {
                 assert_eq!(
                     now,
