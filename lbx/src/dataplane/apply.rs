@@ -1,4 +1,4 @@
-//! The writes of a plan, carried out in order.
+//! Applies the writes of a plan, in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +19,10 @@ use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, read::
 use crate::tables::Write;
 
 impl Dataplane {
-    /// Carries out writes in their order.
+    /// Applies writes in order.
     ///
     /// # Errors
-    /// The kernel refuses one; those before it stand.
+    /// The kernel refuses one; those before it stay applied.
     pub fn apply(&mut self, writes: &[Write]) -> Result<(), DataplaneError> {
         writes.iter().try_for_each(|write| self.write(write))
     }
@@ -81,7 +81,7 @@ impl Dataplane {
             .map_err(map_failed(maps::BACKEND_STATS))
     }
 
-    /// Sets the time of a program that was loaded to take it from its map.
+    /// Sets the time of a program loaded with the test clock.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -89,7 +89,7 @@ impl Dataplane {
         self.maps.clock.set(0, nanoseconds, 0).map_err(map_failed(maps::CLOCK))
     }
 
-    /// Everything but the head first: the head makes the backend visible, MAC address and state in one store.
+    /// Writes the head last: the head makes the backend visible, MAC address and state in one store.
     fn write_backend(&self, index: u32, value: &Backend) {
         store_backwards(&self.maps.backends, index as usize * BACKEND_WORDS, &value.words());
     }
@@ -110,7 +110,7 @@ impl Dataplane {
             .map_err(map_failed(maps::SERVICE_STATS))
     }
 
-    /// Tells the program about a NIC, and the kernel that frames may be redirected to it.
+    /// Adds a NIC to the map of NICs and, if real servers are behind it, to the redirect map.
     ///
     /// # Errors
     /// There are more NICs than the map holds, or the NIC is gone.
@@ -137,7 +137,7 @@ impl Dataplane {
             })
     }
 
-    /// Forgets every segment but these.
+    /// Removes every NIC and VLAN but these.
     pub fn retain_nics(&mut self, kept: &[Nic]) {
         let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
         for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
@@ -145,7 +145,7 @@ impl Dataplane {
         }
     }
 
-    /// Forgets a NIC and all VLANs on it.
+    /// Removes a NIC and all VLANs on it.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -156,7 +156,7 @@ impl Dataplane {
         absent_is_fine(self.maps.egress.remove(ifindex)).map_err(map_failed(maps::EGRESS))
     }
 
-    /// The words of those entries of the NIC map whose second word, the [`segment`], is like this.
+    /// The entries of the NIC map whose second word, the [`segment`], matches.
     fn nic_entries(&self, matches: impl Fn(u64) -> bool) -> impl Iterator<Item = &[AtomicU64; 2]> {
         let (entries, _) = self.maps.nics.as_chunks();
         entries
@@ -164,7 +164,7 @@ impl Dataplane {
             .filter(move |entry: &&[AtomicU64; 2]| matches(entry[1].load(Ordering::Acquire)))
     }
 
-    /// Says what is traced.
+    /// Sets which packets are traced.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -176,7 +176,7 @@ impl Dataplane {
     }
 }
 
-/// Stores words at an index, the first last: that one leads packets to the others.
+/// Stores words at an index, the first one last: it makes the others visible to packets.
 fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
     if let Some(indices) = map.get(index..index + words.len()) {
         for (index, &word) in indices.iter().zip(words).rev() {
@@ -185,7 +185,7 @@ fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
     }
 }
 
-/// The same for an entry of a table that packets search: what is to be empty is emptied first.
+/// The same for an entry of a table that packets search: an entry to be removed is invalidated first.
 fn replace(map: &Mapped, index: usize, words: &[u64]) {
     if words[0] == 0
         && let Some(first) = map.get(index)
@@ -207,7 +207,7 @@ fn zeros() -> Result<aya::maps::PerCpuValues<Traffic>, DataplaneError> {
     })
 }
 
-/// What is to be removed may be gone already.
+/// An entry to be removed may be gone already.
 fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),

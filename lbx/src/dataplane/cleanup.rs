@@ -12,8 +12,8 @@ use super::{
     pins::{Pins, entries, remove_file},
 };
 
-/// Removes every pin: links first, so that no program runs without its maps' names. What can be removed is, whatever
-/// else cannot.
+/// Removes every pin: links first, so that no program runs whose maps have lost their pins. A failure does not stop the
+/// removal of the others.
 ///
 /// # Errors
 /// The first pin that cannot be removed.
@@ -50,7 +50,7 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
             _ => {}
         }
     }
-    // The folder of all directors goes with the last of them.
+    // The directory shared by all directors is removed with the last of them.
     if let Some(all) = pins.root.parent() {
         let _still_used = fs::remove_dir(all);
     }
@@ -70,7 +70,7 @@ mod tests {
             dir: root.join("v"),
             root: root.clone(),
         };
-        // Folders are no pins.
+        // A directory cannot be detached as a link.
         let folder = pins.hook(HOOKS[0]);
         fs::create_dir_all(&folder).unwrap();
         fs::write(pins.map(META), []).unwrap();
@@ -83,7 +83,7 @@ mod tests {
         fs::remove_dir(folder).unwrap();
         remove_all(&pins).unwrap();
         assert!(!root.exists());
-        // Where nothing is nothing need be removed.
+        // Removing nothing is no error.
         remove_all(&pins).unwrap();
     }
 }

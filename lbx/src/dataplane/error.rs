@@ -1,20 +1,20 @@
-//! What can go wrong between lbx and the kernel's BPF.
+//! Errors of the data plane.
 
 use std::{io, path::Path};
 
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 
-/// Why the data plane cannot do what it was asked.
+/// An error of the data plane.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
-    /// The binary was built without its kernel half.
+    /// The binary was built without the XDP program.
     #[error("this lbx was built without the XDP program: build it with `cargo xtask build`")]
     NoProgram,
     /// The kernel refused program or maps.
     #[error("the kernel refused the XDP program")]
     Load(#[from] EbpfError),
     /// A map operation failed.
-    #[error("map {map}")]
+    #[error("access to BPF map {map} failed")]
     Map {
         /// Its name.
         map: &'static str,
@@ -22,8 +22,8 @@ pub enum DataplaneError {
         #[source]
         source: MapError,
     },
-    /// A map could not be shared.
-    #[error("map {map} cannot be mapped into memory")]
+    /// A map could not be mapped into memory.
+    #[error("BPF map {map} cannot be mapped into memory")]
     Mmap {
         /// Its name.
         map: &'static str,
@@ -33,7 +33,7 @@ pub enum DataplaneError {
     },
     /// A pinned map is not what this version expects.
     #[error(
-        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the folder"
+        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the directory"
     )]
     Shape {
         /// The pin.
@@ -46,19 +46,19 @@ pub enum DataplaneError {
         expected: String,
     },
     /// Pins of another layout are there.
-    #[error("{path} was left by an lbx with another map layout: stop that one first, or remove the folder")]
+    #[error("{path} was left by an lbx with another map layout: stop that one first, or remove the directory")]
     OtherVersion {
-        /// The folder.
+        /// The directory.
         path: String,
     },
     /// More NICs than the map has entries.
     #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
     TooManyNics,
     /// A program operation failed.
-    #[error("XDP program")]
+    #[error("an operation on the XDP program failed")]
     Program(#[from] ProgramError),
     /// A pin could not be made.
-    #[error("pin {path}")]
+    #[error("cannot pin {path}")]
     Pin {
         /// Where.
         path: String,
@@ -66,7 +66,7 @@ pub enum DataplaneError {
         #[source]
         source: PinError,
     },
-    /// The file system of pins does not work as it should.
+    /// A file operation failed.
     #[error("{path}")]
     File {
         /// Where.

@@ -80,13 +80,13 @@ impl Maps {
         })
     }
 
-    /// Writes what the next daemon must know.
+    /// Writes the metadata that the next daemon adopts.
     pub fn write_meta(&mut self, meta: Meta) -> Result<(), DataplaneError> {
         self.meta.set(0, meta, 0).map_err(map_failed(maps::META))
     }
 }
 
-/// What a map of this layout looks like.
+/// Type and sizes of a map of this layout.
 pub(super) struct Shape {
     pub name: &'static str,
     pub kind: MapType,
@@ -108,7 +108,7 @@ impl Shape {
 /// How many entries a map has.
 #[derive(Clone, Copy)]
 enum Entries {
-    /// So many.
+    /// A fixed number.
     These(u32),
     /// As many as the configuration says; those of a former daemon as many as they were made with.
     Any(fn(&TableSizes) -> u32),
@@ -140,7 +140,7 @@ const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries
     }
 }
 
-/// Shapes of all pinned maps. A pin opens whatever stands there: a narrower value would be read past its end.
+/// Shapes of all pinned maps. A pin opens any map: a narrower value would be read past its end.
 pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
     use Entries::{Any, PowerOfTwo, These};
     use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray, SkStorage};
@@ -222,7 +222,7 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// How large the tables were made.
+/// The sizes the tables were created with.
 pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
     let entries =
         |name| -> Result<u32, DataplaneError> { Ok(data(pins, name)?.info().map_err(map_failed(name))?.max_entries()) };
@@ -245,7 +245,7 @@ pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
     Ok(complete && pins.map(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 
-/// What the former daemon has left to know.
+/// The metadata of the former daemon.
 pub(super) fn read_meta(pins: &Pins) -> Result<Meta, DataplaneError> {
     let meta: Array<MapData, Meta> = typed(pins, maps::META, Map::Array)?;
     meta.get(&0, 0).map_err(map_failed(maps::META))

@@ -6,11 +6,11 @@
 //! - [`mapped`]: maps shared with the kernel as plain words
 //! - [`attach`]: links to NICs; `pinned_link`: what aya lacks for pinned links
 //! - `cleanup`: removal of every kind of pin
-//! - [`local`]: what the director itself sends to VIPs: probes, and connections to its own
+//! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back
-//! - [`memory`]: what the maps take
-//! - [`clock`]: the tick it is now
+//! - [`memory`]: memory of the maps
+//! - [`clock`]: the present tick
 
 pub mod apply;
 pub mod attach;
@@ -38,7 +38,7 @@ use crate::desired::TableSizes;
 
 /// The data plane of one director.
 pub struct Dataplane {
-    /// The program without tracing; what NICs run unless someone is watching.
+    /// The program without tracing; what NICs run unless a trace is on.
     program: Ebpf,
     maps: Maps,
     pins: Pins,
@@ -46,7 +46,7 @@ pub struct Dataplane {
     adopted: bool,
     /// The NICs whose links this daemon made or adopted.
     links: BTreeSet<u32>,
-    /// The devices whose sending this daemon sees to.
+    /// The devices whose egress program this daemon attached or adopted.
     egress: BTreeSet<u32>,
     /// Whether the links of the programs on sockets are this daemon's.
     hooks: bool,
@@ -54,16 +54,16 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Opens the data plane of a name: adopts the maps a former daemon has left, or makes new ones of these sizes. No NIC is
+    /// Opens the data plane of a name: adopts the maps of a former daemon, or creates new ones of these sizes. No NIC is
     /// touched yet.
     ///
     /// # Errors
-    /// The kernel refuses the program, or what was left cannot be adopted.
+    /// The kernel refuses the program, or the existing maps cannot be adopted.
     pub fn open(name: &str, sizes: TableSizes) -> Result<Self, DataplaneError> {
         Self::open_as(name, Constants::random(sizes))
     }
 
-    /// The same for tests: the program takes the time from where [`Dataplane::set_test_clock`] puts it.
+    /// The same for tests: the program takes the time that [`Dataplane::set_test_clock`] sets.
     ///
     /// # Errors
     /// See [`Dataplane::open`].
@@ -126,19 +126,19 @@ impl Dataplane {
         })
     }
 
-    /// How large the tables are: as they were made.
+    /// The sizes the tables were created with.
     #[must_use]
     pub fn sizes(&self) -> TableSizes {
         self.constants.sizes
     }
 
-    /// Whether the maps were there already.
+    /// Whether the maps were adopted.
     #[must_use]
     pub fn adopted(&self) -> bool {
         self.adopted
     }
 
-    /// Leads sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::sync_egress`].
+    /// Steers sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::sync_egress`].
     #[must_use]
     pub fn probes(&self) -> Arc<Probes> {
         Arc::clone(&self.probes)
@@ -152,7 +152,7 @@ impl Dataplane {
         object::xdp(&self.program)
     }
 
-    /// Detaches from every NIC and removes all pins: nothing stays.
+    /// Detaches from every NIC and removes all pins.
     ///
     /// # Errors
     /// A pin cannot be removed.

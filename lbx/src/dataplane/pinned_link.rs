@@ -18,9 +18,9 @@ use super::{DataplaneError, error::file_failed, pins::remove_file};
 pub(super) struct LinkInfo {
     /// Id of the program in it.
     pub program: u32,
-    /// The NIC's index; 0 where the NIC is gone, or somebody has detached the program: then nothing leads back.
+    /// The NIC's index; 0 where the NIC is gone or the program was detached.
     pub ifindex: u32,
-    /// The same for a cgroup, whose number has both halves.
+    /// The id of the cgroup, in two halves.
     pub cgroup: [u32; 2],
 }
 
@@ -53,7 +53,7 @@ struct LinkUpdate {
 }
 
 /// The beginning of `struct bpf_link_info`, as it is for XDP and TCX (an index and, for TCX, the direction) and for cgroups
-/// (a number of 64 bits); the kernel writes no more than it is given room for.
+/// (a number of 64 bits); the kernel writes no more than the length given.
 #[repr(C)]
 #[derive(Default)]
 struct RawInfo {
@@ -66,7 +66,7 @@ struct RawInfo {
 }
 
 impl LinkInfo {
-    /// Asks about the link pinned at a path; none if nothing is pinned there.
+    /// Reads the link pinned at a path; none if nothing is pinned there.
     ///
     /// # Errors
     /// The kernel refuses, or something else is pinned there.
@@ -118,7 +118,7 @@ fn detach(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts another program of the same kind into the link pinned at a path: no event goes unseen between the two.
+/// Replaces the program of the link pinned at a path by one of the same kind, without a gap.
 ///
 /// # Errors
 /// Nothing is pinned there, or the kernel refuses.

@@ -21,8 +21,8 @@ use super::{
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// What the names of pins begin with: links to NICs, links to what devices send, marks of filters for want of such links,
-/// links of programs on sockets.
+/// Prefixes of pins: XDP links to NICs, egress links, markers of egress filters where the kernel has no such links, links of
+/// socket hooks.
 const LINK: &str = "link_";
 const EGRESS: &str = "egress_";
 const FILTER: &str = "filter_";
@@ -38,7 +38,7 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The pin directory of a name. Mounts bpffs where nobody has yet; creates nothing.
+    /// The pin directory of a name. Mounts bpffs if it is not mounted; creates nothing.
     ///
     /// # Errors
     /// bpffs cannot be mounted, or pins of another layout are there.
@@ -64,7 +64,7 @@ impl Pins {
     /// It cannot be made.
     pub fn create(&self) -> Result<(), DataplaneError> {
         let mut made = fs::create_dir_all(&self.dir);
-        // Another director that stops may take the common folder away just now.
+        // Another director that stops may be removing the common directory.
         for _ in 0..10 {
             match &made {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => made = fs::create_dir_all(&self.dir),
@@ -94,31 +94,31 @@ impl Pins {
         self.indices(LINK)
     }
 
-    /// The indices that the names of pins with a prefix end with.
+    /// The indices in the names of pins with a prefix.
     fn indices(&self, prefix: &str) -> Result<Vec<u32>, DataplaneError> {
         let index = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok();
         Ok(entries(&self.dir)?.into_iter().filter_map(index).collect())
     }
 
-    /// The pin of the link to what a device sends.
+    /// The pin of the egress link of a device.
     #[must_use]
     pub fn egress(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{EGRESS}{ifindex}"))
     }
 
-    /// The pin that says that a device has a filter, for want of links.
+    /// The pin that marks a device with an egress filter.
     #[must_use]
     pub fn filter(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{FILTER}{ifindex}"))
     }
 
-    /// The pin of the link of a program on sockets.
+    /// The pin of the link of a socket hook.
     #[must_use]
     pub fn hook(&self, program: &str) -> PathBuf {
         self.dir.join(format!("{HOOK}{program}"))
     }
 
-    /// The indices of all devices with a program on what they send.
+    /// The indices of all devices with an egress program.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -128,7 +128,7 @@ impl Pins {
         Ok(devices)
     }
 
-    /// Pins the program, in place of the one before.
+    /// Pins the program, replacing the former one.
     ///
     /// # Errors
     /// The pin cannot be made.

@@ -27,13 +27,13 @@ use crate::tables::{
 pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / size_of::<u64>();
 
 impl Dataplane {
-    /// Tables with nothing loaded, for maps that are new.
+    /// Empty tables, for new maps.
     #[must_use]
     pub fn empty_tables(&self) -> Tables {
         Tables::new(&adopt::Maps::layout(self))
     }
 
-    /// The tables as they stand in the maps, at tick `now`.
+    /// The tables as they are in the maps, at tick `now`.
     ///
     /// # Errors
     /// A map cannot be read, or contradicts another.
@@ -43,7 +43,7 @@ impl Dataplane {
         Ok(tables)
     }
 
-    /// Counts all flows at tick `now` and erases the records nobody needs any more.
+    /// Counts all flows at tick `now` and erases expired records.
     #[must_use]
     pub fn sweep(&self, tables: &Tables, now: u32) -> FlowScan {
         let mut taker = FlowScanner::new(tables, now);
@@ -59,14 +59,14 @@ impl Dataplane {
         taker.finish()
     }
 
-    /// Looks at one record, and erases it where nobody needs it.
+    /// Counts one record, or erases it if it has expired.
     fn visit(&self, taker: &mut FlowScanner<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
         let mut before = word.load(Ordering::Acquire);
         if before == 0 {
             return;
         }
-        // Key and entry of one moment. A record in use changes about once a tick: to leave it out then would let its slot
-        // come to rest against it.
+        // Key and entry must be of one moment. A record in use changes about once a tick; skipping it then would let its slot
+        // settle although the record disagrees.
         let key = loop {
             let key = key();
             let again = word.load(Ordering::Acquire);
@@ -80,7 +80,7 @@ impl Dataplane {
             return;
         }
         let erased = word.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Relaxed);
-        // Whoever takes a record away takes it off its backend's load too.
+        // Erasing a record takes it off its backend's load too.
         if erased.is_ok()
             && let Some(counter) = taker.counter(key, entry)
             && let Some(load) = self.maps.loads.get(counter as usize * load::WORDS)
@@ -89,7 +89,7 @@ impl Dataplane {
         }
     }
 
-    /// Records the flow tables have room for: IPv4, IPv6.
+    /// Capacity of the flow tables in records: IPv4, IPv6.
     #[must_use]
     pub fn flow_capacity(&self) -> (usize, usize) {
         (self.maps.flows4.len() / (KEY4 + 1), self.maps.flows6.len() / (KEY6 + 1))
@@ -102,7 +102,7 @@ impl Dataplane {
         Load::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
-    /// What a service number has carried.
+    /// Traffic of a service number.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -110,7 +110,7 @@ impl Dataplane {
         sum(&self.maps.service_stats, maps::SERVICE_STATS, u32::from(number))
     }
 
-    /// What a backend counter has carried.
+    /// Traffic of a backend counter.
     ///
     /// # Errors
     /// The map cannot be read.

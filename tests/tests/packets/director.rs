@@ -282,7 +282,10 @@ impl Director {
     /// The connections of the n-th real server of a service, as the program counts them.
     pub fn load(&self, service: VirtualService, number: u8) -> Result<Load> {
         let address = cluster::server_of(service.vip, number);
-        let (_, member) = self.loaded(service).up(address).context("no such server is up")?;
+        let (_, member) = self
+            .loaded(service)
+            .usable_backend(address)
+            .context("no such server is up")?;
         Ok(self.dataplane().backend_load(member.counter))
     }
 

@@ -1,8 +1,8 @@
-//! The program on what the director sends: on every device that a route to a real server leads by.
+//! The egress program: on every device that routes to real servers use.
 //!
-//! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Below, it is a filter of the clsact queueing
-//! discipline with a place of its own, where the next daemon finds and replaces it; which devices have one is told by pins.
-//! The discipline itself stays, since others may use it.
+//! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Before, it is a filter of the clsact queueing
+//! discipline with a fixed priority and handle, by which the next daemon finds and replaces it; pins mark the devices that
+//! have one. The discipline itself is never removed, since others may use it.
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
@@ -25,13 +25,13 @@ use crate::dataplane::{
     pins::{Pins, remove_file},
 };
 
-/// Set in the environment, it has filters used where the kernel has links: for tests.
+/// Environment variable that forces filters where the kernel has links: for tests.
 const FILTERS: &str = "LBX_CLSACT";
-/// The place of the filter among others: early, since it never ends the walk.
+/// Priority of the filter: early, since it always lets the next one run.
 const PRIORITY: u16 = 76;
 const HANDLE: u16 = 0x6c62;
 
-/// How a program is attached to what a device sends.
+/// How the egress program is attached to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressAttachment {
     /// By a link: Linux 6.6.
@@ -41,7 +41,7 @@ pub enum EgressAttachment {
 }
 
 impl EgressAttachment {
-    /// What the kernel has.
+    /// The best that the kernel supports.
     #[must_use]
     pub fn supported() -> Self {
         let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
@@ -54,25 +54,25 @@ impl EgressAttachment {
 }
 
 impl Dataplane {
-    /// Attaches to what these devices send, and to that of no others: those of the routes to real servers, by index; a VLAN
-    /// device or a bond by its own. Calling it again attaches anew what somebody has detached. Devices that fail are
-    /// told, the others are done.
+    /// Attaches the egress program to these devices, and detaches it from all others: the devices of the routes to real
+    /// servers, by index; a VLAN device or a bond by its own. Calling it again re-attaches what another process detached.
+    /// Returns the devices that failed; the others are done.
     pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         self.sync_egress_by(EgressAttachment::supported(), devices)
     }
 
-    /// The same by another way than the kernel's best.
-    pub fn sync_egress_by(&mut self, way: EgressAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+    /// The same with a given kind of attachment.
+    pub fn sync_egress_by(&mut self, kind: EgressAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         let mut failed = Vec::new();
         let known = match self.pins.egresses() {
             Ok(known) => known,
             Err(error) => return devices.iter().copied().zip([error.into()]).collect(),
         };
         for device in known.into_iter().filter(|device| !devices.contains(device)) {
-            failed.extend(self.leave(device).err().map(|error| (device, error)));
+            failed.extend(self.detach_egress(device).err().map(|error| (device, error)));
         }
         for &device in devices {
-            let result = match way {
+            let result = match kind {
                 EgressAttachment::Link => self.attach_link(device),
                 EgressAttachment::Filter => self.attach_filter(device),
             };
@@ -81,8 +81,8 @@ impl Dataplane {
         failed
     }
 
-    /// Detaches from a device, whichever way it was attached to.
-    fn leave(&mut self, device: u32) -> Result<(), LocalError> {
+    /// Detaches from a device, link or filter.
+    fn detach_egress(&mut self, device: u32) -> Result<(), LocalError> {
         self.egress.remove(&device);
         Ok(remove(&self.pins, device)?)
     }
@@ -100,7 +100,7 @@ impl Dataplane {
             self.egress.insert(device);
             return Ok(());
         }
-        self.leave(device)?;
+        self.detach_egress(device)?;
         let name = name_of(device)?;
         let program = self.egress_program()?;
         let link = program
@@ -134,9 +134,9 @@ impl Dataplane {
         let filter = filter_of(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {
             Ok(link) => Ok(link),
-            // Nothing is there to be replaced.
+            // There is no filter to replace.
             Err(_) => {
-                // It may be there already; if it cannot be had the filter says so.
+                // It may exist already; if it cannot be added, attaching the filter fails.
                 let _there = tc::qdisc_add_clsact(&name);
                 let options = NlOptions {
                     priority: PRIORITY,
@@ -149,13 +149,13 @@ impl Dataplane {
         let link = attached
             .and_then(|link| program.take_link(link))
             .map_err(|error| refused(&error))?;
-        // A filter outlives whoever made it, unless this goes.
+        // Dropping this would remove the filter, which must outlive the daemon.
         std::mem::forget(link);
         self.egress.insert(device);
         Ok(())
     }
 
-    /// The program on what devices send, loaded when it is first needed; to be attached, and for test runs.
+    /// The egress program, loaded when it is first needed; to be attached, and for test runs.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -173,7 +173,7 @@ impl Dataplane {
     }
 }
 
-/// Detaches the program from what a device sends, and removes its pins.
+/// Detaches the egress program from a device, and removes its pins.
 ///
 /// # Errors
 /// The kernel refuses, or a pin cannot be removed.

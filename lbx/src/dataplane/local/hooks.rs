@@ -1,5 +1,5 @@
-//! The programs on sockets of the director: attached at the root of the cgroups, so that whatever runs in a container of
-//! the director's network namespace is seen too. Their links are pinned, and get another program without a gap.
+//! The socket hooks: attached at the root of the cgroups, so that whatever runs in a container of
+//! the director's network namespace is covered too. Their links are pinned, and their programs replaced without a gap.
 
 use std::{
     fs::{self, File},
@@ -14,14 +14,14 @@ use super::LocalError;
 use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link, pins};
 
 impl Dataplane {
-    /// Lets the director use its own VIPs, or no longer. Which of them is each service's to say. Calling it again changes
-    /// nothing, but for links that somebody has ended, which are made anew.
+    /// Turns the director's access to its own VIPs on or off; each service says whether it takes part. Calling it again only
+    /// re-attaches links that another process detached.
     ///
     /// # Errors
     /// There is no cgroup2, or the kernel refuses a program; connections of the director to its VIPs stay with it then.
     pub fn set_local_vips(&mut self, on: bool) -> Result<(), LocalError> {
         if !on {
-            // In turn, so that no socket is led somewhere and shows it.
+            // In this order no socket is steered whose getpeername would show it.
             for program in HOOKS.iter().rev() {
                 pinned_link::remove(&self.pins.hook(program))?;
             }
@@ -40,7 +40,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Attaches one program, or puts it into the link that a former daemon has left.
+    /// Attaches one program, or replaces that of a link left by a former daemon.
     fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
         let path = self.pins.hook(name);
         let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
@@ -63,7 +63,7 @@ impl Dataplane {
             return Ok(());
         }
         pins::remove_file(&path)?;
-        // Others' programs may be there: a link shares the place, whatever the mode is called.
+        // Other programs may be attached: links can coexist, whatever the mode is called.
         let link = program
             .attach(cgroups, CgroupAttachMode::Single)
             .and_then(|link| program.take_link(link))
@@ -77,7 +77,7 @@ impl Dataplane {
     }
 }
 
-/// Where the whole tree of cgroups is mounted.
+/// The mount point of the cgroup tree.
 fn root() -> Option<PathBuf> {
     mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
 }

@@ -151,7 +151,7 @@ fn damage_is_found() {
     assert_eq!(damage(&|service| service.scheduler = 99), "unknown scheduler");
     assert_eq!(
         damage(&|service| service.slots_base = other.slots_base + 1),
-        "its slots are another's"
+        "its slots overlap another service's"
     );
     assert_eq!(
         damage(&|service| service.slots_base = u32::MAX - 5),
@@ -163,11 +163,11 @@ fn damage_is_found() {
     );
     assert_eq!(
         damage(&|service| service.ring_base = other.ring_base),
-        "its ring is another's"
+        "its ring overlaps another service's"
     );
     assert_eq!(
         damage(&|service| service.backends_base = other.backends_base),
-        "its backends are another's"
+        "its backends overlap another service's"
     );
     assert_eq!(damage(&|_| ()), "nothing");
 }
