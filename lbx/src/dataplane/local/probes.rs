@@ -1,4 +1,4 @@
-//! Sockets of probes, led to the VIP on one real server.
+//! Sockets of probes, steered to the VIP on one real server.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,20 +24,20 @@ use crate::{
     tables::lookup,
 };
 
-/// How long the port of a probe is no other's after its time is up: its last packets may be under way.
+/// How long the port of a probe stays leased after its timeout: its last packets may be in flight.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same of a probe that was vouched for, whose answer has come.
+/// The same for a probe that was vouched for: its answer has arrived.
 const VOUCHED: Duration = Duration::from_millis(100);
-/// How often all sessions are looked at.
+/// Interval between sweeps of all sessions.
 const SWEEP: Duration = Duration::from_secs(16);
-/// Probes whose sessions are forgotten before others may begin.
-const AT_ONCE: usize = 64;
+/// Leases released per hold of the lock, so that new probes are not held up.
+const RELEASE_BATCH: usize = 64;
 
-/// Leads the packets of probes. One for the whole director, shared by its threads; its [`Probes::sweep`] wants to be called
-/// about once a second.
+/// Steers the packets of probes. One for the whole director, shared by its threads; [`Probes::sweep`] must be called about
+/// once a second.
 pub struct Probes {
     state: Mutex<State>,
-    /// Never locked by who has locked the state.
+    /// Never locked while holding the lock of `state`.
     sweep: Mutex<Sweep>,
 }
 
@@ -52,18 +52,18 @@ struct Sweep {
     done: Instant,
 }
 
-/// What there is of sessions.
+/// Numbers of leases and sessions, for tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounts {
-    /// Ports that probes have.
+    /// Ports leased by probes.
     pub leases: usize,
-    /// Entries in the table.
+    /// Entries in the session table.
     pub sessions: usize,
-    /// Local ports that are known to have any.
+    /// Local ports marked as having sessions.
     pub ports: u32,
 }
 
-/// What only one probe can have at one time: a local port, of an address, for a protocol by its number.
+/// A local port of an address and a protocol (by number), leased to one probe at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct LocalPort {
     protocol: u8,
@@ -71,14 +71,14 @@ struct LocalPort {
     port: u16,
 }
 
-/// The local_port of a probe.
+/// The lease of a local port.
 struct Lease {
     key: SessionKey,
     until: Instant,
 }
 
 impl Lease {
-    /// Whether the probe asks this real server.
+    /// Whether its probe targets this real server.
     fn targets(&self, aim: &Aim) -> bool {
         self.key.remote == lookup::address(aim.rip) && self.key.remote_port == aim.port.to_be_bytes()
     }
@@ -101,13 +101,13 @@ impl Probes {
         })
     }
 
-    /// Gives ports back whose probes are over, and forgets sessions that are. Probes may begin and end meanwhile.
+    /// Releases ports whose leases have expired, and removes expired sessions. Probes may begin and end meanwhile.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn sweep(&self, now: Instant) -> Result<(), DataplaneError> {
-        let over = self.state().over(now);
-        for local_ports in over.chunks(AT_ONCE) {
+        let over = self.state().expired(now);
+        for local_ports in over.chunks(RELEASE_BATCH) {
             let mut state = self.state();
             for local_port in local_ports {
                 state.release(local_port, now)?;
@@ -119,9 +119,9 @@ impl Probes {
         }
         sweep.done = now;
         let busy = self.state().leased_ports();
-        let used = sweep.sweeper.forget(clock::now(), &busy)?;
+        let used = sweep.sweeper.remove_expired(clock::now(), &busy)?;
         let cleared = {
-            // Those that have begun meanwhile count too.
+            // Read again: probes may have begun meanwhile.
             let state = self.state();
             sweep.sweeper.clear(used, &state.leased_ports())
         };
@@ -131,12 +131,12 @@ impl Probes {
         Ok(())
     }
 
-    /// Keeps a session as the program on what is sent does: for tests.
+    /// Inserts a session as the egress program does: for tests.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
-        self.state().sessions.keep(key, session)
+        self.state().sessions.insert(key, session)
     }
 
     /// The session of a key: for tests.
@@ -147,7 +147,7 @@ impl Probes {
         self.state().sessions.get(key)
     }
 
-    /// What there is now.
+    /// The present numbers: for tests.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -160,10 +160,10 @@ impl Probes {
         })
     }
 
-    /// How many packets of a probe went to the VIP, and how many came from there.
+    /// Packets of a probe sent to the VIP, and received from it.
     fn counts(&self, local: SocketAddr, aim: &Aim) -> Result<Option<(u64, u64)>, Failure> {
         let state = &mut *self.state();
-        // No two that ask the same real server have the same port for both protocols.
+        // No two probes of one real server have the same port in both protocols.
         let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
         let found = local_ports.find(|local_port| state.leases.get(local_port).is_some_and(|lease| lease.targets(aim)));
         let Some(lease) = found.and_then(|local_port| state.leases.get_mut(&local_port)) else {
@@ -179,7 +179,7 @@ impl Probes {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a thread that panicked has left is whole: every change is one of a map.
+    // The state is consistent even after a panic: every change is a single map operation.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -207,7 +207,7 @@ impl Dialer for Probes {
                 l_onoff: 1,
                 l_linger: 0,
             };
-            // A connection that is waited for after its end would keep the port for a minute.
+            // TIME_WAIT would hold the port for a minute.
             sockopt::Linger.set(&socket, &at_once).map_err(refused)?;
         }
         match protocol {
@@ -248,15 +248,15 @@ impl State {
             way: OUT,
             ..SessionKey::default()
         };
-        // Whatever was sent from here before does not speak for this probe.
-        self.sessions.forget(&key).map_err(failed)?;
+        // What was sent from this port before is no evidence for this probe.
+        self.sessions.remove(&key).map_err(failed)?;
         self.sessions.steer(socket, led).map_err(failed)?;
         let until = Instant::now() + aim.timeout + LINGER;
         self.leases.insert(local_port, Lease { key, until });
         Ok(())
     }
 
-    /// Binds to a port that neither another probe nor anybody else has.
+    /// Binds to a port that is neither leased nor in use.
     fn bind_free_port(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<LocalPort, Failure> {
         let now = Instant::now();
         let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(aim.source, port));
@@ -274,7 +274,7 @@ impl State {
                 if lease.until > now {
                     return Ok(false);
                 }
-                sessions.forget(&lease.key).map_err(failed)?;
+                sessions.remove(&lease.key).map_err(failed)?;
                 leases.remove(&local_port);
             }
             match bind_to(socket, SocketAddr::new(aim.source, port)) {
@@ -287,24 +287,24 @@ impl State {
         port.map(local_port).ok_or_else(none)
     }
 
-    /// The local_ports of probes that are over.
-    fn over(&self, now: Instant) -> Vec<LocalPort> {
+    /// The local ports whose leases have expired.
+    fn expired(&self, now: Instant) -> Vec<LocalPort> {
         let over = self.leases.iter().filter(|(_, lease)| lease.until <= now);
         over.map(|(local_port, _)| *local_port).collect()
     }
 
-    /// Gives the local_port of a probe back, if that is over: it may be another's already.
+    /// Releases a local port, if its lease has expired: it may be leased again already.
     fn release(&mut self, local_port: &LocalPort, now: Instant) -> Result<(), DataplaneError> {
         if let Some(lease) = self.leases.get(local_port)
             && lease.until <= now
         {
-            self.sessions.forget(&lease.key)?;
+            self.sessions.remove(&lease.key)?;
             self.leases.remove(local_port);
         }
         Ok(())
     }
 
-    /// The ports of probes.
+    /// The leased ports.
     fn leased_ports(&self) -> HashSet<u16> {
         self.leases.keys().map(|local_port| local_port.port).collect()
     }

@@ -1,4 +1,4 @@
-//! The tables of what the director itself sends, as user space sees them.
+//! The maps of local traffic, as user space sees them.
 
 use std::{os::fd::BorrowedFd, sync::atomic::Ordering};
 
@@ -37,7 +37,7 @@ impl Sessions {
         self.led.insert(&socket, led, 0).map_err(map_failed(LED))
     }
 
-    /// How many packets were sent to the VIP, and how many came from there; by the key of what is sent.
+    /// Packets sent to the VIP, and received from it; by the key of what is sent.
     pub fn counts(&self, key: &SessionKey) -> Result<(u64, u64), DataplaneError> {
         let Some(session) = self.get(&reply_key(key, self.get(key)?.as_ref()))? else {
             return Ok((0, 0));
@@ -45,16 +45,16 @@ impl Sessions {
         Ok((session.sent, session.received))
     }
 
-    /// Keeps a session, and that its port has one.
-    pub fn keep(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+    /// Inserts a session, and marks its port as having one.
+    pub fn insert(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
         let table = &mut self.table;
         table.sessions.insert(key, session, 0).map_err(map_failed(SESSIONS))?;
         table.mark(key);
         Ok(())
     }
 
-    /// Forgets the session of a key of what is sent. The bit of its port, which others may share, is the sweeper's.
-    pub fn forget(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
+    /// Removes the session of a key of what is sent. The sweeper clears the bit of its port, which other sessions may share.
+    pub fn remove(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         let reply = reply_key(key, self.get(key)?.as_ref());
         self.table.remove(key)?;
         self.table.remove(&reply)
@@ -81,7 +81,7 @@ impl Table {
     }
 
     pub(super) fn all(&self) -> Result<Vec<(SessionKey, Session)>, DataplaneError> {
-        // One that goes while it is looked at is none.
+        // An entry removed during the iteration is skipped.
         let found = self
             .sessions
             .iter()
@@ -118,7 +118,7 @@ fn is_absent(error: &MapError) -> bool {
     }
 }
 
-/// The key of the replies to what is sent. Where nothing was sent there are none: a key that nothing has.
+/// The key of the replies to what is sent. Where nothing was sent: a key that no session has.
 pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey {
     let sent = sent.copied().unwrap_or_default();
     SessionKey {
@@ -130,7 +130,7 @@ pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey 
 }
 
 pub(super) fn bit(key: &SessionKey) -> (usize, u64) {
-    // Fragments tell no port.
+    // Fragments carry no port.
     let port = if key.way == FRAGMENT { [0; 2] } else { key.local_port };
     port_bit(key.protocol == UDP, port)
 }
