@@ -85,7 +85,7 @@ impl Claims {
             for (&ifindex, (_, mouth)) in &self.ears {
                 if let Some(Source { mac, address }) = source(ifindex) {
                     // A NIC that is down is told of elsewhere.
-                    let _unheard = mouth.ask(mac, address, vip);
+                    let _unheard = mouth.solicit(mac, address, vip);
                 }
             }
         }

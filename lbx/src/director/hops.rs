@@ -115,7 +115,7 @@ impl Neighbourhood {
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
                 match topology.device(ifindex) {
-                    Some(device) => socket.ask(device.mac, source, server),
+                    Some(device) => socket.solicit(device.mac, source, server),
                     None => Ok(()),
                 }
             });

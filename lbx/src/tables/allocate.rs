@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_number_is_taken() {
+    fn the_lowest_number_is_allocated() {
         let mut numbers = Ranges::new("services", 3);
         let mut take = || numbers.allocate_one();
         assert_eq!([take(), take(), take()], [Ok(0), Ok(1), Ok(2)]);

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_those_the_program_looks_at() {
+    fn entries_are_in_the_buckets_the_program_searches() {
         let mut lookup = Lookup::new(7, 1 << 10);
         for port in 0..1_024u16 {
             let key = port_key(3, 6, port.to_be_bytes());
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again_once_it_is_free() {
+    fn a_freed_entry_is_reused() {
         let mut lookup = Lookup::new(1, 1);
         let indices: Vec<u32> = (0..4)
             .map(|vip| lookup.set_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)

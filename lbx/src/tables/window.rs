@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_follows_after_one_timeout() {
+    fn the_owner_is_replaced_after_one_timeout() {
         let mut slots = Slots::settled(&[0], 0);
         assert_eq!(slots.retarget(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));

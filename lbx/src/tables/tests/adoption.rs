@@ -68,7 +68,7 @@ proptest! {
 }
 
 #[test]
-fn a_number_that_records_name_is_not_given_by_the_next_daemon_either() {
+fn an_adopting_daemon_does_not_reuse_a_number_that_records_name() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     let number = daemon.loaded(0).number;
     let entry = Entry {
@@ -96,7 +96,7 @@ fn a_number_that_records_name_is_not_given_by_the_next_daemon_either() {
 }
 
 #[test]
-fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
+fn a_vip_not_yet_written_by_the_former_daemon_is_written_by_the_next() {
     let mut daemon = Daemon::of([Wrr; SERVICES]);
     let vip = daemon.cluster.id(2).vip;
     assert_eq!(daemon.kinds()["vip"], 2);
@@ -109,7 +109,7 @@ fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
 }
 
 #[test]
-fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
+fn an_adopted_udp_service_goes_on_waiting_for_records_of_hashed_flows() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
     daemon.change(&[Change::Scheduler(2, Rr)]);
     daemon.pass(5);
@@ -130,7 +130,7 @@ fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
 }
 
 #[test]
-fn damage_is_found() {
+fn damaged_tables_are_refused() {
     let whole = Daemon::of([Rr; SERVICES]);
     let damage = |damage: &dyn Fn(&mut Service)| {
         let mut image = whole.kernel.image.clone();

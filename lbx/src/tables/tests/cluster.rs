@@ -67,7 +67,7 @@ pub enum Change {
     /// One of the two sets of timeouts.
     Timeouts(usize),
     /// The checks of a real server of a service say this, if it is in the file.
-    Stand(usize, u8, ServerState),
+    ServerState(usize, u8, ServerState),
     /// What becomes of the flows of those of a service that are lost.
     OnFailure(usize, OnFailure),
     /// A service has a sorry server, or has it no longer.
@@ -143,7 +143,7 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&address(server))),
             Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
-            Change::Stand(service, server, state) => {
+            Change::ServerState(service, server, state) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| other.address == address(server)) {
                     server.state = state;

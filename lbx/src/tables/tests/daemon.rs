@@ -194,7 +194,7 @@ pub fn kind(write: &Write) -> &'static str {
 }
 
 /// The event of a real server that is lost.
-pub fn lost(server: u8) -> EventKind {
+pub fn unresolved(server: u8) -> EventKind {
     EventKind::ServerUnresolved {
         server: address(server),
         on_failure: OnFailure::Rehash,

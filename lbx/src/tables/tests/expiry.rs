@@ -15,7 +15,7 @@ fn open(slot: &Slot) -> bool {
 }
 
 #[test]
-fn a_window_closes_after_one_timeout_and_the_slots_come_to_rest() {
+fn a_window_closes_after_one_timeout_and_the_slots_settle() {
     let mut daemon = Daemon::new();
     let timeout = u32::from(daemon.timeouts().established);
     daemon.change(&[Change::Weight(0, 3, 1)]);
@@ -55,7 +55,7 @@ fn a_slot_stays_tracked_for_a_record_that_disagrees() {
 }
 
 #[test]
-fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
+fn a_drained_server_is_removed_once_nothing_names_it() {
     let mut daemon = Daemon::new();
     let timeout = u32::from(daemon.timeouts().established);
     daemon.change(&[Change::Remove(0, 1)]);
@@ -72,7 +72,7 @@ fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
 }
 
 #[test]
-fn a_drained_server_lives_for_its_last_connection() {
+fn a_draining_server_stays_until_its_last_connection_ends() {
     let mut daemon = Daemon::of([Rr, Maglev, Maglev]);
     let port = (0..3)
         .find(|&port| daemon.packet(0, port, OPEN) == Some(1))
@@ -91,7 +91,7 @@ fn a_drained_server_lives_for_its_last_connection() {
 }
 
 #[test]
-fn the_dead_of_a_wanted_server_stay_until_it_is_back() {
+fn a_dead_backend_of_a_configured_server_stays_until_it_is_back() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1)]);
     daemon.pass(100);
@@ -110,7 +110,7 @@ fn the_dead_of_a_wanted_server_stay_until_it_is_back() {
 }
 
 #[test]
-fn the_dead_stay_while_a_record_names_them() {
+fn a_dead_backend_stays_while_a_record_names_it() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
     daemon.now += 100;

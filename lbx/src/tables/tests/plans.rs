@@ -8,7 +8,7 @@ use super::signals::{DATA, OPEN};
 use super::{
     super::{Tables, allocate::TableFull, event::EventKind, plan::PlanError},
     cluster::{Change, Cluster, SERVICES, address, hop, real_server},
-    daemon::{Daemon, kind, lost},
+    daemon::{Daemon, kind, unresolved},
 };
 use crate::desired::{
     Protocol,
@@ -33,7 +33,7 @@ fn a_service_is_written_whole_before_packets_find_it() {
 }
 
 #[test]
-fn what_fits_is_left_alone() {
+fn an_unchanged_service_is_not_written() {
     let mut daemon = Daemon::of([Rr, Wrr, Maglev]);
     daemon.plan();
     assert!(daemon.writes.is_empty() && daemon.events.is_empty());
@@ -92,11 +92,11 @@ fn a_mac_address_moves_without_anything_else() {
 }
 
 #[test]
-fn a_lost_server_comes_back_as_another_backend_and_goes_on_counting() {
+fn a_server_that_returns_is_another_backend_with_the_same_counter() {
     let mut daemon = Daemon::new();
     let counter = daemon.loaded(0).members[&1].counter;
     daemon.change(&[Change::Lose(1)]);
-    assert_eq!(daemon.events(), [lost(1)]);
+    assert_eq!(daemon.events(), [unresolved(1)]);
     assert_eq!(
         daemon.writes.last().map(kind),
         Some("backend"),
@@ -153,7 +153,7 @@ fn vips_go_with_their_last_service() {
 }
 
 #[test]
-fn a_number_is_not_given_again_while_a_record_names_it() {
+fn a_number_is_not_reused_while_a_record_names_it() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     assert_eq!(daemon.loaded(0).number, 0);
     daemon.packet(0, 1, OPEN);
@@ -175,7 +175,7 @@ fn a_number_is_not_given_again_while_a_record_names_it() {
 }
 
 #[test]
-fn backends_move_to_where_there_is_room() {
+fn backends_move_to_a_larger_range() {
     let mut daemon = Daemon::new();
     let before = daemon.loaded(0).backends_range;
     assert_eq!(before.len, 4);
@@ -191,7 +191,7 @@ fn backends_move_to_where_there_is_room() {
 }
 
 #[test]
-fn when_everybody_drains_old_connections_stay_and_new_ones_are_refused() {
+fn when_all_drain_old_connections_stay_and_new_ones_are_refused() {
     for scheduler in [Maglev, Wrr] {
         let mut daemon = Daemon::of([scheduler, Maglev, Maglev]);
         let server = daemon.packet(0, 1, OPEN);
@@ -256,7 +256,7 @@ fn a_full_table_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn ten_thousand_services_have_room() {
+fn ten_thousand_services_fit() {
     let cluster = Cluster::new([Maglev, Wrr, Rr]);
     let mut desired = cluster.desired();
     let services = std::mem::take(&mut desired.services);
