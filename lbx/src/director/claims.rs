@@ -139,7 +139,7 @@ impl Director {
             mac: theirs,
         } in self.claims.second(&vips, &own, source)
         {
-            let theirs_too = |member: &&crate::tables::service::Member| member.hop.mac == theirs;
+            let theirs_too = |member: &&crate::tables::service::Member| member.next_hop.mac == theirs;
             let members = self
                 .tables
                 .services

@@ -81,9 +81,9 @@ impl Neighbourhood {
         let members = tables.services.values().flat_map(|service| service.members.values());
         for member in members.filter(|member| member.state.is_usable()) {
             if let Some(known) = self.servers.get_mut(&member.address)
-                && known.way.segment == Segment::from(&member.hop)
+                && known.way.segment == Segment::from(&member.next_hop)
             {
-                known.hear(Some(member.hop.mac));
+                known.hear(Some(member.next_hop.mac));
             }
         }
     }

@@ -159,7 +159,7 @@ impl Sources<'_> {
         } else {
             self.estimator.flows(member.counter, &traffic)
         };
-        let segment = self.topology.segments.get(&Segment::from(&member.hop));
+        let segment = self.topology.segments.get(&Segment::from(&member.next_hop));
         Ok(Server {
             address: member.address,
             weight: member.weight,
@@ -178,7 +178,7 @@ impl Sources<'_> {
             reason: None,
             effective_weight: None,
             warnings: Vec::new(),
-            mac: Some(mac(member.hop.mac)),
+            mac: Some(mac(member.next_hop.mac)),
             interface: segment.map(|segment| segment.device.name.clone()),
             active: flows.active,
             inactive: flows.inactive,

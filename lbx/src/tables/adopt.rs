@@ -256,7 +256,7 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
         upper: backend.upper,
         lower: backend.lower,
         sorry,
-        hop: NextHop {
+        next_hop: NextHop {
             mac,
             ifindex: backend.ifindex,
             source: word_mac(backend.source),

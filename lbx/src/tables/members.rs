@@ -80,7 +80,7 @@ pub struct Member {
     /// Whether it is the sorry server.
     pub sorry: bool,
     /// Its next hop.
-    pub hop: NextHop,
+    pub next_hop: NextHop,
     /// Its index in the backend counters.
     pub counter: u32,
     /// Its state.
@@ -132,14 +132,14 @@ impl BackendState {
 impl Member {
     /// A new backend.
     #[must_use]
-    pub const fn new(wanted: &DesiredServer, hop: NextHop, counter: u32) -> Self {
+    pub const fn new(wanted: &DesiredServer, next_hop: NextHop, counter: u32) -> Self {
         Self {
             address: wanted.address,
             weight: wanted.weight,
             upper: wanted.upper,
             lower: wanted.lower,
             sorry: wanted.sorry,
-            hop,
+            next_hop,
             counter,
             state: match wanted.state {
                 ServerState::Draining => BackendState::Draining,
@@ -166,16 +166,16 @@ impl Member {
             BackendState::Up if self.accepts_connections() => backend::UP,
             BackendState::Up | BackendState::Draining => backend::DRAINING,
         };
-        let [outer, inner] = self.hop.vlan;
+        let [outer, inner] = self.next_hop.vlan;
         Backend {
             head: Head {
-                mac: self.hop.mac,
+                mac: self.next_hop.mac,
                 state,
             }
             .to_word(),
-            source: mac_word(self.hop.source),
+            source: mac_word(self.next_hop.source),
             tags: Tags { outer, inner },
-            ifindex: self.hop.ifindex,
+            ifindex: self.next_hop.ifindex,
             counter: self.counter,
             address: address(self.address).octets(),
             upper: self.upper,
@@ -190,7 +190,7 @@ impl Member {
     pub fn update(
         &mut self,
         all: &BTreeMap<IpAddr, DesiredServer>,
-        hops: &NextHops,
+        next_hops: &NextHops,
         now: u32,
         events: &mut Vec<EventKind>,
     ) {
@@ -216,18 +216,18 @@ impl Member {
             self.upper = wanted.upper;
             self.lower = wanted.lower;
         }
-        let hop = hops.get(&server);
-        if let Some(&hop) = hop {
-            if hop.mac != self.hop.mac {
+        let next_hop = next_hops.get(&server);
+        if let Some(&next_hop) = next_hop {
+            if next_hop.mac != self.next_hop.mac {
                 events.push(EventKind::MacChanged {
                     server,
-                    from: self.hop.mac,
-                    to: hop.mac,
+                    from: self.next_hop.mac,
+                    to: next_hop.mac,
                 });
             }
-            self.hop = hop;
+            self.next_hop = next_hop;
         }
-        self.update_state(wanted, hop.is_some(), now, events);
+        self.update_state(wanted, next_hop.is_some(), now, events);
     }
 
     /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
@@ -251,7 +251,7 @@ impl Member {
             None if had_failed && self.wanted => events.push(EventKind::ServerUp {
                 server,
                 weight: self.weight,
-                mac: self.hop.mac,
+                mac: self.next_hop.mac,
             }),
             _ => {}
         }

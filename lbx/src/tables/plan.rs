@@ -72,7 +72,7 @@ impl Tables {
     ///
     /// # Errors
     /// See [`PlanError`].
-    pub fn plan(&self, desired: &Desired, hops: &NextHops, now: u32) -> Result<Plan, PlanError> {
+    pub fn plan(&self, desired: &Desired, next_hops: &NextHops, now: u32) -> Result<Plan, PlanError> {
         let mut planner = Planner {
             tables: self.clone(),
             writes: Vec::new(),
@@ -87,7 +87,7 @@ impl Tables {
         planner.rename(&wanted);
         planner.remove_unwanted(&wanted);
         for (&id, service) in &wanted {
-            planner.update(id, service, FlowPolicy::of(service, &desired.timeouts), hops)?;
+            planner.update(id, service, FlowPolicy::of(service, &desired.timeouts), next_hops)?;
         }
         if !planner.tables.lookup_current {
             planner.update_lookup()?;
@@ -275,12 +275,12 @@ impl Planner {
         id: VirtualService,
         service: &Service,
         policy: FlowPolicy,
-        hops: &NextHops,
+        next_hops: &NextHops,
     ) -> Result<(), PlanError> {
         let present = self.tables.services.get(&id).cloned();
         if let Some(loaded) = &present {
             resized(id, service, loaded)?;
-            if loaded.is_up_to_date(service, &policy, hops) {
+            if loaded.is_up_to_date(service, &policy, next_hops) {
                 return Ok(());
             }
         }
@@ -294,10 +294,10 @@ impl Planner {
             self.tables.lookup_current = false;
         }
         let servers = desired_servers(service);
-        let missing = loaded.missing(&servers, hops);
+        let missing = loaded.missing(&servers, next_hops);
         self.grow_backends(&mut loaded, missing.len())?;
         let before = loaded.to_service();
-        let (changed, events) = loaded.update_members(&servers, hops, self.now);
+        let (changed, events) = loaded.update_members(&servers, next_hops, self.now);
         for kind in events {
             self.emit(id, kind);
         }
@@ -350,7 +350,7 @@ impl Planner {
         loaded: &mut LoadedService,
         missing: Vec<(DesiredServer, NextHop)>,
     ) -> Result<(), TableFull> {
-        for (server, hop) in missing {
+        for (server, next_hop) in missing {
             let counter = match loaded.previous_counter(server.address) {
                 Some(counter) => counter,
                 None => {
@@ -360,7 +360,7 @@ impl Planner {
                 }
             };
             let index = loaded.unused_index();
-            let member = Member::new(&server, hop, counter);
+            let member = Member::new(&server, next_hop, counter);
             loaded.members.insert(index, member);
             self.write_members(loaded, &[index]);
             self.emit(
@@ -368,7 +368,7 @@ impl Planner {
                 EventKind::ServerUp {
                     server: server.address,
                     weight: server.weight,
-                    mac: hop.mac,
+                    mac: next_hop.mac,
                 },
             );
         }

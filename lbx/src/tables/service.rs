@@ -190,31 +190,31 @@ impl LoadedService {
 
     /// Whether a plan would change nothing, which is true of nearly all services where there are thousands.
     #[must_use]
-    pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, hops: &NextHops) -> bool {
+    pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, next_hops: &NextHops) -> bool {
         let wanted = desired_servers(service);
         let by_address = by_address(&wanted);
         let settled = |member: &Member| {
             let mut after = *member;
-            after.update(&by_address, hops, 0, &mut Vec::new());
+            after.update(&by_address, next_hops, 0, &mut Vec::new());
             after == *member
         };
         self.policy == *policy
             && mapping(service).is_none_or(|mapping| mapping == self.mapping)
             && self.ports == service.ports
             && self.members.values().all(settled)
-            && self.missing(&wanted, hops).is_empty()
+            && self.missing(&wanted, next_hops).is_empty()
             && self.candidates == Some(self.candidates(&wanted))
             && self.quic_ids == self.desired_quic_ids(&wanted)
     }
 
     /// The configured real servers that are not down, have a next hop, and no backend yet or a dead one.
     #[must_use]
-    pub fn missing(&self, wanted: &[DesiredServer], hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
+    pub fn missing(&self, wanted: &[DesiredServer], next_hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
         let usable = self.usable_by_address();
         wanted
             .iter()
             .filter(|server| server.fails().is_none() && !usable.contains_key(&server.address))
-            .filter_map(|server| Some((*server, *hops.get(&server.address)?)))
+            .filter_map(|server| Some((*server, *next_hops.get(&server.address)?)))
             .collect()
     }
 
@@ -222,7 +222,7 @@ impl LoadedService {
     pub fn update_members(
         &mut self,
         wanted: &[DesiredServer],
-        hops: &NextHops,
+        next_hops: &NextHops,
         now: u32,
     ) -> (Vec<u16>, Vec<EventKind>) {
         let by_address = by_address(wanted);
@@ -230,7 +230,7 @@ impl LoadedService {
         let mut events = Vec::new();
         for (&index, member) in &mut self.members {
             let before = member.to_backend();
-            member.update(&by_address, hops, now, &mut events);
+            member.update(&by_address, next_hops, now, &mut events);
             if member.to_backend() != before {
                 changed.push(index);
             }

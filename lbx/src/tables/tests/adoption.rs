@@ -37,7 +37,7 @@ fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
             let state = Head::from_word(member.to_backend().head).state;
             (
                 index,
-                (member.address, member.weight, member.hop, member.counter, state),
+                (member.address, member.weight, member.next_hop, member.counter, state),
             )
         });
         let slots = loaded.slots.as_slice().to_vec();
