@@ -1,29 +1,26 @@
 //! The plan: the writes that take the loaded tables to the desired state.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+mod error;
+mod lookup;
 
-use lbx_common::{
-    backend::Backend,
-    lookup::{ALL_TCP, ALL_UDP, PRIMARY, PortEntry, VipEntry, number, port_key},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use lbx_common::backend::Backend;
 
 use super::{
     Allocations, Event, NextHop, NextHops, PendingFree, Tables, Write,
     allocate::{Range, TableFull},
     event::EventKind,
     flow_policy::{FlowPolicy, mapping},
-    lookup::Lookup,
     service::{self, DesiredServer, LoadedService, Member, desired_servers},
     window::{Changes, Slots},
 };
 use crate::{
-    desired::{Desired, Ports, Protocol, Service, VirtualService},
+    desired::{Desired, Service, VirtualService},
     schedule::Candidate,
 };
+
+pub use self::error::PlanError;
 
 /// The writes that take the loaded tables to the desired state.
 #[derive(Clone, Debug)]
@@ -39,32 +36,6 @@ pub struct Plan {
 /// The capacity to allocate for so many backends: some spare, so that a backend that fails and comes back needs no new range.
 pub(super) const fn capacity_for(backends: u32) -> u32 {
     backends + backends / 4 + 1
-}
-
-/// Why the desired state cannot be reached.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// A table is full.
-    #[error(transparent)]
-    Full(#[from] TableFull),
-    /// The scheduler would hash something else while connections depend on the hash.
-    #[error(
-        "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
-         hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
-    )]
-    Remapped(VirtualService),
-    /// The number of slots cannot change.
-    #[error(
-        "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
-    )]
-    Resized {
-        /// The service.
-        service: VirtualService,
-        /// Slots it has.
-        loaded: u32,
-        /// Slots the file wants.
-        wanted: u32,
-    },
 }
 
 impl Tables {
@@ -142,68 +113,6 @@ impl Planner {
                 self.tables.services.insert(id, loaded);
                 self.tables.lookup_current = false;
             }
-        }
-    }
-
-    /// Updates the lookup tables: ports first, then the VIPs that refer to them, then removal.
-    fn update_lookup(&mut self) -> Result<(), PlanError> {
-        let mut lookup = Arc::unwrap_or_clone(Arc::clone(&self.tables.lookup));
-        let mut flags: BTreeMap<IpAddr, u64> = BTreeMap::new();
-        let mut keys = BTreeSet::new();
-        for (id, loaded) in self.tables.services.clone() {
-            let vip = self.vip_number(&lookup, &flags, id.vip)?;
-            let vip_flags = flags.entry(id.vip).or_insert_with(|| u64::from(vip));
-            if loaded.ports == Ports::All {
-                *vip_flags |= match id.protocol {
-                    Protocol::Tcp => ALL_TCP,
-                    Protocol::Udp => ALL_UDP,
-                };
-            }
-            for port in loaded.ports.iter() {
-                let key = port_key(vip, id.protocol.number(), port.to_be_bytes());
-                let primary = if port == id.port { PRIMARY } else { 0 };
-                keys.insert(key);
-                let entry = lookup.set_port(key, u64::from(loaded.number) | primary)?;
-                self.writes
-                    .extend(entry.map(|(index, entry)| Write::Port { index, entry }));
-            }
-        }
-        for (&vip, &value) in &flags {
-            let entry = lookup.set_vip(vip, value)?;
-            self.writes
-                .extend(entry.map(|(index, entry)| Write::Vip { index, entry }));
-        }
-        self.forget(&mut lookup, &flags, &keys);
-        self.tables.lookup = Arc::new(lookup);
-        self.tables.lookup_current = true;
-        Ok(())
-    }
-
-    /// The number of a VIP, allocated if it is new.
-    fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, TableFull> {
-        let present = lookup.vips.get(&vip).map(|entry| entry.value);
-        match new.get(&vip).copied().or(present) {
-            Some(value) => Ok(number(value)),
-            None => Ok(self.allocations().vips.allocate_one()? as u16),
-        }
-    }
-
-    /// Removes the VIPs and ports of no service.
-    fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
-        for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
-            self.writes.push(Write::Vip {
-                index: gone.index,
-                entry: VipEntry::default(),
-            });
-            self.free_later(PendingFree::Vip(number(gone.value)));
-            self.free_later(PendingFree::VipEntry(gone.index));
-        }
-        for (_, gone) in lookup.ports.extract_if(.., |key, _| !ports.contains(key)) {
-            self.writes.push(Write::Port {
-                index: gone.index,
-                entry: PortEntry::default(),
-            });
-            self.free_later(PendingFree::PortEntry(gone.index));
         }
     }
 
