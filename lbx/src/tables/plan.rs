@@ -234,24 +234,6 @@ impl Planner {
         Ok(())
     }
 
-    /// Updates the backends of QUIC server ids.
-    fn update_quic_ids(&mut self, loaded: &mut LoadedService, servers: &[DesiredServer]) {
-        let due = loaded.desired_quic_ids(servers);
-        let before = std::mem::replace(&mut loaded.quic_ids, due);
-        for (&id, &index) in &loaded.quic_ids {
-            if before.get(&id) != Some(&index) {
-                self.write_quic_id(loaded.number, id, Some(index));
-            }
-        }
-        for &id in before.keys().filter(|id| !loaded.quic_ids.contains_key(id)) {
-            self.write_quic_id(loaded.number, id, None);
-        }
-    }
-
-    fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) {
-        self.writes.push(Write::QuicId { service, id, backend });
-    }
-
     /// Adds a backend for every configured real server that has a next hop and no backend.
     fn add_members(
         &mut self,

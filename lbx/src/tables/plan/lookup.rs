@@ -1,4 +1,4 @@
-//! The part of a plan by which packets find services: VIPs and ports.
+//! The part of a plan by which packets find services and backends: VIPs, ports and QUIC server ids.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,12 @@ use std::{
 use lbx_common::lookup::{ALL_TCP, ALL_UDP, PRIMARY, PortEntry, VipEntry, number, port_key};
 
 use super::{
-    super::{PendingFree, Write, allocate::TableFull, lookup::Lookup},
+    super::{
+        PendingFree, Write,
+        allocate::TableFull,
+        lookup::Lookup,
+        service::{DesiredServer, LoadedService},
+    },
     PlanError, Planner,
 };
 use crate::desired::{Ports, Protocol};
@@ -75,5 +80,23 @@ impl Planner {
             });
             self.free_later(PendingFree::PortEntry(gone.index));
         }
+    }
+
+    /// Updates the backends of QUIC server ids.
+    pub(super) fn update_quic_ids(&mut self, loaded: &mut LoadedService, servers: &[DesiredServer]) {
+        let due = loaded.desired_quic_ids(servers);
+        let before = std::mem::replace(&mut loaded.quic_ids, due);
+        for (&id, &index) in &loaded.quic_ids {
+            if before.get(&id) != Some(&index) {
+                self.write_quic_id(loaded.number, id, Some(index));
+            }
+        }
+        for &id in before.keys().filter(|id| !loaded.quic_ids.contains_key(id)) {
+            self.write_quic_id(loaded.number, id, None);
+        }
+    }
+
+    pub(super) fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) {
+        self.writes.push(Write::QuicId { service, id, backend });
     }
 }
