@@ -10,10 +10,10 @@ use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{
-        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, Service, Standing, TableSizes,
+        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, ServerState, Service, TableSizes,
         Timeouts, VirtualService,
     },
-    tables::{Hop, Hops, Tables as Mirror, census::Census},
+    tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScan},
 };
 use lbx_common::{
     backend::Tags,
@@ -37,7 +37,7 @@ pub struct Lbx {
     dataplane: Option<Dataplane>,
     mirror: Mirror,
     desired: Desired,
-    hops: Hops,
+    hops: NextHops,
 }
 
 impl Lbx {
@@ -60,7 +60,7 @@ impl Lbx {
             Tags::NONE
         };
         let mut lbx = Self {
-            mirror: dataplane.no_tables(),
+            mirror: dataplane.empty_tables(),
             dataplane: Some(dataplane),
             desired,
             // Twice as many: replace_servers uses the second half.
@@ -109,11 +109,11 @@ impl Lbx {
 
     /// Settles all slots: their windows close two ticks after their last change.
     fn settle(&mut self) -> Result<()> {
-        let census = Census {
-            taken: clock::now() + 2,
-            ..Census::default()
+        let scan = FlowScan {
+            tick: clock::now() + 2,
+            ..FlowScan::default()
         };
-        let plan = self.mirror.age(&census);
+        let plan = self.mirror.expire(&scan);
         self.dataplane_mut().apply(&plan.writes)?;
         self.mirror = plan.tables;
         Ok(())
@@ -247,7 +247,7 @@ fn real_server(ip: Ip, server: u32) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 
@@ -258,8 +258,8 @@ fn rip(ip: Ip, server: u32) -> IpAddr {
     }
 }
 
-fn hop(server: u32, tags: Tags) -> Hop {
-    Hop {
+fn hop(server: u32, tags: Tags) -> NextHop {
+    NextHop {
         mac: server_mac(server),
         ifindex: LO,
         vlan: [tags.outer, tags.inner],

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     health::{
-        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, Standing, Target, Tls, Udp,
+        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, ServerState, Target, Tls,
+        Udp,
     },
     ports::Ports,
     scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
 };
 
-/// Everything one director is to do.
+/// The desired state of one director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// NICs where clients' traffic arrives; VIPs are put on the first.
@@ -82,10 +83,10 @@ impl Default for Timeouts {
     }
 }
 
-/// How many entries the kernel's tables have room for. They are made once: a change takes effect when lbx starts anew.
+/// How many entries the kernel's tables have room for. They are created once: a change takes effect when lbx starts with new tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSizes {
-    /// Records of IPv4 flows: a power of two. Half of them filled is what it is meant for.
+    /// Records of IPv4 flows: a power of two. Meant to be half full.
     pub flows: u32,
     /// Records of IPv6 flows: a power of two.
     pub flows6: u32,
@@ -93,7 +94,7 @@ pub struct TableSizes {
     pub slots: u32,
     /// Ports of all services together, every port of a range counted.
     pub ports: u32,
-    /// Fragmented packets that are under way at one time.
+    /// Fragmented packets in flight at one time.
     pub fragments: u32,
 }
 
@@ -129,13 +130,13 @@ impl Default for TableSizes {
 pub struct Service {
     /// Name for the operator; unique in a director.
     pub name: String,
-    /// What it is known by: VIP, protocol and the first port the file gives.
+    /// Its identity: VIP, protocol and the first port in the file.
     pub virtual_service: VirtualService,
     /// Every port it has, that of `virtual_service` included.
     pub ports: Ports,
-    /// Who chooses the real server of a new connection.
+    /// The scheduler of new connections.
     pub scheduler: Scheduler,
-    /// What a hashing scheduler hashes, and what becomes of a hash whose real server gets nothing.
+    /// What a hashing scheduler hashes, and whether it falls back.
     pub hashing: Hashing,
     /// Slots of its table, a prime; none: by the weights it starts with.
     pub slots: Option<u32>,
@@ -143,15 +144,15 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// UDP: every datagram is scheduled by itself.
     pub one_packet: bool,
-    /// Who gets new connections when nobody else does.
+    /// The sorry server: gets new connections when no real server does.
     pub sorry_server: Option<IpAddr>,
     /// UDP: QUIC packets follow the server id in their connection id.
     pub quic: bool,
     /// How its real servers are checked; none: they count as up.
     pub health: Option<Arc<Health>>,
-    /// What follows when they fail.
+    /// What happens when they fail.
     pub failover: Failover,
-    /// Who is told what happens.
+    /// The command notified of health changes.
     pub notify: Option<Notify>,
     /// Whether the director itself can use the VIP.
     pub local: bool,
@@ -170,7 +171,7 @@ pub struct Persistence {
     pub drain: bool,
 }
 
-/// VIP, protocol and port: what a service is known by.
+/// VIP, protocol and port: the identity of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct VirtualService {
     /// The VIP.
@@ -190,7 +191,7 @@ impl fmt::Display for VirtualService {
     }
 }
 
-/// An address as it stands before a colon and a port: an IPv6 one in brackets (RFC 3986 section 3.2.2).
+/// An address as written before a colon and a port: an IPv6 one in brackets (RFC 3986 section 3.2.2).
 #[derive(Clone, Copy, Debug)]
 pub struct Bracketed(pub IpAddr);
 
@@ -216,8 +217,8 @@ pub struct RealServer {
     pub lower: u32,
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
-    /// Whether it is to get packets.
-    pub standing: Standing,
+    /// Its state by its health checks.
+    pub state: ServerState,
 }
 
 /// Transport protocol of a service.

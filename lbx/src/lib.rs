@@ -2,17 +2,17 @@
 //!
 //! A tour, in the order a configuration file takes:
 //!
-//! - [`config`]: `lb.yaml` as written, with the place of every value, validated into
+//! - [`config`]: `lb.yaml` as written, with the position of every value, validated into
 //! - [`desired`]: the state the operator wants, defaults resolved;
 //! - [`schedule`]: the maglev table and the weighted ring, pure functions of real servers and weights;
-//! - [`tables`]: what is loaded, and the one pure function that plans the way from there to the desired state;
+//! - [`tables`]: the loaded state, and the one pure function that plans the writes from there to the desired state;
 //! - [`dataplane`]: the kernel program, its maps, pins and links: the only code that touches BPF;
 //! - [`net`]: NICs, routes, neighbours, addresses and ARP over netlink and packet sockets;
-//! - [`health`]: probes of the real servers, and what follows from them;
-//! - [`director`]: the daemon: one loop that feeds all of the above;
+//! - [`health`]: health checks of the real servers, and the state that follows from them;
+//! - [`director`]: the daemon: one loop that drives all of the above;
 //! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
-//! - [`realserver`]: the other end: VIP on lo, host route, ARP sysctls;
-//! - [`command`]: programs of the operator's, for checks and notices;
+//! - [`realserver`]: the real server's side: VIP on lo, host route, ARP sysctls;
+//! - [`command`]: commands of the operator, for checks and notifications;
 //! - [`preflight`]: privileges, kernel, and one process per name;
 //! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
 

@@ -1,4 +1,4 @@
-//! What must hold before anything is touched: privileges, kernel, and no other lbx of the same name.
+//! Checks before anything is changed: privileges, kernel, and no other lbx of the same name.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,16 +27,16 @@ pub type Capability = (u32, &'static str);
 pub const NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
 /// Packet sockets: ARP.
 pub const NET_RAW: Capability = (13, "CAP_NET_RAW");
-/// Programs that look at pointers.
+/// BPF programs that use pointers.
 pub const PERFMON: Capability = (38, "CAP_PERFMON");
-/// Programs and maps.
+/// BPF programs and maps.
 pub const BPF: Capability = (39, "CAP_BPF");
 
 /// Why lbx cannot run here.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
     /// A capability is missing.
-    #[error("not permitted: {missing} missing; run it as root")]
+    #[error("not permitted: {missing} missing; run lbx as root")]
     Privilege {
         /// Their names.
         missing: String,
@@ -47,7 +47,7 @@ pub enum PreflightError {
         /// Its release.
         found: String,
     },
-    /// Another one runs.
+    /// An lbx of this name is running.
     #[error("a {what} named {name} is already running (pid {pid}): stop it, or give this one another --name")]
     Running {
         /// Director or real server.
@@ -58,7 +58,7 @@ pub enum PreflightError {
         pid: String,
     },
     /// A file cannot be used.
-    #[error("{path}")]
+    #[error("cannot use {path}")]
     File {
         /// Where.
         path: String,
@@ -83,7 +83,7 @@ impl PreflightError {
     }
 }
 
-/// Refuses to go on without these capabilities: the kernel would only say EPERM in the middle.
+/// Fails without these capabilities, before the kernel would with EPERM half-way.
 ///
 /// # Errors
 /// Some are missing.
@@ -99,7 +99,7 @@ pub fn require_capabilities(needed: &[Capability]) -> Result<(), PreflightError>
     })
 }
 
-/// Refuses to go on with a kernel that cannot do what a director needs.
+/// Fails if the kernel is too old for a director.
 ///
 /// # Errors
 /// It is too old.
@@ -134,14 +134,14 @@ pub fn run_path(name: &str, suffix: &str) -> PathBuf {
     Path::new(RUN).join(format!("{name}.{suffix}"))
 }
 
-/// Held while an lbx of a name runs. Its file stays: another process may be waiting for it.
+/// Lock held while an lbx of a name runs. Its file is never removed: another process may be about to lock it.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
 }
 
 impl Lock {
-    /// Takes the lock `path` of `what` (director, real server) and `name`.
+    /// Acquires the lock `path` of `what` (director, real server) and `name`.
     ///
     /// # Errors
     /// Another process holds it, or the file cannot be made.
@@ -149,7 +149,7 @@ impl Lock {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
         }
-        // For its owner alone: whoever may open it may hold it.
+        // Readable by its owner alone: any process that can open it can lock it.
         let file = OpenOptions::new()
             .read(true)
             .write(true)

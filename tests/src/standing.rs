@@ -19,7 +19,7 @@ const UNKNOWN: &str = "not probed yet";
 
 /// How a real server of a service stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ServerState {
     /// `up`, `draining`, `unresolved`, `sorry` or `down`.
     pub state: String,
     /// Why it is down, in words.
@@ -30,7 +30,7 @@ pub struct Standing {
     pub effective_weight: u64,
 }
 
-impl Standing {
+impl ServerState {
     /// That it is in this state.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Director {
     ///
     /// # Errors
     /// It is not listed, or without these fields.
-    pub fn standing(&self, port: u16, server: impl Into<IpAddr>) -> Result<Standing> {
+    pub fn standing(&self, port: u16, server: impl Into<IpAddr>) -> Result<ServerState> {
         let server = server.into();
         let json = self.json()?;
         find(&json, port, server).with_context(|| format!("{server} on port {port} in {json:#}"))
@@ -67,7 +67,7 @@ impl Director {
     ///
     /// # Errors
     /// It is not in time; with how it stands.
-    pub fn wait_for(&self, port: u16, server: impl Into<IpAddr>, state: &str, limit: Duration) -> Result<Standing> {
+    pub fn wait_for(&self, port: u16, server: impl Into<IpAddr>, state: &str, limit: Duration) -> Result<ServerState> {
         let what = format!("{state} on port {port}");
         self.wait_standing(port, server, &what, limit, |standing| standing.state == state)
     }
@@ -76,7 +76,13 @@ impl Director {
     ///
     /// # Errors
     /// They do not in time, or for another.
-    pub fn wait_down(&self, port: u16, server: impl Into<IpAddr>, reason: &str, limit: Duration) -> Result<Standing> {
+    pub fn wait_down(
+        &self,
+        port: u16,
+        server: impl Into<IpAddr>,
+        reason: &str,
+        limit: Duration,
+    ) -> Result<ServerState> {
         let what = format!("down on port {port}");
         let standing = self.wait_standing(port, server, &what, limit, |standing| {
             standing.state == "down" && standing.reason.as_deref() != Some(UNKNOWN)
@@ -95,8 +101,8 @@ impl Director {
         server: impl Into<IpAddr>,
         what: &str,
         limit: Duration,
-        condition: impl Fn(&Standing) -> bool,
-    ) -> Result<Standing> {
+        condition: impl Fn(&ServerState) -> bool,
+    ) -> Result<ServerState> {
         let server = server.into();
         let mut last = None;
         let found = wait::until(limit, &format!("{server} {what}"), || {
@@ -126,12 +132,12 @@ impl Director {
     }
 }
 
-fn find(json: &Value, port: u16, server: IpAddr) -> Option<Standing> {
+fn find(json: &Value, port: u16, server: IpAddr) -> Option<ServerState> {
     let services = json["services"].as_array()?;
     let service = services.iter().find(|service| service["port"] == port)?;
     let servers = service["servers"].as_array()?;
     let found = servers.iter().find(|entry| entry["address"] == server.to_string())?;
-    Some(Standing {
+    Some(ServerState {
         state: found["state"].as_str()?.to_owned(),
         reason: found["reason"].as_str().map(str::to_owned),
         weight: found["weight"].as_u64()?,

@@ -13,7 +13,7 @@ use crate::{
     dataplane::memory::{self, Usage},
     desired::{Bracketed, Desired, RealServer, Service, Timeouts},
     exit::{Exit, Failure, OrExit},
-    tables::{Hop, Layout, Tables, plan::PlanError},
+    tables::{Layout, NextHop, Tables, plan::PlanError},
 };
 
 /// Bytes of a table below which it has no line of its own.
@@ -45,7 +45,7 @@ fn fits(desired: &Desired) -> Result<(), PlanError> {
         ports: desired.tables.ports,
         ..Layout::default()
     };
-    let hop = Hop {
+    let hop = NextHop {
         mac: [0; 6],
         ifindex: 0,
         vlan: [0; 2],

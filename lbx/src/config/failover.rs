@@ -99,14 +99,14 @@ impl<'a> Defaults<'a> {
 
 /// Seconds of slow start of a service: a scheduler that heeds no weights has none.
 fn slow_start(fields: &Fields<'_>, seconds: u16, scheduler: Scheduler) -> Result<u16, Fault> {
-    if scheduler.heeds_weights() {
+    if scheduler.uses_weights() {
         return Ok(seconds);
     }
     match fields.optional("slow_start")? {
         Some(field) if seconds != 0 => {
             let able: Vec<_> = Scheduler::ALL
                 .into_iter()
-                .filter(|scheduler| scheduler.heeds_weights())
+                .filter(|scheduler| scheduler.uses_weights())
                 .map(Scheduler::name)
                 .collect();
             let able = text::or_list(&able);
@@ -119,7 +119,7 @@ fn slow_start(fields: &Fields<'_>, seconds: u16, scheduler: Scheduler) -> Result
 /// The largest sum of weights that a service can have, unless its checks make the weights.
 fn most(service: &Service, health: Option<&Health>) -> Option<u32> {
     let sum = || service.servers.iter().map(|server| u32::from(server.weight)).sum();
-    (!health.is_some_and(|health| health.check.tells_weight())).then(sum)
+    (!health.is_some_and(|health| health.check.reports_weight())).then(sum)
 }
 
 /// Quorum and hysteresis: up from their sum on, down below their difference.

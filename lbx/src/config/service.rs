@@ -11,7 +11,7 @@ use super::{
     ports, text, time, value,
 };
 use crate::desired::{
-    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing, VirtualService,
+    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, VirtualService,
 };
 
 pub(super) const SERVICE: [&str; 19] = [
@@ -192,10 +192,10 @@ fn one_packet(fields: &Fields<'_>, service: Service) -> Result<Service, Fault> {
     if service.servers.iter().any(|server| server.upper != 0) {
         return Err(field.fault("counts no connections, which upper needs: leave one of them out"));
     }
-    if !scheduler.takes_one_packet() {
+    if !scheduler.supports_one_packet() {
         let able: Vec<_> = Scheduler::ALL
             .into_iter()
-            .filter(|scheduler| scheduler.takes_one_packet())
+            .filter(|scheduler| scheduler.supports_one_packet())
             .map(Scheduler::name)
             .collect();
         let able = text::or_list(&able);
@@ -239,7 +239,7 @@ impl<'a> Servers<'a> {
                     upper: 0,
                     lower: 0,
                     quic_id: None,
-                    standing: Standing::Up,
+                    state: ServerState::Up,
                 },
             };
             servers.all.push(server);
@@ -281,7 +281,7 @@ impl<'a> Servers<'a> {
             upper,
             lower,
             quic_id,
-            standing: Standing::Up,
+            state: ServerState::Up,
         })
     }
 

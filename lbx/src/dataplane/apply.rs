@@ -1,4 +1,4 @@
-//! The writes of a plan, carried out in order.
+//! Applies the writes of a plan, in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,47 +15,47 @@ use lbx_common::{
     trace::TraceFilter,
 };
 
-use super::{Dataplane, DataplaneError, mapped::Mapped, maps::failed, read::BACKEND_WORDS};
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, read::BACKEND_WORDS};
 use crate::tables::Write;
 
 impl Dataplane {
-    /// Carries out writes in their order.
+    /// Applies writes in order.
     ///
     /// # Errors
-    /// The kernel refuses one; those before it stand.
+    /// The kernel refuses one; those before it stay applied.
     pub fn apply(&mut self, writes: &[Write]) -> Result<(), DataplaneError> {
         writes.iter().try_for_each(|write| self.write(write))
     }
 
     fn write(&mut self, write: &Write) -> Result<(), DataplaneError> {
         match write {
-            Write::Backend { place, value } => {
-                self.write_backend(*place, value);
+            Write::Backend { index, value } => {
+                self.write_backend(*index, value);
                 Ok(())
             }
             Write::Slots { base, slots } => {
                 self.write_slots(*base, slots);
                 Ok(())
             }
-            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(place, turn)| {
+            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(index, turn)| {
                 self.maps
                     .rings
-                    .set(place, turn.to_word(), 0)
-                    .map_err(failed(maps::RINGS))
+                    .set(index, turn.to_word(), 0)
+                    .map_err(map_failed(maps::RINGS))
             }),
             Write::Service { number, value } => {
                 store_backwards(&self.maps.services, usize::from(*number) * WORDS, &value.words());
                 Ok(())
             }
-            Write::Vip { place, entry } => {
+            Write::Vip { index, entry } => {
                 let VipEntry { value, address, pad } = *entry;
                 let words = [value, address.high, address.low, pad];
-                replace(&self.maps.vips, *place as usize * words.len(), &words);
+                replace(&self.maps.vips, *index as usize * words.len(), &words);
                 Ok(())
             }
-            Write::Port { place, entry } => {
+            Write::Port { index, entry } => {
                 let words = [entry.value, entry.key];
-                replace(&self.maps.ports, *place as usize * words.len(), &words);
+                replace(&self.maps.ports, *index as usize * words.len(), &words);
                 Ok(())
             }
             Write::QuicId { service, id, backend } => self.write_quic_id(*service, *id, *backend),
@@ -70,7 +70,7 @@ impl Dataplane {
             Some(index) => self.maps.quic_ids.insert(key, u32::from(index), 0),
             None => absent_is_fine(self.maps.quic_ids.remove(&key)),
         }
-        .map_err(failed(maps::QUIC_IDS))
+        .map_err(map_failed(maps::QUIC_IDS))
     }
 
     fn reset_backend(&mut self, counter: u32) -> Result<(), DataplaneError> {
@@ -78,20 +78,20 @@ impl Dataplane {
         self.maps
             .backend_stats
             .set(counter, zeros()?, 0)
-            .map_err(failed(maps::BACKEND_STATS))
+            .map_err(map_failed(maps::BACKEND_STATS))
     }
 
-    /// Sets the time of a program that was loaded to take it from its map.
+    /// Sets the time of a program loaded with the test clock.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn set_test_clock(&mut self, nanoseconds: u64) -> Result<(), DataplaneError> {
-        self.maps.clock.set(0, nanoseconds, 0).map_err(failed(maps::CLOCK))
+        self.maps.clock.set(0, nanoseconds, 0).map_err(map_failed(maps::CLOCK))
     }
 
-    /// Everything but the head first: the head makes the backend visible, MAC address and state in one store.
-    fn write_backend(&self, place: u32, value: &Backend) {
-        store_backwards(&self.maps.backends, place as usize * BACKEND_WORDS, &value.words());
+    /// Writes the head last: the head makes the backend visible, MAC address and state in one store.
+    fn write_backend(&self, index: u32, value: &Backend) {
+        store_backwards(&self.maps.backends, index as usize * BACKEND_WORDS, &value.words());
     }
 
     fn write_slots(&self, base: u32, slots: &[(u32, Slot)]) {
@@ -103,14 +103,14 @@ impl Dataplane {
     }
 
     fn reset_service(&mut self, number: u32) -> Result<(), DataplaneError> {
-        self.maps.cursors.set(number, 0, 0).map_err(failed(maps::CURSORS))?;
+        self.maps.cursors.set(number, 0, 0).map_err(map_failed(maps::CURSORS))?;
         self.maps
             .service_stats
             .set(number, zeros()?, 0)
-            .map_err(failed(maps::SERVICE_STATS))
+            .map_err(map_failed(maps::SERVICE_STATS))
     }
 
-    /// Tells the program about a NIC, and the kernel that frames may be redirected to it.
+    /// Adds a NIC to the map of NICs and, if real servers are behind it, to the redirect map.
     ///
     /// # Errors
     /// There are more NICs than the map holds, or the NIC is gone.
@@ -132,20 +132,20 @@ impl Dataplane {
             .egress
             .insert(ifindex, ifindex, None, 0)
             .map_err(|error| match error {
-                aya::maps::xdp::XdpMapError::MapError(source) => failed(maps::EGRESS)(source),
-                other => failed(maps::EGRESS)(MapError::from(std::io::Error::other(other))),
+                aya::maps::xdp::XdpMapError::MapError(source) => map_failed(maps::EGRESS)(source),
+                other => map_failed(maps::EGRESS)(MapError::from(std::io::Error::other(other))),
             })
     }
 
-    /// Forgets every segment but these.
-    pub fn forget_other_nics(&mut self, kept: &[Nic]) {
+    /// Removes every NIC and VLAN but these.
+    pub fn retain_nics(&mut self, kept: &[Nic]) {
         let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
         for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
             entry[1].store(0, Ordering::Release);
         }
     }
 
-    /// Forgets a NIC and all VLANs on it.
+    /// Removes a NIC and all VLANs on it.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -153,10 +153,10 @@ impl Dataplane {
         for entry in self.nic_entries(|word| word as u32 == ifindex) {
             entry[1].store(0, Ordering::Release);
         }
-        absent_is_fine(self.maps.egress.remove(ifindex)).map_err(failed(maps::EGRESS))
+        absent_is_fine(self.maps.egress.remove(ifindex)).map_err(map_failed(maps::EGRESS))
     }
 
-    /// The words of those entries of the NIC map whose second word, the [`segment`], is like this.
+    /// The entries of the NIC map whose second word, the [`segment`], matches.
     fn nic_entries(&self, matches: impl Fn(u64) -> bool) -> impl Iterator<Item = &[AtomicU64; 2]> {
         let (entries, _) = self.maps.nics.as_chunks();
         entries
@@ -164,7 +164,7 @@ impl Dataplane {
             .filter(move |entry: &&[AtomicU64; 2]| matches(entry[1].load(Ordering::Acquire)))
     }
 
-    /// Says what is traced.
+    /// Sets which packets are traced.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -172,27 +172,27 @@ impl Dataplane {
         self.maps
             .trace_filter
             .set(0, filter, 0)
-            .map_err(failed(maps::TRACE_FILTER))
+            .map_err(map_failed(maps::TRACE_FILTER))
     }
 }
 
-/// Stores words at a place, the first last: that one leads packets to the others.
-fn store_backwards(map: &Mapped, place: usize, words: &[u64]) {
-    if let Some(places) = map.get(place..place + words.len()) {
-        for (place, &word) in places.iter().zip(words).rev() {
-            place.store(word, Ordering::Release);
+/// Stores words at an index, the first one last: it makes the others visible to packets.
+fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
+    if let Some(indices) = map.get(index..index + words.len()) {
+        for (index, &word) in indices.iter().zip(words).rev() {
+            index.store(word, Ordering::Release);
         }
     }
 }
 
-/// The same for an entry of a table that packets search: what is to be empty is emptied first.
-fn replace(map: &Mapped, place: usize, words: &[u64]) {
+/// The same for an entry of a table that packets search: an entry to be removed is invalidated first.
+fn replace(map: &Mapped, index: usize, words: &[u64]) {
     if words[0] == 0
-        && let Some(first) = map.get(place)
+        && let Some(first) = map.get(index)
     {
         first.store(0, Ordering::Release);
     }
-    store_backwards(map, place, words);
+    store_backwards(map, index, words);
 }
 
 /// Zero on every CPU.
@@ -207,7 +207,7 @@ fn zeros() -> Result<aya::maps::PerCpuValues<Traffic>, DataplaneError> {
     })
 }
 
-/// What is to be removed may be gone already.
+/// An entry to be removed may be gone already.
 fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),

@@ -1,4 +1,4 @@
-//! Links to NICs: made, adopted, given another program without a gap, ended.
+//! XDP links to NICs: creating, adopting, replacing the program without a gap, detaching.
 
 use std::io;
 
@@ -13,24 +13,25 @@ use aya::{
 
 use super::{
     Dataplane, DataplaneError,
-    link_info::LinkInfo,
+    error::pin_failed,
     object,
-    pins::{self, Pins},
+    pinned_link::{self, LinkInfo},
+    pins::Pins,
 };
 
-/// How an attachment came about.
+/// How a NIC came to run the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// A new link.
     New,
-    /// A link that was there, a former daemon's or this one's; it runs this daemon's program.
+    /// An existing link, a former daemon's or this one's; it runs this daemon's program.
     Already,
 }
 
-/// Why a NIC cannot be attached to.
+/// Why the program cannot be attached to a NIC.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// Another XDP program is there; it is left alone.
+    /// Another XDP program is attached; it is left alone.
     #[error("another XDP program is attached: detach it first (see `ip link` or `bpftool net`)")]
     Foreign,
     /// The driver cannot run XDP programs, or not with the NIC's present settings.
@@ -45,13 +46,13 @@ pub enum AttachError {
 }
 
 impl Dataplane {
-    /// Attaches to a NIC. A link that a former daemon has left is adopted, with this program in it at once; one of this
+    /// Attaches to a NIC. A link left by a former daemon is adopted and gets this program at once; one of this
     /// daemon stays as it is. `running` is the id of the XDP program that the NIC runs.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
-        if self.holds(ifindex, running)? {
+        if self.is_attached(ifindex, running)? {
             if !self.links.contains(&ifindex) {
                 swap(&mut self.program, &self.pins, ifindex)
                     .map_err(|error| AttachError::Refused(error_chain(&error)))?;
@@ -59,7 +60,7 @@ impl Dataplane {
             }
             return Ok(Attached::Already);
         }
-        // What is pinned leads nowhere, or to a NIC elsewhere that has the same index.
+        // The pinned link is detached, or belongs to a NIC of another network namespace with the same index.
         self.detach(ifindex)?;
         let xdp = object::xdp_mut(&mut self.program)?;
         let link = xdp.attach_to_if_index(ifindex, mode).map_err(refusal)?;
@@ -67,36 +68,35 @@ impl Dataplane {
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::Refused("it offers no BPF link (kernel older than 5.9?)".into()))?;
         let path = self.pins.link(ifindex);
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         self.links.insert(ifindex);
         Ok(Attached::New)
     }
 
-    /// Whether the program that a NIC runs is in a link of this director. A pin alone does not tell: its NIC may be gone
-    /// and its index another's, the program detached, or, where a former daemon made it, the NIC one of another network
-    /// namespace.
+    /// Whether a NIC runs its program by a link of this director. The pin alone does not say so: its NIC may be gone and the
+    /// index reused, the program detached or, where a former daemon made it, the NIC in another network namespace.
     ///
     /// # Errors
-    /// The kernel does not tell of a pinned link.
-    pub fn holds(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
+    /// A pinned link cannot be read.
+    pub fn is_attached(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
         let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program) == running;
         let info = self.link_info(ifindex)?;
         Ok(info.is_some_and(|link| link.ifindex == ifindex && here(&link)))
     }
 
-    /// The NICs that this daemon has attached to and whose links no longer lead there: the NIC is gone, or somebody has
-    /// detached the program. The kernel tells nobody of the latter.
+    /// The NICs this daemon has attached to that no longer run its program: the NIC is gone, or another process detached the
+    /// program, of which the kernel sends no event.
     ///
     /// # Errors
-    /// The kernel does not tell of a pinned link.
-    pub fn severed(&self) -> Result<Vec<u32>, DataplaneError> {
-        let mut severed = Vec::new();
+    /// A pinned link cannot be read.
+    pub fn detached(&self) -> Result<Vec<u32>, DataplaneError> {
+        let mut detached = Vec::new();
         for &ifindex in &self.links {
             if self.link_info(ifindex)?.is_none_or(|link| link.ifindex != ifindex) {
-                severed.push(ifindex);
+                detached.push(ifindex);
             }
         }
-        Ok(severed)
+        Ok(detached)
     }
 
     fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
@@ -107,10 +107,10 @@ impl Dataplane {
     /// Detaches from a NIC.
     ///
     /// # Errors
-    /// The link cannot be ended or its pin not be removed.
+    /// The link cannot be detached or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        self.pins.remove_link(ifindex)
+        pinned_link::remove(&self.pins.link(ifindex))
     }
 
     /// The NICs with a link of this director.
@@ -121,19 +121,19 @@ impl Dataplane {
         self.pins.links()
     }
 
-    /// Loads the program that tells its decisions, for [`Dataplane::run_everywhere`].
+    /// Loads the program with tracing, for [`Dataplane::replace_programs`].
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn load_tracing(&self) -> Result<Ebpf, DataplaneError> {
+    pub fn load_trace_program(&self) -> Result<Ebpf, DataplaneError> {
         object::load(&self.pins, &self.constants, true)
     }
 
-    /// Lets every NIC run another program from now on; none: the usual one. No packet goes unseen in between.
+    /// Replaces the program of every NIC, without a gap; none: the usual program.
     ///
     /// # Errors
-    /// The kernel refuses; some NICs may run the other program already.
-    pub fn run_everywhere(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
+    /// The kernel refuses; some NICs may run the new program already.
+    pub fn replace_programs(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let program = program.unwrap_or(&mut self.program);
         for ifindex in self.pins.links()? {
             swap(program, &self.pins, ifindex)?;
@@ -142,7 +142,7 @@ impl Dataplane {
     }
 }
 
-/// Puts a program into a pinned link.
+/// Replaces the program of a pinned link.
 fn swap(program: &mut Ebpf, pins: &Pins, ifindex: u32) -> Result<(), ProgramError> {
     let link_error = |error: LinkError| match error {
         LinkError::SyscallError(error) => ProgramError::SyscallError(error),
@@ -152,7 +152,7 @@ fn swap(program: &mut Ebpf, pins: &Pins, ifindex: u32) -> Result<(), ProgramErro
     let pinned = PinnedLink::from_pin(pins.link(ifindex)).map_err(link_error)?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(link_error)?;
     let id = xdp.attach_to_link(link)?;
-    // The pin holds the link; the program must not detach it when it goes.
+    // The pin holds the link; dropping the program must not detach it.
     drop(xdp.take_link(id)?);
     Ok(())
 }
@@ -161,7 +161,7 @@ fn refusal(error: ProgramError) -> AttachError {
     match error_code(&error) {
         // Native over native: EBUSY; where the other is generic, or both are: EEXIST (net/core/dev.c, dev_xdp_attach).
         Some(libc::EBUSY | libc::EEXIST) => AttachError::Foreign,
-        // Drivers say no in many ways: EOPNOTSUPP, ERANGE, EINVAL, ENOSPC, ENOMEM, …
+        // Drivers refuse in many ways: EOPNOTSUPP, ERANGE, EINVAL, ENOSPC, ENOMEM, …
         Some(code) if code != libc::EPERM && code != libc::ENODEV => {
             AttachError::Unsupported(io::Error::from_raw_os_error(code))
         }

@@ -3,7 +3,7 @@
 use lbx_common::flow::{TICK_MASK, TICK_SHIFT};
 use nix::time::{ClockId, clock_gettime};
 
-/// The tick it is now.
+/// The present tick.
 #[must_use]
 pub fn now() -> u32 {
     // The coarse monotonic clock exists on every Linux; without it nothing would ever expire.

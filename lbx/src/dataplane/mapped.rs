@@ -10,7 +10,7 @@ use std::{
 
 use aya::maps::MapData;
 
-use super::{DataplaneError, maps::failed};
+use super::{DataplaneError, error::map_failed};
 
 /// An array map made with BPF_F_MMAPABLE, as words.
 pub(super) struct Mapped {
@@ -24,7 +24,7 @@ impl Mapped {
     /// # Errors
     /// It was made without BPF_F_MMAPABLE, or memory is short.
     pub fn open(name: &'static str, data: &MapData) -> Result<Self, DataplaneError> {
-        let info = data.info().map_err(failed(name))?;
+        let info = data.info().map_err(map_failed(name))?;
         // The kernel rounds every value up to 8 bytes (kernel/bpf/arraymap.c, array_map_alloc).
         let words = info.max_entries() as usize * (info.value_size() as usize).div_ceil(size_of::<u64>());
         let length = words * size_of::<u64>();

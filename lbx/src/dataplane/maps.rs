@@ -19,7 +19,12 @@ use lbx_common::{
     trace::TraceFilter,
 };
 
-use super::{DataplaneError, mapped::Mapped, pins::Pins};
+use super::{
+    DataplaneError,
+    error::map_failed,
+    mapped::Mapped,
+    pins::{Pins, entries},
+};
 use crate::desired::TableSizes;
 
 /// Every map user space reads or writes.
@@ -75,13 +80,13 @@ impl Maps {
         })
     }
 
-    /// Writes what the next daemon must know.
+    /// Writes the metadata that the next daemon adopts.
     pub fn write_meta(&mut self, meta: Meta) -> Result<(), DataplaneError> {
-        self.meta.set(0, meta, 0).map_err(failed(maps::META))
+        self.meta.set(0, meta, 0).map_err(map_failed(maps::META))
     }
 }
 
-/// What a map of this layout looks like.
+/// Type and sizes of a map of this layout.
 pub(super) struct Shape {
     pub name: &'static str,
     pub kind: MapType,
@@ -103,7 +108,7 @@ impl Shape {
 /// How many entries a map has.
 #[derive(Clone, Copy)]
 enum Entries {
-    /// So many.
+    /// A fixed number.
     These(u32),
     /// As many as the configuration says; those of a former daemon as many as they were made with.
     Any(fn(&TableSizes) -> u32),
@@ -135,7 +140,7 @@ const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries
     }
 }
 
-/// Shapes of all pinned maps. A pin opens whatever stands there: a narrower value would be read past its end.
+/// Shapes of all pinned maps. A pin opens any map: a narrower value would be read past its end.
 pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
     use Entries::{Any, PowerOfTwo, These};
     use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray, SkStorage};
@@ -189,8 +194,8 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
 /// One cannot be opened, or differs.
 pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
     for shape in &SHAPES {
-        let info = data(pins, shape.name)?.info().map_err(failed(shape.name))?;
-        let kind = info.map_type().map_err(failed(shape.name))?;
+        let info = data(pins, shape.name)?.info().map_err(map_failed(shape.name))?;
+        let kind = info.map_type().map_err(map_failed(shape.name))?;
         let found = info.max_entries();
         let differs = |what, found: String, expected: String| DataplaneError::Shape {
             path: pins.map(shape.name).display().to_string(),
@@ -217,10 +222,10 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// How large the tables were made.
+/// The sizes the tables were created with.
 pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
     let entries =
-        |name| -> Result<u32, DataplaneError> { Ok(data(pins, name)?.info().map_err(failed(name))?.max_entries()) };
+        |name| -> Result<u32, DataplaneError> { Ok(data(pins, name)?.info().map_err(map_failed(name))?.max_entries()) };
     Ok(TableSizes {
         flows: entries(maps::FLOWS4)? * WAYS4 as u32,
         flows6: entries(maps::FLOWS6)? * WAYS6 as u32,
@@ -230,19 +235,24 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
     })
 }
 
-/// What the former daemon has left to know.
-pub(super) fn read_meta(pins: &Pins) -> Result<Meta, DataplaneError> {
-    let meta: Array<MapData, Meta> = typed(pins, maps::META, Map::Array)?;
-    meta.get(&0, 0).map_err(failed(maps::META))
+/// Whether a former daemon has left a complete set of maps here.
+///
+/// # Errors
+/// The pins cannot be read.
+pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
+    let pinned = entries(&pins.dir)?;
+    let complete = maps::PINNED.iter().all(|map| pinned.contains(&pins.map(map)));
+    Ok(complete && pins.map(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 
-/// Says which map it was.
-pub(super) fn failed(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
-    move |source| DataplaneError::Map { map, source }
+/// The metadata of the former daemon.
+pub(super) fn read_meta(pins: &Pins) -> Result<Meta, DataplaneError> {
+    let meta: Array<MapData, Meta> = typed(pins, maps::META, Map::Array)?;
+    meta.get(&0, 0).map_err(map_failed(maps::META))
 }
 
 pub(super) fn data(pins: &Pins, name: &'static str) -> Result<MapData, DataplaneError> {
-    MapData::from_pin(pins.map(name)).map_err(failed(name))
+    MapData::from_pin(pins.map(name)).map_err(map_failed(name))
 }
 
 pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
@@ -250,7 +260,7 @@ pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
     name: &'static str,
     kind: fn(MapData) -> Map,
 ) -> Result<T, DataplaneError> {
-    T::try_from(kind(data(pins, name)?)).map_err(failed(name))
+    T::try_from(kind(data(pins, name)?)).map_err(map_failed(name))
 }
 
 /// Adds up what every CPU has counted.
@@ -259,7 +269,7 @@ pub(super) fn sum<T: Pod + Default + std::ops::AddAssign>(
     name: &'static str,
     index: u32,
 ) -> Result<T, DataplaneError> {
-    let values = map.get(&index, 0).map_err(failed(name))?;
+    let values = map.get(&index, 0).map_err(map_failed(name))?;
     Ok(values.iter().fold(T::default(), |mut sum, &value| {
         sum += value;
         sum

@@ -1,4 +1,4 @@
-//! What the maps take of the kernel's memory: as the kernel counts it (array_map_mem_usage in kernel/bpf/arraymap.c,
+//! Kernel memory used by the maps: as the kernel counts it (array_map_mem_usage in kernel/bpf/arraymap.c,
 //! htab_map_mem_usage in kernel/bpf/hashtab.c, Linux 6.6), but for headers and what is rounded up to pages.
 
 use std::thread::available_parallelism;
@@ -19,18 +19,18 @@ const HASH_ELEMENT: u64 = 48;
 /// Bytes of a pointer to the values of all CPUs.
 const POINTER: u64 = 8;
 
-/// What a map takes.
+/// The memory of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Its name.
     pub map: &'static str,
-    /// How many of what it holds it has room for.
+    /// Its capacity.
     pub entries: u64,
     /// Bytes from the start on. A hash that grows with what it holds takes more then.
     pub bytes: u64,
 }
 
-/// What all maps take, on a host of so many CPUs.
+/// The memory of all maps, on a host of so many CPUs.
 #[must_use]
 pub fn usage(sizes: &TableSizes, cpus: u64) -> Vec<Usage> {
     SHAPES.iter().map(|shape| usage_of(shape, sizes, cpus)).collect()

@@ -1,4 +1,4 @@
-//! The program as it was built into this binary, loaded with its constants.
+//! The BPF object built into this binary, loaded with its constants.
 
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use lbx_common::maps;
@@ -45,7 +45,7 @@ impl Constants {
 /// Loads the program with the maps of a pin directory (making those that are not there yet). The object's other programs are
 /// loaded when they are needed.
 ///
-/// With `trace` it tells decisions through aya-log; without, the verifier removes all of that.
+/// With `trace` it logs decisions through aya-log; without, the verifier removes all of that.
 ///
 /// # Errors
 /// This binary holds no program, or the kernel refuses it.
@@ -57,7 +57,7 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     let (mask4, mask6, port_mask) = (buckets4(sizes) - 1, buckets6(sizes) - 1, sizes.ports - 1);
     let (trace, level) = if trace { (1u8, LOG_INFO) } else { (0, 0) };
     let test_clock = u8::from(constants.test_clock);
-    // Without it (Linux 5.14) no socket is led anywhere.
+    // Without it (before Linux 5.14) no socket is steered.
     let netns = namespace_cookie().unwrap_or(0);
     let mut loader = EbpfLoader::new();
     loader
@@ -75,13 +75,13 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
             .map_pin_path(shape.name, pins.map(shape.name));
     }
     let mut program = loader.load(OBJECT)?;
-    undisturbed(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
+    with_signals_blocked(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
     Ok(program)
 }
 
-/// Does something with all signals held back: the verifier gives up (EAGAIN) where one is pending, and is then asked again
-/// with its whole log, which takes seconds.
-pub(super) fn undisturbed<T>(what: impl FnOnce() -> T) -> T {
+/// Runs a function with all signals blocked: the verifier returns EAGAIN where one is pending, and aya then loads again with
+/// the whole verifier log, which takes seconds.
+pub(super) fn with_signals_blocked<T>(what: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let result = what();
     if let Ok(before) = before {

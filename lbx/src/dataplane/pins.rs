@@ -7,19 +7,22 @@ use std::{
 };
 
 use aya::programs::Xdp;
-use lbx_common::maps::{ABI, HOOKS, META, PINNED};
+use lbx_common::maps::ABI;
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DataplaneError, link_info, local::egress::remove_filter, maps};
+use super::{
+    DataplaneError,
+    error::{file_failed, pin_failed},
+};
 
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// What the names of pins begin with: links to NICs, links to what devices send, marks of filters for want of such links,
-/// links of programs on sockets.
+/// Prefixes of pins: XDP links to NICs, egress links, markers of egress filters where the kernel has no such links, links of
+/// socket hooks.
 const LINK: &str = "link_";
 const EGRESS: &str = "egress_";
 const FILTER: &str = "filter_";
@@ -29,13 +32,13 @@ const HOOK: &str = "hook_";
 #[derive(Clone, Debug)]
 pub struct Pins {
     /// Of all layouts.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// Of this layout.
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Pins {
-    /// The pin directory of a name. Mounts bpffs where nobody has yet; creates nothing.
+    /// The pin directory of a name. Mounts bpffs if it is not mounted; creates nothing.
     ///
     /// # Errors
     /// bpffs cannot be mounted, or pins of another layout are there.
@@ -55,30 +58,20 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Whether a daemon has left whole maps here.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn adoptable(&self) -> Result<bool, DataplaneError> {
-        let pinned = entries(&self.dir)?;
-        let whole = PINNED.iter().all(|map| pinned.contains(&self.map(map)));
-        Ok(whole && self.map(META).exists() && maps::read_meta(self)?.ready == 1)
-    }
-
     /// Makes the directory.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn create(&self) -> Result<(), DataplaneError> {
         let mut made = fs::create_dir_all(&self.dir);
-        // Another director that stops may take the common folder away just now.
+        // Another director that stops may be removing the common directory.
         for _ in 0..10 {
             match &made {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => made = fs::create_dir_all(&self.dir),
                 _ => break,
             }
         }
-        made.map_err(|source| file(&self.dir, source))
+        made.map_err(|source| file_failed(&self.dir, source))
     }
 
     /// The pin of a map.
@@ -93,23 +86,6 @@ impl Pins {
         self.dir.join(format!("{LINK}{ifindex}"))
     }
 
-    /// Ends the link to a NIC and removes its pin. Without the first the kernel would end it some time after the second.
-    ///
-    /// # Errors
-    /// The kernel refuses, or the pin cannot be removed.
-    pub fn remove_link(&self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.end(&self.link(ifindex))
-    }
-
-    /// Ends the link pinned at a path, if there is one, and removes the pin.
-    ///
-    /// # Errors
-    /// The kernel refuses, or the pin cannot be removed.
-    pub fn end(&self, path: &Path) -> Result<(), DataplaneError> {
-        link_info::detach(path).map_err(|source| file(path, source))?;
-        remove_file(path)
-    }
-
     /// The indices of all NICs with a pinned link.
     ///
     /// # Errors
@@ -118,31 +94,31 @@ impl Pins {
         self.indices(LINK)
     }
 
-    /// The indices that the names of pins with a prefix end with.
+    /// The indices in the names of pins with a prefix.
     fn indices(&self, prefix: &str) -> Result<Vec<u32>, DataplaneError> {
         let index = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok();
         Ok(entries(&self.dir)?.into_iter().filter_map(index).collect())
     }
 
-    /// The pin of the link to what a device sends.
+    /// The pin of the egress link of a device.
     #[must_use]
     pub fn egress(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{EGRESS}{ifindex}"))
     }
 
-    /// The pin that says that a device has a filter, for want of links.
+    /// The pin that marks a device with an egress filter.
     #[must_use]
     pub fn filter(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{FILTER}{ifindex}"))
     }
 
-    /// The pin of the link of a program on sockets.
+    /// The pin of the link of a socket hook.
     #[must_use]
     pub fn hook(&self, program: &str) -> PathBuf {
         self.dir.join(format!("{HOOK}{program}"))
     }
 
-    /// The indices of all devices with a program on what they send.
+    /// The indices of all devices with an egress program.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -152,109 +128,34 @@ impl Pins {
         Ok(devices)
     }
 
-    /// Ends the program on what a device sends, and removes its pins.
-    ///
-    /// # Errors
-    /// The kernel refuses, or a pin cannot be removed.
-    pub fn remove_egress(&self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.end(&self.egress(ifindex))?;
-        self.end_filter(ifindex)
-    }
-
-    /// Takes the filter from what a device sends, if there is one, and removes its mark.
-    ///
-    /// # Errors
-    /// The mark cannot be removed.
-    pub fn end_filter(&self, ifindex: u32) -> Result<(), DataplaneError> {
-        let filter = self.filter(ifindex);
-        if filter.exists() {
-            remove_filter(ifindex);
-        }
-        remove_file(&filter)
-    }
-
-    /// Pins the program, in place of the one before.
+    /// Pins the program, replacing the former one.
     ///
     /// # Errors
     /// The pin cannot be made.
     pub fn replace_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
         let path = self.dir.join("program");
         remove_file(&path)?;
-        xdp.pin(&path).map_err(unpinned(&path))
-    }
-
-    /// Removes every pin: links first, so that no program runs without its maps' names. What can be removed is, whatever
-    /// else cannot.
-    ///
-    /// # Errors
-    /// The first pin that cannot be removed.
-    pub fn remove(&self) -> Result<(), DataplaneError> {
-        let mut first = Ok(());
-        let mut note = |done: Result<(), DataplaneError>| {
-            if first.is_ok() {
-                first = done;
-            }
-        };
-        // Sockets first: where nothing is led, nothing need be rewritten.
-        for program in HOOKS.iter().rev() {
-            note(self.end(&self.hook(program)));
-        }
-        match self.egresses() {
-            Ok(devices) => devices.into_iter().for_each(|device| note(self.remove_egress(device))),
-            Err(error) => note(Err(error)),
-        }
-        match self.links() {
-            Ok(nics) => nics.into_iter().for_each(|nic| note(self.remove_link(nic))),
-            Err(error) => note(Err(error)),
-        }
-        match entries(&self.dir) {
-            Ok(pins) => pins.iter().for_each(|pin| note(remove_file(pin))),
-            Err(error) => note(Err(error)),
-        }
-        for dir in [&self.dir, &self.root] {
-            match fs::remove_dir(dir) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => note(Err(file(dir, source))),
-                _ => {}
-            }
-        }
-        // The folder of all directors goes with the last of them.
-        if let Some(all) = self.root.parent() {
-            let _still_used = fs::remove_dir(all);
-        }
-        first
+        xdp.pin(&path).map_err(pin_failed(&path))
     }
 }
 
 /// Removes a file if it is there.
 pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file(path, source)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_failed(path, source)),
         _ => Ok(()),
     }
 }
 
-/// What to say of a pin that cannot be made.
-pub(super) fn unpinned(path: &Path) -> impl FnOnce(aya::pin::PinError) -> DataplaneError {
-    let path = path.display().to_string();
-    |source| DataplaneError::Pin { path, source }
-}
-
-pub(super) fn file(path: &Path, source: io::Error) -> DataplaneError {
-    DataplaneError::File {
-        path: path.display().to_string(),
-        source,
-    }
-}
-
 /// The paths in a directory; none if it is not there.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     match fs::read_dir(dir) {
         Ok(entries) => entries
             .map(|entry| Ok(entry?.path()))
             .collect::<io::Result<_>>()
-            .map_err(|e| file(dir, e)),
+            .map_err(|error| file_failed(dir, error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(file(dir, error)),
+        Err(error) => Err(file_failed(dir, error)),
     }
 }
 
@@ -265,33 +166,4 @@ fn mount_bpffs() -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700"))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_can_be_removed_is_and_the_first_failure_told() {
-        let root = std::env::temp_dir().join(format!("lbx-pins-{}", std::process::id()));
-        let pins = Pins {
-            dir: root.join("v"),
-            root: root.clone(),
-        };
-        // Folders are no pins.
-        let folder = pins.hook(HOOKS[0]);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(pins.map(META), []).unwrap();
-        let failed = pins.remove().unwrap_err();
-        assert!(
-            matches!(&failed, DataplaneError::File { path, .. } if *path == folder.display().to_string()),
-            "{failed:?}"
-        );
-        assert_eq!(entries(&pins.dir).unwrap(), std::slice::from_ref(&folder));
-        fs::remove_dir(folder).unwrap();
-        pins.remove().unwrap();
-        assert!(!root.exists());
-        // Where nothing is nothing need be removed.
-        pins.remove().unwrap();
-    }
 }

@@ -16,28 +16,24 @@ use lbx_common::{
     slot::Slot,
 };
 
-use super::{
-    Dataplane, DataplaneError,
-    mapped::Mapped,
-    maps::{failed, sum},
-};
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, maps::sum};
 use crate::tables::{
     Layout, Tables,
     adopt::{self, AdoptError},
-    census::{Census, Taker, Verdict},
+    scan::{FlowScan, FlowScanner, Verdict},
 };
 
 /// Words of a backend.
 pub(super) const BACKEND_WORDS: usize = size_of::<Backend>() / size_of::<u64>();
 
 impl Dataplane {
-    /// Tables with nothing loaded, for maps that are new.
+    /// Empty tables, for new maps.
     #[must_use]
-    pub fn no_tables(&self) -> Tables {
+    pub fn empty_tables(&self) -> Tables {
         Tables::new(&adopt::Maps::layout(self))
     }
 
-    /// The tables as they stand in the maps, at tick `now`.
+    /// The tables as they are in the maps, at tick `now`.
     ///
     /// # Errors
     /// A map cannot be read, or contradicts another.
@@ -47,10 +43,10 @@ impl Dataplane {
         Ok(tables)
     }
 
-    /// Counts all flows at tick `now` and erases the records nobody needs any more.
+    /// Counts all flows at tick `now` and erases expired records.
     #[must_use]
-    pub fn sweep(&self, tables: &Tables, now: u32) -> Census {
-        let mut taker = Taker::new(tables, now);
+    pub fn sweep(&self, tables: &Tables, now: u32) -> FlowScan {
+        let mut taker = FlowScanner::new(tables, now);
         let (records, _) = self.maps.flows4.as_chunks::<{ KEY4 + 1 }>();
         for [key, entry] in records {
             self.visit(&mut taker, entry, || FlowKey::from_word(key.load(Ordering::Acquire)));
@@ -63,14 +59,14 @@ impl Dataplane {
         taker.finish()
     }
 
-    /// Looks at one record, and erases it where nobody needs it.
-    fn visit(&self, taker: &mut Taker<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
+    /// Counts one record, or erases it if it has expired.
+    fn visit(&self, taker: &mut FlowScanner<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
         let mut before = word.load(Ordering::Acquire);
         if before == 0 {
             return;
         }
-        // Key and entry of one moment. A record in use changes about once a tick: to leave it out then would let its slot
-        // come to rest against it.
+        // Key and entry must be of one moment. A record in use changes about once a tick; skipping it then would let its slot
+        // settle although the record disagrees.
         let key = loop {
             let key = key();
             let again = word.load(Ordering::Acquire);
@@ -84,7 +80,7 @@ impl Dataplane {
             return;
         }
         let erased = word.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Relaxed);
-        // Whoever takes a record away takes it off its backend's load too.
+        // Erasing a record takes it off its backend's load too.
         if erased.is_ok()
             && let Some(counter) = taker.counter(key, entry)
             && let Some(load) = self.maps.loads.get(counter as usize * load::WORDS)
@@ -93,7 +89,7 @@ impl Dataplane {
         }
     }
 
-    /// Records the flow tables have room for: IPv4, IPv6.
+    /// Capacity of the flow tables in records: IPv4, IPv6.
     #[must_use]
     pub fn flow_capacity(&self) -> (usize, usize) {
         (self.maps.flows4.len() / (KEY4 + 1), self.maps.flows6.len() / (KEY6 + 1))
@@ -106,7 +102,7 @@ impl Dataplane {
         Load::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
-    /// What a service number has carried.
+    /// Traffic of a service number.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -114,7 +110,7 @@ impl Dataplane {
         sum(&self.maps.service_stats, maps::SERVICE_STATS, u32::from(number))
     }
 
-    /// What a backend counter has carried.
+    /// Traffic of a backend counter.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -144,19 +140,19 @@ impl adopt::Maps for Dataplane {
 
     fn vips(&self) -> Vec<(u32, VipEntry)> {
         let (entries, _) = self.maps.vips.as_chunks();
-        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 4])| {
+        let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 4])| {
             let [value, high, low, _] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
             let address = Address { high, low };
-            (place, VipEntry { value, address, pad: 0 })
+            (index, VipEntry { value, address, pad: 0 })
         });
         entries.filter(|(_, entry)| entry.value != 0).collect()
     }
 
     fn ports(&self) -> Vec<(u32, PortEntry)> {
         let (entries, _) = self.maps.ports.as_chunks();
-        let entries = (0..).zip(entries).map(|(place, entry): (u32, &[AtomicU64; 2])| {
+        let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 2])| {
             let [value, key] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
-            (place, PortEntry { value, key })
+            (index, PortEntry { value, key })
         });
         entries.filter(|(_, entry)| entry.value != 0).collect()
     }
@@ -165,7 +161,7 @@ impl adopt::Maps for Dataplane {
         let ids = self.maps.quic_ids.iter();
         ids.map(|entry| entry.map(|(key, index)| ((key >> 16) as u16, key as u16, index as u16)))
             .collect::<Result<_, _>>()
-            .map_err(failed(maps::QUIC_IDS))
+            .map_err(map_failed(maps::QUIC_IDS))
     }
 
     fn service(&self, number: u16) -> Option<Service> {
@@ -173,24 +169,24 @@ impl adopt::Maps for Dataplane {
         Some(Service::from_words(words))
     }
 
-    fn slot(&self, place: u32) -> Option<Slot> {
-        let word: &AtomicU64 = self.maps.slots.get(place as usize)?;
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let word: &AtomicU64 = self.maps.slots.get(index as usize)?;
         Some(Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    fn turn(&self, place: u32) -> Result<RingEntry, DataplaneError> {
-        let entry = self.maps.rings.get(&place, 0).map_err(failed(maps::RINGS))?;
+    fn turn(&self, index: u32) -> Result<RingEntry, DataplaneError> {
+        let entry = self.maps.rings.get(&index, 0).map_err(map_failed(maps::RINGS))?;
         Ok(RingEntry::from_word(entry))
     }
 
-    fn backend(&self, place: u32) -> Option<Backend> {
-        read_words(&self.maps.backends, place).map(Backend::from_words)
+    fn backend(&self, index: u32) -> Option<Backend> {
+        read_words(&self.maps.backends, index).map(Backend::from_words)
     }
 }
 
 /// The words of an entry.
-fn read_words<const N: usize>(map: &Mapped, place: u32) -> Option<[u64; N]> {
-    let start = place as usize * N;
+fn read_words<const N: usize>(map: &Mapped, index: u32) -> Option<[u64; N]> {
+    let start = index as usize * N;
     let words = map.get(start..start + N)?;
     let mut values = [0; N];
     for (value, word) in values.iter_mut().zip(words) {

@@ -1,4 +1,4 @@
-//! How the health of real servers is known, and what follows from it.
+//! Health checks of real servers, and what happens when they fail.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, time::Duration};
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 /// How the real servers of a service are checked. Services that agree in it share the checks of the servers they share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Health {
-    /// What is asked.
+    /// The check.
     pub check: Check,
-    /// Which address of the real server is asked.
+    /// The address that is checked.
     pub target: Target,
-    /// The port that is asked; none: the first of the service.
+    /// The port that is checked; none: the first of the service.
     pub port: Option<u16>,
     /// Time from the beginning of one probe to that of the next.
     pub interval: Duration,
@@ -25,11 +25,11 @@ pub struct Health {
     pub initial: Initial,
     /// Most that a probe is early or late, by chance, in hundredths of the interval.
     pub jitter: u8,
-    /// Keeps a real server down that comes and goes.
+    /// Keeps a flapping real server down.
     pub damping: Option<Damping>,
 }
 
-/// Which address of a real server a check asks.
+/// The address of a real server that is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -64,7 +64,7 @@ pub struct Damping {
     pub hold: Duration,
 }
 
-/// What a probe asks.
+/// The kind of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Check {
     /// A TCP connection can be made.
@@ -75,7 +75,7 @@ pub enum Check {
     Dns(Dns),
     /// A datagram is answered as expected, or at least not refused.
     Udp(Udp),
-    /// A command ends well. It is told the addresses; what it asks is its own affair.
+    /// A command exits with 0. It gets the addresses as its environment.
     Exec(Exec),
     /// An ICMP echo request to the real server's own address is answered.
     Ping,
@@ -96,9 +96,9 @@ impl Check {
         }
     }
 
-    /// Whether it says what the real server's weight is to be.
+    /// Whether it reports the real server's weight.
     #[must_use]
-    pub const fn tells_weight(&self) -> bool {
+    pub const fn reports_weight(&self) -> bool {
         match self {
             Self::Http(http) => http.weight,
             Self::Exec(exec) => exec.weight,
@@ -120,7 +120,7 @@ pub struct Http {
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// `Host` header, and the server name for TLS unless that has its own; none: the address that is asked.
+    /// `Host` header, and the server name for TLS unless that has its own; none: the address that is checked.
     pub host: Option<String>,
     /// Further headers, in the order of the file.
     pub headers: Vec<(String, String)>,
@@ -188,16 +188,16 @@ pub struct Udp {
 pub struct Exec {
     /// Program and arguments; no shell.
     pub command: Vec<String>,
-    /// Its environment, besides what lbx tells it.
+    /// Its environment, besides the variables lbx sets.
     pub environment: BTreeMap<String, String>,
     /// Exit codes 2 to 255 set the weight to code less 2 and pass, as keepalived's `misc_dynamic`; else they fail.
     pub weight: bool,
 }
 
-/// What follows when real servers fail.
+/// What happens when real servers fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failover {
-    /// What becomes of the flows of one that fails.
+    /// What happens to the flows of one that fails.
     pub on_failure: OnFailure,
     /// Sum of the weights of those that are up from which on the service is; 0 or 1: one is enough.
     pub quorum: u32,
@@ -207,16 +207,16 @@ pub struct Failover {
     pub slow_start: u16,
 }
 
-/// What becomes of the flows of a real server that fails.
+/// What happens to the flows of a real server that fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// They go to others at once, where the client learns that they are over.
+    /// They are re-scheduled at once; the new real server resets them, so the client notices.
     #[default]
     Rehash,
-    /// They stay, and only new ones go elsewhere: as weight 0 (keepalived's `inhibit_on_failure`).
+    /// They stay, and new ones go to other real servers: as weight 0 (keepalived's `inhibit_on_failure`).
     Keep,
-    /// Their packets are dropped, and they go on if it comes back in time; new ones go elsewhere.
+    /// Their packets are dropped until it is up; new ones go to other real servers.
     Drop,
 }
 
@@ -230,7 +230,7 @@ impl fmt::Display for OnFailure {
     }
 }
 
-/// A command that is told what happens.
+/// A command notified of health changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notify {
     /// Program and arguments; no shell.
@@ -239,17 +239,17 @@ pub struct Notify {
     pub timeout: Duration,
 }
 
-/// Whether a real server is to get packets: what its checks say. The file itself says [`Standing::Up`].
+/// The state of a real server by its health checks. In the configuration it is always [`ServerState::Up`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// As its weight says.
+pub enum ServerState {
+    /// It gets connections as its weight says.
     #[default]
     Up,
-    /// It came up not long ago: it gets these hundredths of what its weight says. Matters to schedulers that go by weights.
-    Rising(NonZeroU8),
-    /// It keeps what it has and gets nothing new, as with weight 0: too few of its service are up, and the sorry server has
-    /// taken over.
-    Resting,
-    /// It has failed.
+    /// It came up not long ago: its weight is reduced to these hundredths. Matters to schedulers that use weights.
+    SlowStart(NonZeroU8),
+    /// It keeps its flows and gets no new ones, as with weight 0: its service is below quorum, and the sorry server gets new
+    /// connections.
+    Draining,
+    /// Its checks fail.
     Down(OnFailure),
 }

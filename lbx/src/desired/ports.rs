@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive};
 /// The ports of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// Every port of the VIP that no other service of the protocol has.
+    /// Every port of the VIP that no other service of the protocol uses.
     All,
     /// These: sorted, none in two ranges, no range empty, none touching the next; 0 in none.
     Some(Vec<RangeInclusive<u16>>),
@@ -40,9 +40,9 @@ impl Ports {
         ranges.iter().cloned().flatten()
     }
 
-    /// Whether a port is in both.
+    /// Whether they have a port in common.
     #[must_use]
-    pub fn meet(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, Self::All) => true,
             (Self::Some(ours), Self::Some(theirs)) => ours.iter().any(|our| {

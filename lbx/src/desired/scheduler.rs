@@ -1,10 +1,10 @@
-//! Schedulers, and what those that hash go by.
+//! Schedulers, and what the hashing ones hash.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Who chooses the real server of a new connection. The codes are what the service map holds.
+/// Chooses the real server of a new connection. The codes are what the service map holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
@@ -117,13 +117,13 @@ impl Scheduler {
 
     /// Whether a larger weight means more new connections.
     #[must_use]
-    pub const fn heeds_weights(self) -> bool {
+    pub const fn uses_weights(self) -> bool {
         !matches!(self, Self::Rr | Self::Lc)
     }
 
-    /// Whether it can schedule what nothing is recorded of.
+    /// Whether it can schedule packets without a record (one-packet scheduling).
     #[must_use]
-    pub const fn takes_one_packet(self) -> bool {
+    pub const fn supports_one_packet(self) -> bool {
         self.hashes() || matches!(self, Self::Rr | Self::Wrr)
     }
 }
@@ -145,7 +145,7 @@ impl FromStr for Scheduler {
     }
 }
 
-/// What a hashing scheduler (sh, mh, maglev) hashes, and what becomes of a hash whose real server gets nothing. The
+/// What a hashing scheduler (sh, mh, maglev) hashes, and whether it falls back to another real server. The
 /// flags of IPVS: sh-port, mh-port, sh-fallback, mh-fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashing {
@@ -164,7 +164,7 @@ pub struct Flags {
     pub port: &'static str,
 }
 
-/// A name no scheduler has.
+/// An unknown scheduler name.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown scheduler {0:?}: lbx knows {known}", known = Scheduler::ALL.map(Scheduler::name).join(", "))]
 pub struct UnknownScheduler(pub String);

@@ -14,7 +14,7 @@ use lbx_common::nic::CLIENTS;
 
 use super::{Director, topology::Topology};
 use crate::{
-    net::{Claim, ClaimSocket, NetError, SegmentSocket},
+    net::{ArpBinding, ArpListener, NetError, SegmentSocket},
     tables::event::mac,
 };
 
@@ -28,8 +28,8 @@ const BELIEVED: Duration = Duration::from_secs(10);
 /// What is heard of VIPs that others have.
 #[derive(Debug, Default)]
 pub struct Claims {
-    ears: BTreeMap<u32, (ClaimSocket, SegmentSocket)>,
-    heard: BTreeMap<Claim, Instant>,
+    ears: BTreeMap<u32, (ArpListener, SegmentSocket)>,
+    heard: BTreeMap<ArpBinding, Instant>,
     /// Where the next round of questions begins.
     next: usize,
 }
@@ -48,17 +48,22 @@ impl Claims {
         self.ears.retain(|ifindex, _| wanted.contains(ifindex));
         for ifindex in wanted {
             if let Entry::Vacant(place) = self.ears.entry(ifindex) {
-                place.insert((ClaimSocket::open(ifindex)?, SegmentSocket::open(ifindex)?));
+                place.insert((ArpListener::open(ifindex)?, SegmentSocket::open(ifindex)?));
             }
         }
         Ok(())
     }
 
     /// Takes in what was heard of these VIPs, and asks for some. Returns who is new.
-    pub fn second(&mut self, vips: &[IpAddr], own: &[[u8; 6]], source: impl Fn(u32) -> Option<Source>) -> Vec<Claim> {
+    pub fn second(
+        &mut self,
+        vips: &[IpAddr],
+        own: &[[u8; 6]],
+        source: impl Fn(u32) -> Option<Source>,
+    ) -> Vec<ArpBinding> {
         let now = Instant::now();
         let mut new = Vec::new();
-        let heard: Vec<Claim> = self.ears.values().flat_map(|(listener, _)| listener.read()).collect();
+        let heard: Vec<ArpBinding> = self.ears.values().flat_map(|(listener, _)| listener.read()).collect();
         for claim in heard {
             let others = vips.binary_search(&claim.address).is_ok() && !own.contains(&claim.mac);
             let known = self.heard.contains_key(&claim);
@@ -80,7 +85,7 @@ impl Claims {
             for (&ifindex, (_, mouth)) in &self.ears {
                 if let Some(Source { mac, address }) = source(ifindex) {
                     // A NIC that is down is told of elsewhere.
-                    let _unheard = mouth.ask(mac, address, vip);
+                    let _unheard = mouth.solicit(mac, address, vip);
                 }
             }
         }
@@ -89,7 +94,7 @@ impl Claims {
 
     /// The MAC addresses at which others claim to have a VIP.
     pub fn of(&self, vip: IpAddr) -> impl Iterator<Item = [u8; 6]> {
-        let from = Claim {
+        let from = ArpBinding {
             address: vip,
             mac: [0; 6],
         };
@@ -129,12 +134,12 @@ impl Director {
             let address = way.map_or(IpAddr::from([0; 4]), |way| way.source);
             Some(Source { mac, address })
         };
-        for Claim {
+        for ArpBinding {
             address: vip,
             mac: theirs,
         } in self.claims.second(&vips, &own, source)
         {
-            let theirs_too = |member: &&crate::tables::service::Member| member.hop.mac == theirs;
+            let theirs_too = |member: &&crate::tables::service::Member| member.next_hop.mac == theirs;
             let members = self
                 .tables
                 .services

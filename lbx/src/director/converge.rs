@@ -9,7 +9,7 @@ use crate::{
     config,
     dataplane::clock,
     desired::Desired,
-    tables::{Plan, census::Census},
+    tables::{Plan, scan::FlowScan},
 };
 
 impl Director {
@@ -162,13 +162,13 @@ impl Director {
             }
         }
         for event in &plan.events {
-            tracing::info!("{event}");
+            event.log();
         }
         Ok(())
     }
 
     /// Counts all flows now.
-    pub(super) fn census(&self) -> Census {
+    pub(super) fn scan(&self) -> FlowScan {
         self.dataplane.sweep(&self.tables, clock::now())
     }
 }

@@ -161,10 +161,10 @@ impl Director {
         self.look_after_vips();
         self.follow_own_traffic();
         if seconds.is_multiple_of(SWEEP_EVERY) {
-            let census = self.census();
-            let plan = self.tables.age(&census);
+            let scan = self.scan();
+            let plan = self.tables.expire(&scan);
             tell("cannot age the tables", self.carry_out(plan));
-            let window = u32::from(crate::tables::treatment::ticks(&self.desired.timeouts).closing);
+            let window = u32::from(crate::tables::flow_policy::ticks(&self.desired.timeouts).closing);
             let sampled = self
                 .estimator
                 .sample(&self.dataplane, &self.tables, clock::now(), window);
@@ -174,14 +174,14 @@ impl Director {
 
     /// Looks whether somebody has detached the program from a NIC: clients' packets go to this host's own stack then.
     async fn notice_detached(&mut self) {
-        let severed = match self.dataplane.severed() {
-            Ok(severed) => severed,
+        let detached = match self.dataplane.detached() {
+            Ok(detached) => detached,
             Err(error) => {
                 tell("cannot look after the XDP program", Err(error));
                 return;
             }
         };
-        for ifindex in severed {
+        for ifindex in detached {
             // Where the NIC itself is gone, its event tells.
             if let Ok(Some(link)) = self.net.link_by_index(ifindex).await {
                 let interface = link.name;
@@ -314,7 +314,7 @@ impl Director {
 
     async fn report(&self) -> Result<crate::control::Report, DirectorError> {
         let links = self.net.links().await?;
-        let census = self.census();
+        let scan = self.scan();
         let sources = Sources {
             name: &self.name,
             desired: &self.desired,
@@ -323,7 +323,7 @@ impl Director {
             neighbourhood: &self.neighbourhood,
             tables: &self.tables,
             dataplane: &self.dataplane,
-            census: &census,
+            scan: &scan,
             estimator: &self.estimator,
             links: &links,
             topology: &self.topology,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     net::{Neighbour, Net, NetError, SegmentSocket},
-    tables::{Hop, Hops, Tables},
+    tables::{NextHop, NextHops, Tables},
 };
 
 /// Seconds without a MAC address after which a real server is lost.
@@ -79,11 +79,11 @@ impl Neighbourhood {
     /// Takes MAC addresses over from adopted tables: better old ones than none until the kernel has spoken.
     pub fn adopt(&mut self, tables: &Tables) {
         let members = tables.services.values().flat_map(|service| service.members.values());
-        for member in members.filter(|member| member.life.is_usable()) {
+        for member in members.filter(|member| member.state.is_usable()) {
             if let Some(known) = self.servers.get_mut(&member.address)
-                && known.way.segment == Segment::from(&member.hop)
+                && known.way.segment == Segment::from(&member.next_hop)
             {
-                known.hear(Some(member.hop.mac));
+                known.hear(Some(member.next_hop.mac));
             }
         }
     }
@@ -115,7 +115,7 @@ impl Neighbourhood {
             let asked = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
                 match topology.device(ifindex) {
-                    Some(device) => socket.ask(device.mac, source, server),
+                    Some(device) => socket.solicit(device.mac, source, server),
                     None => Ok(()),
                 }
             });
@@ -176,10 +176,10 @@ impl Neighbourhood {
 
     /// The hops of those whose MAC address is known.
     #[must_use]
-    pub fn hops(&self, topology: &Topology) -> Hops {
+    pub fn hops(&self, topology: &Topology) -> NextHops {
         let hop = |(&server, known): (&IpAddr, &Known)| {
             let Segment { ifindex, vlan } = known.way.segment;
-            let hop = Hop {
+            let hop = NextHop {
                 mac: known.hop_mac()?,
                 ifindex,
                 vlan,

@@ -13,10 +13,10 @@ use crate::{
     net::Link,
     tables::{
         Tables,
-        census::{Census, Flows},
         event::mac,
-        members::{self, Wanted},
-        service::{Loaded, Member},
+        members::{self, DesiredServer},
+        scan::{FlowScan, Flows},
+        service::{LoadedService, Member},
     },
 };
 
@@ -37,7 +37,7 @@ pub struct Sources<'s> {
     /// Where counters are read.
     pub dataplane: &'s Dataplane,
     /// Flows, counted just now.
-    pub census: &'s Census,
+    pub scan: &'s FlowScan,
     /// For flows that have no record.
     pub estimator: &'s Estimator,
     /// The NICs of this host, as they are now.
@@ -65,7 +65,7 @@ impl Sources<'_> {
             pid: std::process::id(),
             interfaces: self.interfaces()?,
             flow_capacity: flows4 + flows6,
-            flows: self.census.live,
+            flows: self.scan.live,
             services: services
                 .into_iter()
                 .map(|service| self.service(service))
@@ -97,8 +97,8 @@ impl Sources<'_> {
             None => counters::Traffic::default(),
         };
         let mut servers = Vec::new();
-        for wanted in members::wanted(service) {
-            let member = loaded.and_then(|loaded| loaded.up(wanted.address));
+        for wanted in members::desired_servers(service) {
+            let member = loaded.and_then(|loaded| loaded.usable_backend(wanted.address));
             let listed = match (loaded, member) {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
                 _ => self.unresolved(loaded, &wanted)?,
@@ -117,7 +117,7 @@ impl Sources<'_> {
             .iter()
             .flat_map(|loaded| loaded.members.iter().map(move |m| (loaded, m)))
         {
-            if !member.wanted && member.life.is_usable() {
+            if !member.wanted && member.state.is_usable() {
                 servers.push(self.server(service, loaded, index, member)?);
             }
         }
@@ -145,13 +145,13 @@ impl Sources<'_> {
     fn server(
         &self,
         service: &desired::Service,
-        loaded: &Loaded,
+        loaded: &LoadedService,
         index: u16,
         member: &Member,
     ) -> Result<Server, DataplaneError> {
         let traffic = self.dataplane.backend_traffic(member.counter)?;
         let flows = if service.records_all() {
-            self.census
+            self.scan
                 .flows
                 .get(&(loaded.number, index))
                 .copied()
@@ -159,7 +159,7 @@ impl Sources<'_> {
         } else {
             self.estimator.flows(member.counter, &traffic)
         };
-        let segment = self.topology.segments.get(&Segment::from(&member.hop));
+        let segment = self.topology.segments.get(&Segment::from(&member.next_hop));
         Ok(Server {
             address: member.address,
             weight: member.weight,
@@ -172,13 +172,13 @@ impl Sources<'_> {
                     wanted: true,
                     ..
                 } => State::Sorry,
-                member if member.takes() => State::Up,
+                member if member.accepts_connections() => State::Up,
                 _ => State::Draining,
             },
             reason: None,
             effective_weight: None,
             warnings: Vec::new(),
-            mac: Some(mac(member.hop.mac)),
+            mac: Some(mac(member.next_hop.mac)),
             interface: segment.map(|segment| segment.device.name.clone()),
             active: flows.active,
             inactive: flows.inactive,
@@ -216,8 +216,8 @@ impl Sources<'_> {
     }
 
     /// A real server without a MAC address. What it carried before it was lost still counts.
-    fn unresolved(&self, loaded: Option<&Loaded>, server: &Wanted) -> Result<Server, DataplaneError> {
-        let counter = loaded.and_then(|loaded| loaded.former_counter(server.address));
+    fn unresolved(&self, loaded: Option<&LoadedService>, server: &DesiredServer) -> Result<Server, DataplaneError> {
+        let counter = loaded.and_then(|loaded| loaded.previous_counter(server.address));
         let traffic = match counter {
             Some(counter) => self.dataplane.backend_traffic(counter)?,
             None => counters::Traffic::default(),

@@ -129,7 +129,7 @@ impl Director {
             desired,
             topology,
             neighbourhood: Neighbourhood::default(),
-            tables: dataplane.no_tables(),
+            tables: dataplane.empty_tables(),
             dataplane,
             offloads,
             checks,

@@ -126,7 +126,7 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
         .chain(servers)
         .map(|(segment, role)| nic(segment, role))
         .collect();
-    dataplane.forget_other_nics(&nics);
+    dataplane.retain_nics(&nics);
     nics.into_iter().try_for_each(|nic| dataplane.set_nic(nic))
 }
 
@@ -212,7 +212,7 @@ fn held<'t>(dataplane: &Dataplane, topology: &'t Topology) -> Result<Vec<(&'t u3
     let mut held = Vec::new();
     for (ifindex, nic) in &topology.nics {
         let running = nic.xdp.map(|xdp| xdp.program);
-        let holds = dataplane.holds(*ifindex, running);
+        let holds = dataplane.is_attached(*ifindex, running);
         if holds.map_err(|error| about(topology, *ifindex, error))? {
             held.push((ifindex, nic));
         }

@@ -35,7 +35,7 @@ impl Director {
             failed.join("; "),
             "neither probes nor this host itself can reach VIPs on real servers",
         );
-        let hooked = self.dataplane.local_vips(local).err();
+        let hooked = self.dataplane.set_local_vips(local).err();
         let reason = hooked.map(|error| format!("{:#}", anyhow::Error::from(error)));
         tell_once(
             &mut self.own.hooks,

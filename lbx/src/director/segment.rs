@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{net::Link, tables::Hop};
+use crate::{net::Link, tables::NextHop};
 
 /// A tag of IEEE 802.1ad, in [`Segment::vlan`].
 const SERVICE_TAG: u16 = 0x8000;
@@ -12,7 +12,7 @@ const SERVICE_TAG: u16 = 0x8000;
 pub struct Segment {
     /// Index of the NIC.
     pub ifindex: u32,
-    /// Outer and inner tag, as in [`crate::tables::Hop::vlan`].
+    /// Outer and inner tag, as in [`crate::tables::NextHop::vlan`].
     pub vlan: [u16; 2],
 }
 
@@ -66,8 +66,8 @@ impl Segment {
     }
 }
 
-impl From<&Hop> for Segment {
-    fn from(hop: &Hop) -> Self {
+impl From<&NextHop> for Segment {
+    fn from(hop: &NextHop) -> Self {
         Self {
             ifindex: hop.ifindex,
             vlan: hop.vlan,

@@ -84,10 +84,10 @@ impl Tracer {
         listener: mpsc::Sender<Answer>,
     ) -> Result<Self, TraceError> {
         dataplane.set_trace_filter(filter)?;
-        let mut program = dataplane.load_tracing()?;
+        let mut program = dataplane.load_trace_program()?;
         let (sender, lines) = std::sync::mpsc::channel();
         let logger = EbpfLogger::init_with_logger(&mut program, Lines(Mutex::new(sender)))?;
-        dataplane.run_everywhere(Some(&mut program))?;
+        dataplane.replace_programs(Some(&mut program))?;
         Ok(Self {
             program,
             logger,
@@ -102,7 +102,7 @@ impl Tracer {
     /// # Errors
     /// The kernel refuses.
     pub fn stop(self, dataplane: &mut Dataplane) -> Result<(), DataplaneError> {
-        dataplane.run_everywhere(None)?;
+        dataplane.replace_programs(None)?;
         drop(self.program);
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     monitor::Monitor,
 };
-use crate::desired::{Desired, Failover, RealServer, Service, Standing, VirtualService};
+use crate::desired::{Desired, Failover, RealServer, ServerState, Service, VirtualService};
 
 /// Steps of a slow start at most, and never two in a second: each moves slots.
 const STEPS: u64 = 20;
@@ -172,10 +172,10 @@ impl Group {
             let seen = &self.servers[&server.address];
             RealServer {
                 weight: seen.weight.unwrap_or(server.weight),
-                standing: match seen.up {
-                    Some(true) if out_of_service => Standing::Resting,
+                state: match seen.up {
+                    Some(true) if out_of_service => ServerState::Draining,
                     Some(true) => seen.rise(service.failover.slow_start, now),
-                    _ => Standing::Down(service.failover.on_failure),
+                    _ => ServerState::Down(service.failover.on_failure),
                 },
                 ..*server
             }
@@ -277,9 +277,9 @@ impl Server {
     }
 
     /// How one that is up stands.
-    fn rise(&self, slow_start: u16, now: Duration) -> Standing {
+    fn rise(&self, slow_start: u16, now: Duration) -> ServerState {
         let part = self.rising.and_then(|since| part(since, now, slow_start));
-        part.map_or(Standing::Up, Standing::Rising)
+        part.map_or(ServerState::Up, ServerState::SlowStart)
     }
 }
 

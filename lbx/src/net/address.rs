@@ -9,7 +9,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo},
 };
 
-use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{MAX_IN_FLIGHT, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the addresses we add carry (IFA_PROTO, Linux 5.18), so that a later lbx knows them from addresses of
 /// other tools. The kernel uses 1 to 3; the rest is free. "L" in ASCII.
@@ -31,14 +31,14 @@ pub struct Address {
     pub ours: bool,
 }
 
-/// What became of adding a VIP.
+/// The outcome of adding a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// It was added.
     New,
     /// An lbx had added it before.
     AlreadyOurs,
-    /// Somebody else had added it: it is left to them.
+    /// It was there, added by another program: lbx leaves it alone.
     AlreadyTheirs,
 }
 
@@ -93,10 +93,9 @@ impl Net {
     }
 
     /// Puts VIPs on a NIC as /32 or /128 with our mark, unless the NIC has them already, with whatever prefix.
-    /// `present` is what [`Net::addresses`] has just told. Each has its own result, in the order given.
+    /// `present` is what [`Net::addresses`] has just returned. Each has its own result, in the order given.
     ///
-    /// An IPv6 VIP is there at once, without duplicate address detection: real servers have it too, and must not keep it
-    /// from the director. It is deprecated from the start (RFC 4862 section 5.5.4), or it could become the source address
+    /// An IPv6 VIP is there at once, without duplicate address detection: real servers have it too, and their answers would make detection fail. It is deprecated from the start (RFC 4862 section 5.5.4), or it could become the source address
     /// of what this host sends by itself.
     ///
     /// # Errors
@@ -119,7 +118,7 @@ impl Net {
                 (vip, added)
             }
         });
-        stream::iter(adding).buffered(AT_ONCE).collect().await
+        stream::iter(adding).buffered(MAX_IN_FLIGHT).collect().await
     }
 
     async fn add_vip(&self, ifindex: u32, vip: IpAddr) -> Result<Added, NetError> {
@@ -131,14 +130,14 @@ impl Net {
                 let mut action = format!("add {vip}/{} to the interface with index {ifindex}", host_bits(vip));
                 // inet6_rtm_newaddr, net/ipv6/addrconf.c.
                 if vip.is_ipv6() && is_errno(&error, libc::EACCES) {
-                    action += ", where IPv6 is switched off (sysctl net.ipv6.conf.NIC.disable_ipv6=0 switches it on)";
+                    action += ", where IPv6 is disabled (enable it: sysctl net.ipv6.conf.NIC.disable_ipv6=0)";
                 }
                 Err(NetError::refused(action)(error))
             }
         }
     }
 
-    /// Takes VIPs with our mark off their NICs; those of others it leaves. Each has its own result, in the order given:
+    /// Removes VIPs with our mark from their NICs; others stay. Each has its own result, in the order given:
     /// whether it was still there.
     ///
     /// # Errors
@@ -149,7 +148,7 @@ impl Net {
     ) -> Vec<(Address, Result<bool, NetError>)> {
         let ours = vips.into_iter().copied().filter(Address::is_our_vip);
         let removing = ours.map(|vip| async move { (vip, self.remove_vip(vip).await) });
-        stream::iter(removing).buffered(AT_ONCE).collect().await
+        stream::iter(removing).buffered(MAX_IN_FLIGHT).collect().await
     }
 
     async fn remove_vip(&self, vip: Address) -> Result<bool, NetError> {
@@ -170,7 +169,7 @@ impl Net {
 fn by_address(ifindex: u32, present: &[Address]) -> std::collections::HashMap<IpAddr, bool> {
     let mut here = std::collections::HashMap::new();
     for address in present.iter().filter(|present| present.ifindex == ifindex) {
-        // One with our mark says more than another prefix of the same address.
+        // An address with our mark takes precedence over another prefix of the same address.
         *here.entry(address.address).or_default() |= address.ours;
     }
     here
@@ -208,7 +207,7 @@ mod tests {
     const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x160));
 
     #[test]
-    fn knows_its_own_vip() {
+    fn recognises_a_vip_added_by_lbx() {
         for (vip, prefix_len) in [(Ipv4Addr::new(192, 168, 1, 160).into(), 32), (VIP6, 128)] {
             let read = Address::from_message(&vip_message(3, vip)).expect("an IP address");
             let expected = Address {
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn our_mark_outweighs_another_prefix() {
+    fn our_mark_takes_precedence_over_another_prefix() {
         let address = |prefix_len, ours| Address {
             ifindex: 3,
             address: VIP6,

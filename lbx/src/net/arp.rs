@@ -7,7 +7,7 @@ pub const FRAME_LEN: usize = 42;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// A question to the whole segment: who has `target_ip`?
+/// An ARP request (broadcast) for `target_ip`.
 #[must_use]
 pub fn request(sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_ip: Ipv4Addr) -> [u8; FRAME_LEN] {
     let mut frame = [0; FRAME_LEN];
@@ -19,12 +19,12 @@ pub fn request(sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_ip: Ipv4Addr) ->
     frame[14..22].copy_from_slice(&[0x00, 0x01, 0x08, 0x00, 6, 4, 0x00, 0x01]);
     frame[22..28].copy_from_slice(&sender_mac);
     frame[28..32].copy_from_slice(&sender_ip.octets());
-    // The target's MAC is what is asked for: zero.
+    // The target's MAC is unknown: zero.
     frame[38..42].copy_from_slice(&target_ip.octets());
     frame
 }
 
-/// Tells the whole segment that `ip` is at `mac`: an ARP announcement (RFC 5227 §2.3), a request whose sender and
+/// An ARP announcement that `ip` is at `mac` (RFC 5227 section 2.3): a request whose sender and
 /// target are the same address. Neighbours that have an entry for it take the new MAC.
 #[must_use]
 pub fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; FRAME_LEN] {
@@ -38,7 +38,7 @@ mod tests {
     const MAC: [u8; 6] = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x01];
 
     #[test]
-    fn request_asks_everybody() {
+    fn request_is_broadcast() {
         let frame = request(MAC, Ipv4Addr::new(192, 168, 1, 180), Ipv4Addr::new(192, 168, 1, 185));
         #[rustfmt::skip]
         let expected = [

@@ -7,14 +7,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::NetError;
 
-/// The NIC takes the 802.1Q tag out of a frame and hands it over beside it, where an XDP program does not see it.
+/// The NIC takes the 802.1Q tag out of a frame and passes it in the descriptor, where an XDP program does not see it.
 pub const RX_VLAN: &str = "rx-vlan-hw-parse";
 /// The same for tags of 802.1ad.
 pub const RX_SERVICE_VLAN: &str = "rx-vlan-stag-hw-parse";
-/// The NIC makes one packet out of many in a way that cannot be undone.
+/// The NIC merges packets in a way that cannot be undone (large receive offload).
 pub const LRO: &str = "rx-lro";
 
-/// The kernel makes one packet out of many that belong together.
+/// The kernel merges packets of a flow (generic receive offload).
 pub const GRO: &str = "rx-gro";
 
 /// Requests of include/uapi/linux/ethtool.h.
@@ -29,7 +29,7 @@ const NAME_LEN: usize = 32;
 /// IFNAMSIZ.
 const INTERFACE_LEN: usize = 16;
 
-/// What a feature of a NIC is like.
+/// The state of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feature {
     /// It is on.
@@ -38,7 +38,7 @@ pub struct Feature {
     pub changeable: bool,
 }
 
-/// What `ifreq` is for SIOCETHTOOL.
+/// `struct ifreq` for SIOCETHTOOL.
 #[repr(C)]
 struct Request {
     interface: [u8; INTERFACE_LEN],
@@ -55,10 +55,10 @@ pub struct Ethtool {
 }
 
 impl Ethtool {
-    /// Speaks about a NIC of the calling thread's network namespace.
+    /// Opens a socket for a NIC of the calling thread's network namespace.
     ///
     /// # Errors
-    /// There is no socket to be had.
+    /// The socket cannot be opened.
     pub fn of(interface: &str) -> Result<Self, NetError> {
         let socket =
             socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| {
@@ -73,7 +73,7 @@ impl Ethtool {
         })
     }
 
-    /// What a feature is like; none if the kernel does not know it.
+    /// The state of a feature; none if the kernel does not know it.
     ///
     /// # Errors
     /// The NIC is gone.
@@ -87,7 +87,7 @@ impl Ethtool {
             let blocks = names.len().div_ceil(32);
             let mut buffer = vec![0; 2 + 4 * blocks];
             buffer[..2].copy_from_slice(&[GET_FEATURES, blocks as u32]);
-            self.ask(&mut buffer)?;
+            self.ioctl(&mut buffer)?;
             let block = &buffer[2 + 4 * (bit / 32)..];
             let is_set = |word: u32| word & 1 << (bit % 32) != 0;
             Ok(Some(Feature {
@@ -110,15 +110,15 @@ impl Ethtool {
             let names = self.names()?;
             let unknown = || io::Error::from_raw_os_error(libc::EOPNOTSUPP);
             let bit = names.iter().position(|known| known == name).ok_or_else(unknown)?;
-            // Per 32 features two words: which are meant, and what they are to be.
+            // Per 32 features two words: mask and values.
             let blocks = names.len().div_ceil(32);
             let mut buffer = vec![0; 2 + 2 * blocks];
             buffer[..2].copy_from_slice(&[SET_FEATURES, blocks as u32]);
             let mask = 1 << (bit % 32);
             buffer[2 + 2 * (bit / 32)] = mask;
             buffer[3 + 2 * (bit / 32)] = if on { mask } else { 0 };
-            // A positive answer is the kernel's way to say that it has done less than was asked for.
-            match self.ask(&mut buffer)? {
+            // A positive result means that the kernel did only part of the request.
+            match self.ioctl(&mut buffer)? {
                 0 => Ok(()),
                 _ => Err(unknown()),
             }
@@ -127,7 +127,7 @@ impl Ethtool {
         set().map_err(NetError::refused(format!("turn {name} {state} on {}", self.interface)))
     }
 
-    /// The names of all features, each at the place of its bit.
+    /// The names of all features, each at the index of its bit.
     fn names(&self) -> io::Result<Vec<String>> {
         // Command, reserved, a mask of string sets in two words, the number of strings.
         let mut buffer = vec![GET_SET_INFO, 0, 0, 0, 0];
@@ -136,11 +136,11 @@ impl Ethtool {
         for (word, bytes) in buffer[2..4].iter_mut().zip(words) {
             *word = u32::from_ne_bytes(*bytes);
         }
-        self.ask(&mut buffer)?;
+        self.ioctl(&mut buffer)?;
         let count = buffer[4] as usize;
         let mut buffer = vec![0; 3 + count * NAME_LEN / size_of::<u32>()];
         buffer[..3].copy_from_slice(&[GET_STRINGS, FEATURES, count as u32]);
-        self.ask(&mut buffer)?;
+        self.ioctl(&mut buffer)?;
         let bytes: Vec<u8> = buffer[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let text = |name: &[u8]| {
             let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
@@ -150,7 +150,7 @@ impl Ethtool {
     }
 
     /// One request; the answer is in the buffer. The buffer must be as long as its first words say.
-    fn ask(&self, buffer: &mut [u32]) -> io::Result<i32> {
+    fn ioctl(&self, buffer: &mut [u32]) -> io::Result<i32> {
         let mut interface = [0; INTERFACE_LEN];
         let name = self.interface.as_bytes();
         if name.len() >= INTERFACE_LEN {
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_knows_its_features() {
+    fn loopback_has_features() {
         let lo = Ethtool::of("lo").unwrap();
         // NETIF_F_LOOPBACK can never be changed (loopback_setup, drivers/net/loopback.c).
         let loopback = lo.feature("loopback").unwrap().expect("known to every kernel");

@@ -2,19 +2,19 @@
 //!
 //! - [`link`]: NICs by name and index; [`ethtool`]: their offload features;
 //! - [`address`]: addresses, and VIPs marked as ours;
-//! - [`route`]: where an address leads, and host routes marked as ours;
-//! - [`neighbour`]: the neighbour table, and asking the kernel to resolve;
-//! - [`mod@watch`]: what changes, as it changes;
-//! - [`arp`], [`ndp`]: who has an address, and that we have it, as frames;
-//! - [`claim`]: who else says that it has an address;
-//! - [`segment`]: the socket such frames go out by;
-//! - [`namespace`]: which network namespace this is.
+//! - [`route`]: route look-ups, and host routes marked as ours;
+//! - [`neighbour`]: the neighbour table, and requests to the kernel to resolve;
+//! - [`mod@watch`]: change events;
+//! - [`arp`], [`ndp`]: frames that solicit or announce an address;
+//! - [`arp_listener`]: other hosts that use an address;
+//! - [`segment`]: the socket that sends such frames;
+//! - [`namespace`]: identity of the network namespace.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
 
 pub mod address;
 pub mod arp;
-pub mod claim;
+pub mod arp_listener;
 pub mod ethtool;
 pub mod link;
 pub mod namespace;
@@ -32,7 +32,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
-    claim::{Claim, ClaimSocket},
+    arp_listener::{ArpBinding, ArpListener},
     link::{Link, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,
@@ -43,19 +43,19 @@ pub use self::{
 
 /// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer
 /// that could not be decoded.
-const PATIENCE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a dump is read anew when the table changed while it was read.
 const DUMP_ATTEMPTS: u32 = 8;
 
 /// How many requests are sent before the first is answered, where there are many: enough to keep the kernel busy, few
 /// enough for a socket's buffer.
-const AT_ONCE: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
 
-/// What can go wrong with the network.
+/// An error of a network operation.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// A socket cannot be had.
+    /// A socket cannot be opened.
     #[error("cannot open a {kind} socket")]
     Socket {
         /// Netlink, packet or UDP; packet sockets need CAP_NET_RAW.
@@ -66,7 +66,7 @@ pub enum NetError {
     /// The kernel refused a request.
     #[error("cannot {action}")]
     Refused {
-        /// What was asked for, naming its object.
+        /// The request, naming its object.
         action: String,
         /// The kernel's reason; `EPERM` means that CAP_NET_ADMIN is missing.
         source: io::Error,
@@ -113,12 +113,12 @@ impl Net {
         Ok(Self { handle })
     }
 
-    /// Changes something and waits for the kernel's word on it.
+    /// Sends a change and waits for the acknowledgement.
     async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.exchange(message, NLM_F_ACK | flags).await.map(drop)
     }
 
-    /// Asks for one object.
+    /// Requests one object.
     async fn get(&self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
         Ok(self.exchange(message, 0).await?.messages.pop())
     }
@@ -156,16 +156,16 @@ impl Net {
             }
             Ok(answer)
         };
-        tokio::time::timeout(PATIENCE, collect).await.unwrap_or_else(|_| {
+        tokio::time::timeout(ANSWER_TIMEOUT, collect).await.unwrap_or_else(|_| {
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the kernel's answer is not understood",
+                "no answer from the kernel that can be decoded",
             ))
         })
     }
 }
 
-/// What the kernel said to one request.
+/// The kernel's answer to one request.
 #[derive(Default)]
 struct Answer {
     messages: Vec<RouteNetlinkMessage>,
@@ -194,7 +194,7 @@ pub const fn host_bits(address: IpAddr) -> u8 {
     }
 }
 
-/// Whether a request failed for this reason.
+/// Whether a request failed with this errno.
 fn is_errno(error: &io::Error, errno: i32) -> bool {
     error.raw_os_error() == Some(errno)
 }

@@ -1,4 +1,4 @@
-//! Which network namespace this is.
+//! Identity of the network namespace.
 
 use std::{io, mem, os::fd::AsRawFd};
 
@@ -10,7 +10,7 @@ use super::NetError;
 /// number of `/proc/self/ns/net` is given to a new namespace once its own is gone.
 ///
 /// # Errors
-/// There is no socket to be had, or the kernel is older.
+/// The socket cannot be opened, or the kernel is older.
 pub fn namespace_cookie() -> Result<u64, NetError> {
     let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| {
         NetError::Socket {
@@ -31,9 +31,9 @@ pub fn namespace_cookie() -> Result<u64, NetError> {
         )
     };
     if failed != 0 {
-        return Err(NetError::refused("tell the network namespace (Linux 5.14)")(
-            io::Error::last_os_error(),
-        ));
+        return Err(NetError::refused(
+            "read the network namespace cookie (needs Linux 5.14)",
+        )(io::Error::last_os_error()));
     }
     Ok(cookie)
 }

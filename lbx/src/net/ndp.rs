@@ -16,14 +16,14 @@ const ICMPV6: u8 = 58;
 const HOP_LIMIT: u8 = 255;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-/// Takes the place of what a neighbour has cached (RFC 4861 section 4.4).
+/// Overrides what a neighbour has cached (RFC 4861 section 4.4).
 const OVERRIDE: u8 = 0x20;
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// A question to all whose address ends like `target`: who has it? (RFC 4861 section 7.2.2)
+/// A neighbour solicitation for `target`, to its solicited-node group (RFC 4861 section 7.2.2).
 #[must_use]
 pub fn solicitation(mac: [u8; 6], source: Ipv6Addr, target: Ipv6Addr) -> [u8; FRAME_LEN] {
     let [.., x, y, z] = target.octets();
@@ -32,7 +32,7 @@ pub fn solicitation(mac: [u8; 6], source: Ipv6Addr, target: Ipv6Addr) -> [u8; FR
     frame(mac, source, group, SOLICITATION, 0, target, SOURCE_LINK_LAYER_ADDRESS)
 }
 
-/// Tells the whole segment that `address` is at `mac`: an unsolicited advertisement (RFC 4861 section 7.2.6). Neighbours
+/// An unsolicited neighbour advertisement that `address` is at `mac` (RFC 4861 section 7.2.6). Neighbours
 /// that have an entry for it take the new MAC address.
 #[must_use]
 pub fn announcement(mac: [u8; 6], address: Ipv6Addr) -> [u8; FRAME_LEN] {

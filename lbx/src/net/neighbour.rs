@@ -80,7 +80,7 @@ impl Net {
             .collect())
     }
 
-    /// Makes the kernel use an address as if it had a packet for it: an unknown one is asked for, a stale one is
+    /// Makes the kernel resolve an address as if it had a packet for it: an unknown one is solicited, a stale one
     /// probed. A known MAC stays meanwhile.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Routes: where an address leads, and host routes marked as ours.
+//! Routes: look-ups for an address, and host routes marked as ours.
 
 use std::{
     collections::BTreeMap,
@@ -13,32 +13,32 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
 
-use super::{AT_ONCE, Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{MAX_IN_FLIGHT, Net, NetError, family, host_bits, is_errno, is_ip};
 
 /// The origin that the routes we add carry (rtm_protocol), so that undoing removes no route of others. Not taken in
 /// include/uapi/linux/rtnetlink.h nor in iproute2's rt_protos. "L" in ASCII.
 pub const ROUTE_PROTOCOL: u8 = 0x4c;
 
-/// Where the kernel sends what is for an address.
+/// How the kernel routes packets to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// The address is this host's own.
     Local,
-    /// It is a neighbour.
+    /// It is on-link.
     OnLink {
         /// The NIC it is behind.
         ifindex: u32,
         /// The address that the kernel would send from.
         source: IpAddr,
     },
-    /// It is behind a router.
+    /// It is behind a gateway.
     Via {
-        /// The router; IPv4 may go by way of an IPv6 router (RFC 8950).
+        /// The gateway; that of an IPv4 route may be IPv6 (RFC 8950).
         gateway: IpAddr,
-        /// The NIC that the router is behind.
+        /// The NIC of the gateway.
         ifindex: u32,
     },
-    /// Nowhere: no route, an unreachable, prohibited or blackholed one, or a broadcast or multicast address.
+    /// No usable route: none, an unreachable, prohibited or blackholed one, or a broadcast or multicast address.
     None,
 }
 
@@ -79,7 +79,7 @@ impl TableRoute {
         Some(route)
     }
 
-    /// Whether it is for an address, among others.
+    /// Whether its prefix contains an address.
     #[must_use]
     pub fn covers(&self, address: IpAddr) -> bool {
         let differing = match (self.destination, address) {
@@ -98,7 +98,7 @@ impl TableRoute {
 }
 
 impl Net {
-    /// Where the kernel would send a packet for this address now.
+    /// The present route to an address.
     ///
     /// # Errors
     /// The kernel refuses the request; that there is no route is no error.
@@ -117,7 +117,7 @@ impl Net {
         }
     }
 
-    /// Where the kernel would send packets for these addresses now.
+    /// The present routes to addresses.
     ///
     /// # Errors
     /// The kernel refuses a request; that there is no route is no error.
@@ -128,14 +128,14 @@ impl Net {
         let asking = addresses
             .into_iter()
             .map(|address| async move { Ok((address, self.route_to(address).await?)) });
-        stream::iter(asking).buffered(AT_ONCE).try_collect().await
+        stream::iter(asking).buffered(MAX_IN_FLIGHT).try_collect().await
     }
 
     /// The IPv4 routes of the main table that lead to one NIC.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn routes_by(&self, ifindex: u32) -> Result<Vec<TableRoute>, NetError> {
+    pub async fn routes_via(&self, ifindex: u32) -> Result<Vec<TableRoute>, NetError> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -171,7 +171,7 @@ impl Net {
             Err(error) => {
                 let mut action = format!("add the route to {address}/32 by the interface with index {ifindex}");
                 if is_errno(&error, libc::EEXIST) {
-                    let mut routes = self.routes_by(ifindex).await?.into_iter();
+                    let mut routes = self.routes_via(ifindex).await?.into_iter();
                     if routes.any(|route| route.is_host_route(ifindex, address.into())) {
                         return Ok(false);
                     }
@@ -236,7 +236,7 @@ fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
     message
 }
 
-/// The errors by which a look-up says that there is no way: none, and the unreachable, prohibit and blackhole types
+/// The errors of a look-up without a route: none, and the unreachable, prohibit and blackhole types
 /// (fib_props in net/ipv4/fib_semantics.c, ip6_rt_type_to_error in net/ipv6/route.c).
 fn is_no_route(error: &io::Error) -> bool {
     matches!(
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_ways_apart() {
+    fn distinguishes_local_on_link_and_gateway_routes() {
         let source = IpAddr::from([10, 0, 0, 1]);
         let own = RouteAttribute::PrefSource(route_address(source));
         let gateway = RouteAttribute::Gateway(route_address(HOST));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_own_host_route() {
+    fn recognises_a_host_route_added_by_lbx() {
         let read = TableRoute::from_message(&host_route(1, HOST4)).expect("a route of the main table");
         assert!(read.ours && read.is_host_route(1, HOST));
         assert!(!read.is_host_route(2, HOST));

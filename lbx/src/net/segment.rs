@@ -1,4 +1,4 @@
-//! Frames of our own on a segment: questions for an address and announcements, in either family.
+//! Sends ARP and neighbour discovery on a NIC: solicitations and announcements, in either family.
 
 use std::{io, mem, net::IpAddr, os::fd::AsRawFd, os::fd::OwnedFd};
 
@@ -32,11 +32,11 @@ impl SegmentSocket {
         Ok(Self { fd, to })
     }
 
-    /// Asks the whole segment for the MAC address of `target`, from an address of this host.
+    /// Solicits the MAC address of `target` on the segment, from an address of this host.
     ///
     /// # Errors
     /// The NIC is gone or down, or its queue is full.
-    pub fn ask(&self, mac: [u8; 6], source: IpAddr, target: IpAddr) -> Result<(), NetError> {
+    pub fn solicit(&self, mac: [u8; 6], source: IpAddr, target: IpAddr) -> Result<(), NetError> {
         match (source, target) {
             (IpAddr::V4(source), IpAddr::V4(target)) => self.send(&arp::request(mac, source, target)),
             (IpAddr::V6(source), IpAddr::V6(target)) if !source.is_unspecified() => {
@@ -48,7 +48,7 @@ impl SegmentSocket {
         }
     }
 
-    /// Tells the whole segment that an address is at a MAC address.
+    /// Announces on the segment that an address is at a MAC address.
     ///
     /// # Errors
     /// The NIC is gone or down, or its queue is full.

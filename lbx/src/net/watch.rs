@@ -1,4 +1,4 @@
-//! What changes in the network, as it changes.
+//! Netlink events: changes of neighbours, links, addresses and routes.
 
 use std::{io, net::IpAddr};
 
@@ -50,7 +50,7 @@ pub enum Event {
     AddressGone(Address),
     /// A route of the main table is new or changed.
     Route(TableRoute),
-    /// A route of the main table is gone. The kernel does not tell of the IPv4 routes that go with a link that goes
+    /// A route of the main table is gone. The kernel sends no event for the IPv4 routes removed with a link that goes
     /// down.
     RouteGone(TableRoute),
     /// Events were lost: read everything anew.
@@ -91,7 +91,7 @@ pub fn watch() -> Result<mpsc::Receiver<Event>, NetError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         if let Err(error) = follow(&socket, &sender).await {
-            tracing::error!(%error, "the network is no longer watched");
+            tracing::error!(%error, "netlink event socket failed: network changes are no longer followed");
         }
     });
     Ok(receiver)
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_datagram_ends_the_reading() {
+    fn a_truncated_datagram_ends_the_reading() {
         let datagram = encode(RouteNetlinkMessage::DelLink(LinkMessage::default()));
         assert_eq!(events(&datagram[..10]), []);
         assert_eq!(events(&datagram[..20]), []);

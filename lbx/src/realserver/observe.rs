@@ -30,7 +30,7 @@ pub async fn observe(net: &Net) -> Result<Observed, RealServerError> {
         nics,
         links: others.into_iter().map(|link| (link.index, link.name)).collect(),
         addresses: net.addresses().await?,
-        routes: net.routes_by(lo.index).await?,
+        routes: net.routes_via(lo.index).await?,
     })
 }
 

@@ -1,12 +1,12 @@
 //! The consistent-hash table of every service: slots claimed in turn, as in Maglev (Eisenbud et al., NSDI 2016, section
 //! 3.4), with weights, and with some leeway in the shares so that fewer slots move.
 //!
-//! Everyone proposes slots in an order of its own and claims those that are free. In Maglev whoever finds a slot taken goes
-//! on until it has claimed one: shares are exact to a slot, and for that every change of the candidates moves slots that it
-//! need not. Here it waits for its next turn instead, as long as it is within a fiftieth of its share.
+//! Each candidate proposes slots in an order of its own and claims those that are free. In Maglev a candidate that finds a
+//! slot taken goes on until it has claimed one: shares are exact to a slot, at the price of moving more slots than needed on
+//! every change. Here it waits for its next turn instead, as long as it is within a fiftieth of its share.
 //!
-//! The paper's orders, an offset and a skip each, keep step with each other now and then, and move a fifth of the slots
-//! where two meet: here they are pseudo-random.
+//! The paper's orders, an offset and a skip each, sometimes run in step, and then a fifth of the slots moves: here they are
+//! pseudo-random.
 
 use std::net::IpAddr;
 
@@ -51,7 +51,7 @@ fn prime(number: u32) -> bool {
 
 /// The table: for each of `size` slots the index of its backend, or [`slot::NONE`] where there is no candidate.
 ///
-/// Whose a slot is depends on the set of addresses and weights alone, not on their order or indices.
+/// The owner of a slot depends on the set of addresses and weights alone, not on their order or indices.
 #[must_use]
 pub fn table(candidates: &[Candidate], size: u32) -> Vec<u16> {
     let mut sorted = candidates.to_vec();
@@ -70,7 +70,7 @@ pub fn table(candidates: &[Candidate], size: u32) -> Vec<u16> {
     holders
 }
 
-/// Somebody who claims slots.
+/// A candidate that claims slots.
 struct Claimant {
     /// State of the generator of its proposals.
     state: u64,
@@ -159,7 +159,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nobody_is_further_from_its_share_than_the_leeway(weights in prop::collection::vec(1..60u16, 1..25)) {
+        fn every_share_is_within_the_leeway(weights in prop::collection::vec(1..60u16, 1..25)) {
             let size = size(weights.iter().copied());
             let table = table(&candidates(&weights), size);
             let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
@@ -172,7 +172,7 @@ mod tests {
         }
 
         #[test]
-        fn whose_a_slot_is_does_not_depend_on_order_or_indices(
+        fn slot_owners_do_not_depend_on_order_or_indices(
             weights in prop::collection::vec(1..60u16, 1..25),
             shuffled in Just((0..25usize).collect::<Vec<_>>()).prop_shuffle(),
         ) {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn without_candidates_there_is_nobody() {
+    fn without_candidates_no_slot_has_a_backend() {
         assert!(table(&[], 251).iter().all(|&backend| backend == slot::NONE));
     }
 }

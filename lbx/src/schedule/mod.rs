@@ -1,10 +1,10 @@
-//! Who gets the new connections: pure functions of real servers and weights.
+//! Scheduling of new connections: pure functions of real servers and weights.
 //!
-//! - [`ring`]: in which order the schedulers that do not hash come to the candidates; what they compare is in
+//! - [`ring`]: the order in which schedulers that do not hash visit the candidates; what they compare is in
 //!   [`lbx_common::load`]
-//! - [`entitled`]: who has slots of the hash table, and [`maglev`]: which
+//! - [`eligible`]: which real servers have slots of the hash table; [`maglev`]: the table
 
-pub mod entitled;
+pub mod eligible;
 pub mod maglev;
 pub mod ring;
 
@@ -13,7 +13,7 @@ mod tests;
 
 use lbx_common::ring::RingEntry;
 
-/// A candidate for new connections: a backend's index within the service, what it is hashed by, and its weight (not 0).
+/// A candidate for new connections: a backend's index within the service, the address it is hashed by, and its weight (not 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Index within the service; [`slot::NONE`](lbx_common::slot::NONE) for one that is not up and keeps its slots.
@@ -25,7 +25,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Its turn in a ring.
+    /// Its entry in a ring.
     #[must_use]
     pub const fn turn(&self) -> RingEntry {
         RingEntry {

@@ -1,8 +1,8 @@
-//! The ring of a service: those who get new connections, in the order in which a scheduler walks them.
+//! The ring of a service: the candidates for new connections, in the order in which a scheduler visits them.
 //!
 //! rr and wrr take one entry after the other: their ring is a list of turns, as evenly interleaved as the weights allow.
-//! p2c takes two at random, so everyone has as many entries as its weight asks for. Those that look at all candidates have
-//! everyone once.
+//! p2c takes two at random, so each candidate has as many entries as its weight. Schedulers that compare all candidates have
+//! each once.
 
 use std::cmp::Reverse;
 
@@ -14,8 +14,8 @@ use crate::desired::Scheduler;
 /// Entries of a ring at most; weights whose turns would need more are scaled down to it.
 pub const MAX_LEN: u32 = 4_096;
 
-/// The ring of a scheduler. One that hashes walks it where the hashed one gets no more and another is to take over. Whoever
-/// is not up has slots at most.
+/// The ring of a scheduler. A hashing scheduler uses it where the hashed real server is at its connection limit. Candidates
+/// that are not up are left out.
 #[must_use]
 pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<RingEntry> {
     let up = candidates.iter().filter(|candidate| candidate.index != slot::NONE);
@@ -29,7 +29,7 @@ pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<RingE
     }
 }
 
-/// Everyone once, in the order given, and as if all weighed the same: another weight makes no other ring.
+/// Each once, in the order given, with weight 1: a changed weight does not change the ring.
 #[must_use]
 pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
     let turn = |candidate: &Candidate| RingEntry {
@@ -39,13 +39,13 @@ pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
     candidates.iter().map(turn).collect()
 }
 
-/// Everyone once, in the order given.
+/// Each once, in the order given.
 #[must_use]
 pub fn once(candidates: &[Candidate]) -> Vec<RingEntry> {
     candidates.iter().map(Candidate::turn).collect()
 }
 
-/// Everyone once, the heaviest first, equals in the order given.
+/// Each once, by descending weight, equals in the order given.
 #[must_use]
 pub fn heaviest_first(candidates: &[Candidate]) -> Vec<RingEntry> {
     let mut ring = once(candidates);
@@ -53,7 +53,7 @@ pub fn heaviest_first(candidates: &[Candidate]) -> Vec<RingEntry> {
     ring
 }
 
-/// Everyone as often as its weight says, by smooth weighted round robin: at every turn each gains its weight, the one
+/// Each as often as its weight says, by smooth weighted round robin: at every turn each gains its weight, the one
 /// with the most takes the turn and pays the sum of all.
 #[must_use]
 pub fn weighted(candidates: &[Candidate]) -> Vec<RingEntry> {
@@ -84,7 +84,7 @@ fn shares(candidates: &[Candidate]) -> Vec<i64> {
             if total <= MAX_LEN {
                 i64::from(share)
             } else {
-                // Rounded, and never to nothing: whoever has a weight gets connections.
+                // Rounded, and never to 0: every candidate with a weight gets connections.
                 (i64::from(share) * i64::from(MAX_LEN) + i64::from(total / 2)) / i64::from(total)
             }
             .max(1)
@@ -109,7 +109,7 @@ mod tests {
             .collect()
     }
 
-    /// Who takes which turn.
+    /// The indices of a ring.
     fn order(ring: &[RingEntry]) -> Vec<u16> {
         ring.iter().map(|turn| turn.index).collect()
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scheduler_has_everybody_in_its_ring() {
+    fn every_candidate_is_in_the_ring_of_every_scheduler() {
         let candidates = candidates(&[2, 9, 4, 9]);
         let down = Candidate {
             index: slot::NONE,

@@ -1,4 +1,4 @@
-//! The tables of a daemon that died, read back from its maps.
+//! Adoption: the tables of a former daemon, read back from its maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,10 @@ use lbx_common::{
 };
 
 use super::{
-    Hop, Layout, Leaving, Tables,
+    Layout, NextHop, PendingFree, Tables,
     allocate::Range,
-    service::{Life, Loaded, Member},
-    treatment::{MAPPING, Treatment},
+    flow_policy::{FlowPolicy, MAPPING},
+    service::{BackendState, LoadedService, Member},
     window::Slots,
 };
 use crate::desired::{Ports, Protocol, VirtualService};
@@ -30,9 +30,9 @@ pub trait Maps {
 
     /// What the maps were made with.
     fn layout(&self) -> Layout;
-    /// Every entry of the table of VIPs that is not empty, and its place.
+    /// Every entry of the table of VIPs that is not empty, and its index.
     fn vips(&self) -> Vec<(u32, VipEntry)>;
-    /// Every entry of the table of ports that is not empty, and its place.
+    /// Every entry of the table of ports that is not empty, and its index.
     fn ports(&self) -> Vec<(u32, PortEntry)>;
     /// Every QUIC server id: service number, id, backend index.
     ///
@@ -41,15 +41,15 @@ pub trait Maps {
     fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, Self::Error>;
     /// The service of a number; none beyond the table.
     fn service(&self, number: u16) -> Option<Service>;
-    /// The slot at a place; none beyond the table.
-    fn slot(&self, place: u32) -> Option<Slot>;
-    /// The turn at a place of the ring table.
+    /// The slot at an index; none beyond the table.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// The turn at an index of the ring table.
     ///
     /// # Errors
     /// The map cannot be read.
-    fn turn(&self, place: u32) -> Result<RingEntry, Self::Error>;
-    /// The backend at a place; none beyond the table.
-    fn backend(&self, place: u32) -> Option<Backend>;
+    fn turn(&self, index: u32) -> Result<RingEntry, Self::Error>;
+    /// The backend at an index; none beyond the table.
+    fn backend(&self, index: u32) -> Option<Backend>;
 }
 
 /// What was found cannot be adopted.
@@ -61,15 +61,15 @@ pub enum AdoptError<E> {
     /// The tables of a service contradict each other or another's.
     #[error("the tables of service {service} are damaged: {what}")]
     Damaged {
-        /// What it is known by.
+        /// The service.
         service: VirtualService,
-        /// What does not fit.
+        /// The contradiction.
         what: &'static str,
     },
     /// The tables that services are found by contradict themselves.
     #[error("the table of {table} is damaged")]
     Lookup {
-        /// Which.
+        /// The table: VIPs or ports.
         table: &'static str,
     },
 }
@@ -78,10 +78,10 @@ impl Tables {
     /// Reads the tables back. Open windows start again at `now`.
     ///
     /// # Errors
-    /// A map cannot be read, or what stands there contradicts itself.
+    /// A map cannot be read, or its content contradicts itself.
     pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
         let mut tables = Self {
-            looked_up: false,
+            lookup_current: false,
             ..Self::new(&maps.layout())
         };
         let found = tables.read_lookup(maps, now)?;
@@ -106,26 +106,26 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Reads what services are found by: the ports of every service number. Ports of a VIP that is not there lead nowhere,
-    /// and go with the next plan.
+    /// Reads the lookup tables: the ports of every service number. Ports of a VIP that is not in the table match no packet;
+    /// the next plan removes them.
     fn read_lookup<M: Maps>(&mut self, maps: &M, now: u32) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
         let lookup = Arc::make_mut(&mut self.lookup);
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
-        for (place, entry) in maps.vips() {
+        for (index, entry) in maps.vips() {
             let vip = super::lookup::ip(entry.address);
-            if !lookup.adopt_vip(place, entry) || vips.insert(number(entry.value), vip).is_some() {
+            if !lookup.adopt_vip(index, entry) || vips.insert(number(entry.value), vip).is_some() {
                 return Err(AdoptError::Lookup { table: "VIPs" });
             }
         }
         let mut numbers: BTreeSet<u16> = vips.keys().copied().collect();
         let mut services: BTreeMap<u16, Vec<Found>> = BTreeMap::new();
-        for (place, entry) in maps.ports() {
-            if !lookup.adopt_port(place, entry) {
+        for (index, entry) in maps.ports() {
+            if !lookup.adopt_port(index, entry) {
                 return Err(AdoptError::Lookup { table: "ports" });
             }
             let (vip, protocol, port) = key_port(entry.key);
             if numbers.insert(vip) {
-                self.places.leaving.push((now, Leaving::Vip(vip)));
+                self.allocations.pending_free.push((now, PendingFree::Vip(vip)));
             }
             if let (Some(&vip), Some(protocol)) = (vips.get(&vip), Protocol::from_number(protocol)) {
                 services.entry(number(entry.value)).or_default().push(Found {
@@ -137,22 +137,31 @@ impl Tables {
             }
         }
         for number in numbers {
-            self.places.vips.reserve(Range::one(u32::from(number)));
+            self.allocations.vips.reserve(Range::one(u32::from(number)));
         }
         Ok(services)
     }
 
-    /// Marks the places of a service as taken.
-    fn claim(&mut self, loaded: &Loaded) -> Result<(), &'static str> {
-        let places = &mut self.places;
+    /// Reserves the ranges of a service.
+    fn claim(&mut self, loaded: &LoadedService) -> Result<(), &'static str> {
+        let allocations = &mut self.allocations;
         let number = Range::one(u32::from(loaded.number));
         for (free, what) in [
-            (places.services.reserve(number), "its number is another's"),
-            (places.slots.reserve(loaded.slots_range), "its slots are another's"),
-            (places.rings.reserve(loaded.ring_range), "its ring is another's"),
             (
-                places.backends.reserve(loaded.backends_range),
-                "its backends are another's",
+                allocations.services.reserve(number),
+                "its number is in use by another service",
+            ),
+            (
+                allocations.slots.reserve(loaded.slots_range),
+                "its slots overlap another service's",
+            ),
+            (
+                allocations.rings.reserve(loaded.ring_range),
+                "its ring overlaps another service's",
+            ),
+            (
+                allocations.backends.reserve(loaded.backends_range),
+                "its backends overlap another service's",
             ),
         ] {
             if !free {
@@ -160,8 +169,8 @@ impl Tables {
             }
         }
         for counter in loaded.counters() {
-            if !places.counters.reserve(Range::one(counter)) {
-                return Err("a counter is another's");
+            if !allocations.counters.reserve(Range::one(counter)) {
+                return Err("a counter is in use by another service");
             }
         }
         Ok(())
@@ -176,7 +185,7 @@ struct Found {
     primary: bool,
 }
 
-/// What a service is known by: its first port, or the lowest if a daemon died before that one was written.
+/// The identity of a service: its first port, or the lowest if the former daemon died before it wrote that one.
 fn identity(ports: &[Found]) -> Option<VirtualService> {
     let found = ports.iter().min_by_key(|port| (!port.primary, port.port))?;
     Some(VirtualService {
@@ -191,28 +200,28 @@ fn read_service<M: Maps>(
     service: &Service,
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
     now: u32,
-) -> Result<Loaded, AdoptError<M::Error>> {
-    let treatment = Treatment::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
-    let slots: Vec<Slot> = places(service.slots_base, service.slots_len)
-        .map(|place| maps.slot(place))
+) -> Result<LoadedService, AdoptError<M::Error>> {
+    let policy = FlowPolicy::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
+    let slots: Vec<Slot> = indices(service.slots_base, service.slots_len)
+        .map(|index| maps.slot(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its slots lie beyond the table"))?;
-    let backends: Vec<Backend> = places(service.backends_base, service.backends_len)
-        .map(|place| maps.backend(place))
+    let backends: Vec<Backend> = indices(service.backends_base, service.backends_len)
+        .map(|index| maps.backend(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
-    let ring: Vec<RingEntry> = places(service.ring_base, service.ring_len)
-        .map(|place| maps.turn(place))
+    let ring: Vec<RingEntry> = indices(service.ring_base, service.ring_len)
+        .map(|index| maps.turn(index))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)
         .zip(&backends)
         .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
         .map(|(index, backend)| (index, read_member(backend, index == service.sorry, now)))
         .collect();
-    Ok(Loaded {
+    Ok(LoadedService {
         number: 0,
         ports: Ports::All,
-        treatment,
+        policy,
         mapping: service.flags & MAPPING,
         slots_range: Range {
             base: service.slots_base,
@@ -231,11 +240,11 @@ fn read_service<M: Maps>(
         members,
         quic_ids: BTreeMap::new(),
         candidates: None,
-        hashed_until: (service.flags & HASHED != 0).then_some(now),
+        recording_since: (service.flags & HASHED != 0).then_some(now),
     })
 }
 
-fn places(base: u32, len: u32) -> impl Iterator<Item = u32> {
+fn indices(base: u32, len: u32) -> impl Iterator<Item = u32> {
     base..base.saturating_add(len)
 }
 
@@ -247,19 +256,19 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
         upper: backend.upper,
         lower: backend.lower,
         sorry,
-        hop: Hop {
+        next_hop: NextHop {
             mac,
             ifindex: backend.ifindex,
             source: word_mac(backend.source),
             vlan: [backend.tags.outer, backend.tags.inner],
         },
         counter: backend.counter,
-        life: match state {
-            backend::FAILED_KEEP => Life::Kept,
-            backend::FAILED_DROP => Life::Held,
-            backend::DRAINING if backend.weight > 0 => Life::Resting,
-            state if backend::usable(state) => Life::Up,
-            _ => Life::Dead { since: now },
+        state: match state {
+            backend::FAILED_KEEP => BackendState::FailedKeep,
+            backend::FAILED_DROP => BackendState::FailedDrop,
+            backend::DRAINING if backend.weight > 0 => BackendState::Draining,
+            state if backend::usable(state) => BackendState::Up,
+            _ => BackendState::Dead { since: now },
         },
         wanted: state != backend::LEAVING,
     }

@@ -1,33 +1,33 @@
-//! Places in the flat tables, lowest first.
+//! First-fit allocation of index ranges in the flat tables, lowest first.
 
 use std::collections::BTreeMap;
 
-/// A run of places in a flat table.
+/// A range of indices in a flat table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// First place.
+    /// First index.
     pub base: u32,
-    /// Number of places.
+    /// Number of indices.
     pub len: u32,
 }
 
 impl Range {
-    /// A single place.
+    /// A single index.
     #[must_use]
     pub const fn one(base: u32) -> Self {
         Self { base, len: 1 }
     }
 }
 
-/// A table has no room left.
+/// A table has no free range that is long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of {table} is full: it has {capacity} places and {wanted} more in a row are needed")]
-pub struct Full {
-    /// What the table holds.
+#[error("the table of {table} is full: it has {capacity} indices and {wanted} more in a row are needed")]
+pub struct TableFull {
+    /// The kind of entries it holds.
     pub table: &'static str,
-    /// All its places.
+    /// Its capacity in entries.
     pub capacity: u32,
-    /// What was asked for.
+    /// Contiguous entries that were requested.
     pub wanted: u32,
 }
 
@@ -36,7 +36,7 @@ pub struct Full {
 pub struct Ranges {
     table: &'static str,
     capacity: u32,
-    /// Base to length of every gap; no two touch. There are few: what is taken lies close together.
+    /// Base to length of every gap; no two touch. There are few: first fit keeps allocations close together.
     gaps: BTreeMap<u32, u32>,
 }
 
@@ -51,15 +51,15 @@ impl Ranges {
         }
     }
 
-    /// Takes a range.
+    /// Allocates a range.
     ///
     /// # Errors
     /// No gap is long enough.
-    pub fn take(&mut self, len: u32) -> Result<Range, Full> {
+    pub fn take(&mut self, len: u32) -> Result<Range, TableFull> {
         if len == 0 {
             return Ok(Range::default());
         }
-        let full = Full {
+        let full = TableFull {
             table: self.table,
             capacity: self.capacity,
             wanted: len,
@@ -70,15 +70,15 @@ impl Ranges {
         Ok(range)
     }
 
-    /// Takes a single place.
+    /// Allocates a single index.
     ///
     /// # Errors
-    /// All are taken.
-    pub fn take_one(&mut self) -> Result<u32, Full> {
+    /// All are in use.
+    pub fn allocate_one(&mut self) -> Result<u32, TableFull> {
         self.take(1).map(|range| range.base)
     }
 
-    /// Marks a range as taken; false if that contradicts what is taken already.
+    /// Reserves a given range; false if part of it is in use already.
     pub fn reserve(&mut self, range: Range) -> bool {
         if range.len == 0 {
             return true;
@@ -103,7 +103,7 @@ impl Ranges {
         true
     }
 
-    /// Gives back a range that was taken.
+    /// Frees a range.
     pub fn free(&mut self, range: Range) {
         if range.len == 0 {
             return;
@@ -156,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_number_is_taken() {
+    fn the_lowest_number_is_allocated() {
         let mut numbers = Ranges::new("services", 3);
-        let mut take = || numbers.take_one();
+        let mut take = || numbers.allocate_one();
         assert_eq!([take(), take(), take()], [Ok(0), Ok(1), Ok(2)]);
         assert!(take().is_err());
         numbers.free(Range::one(1));
-        assert_eq!(numbers.take_one(), Ok(1));
+        assert_eq!(numbers.allocate_one(), Ok(1));
     }
 }

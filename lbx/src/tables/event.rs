@@ -1,28 +1,28 @@
-//! What there is to tell about a plan: one line each in the log.
+//! Events of a plan: one log line each.
 
 use std::{fmt, net::IpAddr};
 
 use crate::desired::{OnFailure, Scheduler, VirtualService};
 
-/// Something an operator wants to know.
+/// A change an operator wants to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Where.
+    /// The service it is about.
     pub service: VirtualService,
-    /// What.
-    pub what: What,
+    /// What happened.
+    pub kind: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A service begins.
+pub enum EventKind {
+    /// A service was added.
     ServiceAdded(Scheduler),
-    /// A service ends, its flows with it.
+    /// A service was removed, and its flows with it.
     ServiceRemoved,
-    /// New connections are scheduled differently.
-    Rescheduled(Scheduler),
-    /// A real server takes part.
+    /// New connections are scheduled by another scheduler.
+    SchedulerChanged(Scheduler),
+    /// A real server gets connections.
     ServerUp {
         /// RIP.
         server: IpAddr,
@@ -31,21 +31,21 @@ pub enum What {
         /// MAC address.
         mac: [u8; 6],
     },
-    /// A real server has no MAC address any more: it has failed.
-    ServerLost {
+    /// A real server is down: its MAC address is no longer resolved.
+    ServerUnresolved {
         /// RIP.
         server: IpAddr,
-        /// What becomes of its flows.
+        /// What happens to its flows.
         on_failure: OnFailure,
     },
-    /// A real server has failed its checks.
+    /// A real server is down: its health checks fail.
     ServerFailed {
         /// RIP.
         server: IpAddr,
-        /// What becomes of its flows.
+        /// What happens to its flows.
         on_failure: OnFailure,
     },
-    /// A real server's weight is another.
+    /// A real server's weight changed.
     Weight {
         /// RIP.
         server: IpAddr,
@@ -54,12 +54,12 @@ pub enum What {
         /// Now.
         to: u16,
     },
-    /// A real server was taken out of the file: its flows stay, new ones go elsewhere.
+    /// A real server was removed from the configuration: its flows stay, new ones go to others.
     Draining(IpAddr),
     /// The last flow of a drained real server is over.
     Drained(IpAddr),
-    /// A real server's MAC address is another.
-    Moved {
+    /// A real server's MAC address changed.
+    MacChanged {
         /// RIP.
         server: IpAddr,
         /// Before.
@@ -69,12 +69,20 @@ pub enum What {
     },
 }
 
-/// What becomes of the flows of a real server that has failed.
-const fn then(on_failure: OnFailure) -> &'static str {
+/// What happens to the connections of a real server that is down.
+const fn consequence(on_failure: OnFailure) -> &'static str {
     match on_failure {
-        OnFailure::Rehash => "its flows go elsewhere",
-        OnFailure::Keep => "its flows stay, new ones go elsewhere",
-        OnFailure::Drop => "its packets are dropped until it is back, new flows go elsewhere",
+        OnFailure::Rehash => "connections re-scheduled",
+        OnFailure::Keep => "connections kept, new ones go to other real servers",
+        OnFailure::Drop => "packets of its connections dropped until it is up, new ones go to other real servers",
+    }
+}
+
+/// The protocol that resolves MAC addresses in the family of an address.
+const fn resolver(server: IpAddr) -> &'static str {
+    match server {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour discovery",
     }
 }
 
@@ -84,32 +92,108 @@ pub fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-impl fmt::Display for Event {
+impl EventKind {
+    /// The real server it is about, if it is about one.
+    #[must_use]
+    pub const fn real_server(&self) -> Option<IpAddr> {
+        match *self {
+            Self::ServiceAdded(_) | Self::ServiceRemoved | Self::SchedulerChanged(_) => None,
+            Self::ServerUp { server, .. }
+            | Self::ServerUnresolved { server, .. }
+            | Self::ServerFailed { server, .. }
+            | Self::Weight { server, .. }
+            | Self::MacChanged { server, .. }
+            | Self::Draining(server)
+            | Self::Drained(server) => Some(server),
+        }
+    }
+}
+
+impl Event {
+    /// Logs it: as a warning where a real server is down, with `service` and `real_server` as fields.
+    pub fn log(&self) {
+        let Self { service, kind } = self;
+        match (kind.real_server(), kind) {
+            (None, _) => tracing::info!(%service, "{kind}"),
+            (Some(real_server), EventKind::ServerUnresolved { .. } | EventKind::ServerFailed { .. }) => {
+                tracing::warn!(%service, %real_server, "{kind}");
+            }
+            (Some(real_server), _) => tracing::info!(%service, %real_server, "{kind}"),
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.service)?;
-        match &self.what {
-            What::ServiceAdded(scheduler) => write!(f, "service added, scheduler {scheduler}"),
-            What::ServiceRemoved => write!(f, "service removed"),
-            What::Rescheduled(scheduler) => write!(f, "scheduler is now {scheduler}"),
-            What::ServerUp {
+        match self {
+            Self::ServiceAdded(scheduler) => write!(f, "service added, scheduler {scheduler}"),
+            Self::ServiceRemoved => write!(f, "service removed"),
+            Self::SchedulerChanged(scheduler) => write!(f, "scheduler changed to {scheduler}"),
+            Self::ServerUp {
                 server,
                 weight,
                 mac: address,
-            } => {
-                write!(f, "real server {server} up at {}, weight {weight}", mac(*address))
+            } => write!(
+                f,
+                "real server {server} up: MAC address {}, weight {weight}",
+                mac(*address)
+            ),
+            Self::ServerUnresolved { server, on_failure } => write!(
+                f,
+                "real server {server} down: {} unresolved; {}",
+                resolver(*server),
+                consequence(*on_failure)
+            ),
+            Self::ServerFailed { server, on_failure } => write!(
+                f,
+                "real server {server} down: health check failed; {}",
+                consequence(*on_failure)
+            ),
+            Self::Weight { server, from, to } => {
+                write!(f, "real server {server}: weight changed from {from} to {to}")
             }
-            What::ServerLost { server, on_failure } => {
-                write!(f, "real server {server} lost: no MAC address, {}", then(*on_failure))
-            }
-            What::ServerFailed { server, on_failure } => {
-                write!(f, "real server {server} failed its checks, {}", then(*on_failure))
-            }
-            What::Weight { server, from, to } => write!(f, "real server {server} weight {from} -> {to}"),
-            What::Draining(server) => write!(f, "real server {server} removed: draining"),
-            What::Drained(server) => write!(f, "real server {server} drained"),
-            What::Moved { server, from, to } => {
-                write!(f, "real server {server} moved from {} to {}", mac(*from), mac(*to))
-            }
+            Self::Draining(server) => write!(
+                f,
+                "real server {server} removed from the configuration: draining, no new connections"
+            ),
+            Self::Drained(server) => write!(f, "real server {server} drained: no connections left"),
+            Self::MacChanged { server, from, to } => write!(
+                f,
+                "real server {server}: MAC address changed from {} to {}",
+                mac(*from),
+                mac(*to)
+            ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_server_that_is_down_names_reason_and_consequence() {
+        let down = |server: [u8; 4], on_failure| {
+            let server = server.into();
+            EventKind::ServerUnresolved { server, on_failure }.to_string()
+        };
+        assert_eq!(
+            down([10, 0, 0, 7], OnFailure::Rehash),
+            "real server 10.0.0.7 down: ARP unresolved; connections re-scheduled"
+        );
+        assert_eq!(
+            down([10, 0, 0, 7], OnFailure::Keep),
+            "real server 10.0.0.7 down: ARP unresolved; connections kept, new ones go to other real servers"
+        );
+    }
+
+    #[test]
+    fn ipv6_neighbours_are_not_resolved_by_arp() {
+        let server = std::net::Ipv6Addr::LOCALHOST.into();
+        let on_failure = OnFailure::Rehash;
+        assert_eq!(
+            EventKind::ServerUnresolved { server, on_failure }.to_string(),
+            "real server ::1 down: neighbour discovery unresolved; connections re-scheduled"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What services are found by, mirrored: VIPs and ports in their buckets (see [`lbx_common::lookup`]).
+//! The mirror of the lookup tables: VIPs and ports in their buckets (see [`lbx_common::lookup`]).
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use lbx_common::{
     maps,
 };
 
-use super::allocate::Full;
+use super::allocate::TableFull;
 
 /// An address as the maps hold it.
 #[must_use]
@@ -23,35 +23,35 @@ pub fn address(ip: IpAddr) -> Address {
     }
 }
 
-/// An address of the maps as user space knows it.
+/// An address of the maps as an `IpAddr`.
 #[must_use]
 pub fn ip(address: Address) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(address.octets())).to_canonical()
 }
 
-/// What stands at a place.
+/// Where an entry is in its table, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TableEntry {
     /// Bucket times ways, plus way.
-    pub place: u32,
+    pub index: u32,
     /// As in the map.
     pub value: u64,
 }
 
-/// The VIPs and ports that packets find.
+/// The VIPs and ports that packets are matched against.
 #[derive(Clone, Debug)]
 pub struct Lookup {
     seed: u64,
     /// By address.
-    pub vips: BTreeMap<IpAddr, Standing>,
+    pub vips: BTreeMap<IpAddr, TableEntry>,
     /// By [`port_key`](lbx_common::lookup::port_key).
-    pub ports: BTreeMap<u64, Standing>,
+    pub ports: BTreeMap<u64, TableEntry>,
     vip_buckets: Buckets,
     port_buckets: Buckets,
 }
 
 impl Lookup {
-    /// Empty tables with room for so many ports (a power of two), hashed with a seed.
+    /// Empty tables with a capacity of so many ports (a power of two), hashed with a seed.
     #[must_use]
     pub fn new(seed: u64, ports: u32) -> Self {
         Self {
@@ -66,65 +66,69 @@ impl Lookup {
     /// The VIP of a number.
     #[must_use]
     pub fn vip(&self, vip: u16) -> Option<IpAddr> {
-        let (&address, _) = self.vips.iter().find(|(_, standing)| number(standing.value) == vip)?;
+        let (&address, _) = self.vips.iter().find(|(_, entry)| number(entry.value) == vip)?;
         Some(address)
     }
 
-    /// Sets the value of a VIP, giving it a place if it has none; the entry to be written, if it differs.
+    /// Sets the value of a VIP, allocating an index if it is new; returns the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
-    pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, Full> {
+    pub fn set_vip(&mut self, vip: IpAddr, value: u64) -> Result<Option<(u32, VipEntry)>, TableFull> {
         let value = value | PRESENT;
         let address = address(vip);
-        if self.vips.get(&vip).is_some_and(|standing| standing.value == value) {
+        if self.vips.get(&vip).is_some_and(|entry| entry.value == value) {
             return Ok(None);
         }
-        let place = match self.vips.get(&vip) {
-            Some(standing) => standing.place,
+        let index = match self.vips.get(&vip) {
+            Some(entry) => entry.index,
             None => self.vip_buckets.take(hash::vip(address, self.seed))?,
         };
-        self.vips.insert(vip, Standing { place, value });
+        self.vips.insert(vip, TableEntry { index, value });
         let entry = VipEntry { value, address, pad: 0 };
-        Ok(Some((place, entry)))
+        Ok(Some((index, entry)))
     }
 
-    /// Sets the value of a port, giving it a place if it has none; the entry to be written, if it differs.
+    /// Sets the value of a port, allocating an index if it is new; returns the entry to be written, if it differs.
     ///
     /// # Errors
     /// Both of its buckets are full.
-    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, Full> {
+    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
         let value = value | PRESENT;
-        if self.ports.get(&key).is_some_and(|standing| standing.value == value) {
+        if self.ports.get(&key).is_some_and(|entry| entry.value == value) {
             return Ok(None);
         }
-        let place = match self.ports.get(&key) {
-            Some(standing) => standing.place,
+        let index = match self.ports.get(&key) {
+            Some(entry) => entry.index,
             None => self.port_buckets.take(hash::port(key, self.seed))?,
         };
-        self.ports.insert(key, Standing { place, value });
-        Ok(Some((place, PortEntry { value, key })))
+        self.ports.insert(key, TableEntry { index, value });
+        Ok(Some((index, PortEntry { value, key })))
     }
 
-    /// Takes in a VIP found in the map; false if its place is another's.
-    pub fn adopt_vip(&mut self, place: u32, entry: VipEntry) -> bool {
+    /// Adopts a VIP found in the map; false if its index is in use.
+    pub fn adopt_vip(&mut self, index: u32, entry: VipEntry) -> bool {
         let value = entry.value;
-        self.vip_buckets.reserve(place) && self.vips.insert(ip(entry.address), Standing { place, value }).is_none()
+        self.vip_buckets.reserve(index)
+            && self
+                .vips
+                .insert(ip(entry.address), TableEntry { index, value })
+                .is_none()
     }
 
-    /// Takes in a port found in the map; false if its place is another's.
-    pub fn adopt_port(&mut self, place: u32, PortEntry { value, key }: PortEntry) -> bool {
-        self.port_buckets.reserve(place) && self.ports.insert(key, Standing { place, value }).is_none()
+    /// Adopts a port found in the map; false if its index is in use.
+    pub fn adopt_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
+        self.port_buckets.reserve(index) && self.ports.insert(key, TableEntry { index, value }).is_none()
     }
 
-    /// Gives back the place of a VIP that no packet looks at any more.
-    pub fn free_vip(&mut self, place: u32) {
-        self.vip_buckets.free(place);
+    /// Frees the index of a VIP that no packet reads any more.
+    pub fn free_vip(&mut self, index: u32) {
+        self.vip_buckets.free(index);
     }
 
-    /// Gives back the place of a port that no packet looks at any more.
-    pub fn free_port(&mut self, place: u32) {
-        self.port_buckets.free(place);
+    /// Frees the index of a port that no packet reads any more.
+    pub fn free_port(&mut self, index: u32) {
+        self.port_buckets.free(index);
     }
 
     /// The VIP, protocol number and port (host byte order) of a port's key; none for a VIP that is not there.
@@ -135,13 +139,13 @@ impl Lookup {
     }
 }
 
-/// Which places of a table of buckets are taken.
+/// Which entries of a bucketed table are in use.
 #[derive(Clone, Debug)]
 struct Buckets {
     table: &'static str,
     buckets: u32,
     ways: u32,
-    /// A bit for every place of the buckets that are not empty.
+    /// A bit per way, for every bucket that is not empty.
     taken: BTreeMap<u32, u8>,
 }
 
@@ -155,15 +159,15 @@ impl Buckets {
         }
     }
 
-    /// Takes a place in the emptier of the two buckets of a hash.
-    fn take(&mut self, hash: u64) -> Result<u32, Full> {
+    /// Allocates an entry in the emptier of the two buckets of a hash.
+    fn take(&mut self, hash: u64) -> Result<u32, TableFull> {
         let [first, second] = hash::buckets(hash, self.buckets - 1);
         let count = |bucket| self.taken.get(&bucket).map_or(0, |bits: &u8| bits.count_ones());
         let bucket = if count(second) < count(first) { second } else { first };
         let bits = self.taken.entry(bucket).or_default();
         let way = bits.trailing_ones();
         if way >= self.ways {
-            return Err(Full {
+            return Err(TableFull {
                 table: self.table,
                 capacity: self.buckets,
                 wanted: 1,
@@ -173,18 +177,18 @@ impl Buckets {
         Ok(bucket * self.ways + way)
     }
 
-    fn reserve(&mut self, place: u32) -> bool {
-        let bits = self.taken.entry(place / self.ways).or_default();
-        let bit = 1 << (place % self.ways);
+    fn reserve(&mut self, index: u32) -> bool {
+        let bits = self.taken.entry(index / self.ways).or_default();
+        let bit = 1 << (index % self.ways);
         let free = *bits & bit == 0;
         *bits |= bit;
-        free && place / self.ways < self.buckets
+        free && index / self.ways < self.buckets
     }
 
-    fn free(&mut self, place: u32) {
-        let bucket = place / self.ways;
+    fn free(&mut self, index: u32) {
+        let bucket = index / self.ways;
         if let Some(bits) = self.taken.get_mut(&bucket) {
-            *bits &= !(1 << (place % self.ways));
+            *bits &= !(1 << (index % self.ways));
             if *bits == 0 {
                 self.taken.remove(&bucket);
             }
@@ -199,12 +203,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_those_the_program_looks_at() {
+    fn entries_are_in_the_buckets_the_program_searches() {
         let mut lookup = Lookup::new(7, 1 << 10);
         for port in 0..1_024u16 {
             let key = port_key(3, 6, port.to_be_bytes());
-            let (place, entry) = lookup.set_port(key, 5).unwrap().unwrap();
-            let bucket = place / PORT_WAYS as u32;
+            let (index, entry) = lookup.set_port(key, 5).unwrap().unwrap();
+            let bucket = index / PORT_WAYS as u32;
             assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
             assert_eq!((entry.key, number(entry.value)), (key, 5));
             assert_eq!(lookup.set_port(key, 5).unwrap(), None);
@@ -220,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again_once_it_is_free() {
+    fn a_freed_entry_is_reused() {
         let mut lookup = Lookup::new(1, 1);
-        let places: Vec<u32> = (0..4)
+        let indices: Vec<u32> = (0..4)
             .map(|vip| lookup.set_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
             .collect();
-        assert_eq!(places, [0, 1, 2, 3]);
+        assert_eq!(indices, [0, 1, 2, 3]);
         assert!(lookup.set_port(port_key(4, 6, [0, 80]), 0).is_err());
         lookup.free_port(2);
         assert_eq!(lookup.set_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);

@@ -1,15 +1,15 @@
-//! The real servers of a service, as wanted and as loaded.
+//! The real servers of a service: desired, and as backends in the maps.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::backend::{self, Backend, Head, Tags, mac_word};
 
-use super::{Hop, Hops, event::What, lookup::address};
-use crate::desired::{OnFailure, Service, Standing};
+use super::{NextHop, NextHops, event::EventKind, lookup::address};
+use crate::desired::{OnFailure, ServerState, Service};
 
-/// A real server as the file wants it.
+/// A real server of the desired state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredServer {
     /// RIP.
     pub address: IpAddr,
     /// Weight; 0 drains.
@@ -20,20 +20,20 @@ pub struct Wanted {
     pub lower: u32,
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
-    /// Whether it gets connections when nobody else does, and only then.
+    /// Whether it is the sorry server: it gets connections only when no other does.
     pub sorry: bool,
-    /// What its checks say.
-    pub standing: Standing,
-    /// What becomes of its flows where it has no hop.
+    /// Its state by its health checks.
+    pub state: ServerState,
+    /// What happens to its flows when its MAC address is not resolved.
     pub on_failure: OnFailure,
 }
 
-impl Wanted {
-    /// What becomes of its flows, if it has failed its checks.
+impl DesiredServer {
+    /// What happens to its flows, if its health checks fail.
     #[must_use]
     pub const fn fails(&self) -> Option<OnFailure> {
-        match self.standing {
-            Standing::Down(on_failure) => Some(on_failure),
+        match self.state {
+            ServerState::Down(on_failure) => Some(on_failure),
             _ => None,
         }
     }
@@ -41,32 +41,32 @@ impl Wanted {
 
 /// The real servers of a service in the order of the file, the sorry server last.
 #[must_use]
-pub fn wanted(service: &Service) -> Vec<Wanted> {
+pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
     let on_failure = service.failover.on_failure;
-    let sorry = service.sorry_server.map(|address| Wanted {
+    let sorry = service.sorry_server.map(|address| DesiredServer {
         address,
         weight: 0,
         upper: 0,
         lower: 0,
         quic_id: None,
         sorry: true,
-        standing: Standing::Up,
+        state: ServerState::Up,
         on_failure,
     });
-    let servers = service.servers.iter().map(|server| Wanted {
+    let servers = service.servers.iter().map(|server| DesiredServer {
         address: server.address,
         weight: server.weight,
         upper: server.upper,
         lower: server.lower,
         quic_id: server.quic_id,
         sorry: false,
-        standing: server.standing,
+        state: server.state,
         on_failure,
     });
     servers.chain(sorry).collect()
 }
 
-/// A backend as it stands in the maps.
+/// A backend as it is in the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// RIP.
@@ -79,71 +79,71 @@ pub struct Member {
     pub lower: u32,
     /// Whether it is the sorry server.
     pub sorry: bool,
-    /// Where its frames go.
-    pub hop: Hop,
-    /// Its place in the backend counters.
+    /// Its next hop.
+    pub next_hop: NextHop,
+    /// Its index in the backend counters.
     pub counter: u32,
-    /// Whether it gets packets.
-    pub life: Life,
-    /// Whether the file names it.
+    /// Its state.
+    pub state: BackendState,
+    /// Whether it is in the desired state; otherwise it drains.
     pub wanted: bool,
 }
 
-/// Whether a backend gets packets.
+/// The state of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It does.
+pub enum BackendState {
+    /// It gets new connections, as its weight says.
     Up,
-    /// Those of the flows it has, and no new ones: too few of its service are up.
-    Resting,
-    /// It has failed, and keeps its flows.
-    Kept,
-    /// It has failed, and the packets of its flows are dropped until it is back.
-    Held,
-    /// Failed or drained, since this tick: no packet goes there, and its index waits until no record names it.
+    /// It keeps its flows and gets no new connections: its service is below quorum.
+    Draining,
+    /// Down, and it keeps its flows (`on_failure: keep`).
+    FailedKeep,
+    /// Down, and packets of its flows are dropped until it is up (`on_failure: drop`).
+    FailedDrop,
+    /// Down with its connections re-scheduled, or drained: it gets no packet, and its index is reused once no record names it.
     Dead {
-        /// Since when.
+        /// The tick since which it is dead.
         since: u32,
     },
 }
 
-impl Life {
-    /// Whether flows are its own.
+impl BackendState {
+    /// Whether it may own flows.
     #[must_use]
     pub const fn is_usable(self) -> bool {
         !matches!(self, Self::Dead { .. })
     }
 
-    /// Whether it has failed, and flows are its own all the same.
+    /// Whether it is down and still owns its flows.
     #[must_use]
     pub const fn has_failed(self) -> bool {
-        matches!(self, Self::Kept | Self::Held)
+        matches!(self, Self::FailedKeep | Self::FailedDrop)
     }
 
     const fn failed(on_failure: OnFailure, now: u32) -> Self {
         match on_failure {
             OnFailure::Rehash => Self::Dead { since: now },
-            OnFailure::Keep => Self::Kept,
-            OnFailure::Drop => Self::Held,
+            OnFailure::Keep => Self::FailedKeep,
+            OnFailure::Drop => Self::FailedDrop,
         }
     }
 }
 
 impl Member {
-    /// A real server that begins.
+    /// A new backend.
     #[must_use]
-    pub const fn new(wanted: &Wanted, hop: Hop, counter: u32) -> Self {
+    pub const fn new(wanted: &DesiredServer, next_hop: NextHop, counter: u32) -> Self {
         Self {
             address: wanted.address,
             weight: wanted.weight,
             upper: wanted.upper,
             lower: wanted.lower,
             sorry: wanted.sorry,
-            hop,
+            next_hop,
             counter,
-            life: match wanted.standing {
-                Standing::Resting => Life::Resting,
-                _ => Life::Up,
+            state: match wanted.state {
+                ServerState::Draining => BackendState::Draining,
+                _ => BackendState::Up,
             },
             wanted: true,
         }
@@ -151,31 +151,31 @@ impl Member {
 
     /// Whether it gets new connections.
     #[must_use]
-    pub const fn takes(&self) -> bool {
-        matches!(self.life, Life::Up) && (self.weight > 0 || self.sorry)
+    pub const fn accepts_connections(&self) -> bool {
+        matches!(self.state, BackendState::Up) && (self.weight > 0 || self.sorry)
     }
 
     /// The backend as the map holds it.
     #[must_use]
     pub fn to_backend(&self) -> Backend {
-        let state = match self.life {
-            Life::Dead { .. } => backend::DEAD,
+        let state = match self.state {
+            BackendState::Dead { .. } => backend::DEAD,
             _ if !self.wanted => backend::LEAVING,
-            Life::Held => backend::FAILED_DROP,
-            Life::Kept => backend::FAILED_KEEP,
-            Life::Up if self.takes() => backend::UP,
-            Life::Up | Life::Resting => backend::DRAINING,
+            BackendState::FailedDrop => backend::FAILED_DROP,
+            BackendState::FailedKeep => backend::FAILED_KEEP,
+            BackendState::Up if self.accepts_connections() => backend::UP,
+            BackendState::Up | BackendState::Draining => backend::DRAINING,
         };
-        let [outer, inner] = self.hop.vlan;
+        let [outer, inner] = self.next_hop.vlan;
         Backend {
             head: Head {
-                mac: self.hop.mac,
+                mac: self.next_hop.mac,
                 state,
             }
             .to_word(),
-            source: mac_word(self.hop.source),
+            source: mac_word(self.next_hop.source),
             tags: Tags { outer, inner },
-            ifindex: self.hop.ifindex,
+            ifindex: self.next_hop.ifindex,
             counter: self.counter,
             address: address(self.address).octets(),
             upper: self.upper,
@@ -185,20 +185,26 @@ impl Member {
         }
     }
 
-    /// Takes over what is wanted, and the hop; drains what the file no longer names, fails where it has failed its checks or
-    /// no hop is left. What has no hop keeps the last one.
-    pub fn settle(&mut self, all: &BTreeMap<IpAddr, Wanted>, hops: &Hops, now: u32, told: &mut Vec<What>) {
+    /// Updates it to the desired state and its next hop: drains if it is no longer configured, goes down if its health checks
+    /// fail or no next hop is left. Without a next hop it keeps the last one.
+    pub fn update(
+        &mut self,
+        all: &BTreeMap<IpAddr, DesiredServer>,
+        next_hops: &NextHops,
+        now: u32,
+        events: &mut Vec<EventKind>,
+    ) {
         let server = self.address;
         let wanted = all.get(&server);
         let wanted_before = std::mem::replace(&mut self.wanted, wanted.is_some());
-        if !self.life.is_usable() {
+        if !self.state.is_usable() {
             return;
         }
         let weight = wanted.map_or(0, |wanted| wanted.weight);
         if wanted.is_none() && wanted_before {
-            told.push(What::Draining(server));
+            events.push(EventKind::Draining(server));
         } else if weight != self.weight {
-            told.push(What::Weight {
+            events.push(EventKind::Weight {
                 server,
                 from: self.weight,
                 to: weight,
@@ -210,42 +216,42 @@ impl Member {
             self.upper = wanted.upper;
             self.lower = wanted.lower;
         }
-        let hop = hops.get(&server);
-        if let Some(&hop) = hop {
-            if hop.mac != self.hop.mac {
-                told.push(What::Moved {
+        let next_hop = next_hops.get(&server);
+        if let Some(&next_hop) = next_hop {
+            if next_hop.mac != self.next_hop.mac {
+                events.push(EventKind::MacChanged {
                     server,
-                    from: self.hop.mac,
-                    to: hop.mac,
+                    from: self.next_hop.mac,
+                    to: next_hop.mac,
                 });
             }
-            self.hop = hop;
+            self.next_hop = next_hop;
         }
-        self.stand(wanted, hop.is_some(), now, told);
+        self.update_state(wanted, next_hop.is_some(), now, events);
     }
 
-    /// Lives, or fails, as its hop and its checks say. What the file no longer names is not checked any more.
-    fn stand(&mut self, wanted: Option<&Wanted>, has_hop: bool, now: u32, told: &mut Vec<What>) {
+    /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
+    fn update_state(&mut self, wanted: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
         let failed = match wanted {
             Some(wanted) if !has_hop => Some(wanted.on_failure),
             None if !has_hop => Some(OnFailure::Rehash),
             Some(wanted) => wanted.fails(),
             None => None,
         };
-        let life = match failed {
-            Some(on_failure) => Life::failed(on_failure, now),
-            None if wanted.is_some_and(|wanted| wanted.standing == Standing::Resting) => Life::Resting,
-            None => Life::Up,
+        let state = match failed {
+            Some(on_failure) => BackendState::failed(on_failure, now),
+            None if wanted.is_some_and(|wanted| wanted.state == ServerState::Draining) => BackendState::Draining,
+            None => BackendState::Up,
         };
-        let had_failed = std::mem::replace(&mut self.life, life).has_failed();
+        let had_failed = std::mem::replace(&mut self.state, state).has_failed();
         let server = self.address;
         match failed {
-            Some(on_failure) if !had_failed && has_hop => told.push(What::ServerFailed { server, on_failure }),
-            Some(on_failure) if !had_failed => told.push(What::ServerLost { server, on_failure }),
-            None if had_failed && self.wanted => told.push(What::ServerUp {
+            Some(on_failure) if !had_failed && has_hop => events.push(EventKind::ServerFailed { server, on_failure }),
+            Some(on_failure) if !had_failed => events.push(EventKind::ServerUnresolved { server, on_failure }),
+            None if had_failed && self.wanted => events.push(EventKind::ServerUp {
                 server,
                 weight: self.weight,
-                mac: self.hop.mac,
+                mac: self.next_hop.mac,
             }),
             _ => {}
         }

@@ -1,32 +1,32 @@
-//! What is loaded, and the one way it changes.
+//! The loaded tables, and the one path by which they change.
 //!
-//! [`Tables`] mirrors the maps of the kernel program. Start, reload, a neighbour that moves, a drain: everything goes
-//! through [`Tables::plan`], a pure function over the union of what is loaded and what is wanted. It returns the writes
-//! that lead from one to the other, in an order that is safe at every step, and what there is to tell about them.
-//! [`Tables::age`] does what only time brings: it closes windows and frees what nobody uses any more.
+//! [`Tables`] mirrors the maps of the kernel program. Start, reload, a neighbour's new MAC address, a drain:
+//! everything goes through [`Tables::plan`], a pure function of the loaded and the desired state. It returns the writes
+//! that take one to the other, in an order that is safe at every step, and the events to log. [`Tables::expire`] plans
+//! what only time brings: it closes windows and frees what is no longer used.
 //!
-//! - [`allocate`]: places in the flat tables
-//! - [`lookup`]: what services are found by
-//! - [`service`]: one service as loaded, and its own part of the plan; [`treatment`]: its settings; [`members`]: its real
-//!   servers; [`rising`]: what those get that came up not long ago
+//! - [`allocate`]: ranges of the flat tables
+//! - [`lookup`]: VIPs and ports, by which packets find services
+//! - [`service`]: one service as loaded, and its own part of the plan; [`flow_policy`]: scheduler, flags and
+//!   timeouts; [`members`]: its real servers; [`slow_start`]: reduced weights after coming up
 //! - [`plan`]: all services
-//! - [`window`]: the slots between a change and their rest
-//! - [`age`]: what time brings
-//! - [`adopt`]: the tables of a daemon that died
-//! - [`census`]: flows counted from their records
+//! - [`window`]: slots from a change until they are settled
+//! - [`expire`]: what expires with time
+//! - [`adopt`]: the tables of a former daemon
+//! - [`scan`]: flows counted from their records, expired records found
 //! - [`mod@write`], [`event`]: what a plan consists of
 
 pub mod adopt;
-pub mod age;
 pub mod allocate;
-pub mod census;
 pub mod event;
+pub mod expire;
+pub mod flow_policy;
 pub mod lookup;
 pub mod members;
 pub mod plan;
-pub mod rising;
+pub mod scan;
 pub mod service;
-pub mod treatment;
+pub mod slow_start;
 pub mod window;
 pub mod write;
 
@@ -46,15 +46,15 @@ use crate::{
     tables::{
         allocate::{Range, Ranges},
         lookup::Lookup,
-        service::Loaded,
+        service::LoadedService,
     },
 };
 
 pub use self::{event::Event, plan::Plan, write::Write};
 
-/// Where frames for a real server go: resolved from route and neighbour table.
+/// Next hop of a real server, resolved from route and neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
+pub struct NextHop {
     /// The real server's MAC address.
     pub mac: [u8; 6],
     /// The NIC it is reached by.
@@ -69,15 +69,15 @@ pub struct Hop {
 /// a plan are done soon after it was made.
 const GRACE: u32 = 2;
 
-/// The hops of all real servers that are resolved.
-pub type Hops = BTreeMap<IpAddr, Hop>;
+/// The next hops of all real servers that are resolved.
+pub type NextHops = BTreeMap<IpAddr, NextHop>;
 
 /// What the maps were made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Seed of all bucket hashes.
     pub seed: u64,
-    /// Room for slots.
+    /// Capacity of the slot table.
     pub slots: u32,
     /// Buckets of ports: a power of two.
     pub ports: u32,
@@ -97,44 +97,44 @@ impl Default for Layout {
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Every loaded service.
-    pub services: BTreeMap<VirtualService, Arc<Loaded>>,
-    /// What packets find them by.
+    pub services: BTreeMap<VirtualService, Arc<LoadedService>>,
+    /// VIPs and ports, by which packets find them.
     pub lookup: Arc<Lookup>,
-    /// Whether what packets find them by is known to be as it should.
-    looked_up: bool,
-    places: Places,
+    /// Whether `lookup` agrees with `services`.
+    lookup_current: bool,
+    allocations: Allocations,
 }
 
-/// Who holds which place in the flat tables.
+/// Allocations in the flat tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Places {
+struct Allocations {
     slots: Ranges,
     rings: Ranges,
     backends: Ranges,
     services: Ranges,
     vips: Ranges,
     counters: Ranges,
-    /// What packets under way may still use, and since when (tick).
-    leaving: Vec<(u32, Leaving)>,
+    /// What packets in flight may still use, with the tick at which it was removed.
+    pending_free: Vec<(u32, PendingFree)>,
 }
 
-/// Something to be freed when no packet can be using it any more.
+/// An allocation to be freed once no packet can be using it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+enum PendingFree {
     Slots(Range),
     Ring(Range),
     Backends(Range),
     Counter(u32),
-    /// The value of a service that is no longer: before its places are another's, it must lead to none of them.
+    /// The entry of a removed service: it must be cleared before the ranges it names are reused.
     Value(u16),
     /// A service number: freed once no record names it either.
     Service(u16),
     /// A VIP number.
     Vip(u16),
-    /// The place of a VIP.
-    VipPlace(u32),
-    /// The place of a port.
-    PortPlace(u32),
+    /// An entry of the table of VIPs.
+    VipEntry(u32),
+    /// An entry of the table of ports.
+    PortEntry(u32),
 }
 
 impl Default for Tables {
@@ -144,21 +144,21 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Nothing loaded.
+    /// Empty tables.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
         Self {
             services: BTreeMap::new(),
             lookup: Arc::new(Lookup::new(layout.seed, layout.ports)),
-            looked_up: true,
-            places: Places {
+            lookup_current: true,
+            allocations: Allocations {
                 slots: Ranges::new("slots", layout.slots),
                 rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
                 backends: Ranges::new("backends", maps::MAX_BACKENDS),
                 services: Ranges::new("services", maps::MAX_SERVICES - 1),
                 vips: Ranges::new("VIPs", maps::MAX_VIPS),
                 counters: Ranges::new("backend counters", maps::MAX_SERVERS),
-                leaving: Vec::new(),
+                pending_free: Vec::new(),
             },
         }
     }
@@ -169,18 +169,18 @@ impl Tables {
         self.lookup.vips.keys().copied().collect()
     }
 
-    /// The addresses of all real servers that flows may be of, those that drain or have failed included.
+    /// The addresses of all real servers that may own flows, draining and failed ones included.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.services
             .values()
             .flat_map(|service| service.members.values())
-            .filter(|member| member.life.is_usable())
+            .filter(|member| member.state.is_usable())
             .map(|member| member.address)
     }
 
     /// The loaded service of a number.
     #[must_use]
-    pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &Loaded)> {
+    pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &LoadedService)> {
         self.services
             .iter()
             .find(|(_, service)| service.number == number)

@@ -1,78 +1,49 @@
-//! The plan: from what is loaded to what is wanted.
+//! The plan: the writes that take the loaded tables to the desired state.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+mod error;
+mod lookup;
 
-use lbx_common::{
-    backend::Backend,
-    lookup::{ALL_TCP, ALL_UDP, PRIMARY, PortEntry, VipEntry, number, port_key},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use lbx_common::backend::Backend;
 
 use super::{
-    Event, Hop, Hops, Leaving, Places, Tables, Write,
-    allocate::{Full, Range},
-    event::What,
-    lookup::Lookup,
-    service::{self, Loaded, Member, Wanted, wanted},
-    treatment::{Treatment, mapping},
+    Allocations, Event, NextHop, NextHops, PendingFree, Tables, Write,
+    allocate::{Range, TableFull},
+    event::EventKind,
+    flow_policy::{FlowPolicy, mapping},
+    service::{self, DesiredServer, LoadedService, Member, desired_servers},
     window::{Changes, Slots},
 };
 use crate::{
-    desired::{Desired, Ports, Protocol, Service, VirtualService},
+    desired::{Desired, Service, VirtualService},
     schedule::Candidate,
 };
 
-/// The way from what is loaded to what is wanted.
+pub use self::error::PlanError;
+
+/// The writes that take the loaded tables to the desired state.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What will be loaded once all writes are done.
+    /// The tables after all writes.
     pub tables: Tables,
-    /// The writes, in order: nothing is pointed to before it stands, and nothing goes while it is pointed to.
+    /// The writes, in order: nothing is referenced before it is written, and nothing is removed while it is referenced.
     pub writes: Vec<Write>,
-    /// What there is to tell.
+    /// The events to log.
     pub events: Vec<Event>,
 }
 
-/// Room for so many backends: a few more than there are, so that whoever fails and comes back needs no other place.
-pub(super) const fn room(backends: u32) -> u32 {
+/// The capacity to allocate for so many backends: some spare, so that a backend that fails and comes back needs no new range.
+pub(super) const fn capacity_for(backends: u32) -> u32 {
     backends + backends / 4 + 1
 }
 
-/// Why there is no way.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// A table has no room for what is wanted.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// Connections are found by what the scheduler hashes.
-    #[error(
-        "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
-         hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
-    )]
-    Remapped(VirtualService),
-    /// Slots are counted once.
-    #[error(
-        "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
-    )]
-    Resized {
-        /// Which.
-        service: VirtualService,
-        /// Slots there are.
-        loaded: u32,
-        /// Slots the file wants.
-        wanted: u32,
-    },
-}
-
 impl Tables {
-    /// Plans the way to the desired state with the hops there are, at tick `now`. `self` is left as it is.
+    /// Plans the writes to the desired state with these next hops, at tick `now`. `self` stays as it is.
     ///
     /// # Errors
     /// See [`PlanError`].
-    pub fn plan(&self, desired: &Desired, hops: &Hops, now: u32) -> Result<Plan, PlanError> {
+    pub fn plan(&self, desired: &Desired, next_hops: &NextHops, now: u32) -> Result<Plan, PlanError> {
         let mut planner = Planner {
             tables: self.clone(),
             writes: Vec::new(),
@@ -87,10 +58,10 @@ impl Tables {
         planner.rename(&wanted);
         planner.remove_unwanted(&wanted);
         for (&id, service) in &wanted {
-            planner.update(id, service, Treatment::of(service, &desired.timeouts), hops)?;
+            planner.update(id, service, FlowPolicy::of(service, &desired.timeouts), next_hops)?;
         }
-        if !planner.tables.looked_up {
-            planner.follow_lookup()?;
+        if !planner.tables.lookup_current {
+            planner.update_lookup()?;
         }
         Ok(Plan {
             tables: planner.tables,
@@ -108,20 +79,20 @@ struct Planner {
 }
 
 impl Planner {
-    fn tell(&mut self, service: VirtualService, what: What) {
-        self.events.push(Event { service, what });
+    fn emit(&mut self, service: VirtualService, kind: EventKind) {
+        self.events.push(Event { service, kind });
     }
 
-    fn places(&mut self) -> &mut Places {
-        &mut self.tables.places
+    fn allocations(&mut self) -> &mut Allocations {
+        &mut self.tables.allocations
     }
 
-    fn leave(&mut self, leaving: Leaving) {
+    fn free_later(&mut self, leaving: PendingFree) {
         let now = self.now;
-        self.places().leaving.push((now, leaving));
+        self.allocations().pending_free.push((now, leaving));
     }
 
-    /// A service whose first port is another now is still the same, if it has one of its ports.
+    /// Recognises a service whose first port changed, if it still has one of its ports.
     fn rename(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
         let services = &self.tables.services;
         let mut renamed: BTreeMap<VirtualService, VirtualService> = BTreeMap::new();
@@ -131,7 +102,7 @@ impl Planner {
                     && former.protocol == id.protocol
                     && !wanted.contains_key(former)
                     && !renamed.contains_key(former)
-                    && service.ports.meet(&loaded.ports)
+                    && service.ports.overlaps(&loaded.ports)
             });
             if let Some((&former, _)) = same {
                 renamed.insert(former, id);
@@ -140,71 +111,8 @@ impl Planner {
         for (former, id) in renamed {
             if let Some(loaded) = self.tables.services.remove(&former) {
                 self.tables.services.insert(id, loaded);
-                self.tables.looked_up = false;
+                self.tables.lookup_current = false;
             }
-        }
-    }
-
-    /// Lets packets find every service by its ports, and none that is no longer: ports first, then the VIPs that lead to
-    /// them.
-    fn follow_lookup(&mut self) -> Result<(), PlanError> {
-        let mut lookup = Arc::unwrap_or_clone(Arc::clone(&self.tables.lookup));
-        let mut flags: BTreeMap<IpAddr, u64> = BTreeMap::new();
-        let mut keys = BTreeSet::new();
-        for (id, loaded) in self.tables.services.clone() {
-            let vip = self.vip_number(&lookup, &flags, id.vip)?;
-            let vip_flags = flags.entry(id.vip).or_insert_with(|| u64::from(vip));
-            if loaded.ports == Ports::All {
-                *vip_flags |= match id.protocol {
-                    Protocol::Tcp => ALL_TCP,
-                    Protocol::Udp => ALL_UDP,
-                };
-            }
-            for port in loaded.ports.iter() {
-                let key = port_key(vip, id.protocol.number(), port.to_be_bytes());
-                let primary = if port == id.port { PRIMARY } else { 0 };
-                keys.insert(key);
-                let entry = lookup.set_port(key, u64::from(loaded.number) | primary)?;
-                self.writes
-                    .extend(entry.map(|(place, entry)| Write::Port { place, entry }));
-            }
-        }
-        for (&vip, &value) in &flags {
-            let entry = lookup.set_vip(vip, value)?;
-            self.writes
-                .extend(entry.map(|(place, entry)| Write::Vip { place, entry }));
-        }
-        self.forget(&mut lookup, &flags, &keys);
-        self.tables.lookup = Arc::new(lookup);
-        self.tables.looked_up = true;
-        Ok(())
-    }
-
-    /// The number a VIP has, or is to have.
-    fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, Full> {
-        let standing = lookup.vips.get(&vip).map(|standing| standing.value);
-        match new.get(&vip).copied().or(standing) {
-            Some(value) => Ok(number(value)),
-            None => Ok(self.places().vips.take_one()? as u16),
-        }
-    }
-
-    /// Takes away the VIPs and ports that nobody has any more.
-    fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
-        for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
-            self.writes.push(Write::Vip {
-                place: gone.place,
-                entry: VipEntry::default(),
-            });
-            self.leave(Leaving::Vip(number(gone.value)));
-            self.leave(Leaving::VipPlace(gone.place));
-        }
-        for (_, gone) in lookup.ports.extract_if(.., |key, _| !ports.contains(key)) {
-            self.writes.push(Write::Port {
-                place: gone.place,
-                entry: PortEntry::default(),
-            });
-            self.leave(Leaving::PortPlace(gone.place));
         }
     }
 
@@ -220,179 +128,170 @@ impl Planner {
             let Some(loaded) = self.tables.services.remove(&id) else {
                 continue;
             };
-            self.tables.looked_up = false;
+            self.tables.lookup_current = false;
             for &id in loaded.quic_ids.keys() {
                 self.write_quic_id(loaded.number, id, None);
             }
-            self.leave(Leaving::Value(loaded.number));
-            self.leave(Leaving::Slots(loaded.slots_range));
-            self.leave(Leaving::Ring(loaded.ring_range));
-            self.leave(Leaving::Backends(loaded.backends_range));
+            self.free_later(PendingFree::Value(loaded.number));
+            self.free_later(PendingFree::Slots(loaded.slots_range));
+            self.free_later(PendingFree::Ring(loaded.ring_range));
+            self.free_later(PendingFree::Backends(loaded.backends_range));
             for counter in loaded.counters() {
-                self.leave(Leaving::Counter(counter));
+                self.free_later(PendingFree::Counter(counter));
             }
-            self.leave(Leaving::Service(loaded.number));
-            self.tell(id, What::ServiceRemoved);
+            self.free_later(PendingFree::Service(loaded.number));
+            self.emit(id, EventKind::ServiceRemoved);
         }
     }
 
-    /// A service with places and nothing in them. It becomes one only when its entry in the service map is written.
-    fn create(&mut self, id: VirtualService, service: &Service, treatment: Treatment) -> Result<Loaded, Full> {
-        let number = self.places().services.take_one()? as u16;
-        let slots_range = self.places().slots.take(service::slot_count(service))?;
-        let backends_range = self.places().backends.take(room(wanted(service).len() as u32))?;
+    /// A new service with its ranges allocated and empty. Packets find it only once its entry in the service map is written.
+    fn create(
+        &mut self,
+        id: VirtualService,
+        service: &Service,
+        policy: FlowPolicy,
+    ) -> Result<LoadedService, TableFull> {
+        let number = self.allocations().services.allocate_one()? as u16;
+        let slots_range = self.allocations().slots.take(service::slot_count(service))?;
+        let backends_range = self
+            .allocations()
+            .backends
+            .take(capacity_for(desired_servers(service).len() as u32))?;
         self.writes.push(Write::ResetService(number));
-        self.tell(id, What::ServiceAdded(service.scheduler));
-        let loaded = Loaded {
+        self.emit(id, EventKind::ServiceAdded(service.scheduler));
+        let loaded = LoadedService {
             number,
             ports: service.ports.clone(),
-            treatment,
+            policy,
             mapping: mapping(service).unwrap_or_default(),
             slots_range,
-            slots: Slots::resting(&[], self.now),
+            slots: Slots::settled(&[], self.now),
             ring_range: Range::default(),
             ring: Vec::new(),
             backends_range,
             members: BTreeMap::new(),
             quic_ids: BTreeMap::new(),
             candidates: None,
-            hashed_until: None,
+            recording_since: None,
         };
         self.write_backends(&loaded);
         Ok(loaded)
     }
 
-    /// Brings one service to what is wanted.
+    /// Updates one service to the desired state.
     fn update(
         &mut self,
         id: VirtualService,
         service: &Service,
-        treatment: Treatment,
-        hops: &Hops,
+        policy: FlowPolicy,
+        next_hops: &NextHops,
     ) -> Result<(), PlanError> {
-        let standing = self.tables.services.get(&id).cloned();
-        if let Some(loaded) = &standing {
+        let present = self.tables.services.get(&id).cloned();
+        if let Some(loaded) = &present {
             resized(id, service, loaded)?;
-            if loaded.fits(service, &treatment, hops) {
+            if loaded.is_up_to_date(service, &policy, next_hops) {
                 return Ok(());
             }
         }
-        let new = standing.is_none();
-        let mut loaded = match standing {
+        let new = present.is_none();
+        let mut loaded = match present {
             Some(loaded) => loaded.as_ref().clone(),
-            None => self.create(id, service, treatment)?,
+            None => self.create(id, service, policy)?,
         };
         if new || loaded.ports != service.ports {
             loaded.ports = service.ports.clone();
-            self.tables.looked_up = false;
+            self.tables.lookup_current = false;
         }
-        let servers = wanted(service);
-        let missing = loaded.missing(&servers, hops);
-        self.make_room(&mut loaded, missing.len())?;
+        let servers = desired_servers(service);
+        let missing = loaded.missing(&servers, next_hops);
+        self.grow_backends(&mut loaded, missing.len())?;
         let before = loaded.to_service();
-        let (changed, told) = loaded.settle_members(&servers, hops, self.now);
-        for what in told {
-            self.tell(id, what);
+        let (changed, events) = loaded.update_members(&servers, next_hops, self.now);
+        for kind in events {
+            self.emit(id, kind);
         }
-        let (taking, leaving): (Vec<u16>, Vec<u16>) = changed.iter().partition(|&&index| loaded.takes(index));
+        let (taking, leaving): (Vec<u16>, Vec<u16>) =
+            changed.iter().partition(|&&index| loaded.accepts_connections(index));
         self.write_members(&loaded, &taking);
         self.add_members(id, &mut loaded, missing)?;
-        self.treat(id, &mut loaded, service, treatment)?;
+        self.apply_policy(id, &mut loaded, service, policy)?;
         let candidates = loaded.candidates(&servers);
-        self.turn_ring(&mut loaded, &candidates)?;
+        self.replace_ring(&mut loaded, &candidates)?;
         let slots = if new {
-            loaded.begin(&candidates, self.now)
+            loaded.init_slots(&candidates, self.now)
         } else {
-            loaded.follow(&candidates, self.now)
+            loaded.update_slots(&candidates, self.now)
         };
         loaded.candidates = Some(candidates);
         self.write_slots(&loaded, slots);
         if new || loaded.to_service() != before {
             self.write_service(&loaded);
         }
-        self.follow_quic_ids(&mut loaded, &servers);
-        // The dead and those that drain come last: until here slots and ring may have led to nobody else.
+        self.update_quic_ids(&mut loaded, &servers);
+        // Dead and draining backends are written last: slots and ring may have named only them until here.
         self.write_members(&loaded, &leaving);
         self.tables.services.insert(id, Arc::new(loaded));
         Ok(())
     }
 
-    /// Lets QUIC server ids lead to the backends there are.
-    fn follow_quic_ids(&mut self, loaded: &mut Loaded, servers: &[Wanted]) {
-        let due = loaded.due_quic_ids(servers);
-        let before = std::mem::replace(&mut loaded.quic_ids, due);
-        for (&id, &index) in &loaded.quic_ids {
-            if before.get(&id) != Some(&index) {
-                self.write_quic_id(loaded.number, id, Some(index));
-            }
-        }
-        for &id in before.keys().filter(|id| !loaded.quic_ids.contains_key(id)) {
-            self.write_quic_id(loaded.number, id, None);
-        }
-    }
-
-    fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) {
-        self.writes.push(Write::QuicId { service, id, backend });
-    }
-
-    /// Gives every wanted real server that has a hop and no backend a backend.
+    /// Adds a backend for every configured real server that has a next hop and no backend.
     fn add_members(
         &mut self,
         id: VirtualService,
-        loaded: &mut Loaded,
-        missing: Vec<(Wanted, Hop)>,
-    ) -> Result<(), Full> {
-        for (server, hop) in missing {
-            let counter = match loaded.former_counter(server.address) {
+        loaded: &mut LoadedService,
+        missing: Vec<(DesiredServer, NextHop)>,
+    ) -> Result<(), TableFull> {
+        for (server, next_hop) in missing {
+            let counter = match loaded.previous_counter(server.address) {
                 Some(counter) => counter,
                 None => {
-                    let counter = self.places().counters.take_one()?;
+                    let counter = self.allocations().counters.allocate_one()?;
                     self.writes.push(Write::ResetBackend(counter));
                     counter
                 }
             };
-            let index = loaded.free_index();
-            let member = Member::new(&server, hop, counter);
+            let index = loaded.unused_index();
+            let member = Member::new(&server, next_hop, counter);
             loaded.members.insert(index, member);
             self.write_members(loaded, &[index]);
-            self.tell(
+            self.emit(
                 id,
-                What::ServerUp {
+                EventKind::ServerUp {
                     server: server.address,
                     weight: server.weight,
-                    mac: hop.mac,
+                    mac: next_hop.mac,
                 },
             );
         }
         Ok(())
     }
 
-    /// Moves the backends of a service to where there is room for more. Indices stay. Packets follow at once: what comes
-    /// later in the plan may name an index the old place has no room for.
-    fn make_room(&mut self, loaded: &mut Loaded, more: usize) -> Result<(), Full> {
+    /// Moves the backends of a service to a larger range. Their indices stay. The service is written at once: what comes later
+    /// in the plan may name an index beyond the old range.
+    fn grow_backends(&mut self, loaded: &mut LoadedService, more: usize) -> Result<(), TableFull> {
         let needed = (loaded.members.len() + more) as u32;
         if needed <= loaded.backends_range.len {
             return Ok(());
         }
-        let range = self.places().backends.take(room(needed))?;
-        self.leave(Leaving::Backends(loaded.backends_range));
+        let range = self.allocations().backends.take(capacity_for(needed))?;
+        self.free_later(PendingFree::Backends(loaded.backends_range));
         loaded.backends_range = range;
         self.write_backends(loaded);
         self.write_service(loaded);
         Ok(())
     }
 
-    /// Gives the service another ring, in places no packet looks at until the service itself is written.
-    fn turn_ring(&mut self, loaded: &mut Loaded, candidates: &[Candidate]) -> Result<(), Full> {
-        let ring = loaded.due_ring(candidates);
+    /// Replaces the ring, in a range that no packet reads until the service itself is written.
+    fn replace_ring(&mut self, loaded: &mut LoadedService, candidates: &[Candidate]) -> Result<(), TableFull> {
+        let ring = loaded.desired_ring(candidates);
         if ring == loaded.ring {
             return Ok(());
         }
-        let range = self.places().rings.take(ring.len() as u32)?;
-        self.leave(Leaving::Ring(loaded.ring_range));
+        let range = self.allocations().rings.take(ring.len() as u32)?;
+        self.free_later(PendingFree::Ring(loaded.ring_range));
         loaded.ring_range = range;
         loaded.ring.clone_from(&ring);
-        loaded.slots.stir(self.now);
+        loaded.slots.mark_changed(self.now);
         if !ring.is_empty() {
             self.writes.push(Write::Ring {
                 base: range.base,
@@ -402,69 +301,69 @@ impl Planner {
         Ok(())
     }
 
-    /// Changes how flows are treated. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
+    /// Changes the flow policy. Slots stay: every scheduler has the same ones. Going from recorded flows to hashed
     /// ones, records may disagree with any slot. Going the other way, flows without a record stay with the slots' owners for
-    /// one idle timeout: until then slots are found by what they were found by. (TCP flows show by their packets that
-    /// they are not new, those of UDP do not.)
-    fn treat(
+    /// one idle timeout: until then the mapping stays. (A TCP packet shows whether its flow is new, a datagram does
+    /// not.)
+    fn apply_policy(
         &mut self,
         id: VirtualService,
-        loaded: &mut Loaded,
+        loaded: &mut LoadedService,
         service: &Service,
-        treatment: Treatment,
+        policy: FlowPolicy,
     ) -> Result<(), PlanError> {
         let remapped = loaded.remap(mapping(service)).map_err(|_| PlanError::Remapped(id))?;
-        match (loaded.records_all(), treatment.records_all()) {
+        match (loaded.records_all(), policy.records_all()) {
             (true, false) => {
-                loaded.hashed_until = None;
+                loaded.recording_since = None;
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);
             }
-            (false, true) => loaded.hashed_until = Some(self.now),
+            (false, true) => loaded.recording_since = Some(self.now),
             _ if remapped => {
                 let slots = loaded.slots.track_all(self.now);
                 self.write_slots(loaded, slots);
             }
             _ => {}
         }
-        if loaded.treatment.scheduler != treatment.scheduler {
-            self.tell(id, What::Rescheduled(treatment.scheduler));
+        if loaded.policy.scheduler != policy.scheduler {
+            self.emit(id, EventKind::SchedulerChanged(policy.scheduler));
         }
-        loaded.treatment = treatment;
+        loaded.policy = policy;
         Ok(())
     }
 
-    fn write_service(&mut self, loaded: &Loaded) {
+    fn write_service(&mut self, loaded: &LoadedService) {
         self.writes.push(Write::Service {
             number: loaded.number,
             value: loaded.to_service(),
         });
     }
 
-    /// All places of a service's backends: whoever was there before must not be taken for one of them.
-    fn write_backends(&mut self, loaded: &Loaded) {
+    /// Writes the whole range of a service's backends, so that no former entry is taken for one of them.
+    fn write_backends(&mut self, loaded: &LoadedService) {
         let range = loaded.backends_range;
         self.writes.extend((0..range.len).map(|index| {
             let member = u16::try_from(index).ok().and_then(|index| loaded.members.get(&index));
             Write::Backend {
-                place: range.base + index,
+                index: range.base + index,
                 value: member.map_or(Backend::NONE, Member::to_backend),
             }
         }));
     }
 
-    fn write_members(&mut self, loaded: &Loaded, indices: &[u16]) {
+    fn write_members(&mut self, loaded: &LoadedService, indices: &[u16]) {
         for index in indices {
             if let Some(member) = loaded.members.get(index) {
                 self.writes.push(Write::Backend {
-                    place: loaded.backends_range.base + u32::from(*index),
+                    index: loaded.backends_range.base + u32::from(*index),
                     value: member.to_backend(),
                 });
             }
         }
     }
 
-    fn write_slots(&mut self, loaded: &Loaded, slots: Changes) {
+    fn write_slots(&mut self, loaded: &LoadedService, slots: Changes) {
         if !slots.is_empty() {
             self.writes.push(Write::Slots {
                 base: loaded.slots_range.base,
@@ -474,8 +373,8 @@ impl Planner {
     }
 }
 
-/// Slots are counted once, unless the file leaves it to the weights.
-fn resized(id: VirtualService, service: &Service, loaded: &Loaded) -> Result<(), PlanError> {
+/// Checks that the number of slots stays, unless the file leaves it to the weights.
+fn resized(id: VirtualService, service: &Service, loaded: &LoadedService) -> Result<(), PlanError> {
     match service.slots {
         Some(wanted) if wanted != loaded.slots_range.len => Err(PlanError::Resized {
             service: id,

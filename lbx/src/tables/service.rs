@@ -14,62 +14,62 @@ use lbx_common::{
     slot,
 };
 
-pub use super::members::{Life, Member, Wanted, wanted};
+pub use super::members::{BackendState, DesiredServer, Member, desired_servers};
 use super::{
-    Hop, Hops,
+    NextHop, NextHops,
     allocate::Range,
-    event::What,
+    event::EventKind,
+    flow_policy::{FlowPolicy, MAPPING, mapping},
     lookup::address,
-    rising,
-    treatment::{MAPPING, Treatment, mapping},
+    slow_start,
     window::{Changes, Slots},
 };
 use crate::{
     desired::{self, Ports, Protocol},
-    schedule::{Candidate, entitled, maglev, ring},
+    schedule::{Candidate, eligible, maglev, ring},
 };
 
-/// A service as it stands in the maps.
+/// A service as it is in the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedService {
     /// Service number.
     pub number: u16,
     /// Its ports.
     pub ports: Ports,
-    /// How it treats its flows.
-    pub treatment: Treatment,
-    /// What its slots are found by, as long as flows without a record depend on it.
+    /// How it handles its flows.
+    pub policy: FlowPolicy,
+    /// What is hashed to find its slots, as long as flows without a record depend on it.
     pub mapping: u32,
-    /// Its slots' places, and the slots.
+    /// The range of its slots in the slot table.
     pub slots_range: Range,
     /// The slots themselves.
     pub slots: Slots,
-    /// Its ring's places; empty where the slots schedule.
+    /// The range of its ring; empty where the slots schedule.
     pub ring_range: Range,
-    /// Whose turn it is, turn by turn.
+    /// The ring: backends in the order in which the scheduler visits them.
     pub ring: Vec<RingEntry>,
-    /// Room for its backends.
+    /// The range of its backends, with spare capacity.
     pub backends_range: Range,
     /// Its backends by index.
     pub members: BTreeMap<u16, Member>,
     /// Backend indices by QUIC server id.
     pub quic_ids: BTreeMap<u16, u16>,
-    /// Those that slots and ring lead new connections to, in the order of the file; none where that is not known, a
-    /// former daemon having had the service last.
+    /// The backends that slots and ring schedule new connections to, in the order of the file; none where that is not known:
+    /// adopted from a former daemon.
     pub candidates: Option<Vec<Candidate>>,
-    /// A service that records every flow and did not until this tick: some of its flows have no record yet.
-    pub hashed_until: Option<u32>,
+    /// The tick since which it records every flow, where it did not before: some of its flows have no record yet.
+    pub recording_since: Option<u32>,
 }
 
-impl Loaded {
+impl LoadedService {
     /// The service as the map holds it.
     #[must_use]
     pub fn to_service(&self) -> abi::Service {
-        let hashed = if self.hashed_until.is_some() { HASHED } else { 0 };
+        let hashed = if self.recording_since.is_some() { HASHED } else { 0 };
         abi::Service {
-            flags: self.treatment.flags | self.mapping | hashed,
-            scheduler: self.treatment.scheduler as u8,
-            prefix: self.treatment.prefix,
+            flags: self.policy.flags | self.mapping | hashed,
+            scheduler: self.policy.scheduler as u8,
+            prefix: self.policy.prefix,
             sorry: self.sorry().unwrap_or(slot::NONE),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
@@ -77,7 +77,7 @@ impl Loaded {
             ring_len: self.ring_range.len,
             backends_base: self.backends_range.base,
             backends_len: self.backends_range.len,
-            timeouts: self.treatment.timeouts,
+            timeouts: self.policy.timeouts,
             pad: [0; 2],
         }
     }
@@ -85,7 +85,7 @@ impl Loaded {
     /// Whether every flow gets a record.
     #[must_use]
     pub const fn records_all(&self) -> bool {
-        self.treatment.records_all()
+        self.policy.records_all()
     }
 
     /// The slot of a flow with the service's VIP.
@@ -105,9 +105,9 @@ impl Loaded {
         self.slot_of(vip, key.client, key.client_port, vip_port)
     }
 
-    /// The index of the sorry server that gets packets.
+    /// The index of the sorry server, if it gets connections.
     fn sorry(&self) -> Option<u16> {
-        let sorry = |member: &Member| member.sorry && member.takes();
+        let sorry = |member: &Member| member.sorry && member.accepts_connections();
         self.members
             .iter()
             .find(|(_, member)| sorry(member))
@@ -118,136 +118,141 @@ impl Loaded {
     #[must_use]
     pub fn window(&self, protocol: Protocol) -> u32 {
         u32::from(match protocol {
-            Protocol::Tcp => self.treatment.timeouts.established,
-            Protocol::Udp => self.treatment.timeouts.udp,
+            Protocol::Tcp => self.policy.timeouts.established,
+            Protocol::Udp => self.policy.timeouts.udp,
         })
     }
 
-    /// Whether time will bring it nothing: only the dead whose real server may come back stay as they are.
+    /// Whether nothing of it will expire. Dead backends of configured real servers may stay.
     #[must_use]
-    pub fn at_rest(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         let mut addresses = BTreeSet::new();
-        self.slots.at_rest()
-            && self.hashed_until.is_none()
+        self.slots.is_settled()
+            && self.recording_since.is_none()
             && self
                 .members
                 .values()
                 .all(|member| member.wanted && addresses.insert(member.address))
     }
 
-    /// The counters of its backends: one goes on counting where another of the same real server has died.
+    /// The counters of its backends. A backend shares the counter of a dead one of the same real server.
     #[must_use]
     pub fn counters(&self) -> BTreeSet<u32> {
         self.members.values().map(|member| member.counter).collect()
     }
 
-    /// The backend of an address that flows may be of.
+    /// The backend of an address that may own flows.
     #[must_use]
-    pub fn up(&self, address: IpAddr) -> Option<(u16, &Member)> {
+    pub fn usable_backend(&self, address: IpAddr) -> Option<(u16, &Member)> {
         let (&index, member) = self
             .members
             .iter()
-            .find(|(_, member)| member.address == address && member.life.is_usable())?;
+            .find(|(_, member)| member.address == address && member.state.is_usable())?;
         Some((index, member))
     }
 
-    /// The backends that flows may be of, by address.
-    fn usables(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
+    /// The backends that may own flows, by address.
+    fn usable_by_address(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.life.is_usable())
+            .filter(|(_, member)| member.state.is_usable())
             .map(|(&index, member)| (member.address, (index, member)))
             .collect()
     }
 
-    /// Whether flows may be of an index.
+    /// Whether the backend of an index may own flows.
     #[must_use]
     pub fn usable(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(|member| member.life.is_usable())
+        self.members.get(&index).is_some_and(|member| member.state.is_usable())
     }
 
-    /// Whether new connections may go to an index.
+    /// Whether the backend of an index gets new connections.
     #[must_use]
-    pub fn takes(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(Member::takes)
+    pub fn accepts_connections(&self, index: u16) -> bool {
+        self.members.get(&index).is_some_and(Member::accepts_connections)
     }
 
-    /// The lowest index no backend has, the dead included.
+    /// The lowest index not used by any backend, dead ones included.
     #[must_use]
-    pub fn free_index(&self) -> u16 {
+    pub fn unused_index(&self) -> u16 {
         let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
         together.count() as u16
     }
 
-    /// The counter that a dead backend of this address had: whoever comes back goes on counting.
+    /// The counter of a dead backend of this address: a real server that comes back goes on counting.
     #[must_use]
-    pub fn former_counter(&self, address: IpAddr) -> Option<u32> {
+    pub fn previous_counter(&self, address: IpAddr) -> Option<u32> {
         self.members
             .values()
             .find(|member| member.address == address)
             .map(|member| member.counter)
     }
 
-    /// Whether a plan would change nothing. With thousands of services that is so for nearly all of them.
+    /// Whether a plan would change nothing, which is true of nearly all services where there are thousands.
     #[must_use]
-    pub fn fits(&self, service: &desired::Service, treatment: &Treatment, hops: &Hops) -> bool {
-        let wanted = wanted(service);
+    pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, next_hops: &NextHops) -> bool {
+        let wanted = desired_servers(service);
         let by_address = by_address(&wanted);
         let settled = |member: &Member| {
             let mut after = *member;
-            after.settle(&by_address, hops, 0, &mut Vec::new());
+            after.update(&by_address, next_hops, 0, &mut Vec::new());
             after == *member
         };
-        self.treatment == *treatment
+        self.policy == *policy
             && mapping(service).is_none_or(|mapping| mapping == self.mapping)
             && self.ports == service.ports
             && self.members.values().all(settled)
-            && self.missing(&wanted, hops).is_empty()
+            && self.missing(&wanted, next_hops).is_empty()
             && self.candidates == Some(self.candidates(&wanted))
-            && self.quic_ids == self.due_quic_ids(&wanted)
+            && self.quic_ids == self.desired_quic_ids(&wanted)
     }
 
-    /// The wanted real servers that have not failed, have a hop and no backend yet, or a dead one.
+    /// The configured real servers that are not down, have a next hop, and no backend yet or a dead one.
     #[must_use]
-    pub fn missing(&self, wanted: &[Wanted], hops: &Hops) -> Vec<(Wanted, Hop)> {
-        let usable = self.usables();
+    pub fn missing(&self, wanted: &[DesiredServer], next_hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
+        let usable = self.usable_by_address();
         wanted
             .iter()
             .filter(|server| server.fails().is_none() && !usable.contains_key(&server.address))
-            .filter_map(|server| Some((*server, *hops.get(&server.address)?)))
+            .filter_map(|server| Some((*server, *next_hops.get(&server.address)?)))
             .collect()
     }
 
-    /// Brings the backends there are to what is wanted; tells which indices have changed in the map.
-    pub fn settle_members(&mut self, wanted: &[Wanted], hops: &Hops, now: u32) -> (Vec<u16>, Vec<What>) {
+    /// Updates the existing backends to the desired state; returns the indices that changed in the map, and the events.
+    pub fn update_members(
+        &mut self,
+        wanted: &[DesiredServer],
+        next_hops: &NextHops,
+        now: u32,
+    ) -> (Vec<u16>, Vec<EventKind>) {
         let by_address = by_address(wanted);
         let mut changed = Vec::new();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for (&index, member) in &mut self.members {
             let before = member.to_backend();
-            member.settle(&by_address, hops, now, &mut told);
+            member.update(&by_address, next_hops, now, &mut events);
             if member.to_backend() != before {
                 changed.push(index);
             }
         }
-        (changed, told)
+        (changed, events)
     }
 
-    /// Those that get new connections, in the order of the file: whoever has a weight and is up. A hash without fallback
-    /// leads to the others too, and so nowhere. When there is nobody, it is the sorry server.
+    /// The real servers that get new connections, in the order of the file: those that are up and have a weight. Without
+    /// fallback those that are down keep their slots. If none is up, the sorry server.
     #[must_use]
-    pub fn candidates(&self, wanted: &[Wanted]) -> Vec<Candidate> {
-        let usable = self.usables();
-        let claim = |server: &Wanted, weight| entitled::Wanted {
+    pub fn candidates(&self, wanted: &[DesiredServer]) -> Vec<Candidate> {
+        let usable = self.usable_by_address();
+        let claim = |server: &DesiredServer, weight| eligible::Server {
             address: server.address,
             weight,
             index: usable
                 .get(&server.address)
-                .and_then(|(index, member)| (member.life == Life::Up).then_some(*index)),
+                .and_then(|(index, member)| (member.state == BackendState::Up).then_some(*index)),
         };
-        let shares = rising::shares(wanted, self.treatment.scheduler);
+        let shares = slow_start::effective_weights(wanted, self.policy.scheduler);
         let all = wanted.iter().zip(shares).map(|(server, share)| claim(server, share));
-        let candidates = entitled::entitled(self.treatment.shares(), all);
+        let candidates = eligible::eligible(self.policy.has_fallback(), all);
         if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
             return candidates;
         }
@@ -255,65 +260,65 @@ impl Loaded {
             .iter()
             .filter(|server| server.sorry)
             .map(|server| claim(server, 1));
-        entitled::entitled(true, sorry)
+        eligible::eligible(true, sorry)
     }
 
-    /// The backend indices of the QUIC server ids there are.
+    /// The backend index of every configured QUIC server id.
     #[must_use]
-    pub fn due_quic_ids(&self, wanted: &[Wanted]) -> BTreeMap<u16, u16> {
-        let usable = self.usables();
+    pub fn desired_quic_ids(&self, wanted: &[DesiredServer]) -> BTreeMap<u16, u16> {
+        let usable = self.usable_by_address();
         wanted
             .iter()
             .filter_map(|server| Some((server.quic_id?, usable.get(&server.address)?.0)))
             .collect()
     }
 
-    /// Lets the slots of a service no packet knows yet begin with the candidates.
-    pub fn begin(&mut self, candidates: &[Candidate], now: u32) -> Changes {
-        self.slots = Slots::resting(&maglev::table(candidates, self.slots_range.len), now);
+    /// Initialises the slots of a new service, which no packet can find yet.
+    pub fn init_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+        self.slots = Slots::settled(&maglev::table(candidates, self.slots_range.len), now);
         self.slots.all()
     }
 
-    /// Lets the slots follow the candidates.
-    pub fn follow(&mut self, candidates: &[Candidate], now: u32) -> Changes {
+    /// Updates the slots to new candidates.
+    pub fn update_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
-        let usable = |index: u16| members.get(&index).is_some_and(|member| member.life.is_usable());
-        self.slots.follow(&table, usable, now)
+        let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.is_usable());
+        self.slots.retarget(&table, usable, now)
     }
 
-    /// The ring the candidates are to be walked by: turns, or everyone once with its weight; empty where the slots schedule
-    /// and nobody can be full.
+    /// The ring of the candidates: turns, or each once with its weight; empty where the slots schedule and no backend has
+    /// a connection limit.
     #[must_use]
-    pub fn due_ring(&self, candidates: &[Candidate]) -> Vec<RingEntry> {
-        let Treatment { scheduler, flags, .. } = self.treatment;
+    pub fn desired_ring(&self, candidates: &[Candidate]) -> Vec<RingEntry> {
+        let FlowPolicy { scheduler, flags, .. } = self.policy;
         if scheduler.hashes() && flags & abi::LIMITED == 0 {
             return Vec::new();
         }
         ring::of_scheduler(scheduler, candidates)
     }
 
-    /// Takes over another treatment; whether flows without a record are found by another mapping now, or not at all.
+    /// Switches to another mapping, if it differs; returns whether it did.
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
-    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, Remapped> {
+    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, MappingInUse> {
         let Some(mapping) = mapping.filter(|&mapping| mapping != self.mapping) else {
             return Ok(false);
         };
-        if !self.records_all() || self.hashed_until.is_some() {
-            return Err(Remapped);
+        if !self.records_all() || self.recording_since.is_some() {
+            return Err(MappingInUse);
         }
         self.mapping = mapping & MAPPING;
         Ok(true)
     }
 }
 
-/// Slots cannot be found by something else while flows without a record depend on it.
+/// The mapping cannot change while flows without a record depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remapped;
+pub struct MappingInUse;
 
-fn by_address(wanted: &[Wanted]) -> BTreeMap<IpAddr, Wanted> {
+fn by_address(wanted: &[DesiredServer]) -> BTreeMap<IpAddr, DesiredServer> {
     wanted.iter().map(|server| (server.address, *server)).collect()
 }
 

@@ -1,9 +1,9 @@
-//! The slots of a service between a change and their rest.
+//! The slots of a service, from a change until they are settled.
 //!
-//! A change sets `current` and leaves `owner`: whoever has connections without a record in the slot keeps them. The window
-//! of a slot opens when the two part and lasts one idle timeout: by then every active flow of the owner has sent a
-//! packet and has a record, so `owner` may follow. It closes at once when the two meet again. A failed owner is
-//! replaced at once: there is nothing left to keep.
+//! A change sets `current` and leaves `owner`: connections without a record in the slot stay with the owner. The window
+//! of a slot opens when the two differ and lasts one idle timeout: by then every active flow of the owner has sent a
+//! packet and has a record, so `owner` may be set to `current`. It closes at once when the two are equal again. A failed
+//! owner is replaced at once.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use lbx_common::{
 
 use super::GRACE;
 
-/// The slots of one service, and since when each has two masters.
+/// The slots of one service, and since when the window of each is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     slots: Vec<Slot>,
@@ -23,25 +23,25 @@ pub struct Slots {
     /// The last tick at which anything changed.
     changed: u32,
     /// No window is open and nothing is tracked.
-    at_rest: bool,
+    is_settled: bool,
 }
 
 /// Slots that changed: number within the service and new word.
 pub type Changes = Vec<(u32, Slot)>;
 
 impl Slots {
-    /// A table at rest.
+    /// A settled table.
     #[must_use]
-    pub fn resting(table: &[u16], now: u32) -> Self {
+    pub fn settled(table: &[u16], now: u32) -> Self {
         Self {
             slots: table.iter().map(|&backend| Slot::settled(backend)).collect(),
             opened: vec![None; table.len()],
             changed: now,
-            at_rest: true,
+            is_settled: true,
         }
     }
 
-    /// A table found in the maps. When its windows opened nobody knows any more: they start again.
+    /// A table found in the maps. When its windows opened is not known: they start again.
     #[must_use]
     pub fn adopted(slots: Vec<Slot>, now: u32) -> Self {
         let opened = slots
@@ -52,7 +52,7 @@ impl Slots {
             slots,
             opened,
             changed: now,
-            at_rest: false,
+            is_settled: false,
         }
     }
 
@@ -62,16 +62,16 @@ impl Slots {
         &self.slots
     }
 
-    /// Whether no window is open and nothing is tracked: time will bring nothing.
+    /// Whether no window is open and nothing is tracked: nothing will expire.
     #[must_use]
-    pub fn at_rest(&self) -> bool {
-        self.at_rest
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
-    /// Lets `current` follow a new table. `usable` says which backends still get packets.
-    pub fn follow(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
-        self.update(now, |slot, opened, place| {
-            let current = table.get(place).copied().unwrap_or(NONE);
+    /// Sets `current` to a new table. `usable` says which backends still get packets.
+    pub fn retarget(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
+        self.update(now, |slot, opened, index| {
+            let current = table.get(index).copied().unwrap_or(NONE);
             let moved = current != slot.current;
             slot.tracked |= moved;
             slot.current = current;
@@ -86,29 +86,29 @@ impl Slots {
         })
     }
 
-    /// All of them, for a table no packet knows yet.
+    /// All slots, for a table that no packet reads yet.
     #[must_use]
     pub fn all(&self) -> Changes {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
-    /// Marks every slot as tracked: flows may have records that the slots do not know of.
+    /// Marks every slot as tracked: flows may have records that disagree with the slots.
     pub fn track_all(&mut self, now: u32) -> Changes {
         self.update(now, |slot, _, _| slot.tracked = true)
     }
 
-    /// Notes that something else has changed that leads packets to backends.
-    pub fn stir(&mut self, now: u32) {
+    /// Notes a change of backend selection outside the slots, such as the ring.
+    pub fn mark_changed(&mut self, now: u32) {
         self.changed = now;
     }
 
-    /// Whether every packet under way has seen the last change.
+    /// Whether every packet in flight sees the last change.
     #[must_use]
-    pub fn quiet(&self, now: u32) -> bool {
+    pub fn is_quiet(&self, now: u32) -> bool {
         elapsed(self.changed, now) >= GRACE
     }
 
-    /// Lets `owner` follow where a window of `timeout` ticks has passed, counted from when packets saw it open.
+    /// Sets `owner` to `current` where a window of `timeout` ticks has passed, counted from when packets saw it open.
     pub fn close_windows(&mut self, now: u32, timeout: u32) -> Changes {
         self.update(now, |slot, opened, _| {
             if opened.is_some_and(|since| elapsed(since, now) > timeout + GRACE) {
@@ -118,40 +118,40 @@ impl Slots {
         })
     }
 
-    /// Ends the tracking of slots without a record that disagrees with the owner, once all is quiet: before, a packet that
-    /// was under way may have written a record since they were counted.
-    pub fn come_to_rest(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
-        if self.at_rest || !self.quiet(now) {
+    /// Ends the tracking of slots without a record that disagrees with the owner, once every packet sees the last change: before,
+    /// a packet in flight may have written a record after the scan.
+    pub fn settle(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
+        if self.is_settled || !self.is_quiet(now) {
             return Vec::new();
         }
         let last = self.changed;
-        let changes = self.update(now, |slot, opened, place| {
-            slot.tracked &= opened.is_some() || disagrees(place as u32);
+        let changes = self.update(now, |slot, opened, index| {
+            slot.tracked &= opened.is_some() || disagrees(index as u32);
         });
         // Where a packet goes has not changed.
         self.changed = last;
-        self.at_rest = !self.slots.iter().any(|slot| slot.tracked);
+        self.is_settled = !self.slots.iter().any(|slot| slot.tracked);
         changes
     }
 
-    /// The backends that slots name.
+    /// The backends that slots refer to.
     #[must_use]
-    pub fn named(&self) -> HashSet<u16> {
+    pub fn referenced(&self) -> HashSet<u16> {
         self.slots.iter().flat_map(|slot| [slot.current, slot.owner]).collect()
     }
 
     fn update(&mut self, now: u32, mut change: impl FnMut(&mut Slot, &mut Option<u32>, usize)) -> Changes {
         let mut changes = Vec::new();
-        for (place, (slot, opened)) in self.slots.iter_mut().zip(&mut self.opened).enumerate() {
+        for (index, (slot, opened)) in self.slots.iter_mut().zip(&mut self.opened).enumerate() {
             let before = *slot;
-            change(slot, opened, place);
+            change(slot, opened, index);
             if *slot != before {
-                changes.push((place as u32, *slot));
+                changes.push((index as u32, *slot));
             }
         }
         if !changes.is_empty() {
             self.changed = now;
-            self.at_rest = false;
+            self.is_settled = false;
         }
         changes
     }
@@ -173,57 +173,57 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_follows_after_one_timeout() {
-        let mut slots = Slots::resting(&[0], 0);
-        assert_eq!(slots.follow(&[1], |_| true, 10).len(), 1);
+    fn the_owner_is_replaced_after_one_timeout() {
+        let mut slots = Slots::settled(&[0], 0);
+        assert_eq!(slots.retarget(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
         assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 1, true));
         assert!(
-            slots.come_to_rest(12 + OPEN, |_| false).is_empty(),
+            slots.settle(12 + OPEN, |_| false).is_empty(),
             "too soon after the change"
         );
-        slots.come_to_rest(13 + OPEN, |_| true);
+        slots.settle(13 + OPEN, |_| true);
         assert_eq!(slot(&slots), (1, 1, true), "a record disagrees");
-        slots.come_to_rest(14 + OPEN, |_| false);
+        slots.settle(14 + OPEN, |_| false);
         assert_eq!(slot(&slots), (1, 1, false));
     }
 
     #[test]
     fn a_second_change_does_not_prolong_the_window() {
-        let mut slots = Slots::resting(&[0], 0);
-        slots.follow(&[1], |_| true, 10);
-        slots.follow(&[2], |_| true, 500);
+        let mut slots = Slots::settled(&[0], 0);
+        slots.retarget(&[1], |_| true, 10);
+        slots.retarget(&[2], |_| true, 500);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (2, 2, true));
     }
 
     #[test]
     fn the_clock_wraps_within_a_window() {
-        let mut slots = Slots::resting(&[0], TICK_MASK - 20);
-        slots.follow(&[1], |_| true, TICK_MASK - 10);
+        let mut slots = Slots::settled(&[0], TICK_MASK - 20);
+        slots.retarget(&[1], |_| true, TICK_MASK - 10);
         assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
-        assert!(slots.come_to_rest(OPEN - 9, |_| false).is_empty());
-        assert_eq!(slots.come_to_rest(OPEN - 8, |_| false).len(), 1);
+        assert!(slots.settle(OPEN - 9, |_| false).is_empty());
+        assert_eq!(slots.settle(OPEN - 8, |_| false).len(), 1);
     }
 
     #[test]
     fn there_and_back_again_restarts_the_window_but_stays_tracked() {
-        let mut slots = Slots::resting(&[0], 0);
-        slots.follow(&[1], |_| true, 10);
-        slots.follow(&[0], |_| true, 20);
+        let mut slots = Slots::settled(&[0], 0);
+        slots.retarget(&[1], |_| true, 10);
+        slots.retarget(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
-        slots.follow(&[1], |_| true, 800);
+        slots.retarget(&[1], |_| true, 800);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 0, true), "the owner took connections until 800");
     }
 
     #[test]
     fn a_failed_owner_is_replaced_at_once() {
-        let mut slots = Slots::resting(&[0], 0);
-        slots.follow(&[1], |backend| backend == 1, 10);
+        let mut slots = Slots::settled(&[0], 0);
+        slots.retarget(&[1], |backend| backend == 1, 10);
         assert_eq!(slot(&slots), (1, 1, true));
     }
 

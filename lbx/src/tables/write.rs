@@ -1,4 +1,4 @@
-//! The writes a plan consists of: what the data plane carries out, in order.
+//! The writes of a plan, which the data plane applies in order.
 
 use lbx_common::{
     backend::Backend,
@@ -11,49 +11,49 @@ use lbx_common::{
 /// One change of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// A backend at its place in the flat table.
+    /// A backend in the flat table.
     Backend {
         /// Place in the table of all backends.
-        place: u32,
-        /// What is to stand there.
+        index: u32,
+        /// The new entry.
         value: Backend,
     },
-    /// A new ring, in places no packet looks at yet.
+    /// A new ring, in a range that no packet reads yet.
     Ring {
-        /// First place in the table of all ring entries.
+        /// First index in the table of all ring entries.
         base: u32,
-        /// Whose turn it is, turn by turn.
+        /// Its entries, in order.
         entries: Vec<RingEntry>,
     },
     /// Slots that change.
     Slots {
-        /// First place of the service in the table of all slots.
+        /// First index of the service in the table of all slots.
         base: u32,
         /// Slot number within the service, and its new word.
         slots: Vec<(u32, Slot)>,
     },
-    /// A service, new or changed, word by word from the last to the first: flags change when all they lead to stands.
+    /// A service, new or changed, word by word from the last to the first: the flags are written after everything they refer to.
     Service {
         /// Its number.
         number: u16,
-        /// Where its tables lie.
+        /// Its entry.
         value: Service,
     },
-    /// An entry of the table of VIPs: all zero where none is to be.
+    /// An entry of the table of VIPs: all zero to remove it.
     Vip {
         /// Bucket times ways, plus way.
-        place: u32,
-        /// What is to stand there.
+        index: u32,
+        /// The new entry.
         entry: VipEntry,
     },
-    /// An entry of the table of ports: all zero where none is to be.
+    /// An entry of the table of ports: all zero to remove it.
     Port {
         /// Bucket times ways, plus way.
-        place: u32,
-        /// What is to stand there.
+        index: u32,
+        /// The new entry.
         entry: PortEntry,
     },
-    /// Where packets with a QUIC server id go, or that they go nowhere for it.
+    /// The backend of a QUIC server id; none to remove it.
     QuicId {
         /// Service number.
         service: u16,
@@ -62,8 +62,8 @@ pub enum Write {
         /// Backend's index.
         backend: Option<u16>,
     },
-    /// Counters and cursor of a service number that begins anew.
+    /// Resets counters and cursor of a service number.
     ResetService(u16),
-    /// Counters and load of a backend that begins anew.
+    /// Resets counters and load of a backend.
     ResetBackend(u32),
 }

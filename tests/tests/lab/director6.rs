@@ -119,7 +119,7 @@ fn a_silent_mac_change_is_followed_by_neighbour_discovery() -> Result<()> {
         server.set_mac("eth0", Mac([2, 0, 0, 0, 1, number]))?;
     }
     wait::until_true(SOON, "both have moved", || {
-        Ok(director.log().matches("moved from").count() == 2)
+        Ok(director.log().matches("MAC address changed from").count() == 2)
     })?;
     let mut pages = vec![site.page()?, site.page()?];
     pages.sort();

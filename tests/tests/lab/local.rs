@@ -292,10 +292,10 @@ fn a_connection_goes_on_when_the_daemon_is_killed_and_started() -> Result<()> {
 fn without_the_hooks_the_vip_is_the_directors_own() -> Result<()> {
     let mut scene = web("rr")?;
     scene.prober.pages(PAGE, 1)?;
-    scene.prober.with(|dataplane| dataplane.local_vips(false))??;
+    scene.prober.with(|dataplane| dataplane.set_local_vips(false))??;
     let kind = refusal(&scene.prober)?;
     ensure!(kind == ErrorKind::ConnectionRefused, "{kind}");
-    scene.prober.with(|dataplane| dataplane.local_vips(true))??;
+    scene.prober.with(|dataplane| dataplane.set_local_vips(true))??;
     scene.prober.pages(PAGE, 1)?;
     Ok(())
 }

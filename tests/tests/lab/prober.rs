@@ -8,10 +8,10 @@ use lbx::{
     config,
     dataplane::{
         Dataplane, clock,
-        local::{egress::Way, probes::Probes},
+        local::{egress::EgressAttachment, probes::Probes},
     },
     desired::TableSizes,
-    tables::{Hop, Hops, Tables},
+    tables::{NextHop, NextHops, Tables},
 };
 use lbx_common::counters::Traffic;
 use lbx_tests::{by_hand, cluster::Cluster, host::Host, lab::Lab};
@@ -86,7 +86,7 @@ impl Prober {
         }
         let mut prober = Self::start(lab, &["eth0"])?;
         prober.plan(&cluster)?;
-        prober.with(|dataplane| dataplane.local_vips(true))??;
+        prober.with(|dataplane| dataplane.set_local_vips(true))??;
         Ok(Balanced {
             _servers: servers,
             prober,
@@ -97,8 +97,8 @@ impl Prober {
     pub fn plan(&mut self, cluster: &Cluster) -> Result<()> {
         let desired = config::parse(&cluster.to_string(), Path::new("lb.yaml"))?;
         let ifindex = self.lab.director().interface_index("eth0")?;
-        let hop = |host: &Host| -> Result<[(IpAddr, Hop); 2]> {
-            let hop = Hop {
+        let hop = |host: &Host| -> Result<[(IpAddr, NextHop); 2]> {
+            let hop = NextHop {
                 mac: host.mac("eth0")?.0,
                 ifindex,
                 vlan: [0; 2],
@@ -106,13 +106,13 @@ impl Prober {
             };
             Ok([host.address().into(), host.address6().into()].map(|address| (address, hop)))
         };
-        let mut hops = Hops::new();
+        let mut hops = NextHops::new();
         for host in self.lab.real_servers() {
             hops.extend(hop(host)?);
         }
         let mut tables = self.tables.take();
         let planned = self.with(|dataplane| -> Result<Tables> {
-            let tables = tables.take().unwrap_or_else(|| dataplane.no_tables());
+            let tables = tables.take().unwrap_or_else(|| dataplane.empty_tables());
             let plan = tables.plan(&desired, &hops, clock::now())?;
             dataplane.apply(&plan.writes)?;
             Ok(plan.tables)
@@ -139,13 +139,13 @@ impl Prober {
 
     /// Does as a daemon that is killed and started again.
     pub fn restart(&mut self, nics: &[&str]) -> Result<()> {
-        self.restart_by(Way::Link, nics)?;
-        self.with(|dataplane| dataplane.local_vips(true))??;
+        self.restart_by(EgressAttachment::Link, nics)?;
+        self.with(|dataplane| dataplane.set_local_vips(true))??;
         Ok(())
     }
 
     /// The same without the programs on sockets.
-    pub fn restart_by(&mut self, way: Way, nics: &[&str]) -> Result<()> {
+    pub fn restart_by(&mut self, way: EgressAttachment, nics: &[&str]) -> Result<()> {
         drop(self.dataplane.take());
         let (lab, devices) = (&self.lab, self.devices(nics)?);
         let mut dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
@@ -168,11 +168,11 @@ impl Prober {
 
     /// Has what exactly these devices send rewritten.
     pub fn see_to(&mut self, devices: &BTreeSet<u32>) -> Result<()> {
-        self.see_to_by(Way::Link, devices)
+        self.see_to_by(EgressAttachment::Link, devices)
     }
 
     /// The same by one of both ways.
-    pub fn see_to_by(&mut self, way: Way, devices: &BTreeSet<u32>) -> Result<()> {
+    pub fn see_to_by(&mut self, way: EgressAttachment, devices: &BTreeSet<u32>) -> Result<()> {
         let failed = self.with(|dataplane| dataplane.sync_egress_by(way, devices))?;
         if let Some((device, error)) = failed.into_iter().next() {
             bail!("device {device}: {:#}", anyhow::Error::from(error));

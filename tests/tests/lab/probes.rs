@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
     dataplane::{
         clock,
-        local::{egress::Way, probes::Left},
+        local::{egress::EgressAttachment, probes::SessionCounts},
     },
     desired::Target,
     health::{Aim, Failure},
@@ -222,21 +222,21 @@ fn filters_do_what_links_do() -> Result<()> {
             .success()?;
         Ok(tc.lines().filter(|line| line.contains("lbx_egress")).count())
     };
-    prober.see_to_by(Way::Filter, &devices)?;
+    prober.see_to_by(EgressAttachment::Filter, &devices)?;
     ensure!(filters(&prober)? == 1, "no filter");
     for aim in [aim(1, 80), aim6(1, 80)] {
         expect(&prober.page(&aim)?, &served())?;
     }
     // The next daemon takes its place, without a second one.
-    prober.restart_by(Way::Filter, &["eth0"])?;
+    prober.restart_by(EgressAttachment::Filter, &["eth0"])?;
     ensure!(filters(&prober)? == 1, "not one filter");
     expect(&prober.page(&aim(1, 80))?, &served())?;
     // Links take the place of filters, and filters that of links.
     prober.see_to(&devices)?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&aim(1, 80))?, &served())?;
-    prober.see_to_by(Way::Filter, &devices)?;
-    prober.see_to_by(Way::Filter, &BTreeSet::new())?;
+    prober.see_to_by(EgressAttachment::Filter, &devices)?;
+    prober.see_to_by(EgressAttachment::Filter, &BTreeSet::new())?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))
 }
@@ -244,7 +244,7 @@ fn filters_do_what_links_do() -> Result<()> {
 fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let (mut prober, _nginx) = scene()?;
     let devices = prober.devices(&["eth0"])?;
-    prober.see_to_by(Way::Filter, &devices)?;
+    prober.see_to_by(EgressAttachment::Filter, &devices)?;
     let mut monitor = prober.lab.director().enter(|| {
         Command::new("tc")
             .arg("monitor")
@@ -255,13 +255,13 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let told = (|| -> Result<()> {
         std::thread::sleep(Duration::from_millis(500));
         for _ in 0..3 {
-            prober.see_to_by(Way::Filter, &devices)?;
+            prober.see_to_by(EgressAttachment::Filter, &devices)?;
         }
         let director = prober.lab.director();
         director
             .run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", "76"])?
             .success()?;
-        prober.see_to_by(Way::Filter, &devices)?;
+        prober.see_to_by(EgressAttachment::Filter, &devices)?;
         std::thread::sleep(Duration::from_millis(500));
         Ok(())
     })();
@@ -389,8 +389,8 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     for seconds in [30, 60] {
         prober.probes().sweep(Instant::now() + Duration::from_secs(seconds))?;
     }
-    let left = prober.probes().left()?;
-    expect(&left, &Left::default())
+    let left = prober.probes().session_counts()?;
+    expect(&left, &SessionCounts::default())
 }
 
 fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
@@ -418,14 +418,14 @@ fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
             tick: clock::now().wrapping_sub(1_000) & TICK_MASK,
             ..Session::default()
         };
-        probes.pretend(&key, &ended)?;
+        probes.insert_session(&key, &ended)?;
     }
     let mut left = Vec::new();
     for seconds in [30, 60, 90] {
         probes.sweep(Instant::now() + Duration::from_secs(seconds))?;
-        left.push(probes.left()?);
+        left.push(probes.session_counts()?);
     }
-    let of = |ports| Left {
+    let of = |ports| SessionCounts {
         leases: 1,
         sessions: 0,
         ports,

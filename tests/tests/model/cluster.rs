@@ -7,10 +7,10 @@ use std::{
 
 use lbx::{
     desired::{
-        Desired, Failover, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler, Service,
-        Standing, TableSizes, Timeouts, VirtualService,
+        Desired, Failover, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState,
+        Service, TableSizes, Timeouts, VirtualService,
     },
-    tables::{Hop, Hops},
+    tables::{NextHop, NextHops},
 };
 
 use crate::frame::DIRECTOR;
@@ -104,7 +104,7 @@ pub enum Change {
     /// One of the sets of timeouts.
     Timeouts(usize),
     /// The checks of a real server of a service say this, if it is in the file.
-    Stand(usize, u8, Standing),
+    Stand(usize, u8, ServerState),
 }
 
 /// VIP, protocol and first port of every service. The last has all ports of its VIP that no other has.
@@ -200,7 +200,7 @@ impl Cluster {
             Change::Stand(service, server, standing) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
-                    server.standing = standing;
+                    server.state = standing;
                 }
             }
             Change::Schedule(service, _)
@@ -226,7 +226,7 @@ impl Cluster {
         }
     }
 
-    pub fn hops(&self) -> Hops {
+    pub fn hops(&self) -> NextHops {
         let both = self
             .hops
             .iter()
@@ -243,7 +243,7 @@ impl Cluster {
         };
         let ports = |service: usize| &self.services[service].service.ports;
         let exact =
-            |&service: &usize| matches!(ports(service), Ports::Some(_)) && ports(service).meet(&Ports::one(port));
+            |&service: &usize| matches!(ports(service), Ports::Some(_)) && ports(service).overlaps(&Ports::one(port));
         let all = |&service: &usize| *ports(service) == Ports::All;
         (0..SERVICES)
             .filter(on)
@@ -261,7 +261,7 @@ impl Cluster {
         let servers = &self.services[service].service.servers;
         let numbered = servers.iter().map(|server| (number(server.address), *server));
         numbered
-            .filter(|(n, server)| server.weight > 0 && server.standing == Standing::Up && self.hops.contains_key(n))
+            .filter(|(n, server)| server.weight > 0 && server.state == ServerState::Up && self.hops.contains_key(n))
             .collect()
     }
 
@@ -273,10 +273,10 @@ impl Cluster {
     }
 
     /// What the checks say of a real server of a service; what the file does not name is not checked.
-    pub fn standing(&self, service: usize, server: u8) -> Standing {
+    pub fn standing(&self, service: usize, server: u8) -> ServerState {
         let mut servers = self.services[service].service.servers.iter();
         let named = servers.find(|other| number(other.address) == server);
-        named.map_or(Standing::Up, |server| server.standing)
+        named.map_or(ServerState::Up, |server| server.state)
     }
 
     /// Whether packets of the flows that a real server has may go there.
@@ -286,12 +286,12 @@ impl Cluster {
 
     /// Whether the flows that a real server has are over.
     pub fn loses(&self, service: usize, server: u8) -> bool {
-        !self.hops.contains_key(&server) || self.standing(service, server) == Standing::Down(OnFailure::Rehash)
+        !self.hops.contains_key(&server) || self.standing(service, server) == ServerState::Down(OnFailure::Rehash)
     }
 
     /// Whether packets of the flows that a real server has are dropped.
     pub fn holds(&self, service: usize, server: u8) -> bool {
-        self.hops.contains_key(&server) && self.standing(service, server) == Standing::Down(OnFailure::Drop)
+        self.hops.contains_key(&server) && self.standing(service, server) == ServerState::Down(OnFailure::Drop)
     }
 
     /// Whether the sorry server of a service is there.
@@ -381,13 +381,13 @@ fn real_server(service: usize, server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 
 /// The way to a real server's NIC: the last of them is in a VLAN.
-pub fn hop(six: bool, server: u8, from: u8) -> Hop {
-    Hop {
+pub fn hop(six: bool, server: u8, from: u8) -> NextHop {
+    NextHop {
         mac: [2, 1 + u8::from(six), 0, 0, from, server],
         ifindex: LO,
         vlan: [if from == 2 { 7 } else { 0 }, 0],

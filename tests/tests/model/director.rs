@@ -13,7 +13,7 @@ use aya::{
 use lbx::{
     dataplane::{Dataplane, pins::BPFFS},
     desired::TableSizes,
-    tables::{Hops, Tables, adopt::Maps as _},
+    tables::{NextHops, Tables, adopt::Maps as _},
 };
 use lbx_common::{
     backend::Tags,
@@ -89,9 +89,9 @@ impl Director {
     /// Takes everything out of the maps, so that another history may begin.
     pub fn clear(&mut self) -> Result<()> {
         let tables = Tables::adopt(self.maps(), 0)?;
-        let plan = tables.plan(&Cluster::nothing().desired(), &Hops::new(), 0)?;
+        let plan = tables.plan(&Cluster::nothing().desired(), &NextHops::new(), 0)?;
         self.maps_mut().apply(&plan.writes)?;
-        let tables = self.maps().no_tables();
+        let tables = self.maps().empty_tables();
         // A record of a service that is no longer is erased.
         let _census = self.maps().sweep(&tables, 0);
         ensure!(

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use lbx::tables::Hop;
+use lbx::tables::NextHop;
 
 /// The director's MAC address.
 pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
@@ -91,7 +91,7 @@ impl Ends {
 
 impl Frame {
     /// The frame as a director sends it on: another Ethernet header, everything else as it was.
-    pub fn towards(&self, hop: &Hop) -> Vec<u8> {
+    pub fn towards(&self, hop: &NextHop) -> Vec<u8> {
         let mut bytes = [hop.mac, hop.source].concat();
         for tag in hop.vlan.into_iter().filter(|&tag| tag != 0) {
             bytes.extend(VLAN);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use lbx::desired::{OnFailure, Scheduler, Standing};
+use lbx::desired::{OnFailure, Scheduler, ServerState};
 
 use crate::cluster::{Change, How, SERVERS, SERVICES};
 
@@ -28,11 +28,11 @@ pub enum Step {
     Packet(Packet),
     /// Changes, and the plan that follows them. A daemon that is dead is started first.
     Plan { changes: Vec<Change>, during: During },
-    /// A census, and what time has brought.
+    /// A scan, and what time has brought.
     Age { during: During },
     /// Nanoseconds pass.
     Wait(u64),
-    /// So long that the clock of flows wraps, a census now and then.
+    /// So long that the clock of flows wraps, a scan now and then.
     Wrap,
     /// The daemon is killed; `reopen`: its maps are closed too, and opened from their pins.
     Kill { reopen: bool },
@@ -179,13 +179,13 @@ fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
     ]
 }
 
-fn standing() -> impl Strategy<Value = Standing> {
+fn standing() -> impl Strategy<Value = ServerState> {
     prop_oneof![
-        4 => Just(Standing::Up),
-        1 => Just(Standing::Resting),
-        1 => Just(Standing::Down(OnFailure::Rehash)),
-        2 => Just(Standing::Down(OnFailure::Keep)),
-        2 => Just(Standing::Down(OnFailure::Drop)),
+        4 => Just(ServerState::Up),
+        1 => Just(ServerState::Draining),
+        1 => Just(ServerState::Down(OnFailure::Rehash)),
+        2 => Just(ServerState::Down(OnFailure::Keep)),
+        2 => Just(ServerState::Down(OnFailure::Drop)),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! What became of a packet, held against what may and what must.
 
 use anyhow::{Result, bail, ensure};
-use lbx::desired::{RealServer, Scheduler, Standing};
+use lbx::desired::{RealServer, Scheduler, ServerState};
 use lbx_common::{drops::DropReason, flow::elapsed, fragment::LIFETIME};
 
 use crate::{
@@ -77,7 +77,7 @@ impl World<'_> {
         {
             let wish = &cluster.services[service].service;
             let eligible = cluster.eligible(service);
-            let failed = matches!(cluster.standing(service, server), Standing::Down(_));
+            let failed = matches!(cluster.standing(service, server), ServerState::Down(_));
             let persisted = !failed
                 && wish.persistence.is_some_and(|_| {
                     let begun = self.persisted.get(&(service, id.client / 2, server));
@@ -106,10 +106,10 @@ impl World<'_> {
                 .servers
                 .iter()
                 .find(|other| number(other.address) == template.server);
-            let keeps = standing.is_some_and(|server| match server.standing {
-                Standing::Up | Standing::Rising(_) => server.weight > 0 || persistence.drain,
-                Standing::Resting => persistence.drain,
-                Standing::Down(_) => false,
+            let keeps = standing.is_some_and(|server| match server.state {
+                ServerState::Up | ServerState::SlowStart(_) => server.weight > 0 || persistence.drain,
+                ServerState::Draining => persistence.drain,
+                ServerState::Down(_) => false,
             });
             if elapsed(template.last, now) <= template.timeout && keeps && template.server != SORRY {
                 ensure!(server == template.server, "its client persists with {template:?}");

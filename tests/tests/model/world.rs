@@ -10,8 +10,8 @@ use lbx::{
     desired::Protocol,
     tables::{
         Plan, Tables, Write,
-        census::{Census, Flows},
         plan::PlanError,
+        scan::{FlowScan, Flows},
     },
 };
 use lbx_common::{
@@ -102,7 +102,7 @@ impl<'d> World<'d> {
     /// The first plan is carried out.
     pub fn begin(director: &'d mut Director, roomy: bool, history: &History) -> Result<Self> {
         let cluster = Cluster::new(&history.schedulers);
-        let tables = director.maps().no_tables();
+        let tables = director.maps().empty_tables();
         let mut world = Self {
             ledger: Ledger::open(director.maps())?,
             director,
@@ -245,9 +245,9 @@ impl<'d> World<'d> {
         let Some(tables) = self.tables.take() else {
             return Ok(());
         };
-        let census = self.director.maps().sweep(&tables, self.now());
-        self.agree(&tables, &census)?;
-        let plan = tables.age(&census);
+        let scan = self.director.maps().sweep(&tables, self.now());
+        self.agree(&tables, &scan)?;
+        let plan = tables.expire(&scan);
         self.carry_out(tables, plan, during)?;
         Ok(())
     }
@@ -294,13 +294,13 @@ impl<'d> World<'d> {
     }
 
     /// After a sweep the program's loads are those of the records.
-    fn agree(&mut self, tables: &Tables, census: &Census) -> Result<()> {
+    fn agree(&mut self, tables: &Tables, scan: &FlowScan) -> Result<()> {
         for (id, loaded) in &tables.services {
             for counter in loaded.counters() {
                 let indices = loaded.members.iter().filter(|(_, member)| member.counter == counter);
                 let mut flows = Flows::default();
                 for (&index, _) in indices {
-                    let more = census.flows.get(&(loaded.number, index)).copied().unwrap_or_default();
+                    let more = scan.flows.get(&(loaded.number, index)).copied().unwrap_or_default();
                     flows.active += more.active;
                     flows.inactive += more.inactive;
                 }
@@ -362,7 +362,7 @@ impl<'d> World<'d> {
             .standing
             .iter()
             .filter_map(|tables| tables.services.get(&identity(service)));
-        let all = standing.all(|loaded| loaded.records_all() && loaded.hashed_until.is_none());
+        let all = standing.all(|loaded| loaded.records_all() && loaded.recording_since.is_none());
         let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
         all && !self.in_force.iter().any(one_packet)
     }

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx::{
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
         Timeouts, VirtualService,
     },
-    tables::{Hop, Hops},
+    tables::{NextHop, NextHops},
 };
 use lbx_tests::{
     lab::{CLIENT, DIP, VIP, rip},
@@ -156,7 +156,7 @@ pub fn real_server(address: impl Into<IpAddr>, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 
@@ -169,8 +169,8 @@ pub const fn server_of(family: IpAddr, number: u8) -> IpAddr {
 }
 
 /// The way to a real server that is reached by a NIC with the director's MAC address.
-pub fn hop(server: impl Into<IpAddr>, ifindex: u32) -> Hop {
-    Hop {
+pub fn hop(server: impl Into<IpAddr>, ifindex: u32) -> NextHop {
+    NextHop {
         mac: Mac::of(server).0,
         ifindex,
         vlan: [0; 2],
@@ -179,7 +179,7 @@ pub fn hop(server: impl Into<IpAddr>, ifindex: u32) -> Hop {
 }
 
 /// Where the real servers are: all on the ingress NIC.
-pub fn hops() -> Hops {
+pub fn hops() -> NextHops {
     [IpAddr::V4(VIP), IpAddr::V6(VIP6)]
         .into_iter()
         .flat_map(|family| (1..=KNOWN).map(move |number| server_of(family, number)))

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lbx::{
     dataplane::{Dataplane, clock},
-    desired::{Desired, Scheduler, Service, Standing, TableSizes, VirtualService},
-    tables::{Hops, Tables, census::Census, lookup, service::Loaded},
+    desired::{Desired, Scheduler, ServerState, Service, TableSizes, VirtualService},
+    tables::{NextHops, Tables, lookup, scan::FlowScan, service::LoadedService},
 };
 use lbx_common::{
     backend::Tags,
@@ -54,7 +54,7 @@ pub struct Director {
     /// What is planned next: see [`Director::plan`].
     pub desired: Desired,
     /// Where real servers are, for the next plan.
-    pub hops: Hops,
+    pub hops: NextHops,
 }
 
 /// What becomes of a data plane, and whose time it has.
@@ -103,7 +103,7 @@ impl Director {
 
     fn knowing_lo(dataplane: Dataplane, kind: Kind, now: u32, services: Vec<Service>) -> Result<Self> {
         let mut director = Self {
-            tables: dataplane.no_tables(),
+            tables: dataplane.empty_tables(),
             dataplane: Some(dataplane),
             kind,
             now,
@@ -176,11 +176,11 @@ impl Director {
     }
 
     /// Lets the checks of a real server of a service say this.
-    pub fn stand(&mut self, service: VirtualService, number: u8, standing: Standing) -> Result<()> {
+    pub fn stand(&mut self, service: VirtualService, number: u8, state: ServerState) -> Result<()> {
         let address = cluster::server_of(service.vip, number);
         let servers = &mut self.service_mut(service)?.servers;
         let server = servers.iter_mut().find(|other| other.address == address);
-        server.context("the service has no such server")?.standing = standing;
+        server.context("the service has no such server")?.state = state;
         self.plan()
     }
 
@@ -212,7 +212,7 @@ impl Director {
 
     /// Does to tables and records what time has brought: what the daemon does every second.
     pub fn age(&mut self) -> Result<()> {
-        let plan = self.tables.age(&self.census());
+        let plan = self.tables.expire(&self.scan());
         self.dataplane_mut().apply(&plan.writes)?;
         self.tables = plan.tables;
         Ok(())
@@ -231,7 +231,7 @@ impl Director {
     }
 
     /// A service as it was planned.
-    pub fn loaded(&self, service: VirtualService) -> &Loaded {
+    pub fn loaded(&self, service: VirtualService) -> &LoadedService {
         &self.tables.services[&service]
     }
 
@@ -268,13 +268,13 @@ impl Director {
     }
 
     /// Counts the records of flows, and erases those that nobody needs.
-    pub fn census(&self) -> Census {
+    pub fn scan(&self) -> FlowScan {
         self.dataplane().sweep(&self.tables, self.now())
     }
 
     /// Checks how many records there are.
     pub fn has_records(&self, count: u64) -> Result<()> {
-        let live = self.census().live;
+        let live = self.scan().live;
         ensure!(live == count, "{live} records instead of {count}");
         Ok(())
     }
@@ -282,7 +282,10 @@ impl Director {
     /// The connections of the n-th real server of a service, as the program counts them.
     pub fn load(&self, service: VirtualService, number: u8) -> Result<Load> {
         let address = cluster::server_of(service.vip, number);
-        let (_, member) = self.loaded(service).up(address).context("no such server is up")?;
+        let (_, member) = self
+            .loaded(service)
+            .usable_backend(address)
+            .context("no such server is up")?;
         Ok(self.dataplane().backend_load(member.counter))
     }
 

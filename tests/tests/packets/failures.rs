@@ -1,7 +1,7 @@
 //! Real servers that fail their checks: what becomes of the flows they have, and who gets new ones.
 
 use anyhow::{Result, ensure};
-use lbx::desired::{OnFailure, Persistence, Scheduler, Service, Standing, VirtualService};
+use lbx::desired::{OnFailure, Persistence, Scheduler, ServerState, Service, VirtualService};
 use lbx_common::{drops::DropReason, slot};
 use lbx_tests::lab::VIP;
 
@@ -27,9 +27,9 @@ const SORRY_HASHED: VirtualService = tcp(VIP, 445);
 /// rr.
 const DATAGRAMS: VirtualService = udp(VIP, 53);
 
-const REHASH: Standing = Standing::Down(OnFailure::Rehash);
-const KEEP: Standing = Standing::Down(OnFailure::Keep);
-const DROP: Standing = Standing::Down(OnFailure::Drop);
+const REHASH: ServerState = ServerState::Down(OnFailure::Rehash);
+const KEEP: ServerState = ServerState::Down(OnFailure::Keep);
+const DROP: ServerState = ServerState::Down(OnFailure::Drop);
 
 fn cluster() -> Vec<Service> {
     let of = |id, scheduler| balanced(id, scheduler, &[(1, 1), (2, 1), (3, 1)]);
@@ -121,7 +121,7 @@ fn rehash_recorded(director: &mut Director) -> Result<()> {
     let other = director.choice(old, &old.data())?;
     ensure!(other != 2, "it is down");
     is_avoided(director, TURNS, 2)?;
-    director.stand(TURNS, 2, Standing::Up)?;
+    director.stand(TURNS, 2, ServerState::Up)?;
     director.sends(old, &old.data(), To::Rs(other), Continues)?;
     is_chosen(director, TURNS, 2)
 }
@@ -131,7 +131,7 @@ fn rehash_hashed(director: &mut Director) -> Result<()> {
     director.stand(HASHED, 2, REHASH)?;
     let other = director.choice(old, &old.data())?;
     ensure!(other != 2, "it is down");
-    director.stand(HASHED, 2, Standing::Up)?;
+    director.stand(HASHED, 2, ServerState::Up)?;
     director.sends(old, &old.data(), To::Rs(other), Continues)
 }
 
@@ -140,7 +140,7 @@ fn keep_recorded(director: &mut Director) -> Result<()> {
     director.stand(TURNS, 2, KEEP)?;
     director.sends(old, &old.data(), To::Rs(2), Continues)?;
     is_avoided(director, TURNS, 2)?;
-    director.stand(TURNS, 2, Standing::Up)?;
+    director.stand(TURNS, 2, ServerState::Up)?;
     director.sends(old, &old.fin(), To::Rs(2), Ends)?;
     is_chosen(director, TURNS, 2)
 }
@@ -159,7 +159,7 @@ fn keep_persistent(director: &mut Director) -> Result<()> {
     let next = flow(PERSISTENT, 40_002).from([10, 1, 2, 3]);
     let other = director.choice(next, &next.syn())?;
     ensure!(other != 2, "it is down");
-    director.stand(PERSISTENT, 2, Standing::Up)?;
+    director.stand(PERSISTENT, 2, ServerState::Up)?;
     let last = flow(PERSISTENT, 40_003).from([10, 1, 2, 3]);
     director.opens(last, To::Rs(other))
 }
@@ -170,7 +170,7 @@ fn drop_recorded(director: &mut Director) -> Result<()> {
     director.drops(&old.data(), DropReason::NoBackend)?;
     director.drops(&old.ack(), DropReason::NoBackend)?;
     is_avoided(director, TURNS, 2)?;
-    director.stand(TURNS, 2, Standing::Up)?;
+    director.stand(TURNS, 2, ServerState::Up)?;
     director.sends(old, &old.data(), To::Rs(2), Continues)?;
     is_chosen(director, TURNS, 2)
 }
@@ -192,7 +192,7 @@ fn drop_hashed(director: &mut Director) -> Result<()> {
         "its window has closed"
     );
     director.drops(&old.data(), DropReason::NoBackend)?;
-    director.stand(HASHED, 2, Standing::Up)?;
+    director.stand(HASHED, 2, ServerState::Up)?;
     director.sends(old, &old.data(), To::Rs(2), Continues)
 }
 
@@ -202,7 +202,7 @@ fn drop_persistent(director: &mut Director) -> Result<()> {
     director.drops(&old.data(), DropReason::NoBackend)?;
     let next = flow(PERSISTENT, 40_002).from([10, 1, 2, 3]);
     ensure!(director.choice(next, &next.syn())? != 2, "it is down");
-    director.stand(PERSISTENT, 2, Standing::Up)?;
+    director.stand(PERSISTENT, 2, ServerState::Up)?;
     director.sends(old, &old.data(), To::Rs(2), Continues)
 }
 
@@ -212,7 +212,7 @@ fn drop_datagrams(director: &mut Director) -> Result<()> {
     director.sends(old, &old.datagram(), To::Rs(2), Opens)?;
     director.stand(DATAGRAMS, 2, DROP)?;
     director.drops(&old.datagram(), DropReason::NoBackend)?;
-    director.stand(DATAGRAMS, 2, Standing::Up)?;
+    director.stand(DATAGRAMS, 2, ServerState::Up)?;
     director.sends(old, &old.datagram(), To::Rs(2), Continues)
 }
 
@@ -224,7 +224,7 @@ fn stiff(director: &mut Director) -> Result<()> {
         ensure!(director.slot(old).current == slot::NONE, "nobody takes over");
         director.drops(&old.syn(), DropReason::NoBackend)?;
         director.sends(other, &other.data(), To::Rs(3), Continues)?;
-        director.stand(STIFF, 2, Standing::Up)?;
+        director.stand(STIFF, 2, ServerState::Up)?;
         director.sends(old, &old.syn(), To::Rs(2), Opens)?;
         director.sends(old, &old.rst(), To::Rs(2), Ends)?;
     }
@@ -247,7 +247,7 @@ fn all_down(director: &mut Director) -> Result<()> {
         director.drops(&old.data(), DropReason::NoBackend)?;
         director.opens(flow(service, 40_002), To::Rs(4))?;
         for number in 1..=3 {
-            director.stand(service, number, Standing::Up)?;
+            director.stand(service, number, ServerState::Up)?;
         }
         director.sends(old, &old.data(), To::Rs(server), Continues)?;
         is_avoided(director, service, 4)?;
@@ -258,8 +258,8 @@ fn all_down(director: &mut Director) -> Result<()> {
 fn resting(director: &mut Director) -> Result<()> {
     let old = recorded(director, SORRY)?;
     director.stand(SORRY, 1, REHASH)?;
-    director.stand(SORRY, 2, Standing::Resting)?;
-    director.stand(SORRY, 3, Standing::Resting)?;
+    director.stand(SORRY, 2, ServerState::Draining)?;
+    director.stand(SORRY, 3, ServerState::Draining)?;
     director.sends(old, &old.data(), To::Rs(2), Continues)?;
     director.opens(flow(SORRY, 40_002), To::Rs(4))
 }

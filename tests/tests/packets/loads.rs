@@ -88,7 +88,7 @@ pub fn fixtures() -> Vec<Fixture> {
 }
 
 fn timeouts(director: &Director, service: VirtualService) -> lbx_common::service::Timeouts {
-    director.loaded(service).treatment.timeouts
+    director.loaded(service).policy.timeouts
 }
 
 fn whole_life(director: &mut Director, service: VirtualService) -> Result<()> {

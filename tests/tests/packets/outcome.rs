@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use lbx::{
     dataplane::Dataplane,
     desired::VirtualService,
-    tables::{Hop, Tables},
+    tables::{NextHop, Tables},
 };
 use lbx_common::{backend::Tags, counters::Traffic, drops::DropReason};
 use lbx_tests::{
@@ -78,7 +78,7 @@ pub struct Sent {
     /// To which real server.
     pub server: IpAddr,
     /// How that one is reached.
-    pub hop: Hop,
+    pub hop: NextHop,
     /// With these VLAN tags, the outermost first: EtherType and control information.
     pub tags: Vec<(u16, u16)>,
     /// As what.
@@ -87,7 +87,7 @@ pub struct Sent {
 
 impl Sent {
     /// The tags a frame gets on a way: those of the VLANs there, with the priority it came with.
-    pub fn tags_of(hop: Hop, frame: &Frame) -> Vec<(u16, u16)> {
+    pub fn tags_of(hop: NextHop, frame: &Frame) -> Vec<(u16, u16)> {
         const PRIORITY: u16 = 0xf000;
         let priority = frame.tags().first().map_or(0, |(_, control)| control & PRIORITY);
         let vlans = hop.vlan.into_iter().filter(|vlan| *vlan != 0);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use lbx::{
     dataplane::Dataplane,
-    tables::{Hops, Tables},
+    tables::{NextHops, Tables},
 };
 
 use crate::cluster::{self, LO};
@@ -53,7 +53,7 @@ pub fn clear() {
 
 /// Removes services, NICs and records. Counters of services and real servers start anew with these, those of drops go on.
 fn empty(dataplane: &mut Dataplane, tables: &Tables, now: u32) -> Result<()> {
-    let plan = tables.plan(&cluster::desired(Vec::new()), &Hops::new(), now)?;
+    let plan = tables.plan(&cluster::desired(Vec::new()), &NextHops::new(), now)?;
     dataplane.apply(&plan.writes)?;
     dataplane.remove_nic(LO)?;
     // A record of a service that is no longer is erased.

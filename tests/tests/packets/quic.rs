@@ -1,7 +1,7 @@
 //! QUIC: packets follow the server id in their connection id, wherever they come from.
 
 use anyhow::{Result, ensure};
-use lbx::desired::{OnFailure, Scheduler, Service, Standing, VirtualService};
+use lbx::desired::{OnFailure, Scheduler, ServerState, Service, VirtualService};
 use lbx_common::drops::DropReason;
 use lbx_tests::{
     lab::{VIP, rip},
@@ -273,12 +273,12 @@ fn draining(director: &mut Director) -> Result<()> {
 
 fn held(director: &mut Director) -> Result<()> {
     let flow = director.flow_of(HTTP3, 1, true)?;
-    director.stand(HTTP3, 2, Standing::Down(OnFailure::Drop))?;
+    director.stand(HTTP3, 2, ServerState::Down(OnFailure::Drop))?;
     director.drops(&datagram(flow, &short(IDS[1])), DropReason::NoBackend)?;
-    director.stand(HTTP3, 2, Standing::Down(OnFailure::Keep))?;
+    director.stand(HTTP3, 2, ServerState::Down(OnFailure::Keep))?;
     director.sends(flow, &datagram(flow, &short(IDS[1])), To::Rs(2), Continues)?;
-    director.stand(HTTP3, 2, Standing::Down(OnFailure::Drop))?;
-    director.stand(HTTP3, 2, Standing::Up)?;
+    director.stand(HTTP3, 2, ServerState::Down(OnFailure::Drop))?;
+    director.stand(HTTP3, 2, ServerState::Up)?;
     director.sends(flow, &datagram(flow, &short(IDS[1])), To::Rs(2), Continues)
 }
 

@@ -89,7 +89,7 @@ fn data_follow(director: &mut Director) -> Result<()> {
 fn one_record(director: &mut Director) -> Result<()> {
     let flow = director.flow_of(RR, 1, false)?;
     let number = director.tables.services[&RR].number;
-    let of_first = |director: &Director| director.census().flows.get(&(number, 0)).copied().unwrap_or_default();
+    let of_first = |director: &Director| director.scan().flows.get(&(number, 0)).copied().unwrap_or_default();
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     ensure!(
         (of_first(director).active, of_first(director).inactive) == (0, 1),
@@ -177,7 +177,7 @@ fn udp_flow(director: &mut Director) -> Result<()> {
 
 fn expired(director: &mut Director) -> Result<()> {
     let flow = flow(DNS, 40_000);
-    let timeout = director.loaded(DNS).treatment.timeouts.udp.into();
+    let timeout = director.loaded(DNS).policy.timeouts.udp.into();
     director.sends(flow, &flow.datagram(), To::Rs(1), Opens)?;
     director.pass(timeout)?;
     director.sends(flow, &flow.datagram(), To::Rs(1), Continues)?;

@@ -323,7 +323,7 @@ fn reweighed(director: &mut Director) -> Result<()> {
 
 fn datagrams(director: &mut Director) -> Result<()> {
     director.sends_in_turn(DNS, 40_000.., &[1, 2, 3, 1], Opens)?;
-    director.pass(u32::from(director.loaded(DNS).treatment.timeouts.udp) + 1)?;
+    director.pass(u32::from(director.loaded(DNS).policy.timeouts.udp) + 1)?;
     director.age()?;
     director.sends_in_turn(DNS, 41_000.., &[1, 2], Opens)
 }

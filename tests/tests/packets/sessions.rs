@@ -111,7 +111,7 @@ impl Talk {
                 kind: PROBE,
                 ..Session::default()
             };
-            probes.pretend(&self.key(direction), &session)?;
+            probes.insert_session(&self.key(direction), &session)?;
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ fn hammer(sweeps: bool) -> Result<()> {
             })
             .collect();
         let mut random = Random::new(seed());
-        let mut census = 0;
+        let mut scan = 0;
         while done.load(Ordering::Acquire) < 2 {
             // Time in leaps, so that records expire and lose their shelter in every state.
             // In the end it stands still: something must be left to be looked at.
@@ -113,7 +113,7 @@ fn hammer(sweeps: bool) -> Result<()> {
             }
             if sweeps {
                 director.sweep()?;
-                census += 1;
+                scan += 1;
             }
             thread::sleep(Duration::from_micros(random.below(3000) as u64));
         }
@@ -126,7 +126,7 @@ fn hammer(sweeps: bool) -> Result<()> {
                 all.endings += sent.endings;
             }
         }
-        println!("2 × {packets} packets in {:.1?}, {census} sweeps", begun.elapsed());
+        println!("2 × {packets} packets in {:.1?}, {scan} sweeps", begun.elapsed());
         anyhow::Ok(sum)
     })?;
     nothing_torn(&director, &flows)?;

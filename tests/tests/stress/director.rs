@@ -11,10 +11,10 @@ use aya::maps::{Map, MapData};
 use lbx::{
     dataplane::Dataplane,
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
         Timeouts, VirtualService,
     },
-    tables::{Hop, Hops, Tables, census::Census},
+    tables::{NextHop, NextHops, Tables, scan::FlowScan},
 };
 use lbx_common::{
     flow::{TICK_MASK, TICK_SHIFT},
@@ -44,7 +44,7 @@ pub struct Director {
     /// What is planned next.
     pub desired: Desired,
     /// Where real servers are.
-    pub hops: Hops,
+    pub hops: NextHops,
     /// The time, in nanoseconds.
     pub now: u64,
 }
@@ -58,7 +58,7 @@ impl Director {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = leftovers::name_for(std::process::id(), number) + "-stress";
         let dataplane = Dataplane::open_with_test_clock(&name, sizes)?;
-        let tables = dataplane.no_tables();
+        let tables = dataplane.empty_tables();
         let mut director = Self {
             dataplane: Some(dataplane),
             name,
@@ -124,12 +124,12 @@ impl Director {
     }
 
     /// What the daemon does every two seconds.
-    pub fn sweep(&mut self) -> Result<Census> {
-        let census = self.dataplane().sweep(&self.tables, self.tick());
-        let plan = self.tables.age(&census);
+    pub fn sweep(&mut self) -> Result<FlowScan> {
+        let scan = self.dataplane().sweep(&self.tables, self.tick());
+        let plan = self.tables.expire(&scan);
         self.dataplane_mut().apply(&plan.writes)?;
         self.tables = plan.tables;
-        Ok(census)
+        Ok(scan)
     }
 
     /// A map as it lies in memory.
@@ -149,10 +149,10 @@ impl Director {
 
     /// Checks that the connections the program counts are those that have records.
     pub fn loads_agree(&self) -> Result<()> {
-        let census = self.dataplane().sweep(&self.tables, self.tick());
+        let scan = self.dataplane().sweep(&self.tables, self.tick());
         for (id, service) in &self.tables.services {
             for (&index, member) in &service.members {
-                let found = census.flows.get(&(service.number, index)).copied().unwrap_or_default();
+                let found = scan.flows.get(&(service.number, index)).copied().unwrap_or_default();
                 let counted = self.dataplane().backend_load(member.counter);
                 ensure!(
                     (u64::from(counted.active), u64::from(counted.inactive)) == (found.active, found.inactive),
@@ -209,7 +209,7 @@ pub const fn server(address: IpAddr, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 
@@ -235,8 +235,8 @@ pub const fn mac_of(number: u8) -> [u8; 6] {
 const SERVERS: u8 = 9;
 
 /// Where real servers are: all on the ingress NIC.
-fn hops() -> Hops {
-    let hop = |number| Hop {
+fn hops() -> NextHops {
+    let hop = |number| NextHop {
         mac: mac_of(number),
         ifindex: LO,
         vlan: [0; 2],

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use lbx::{
     desired::{Protocol, Scheduler, TableSizes, VirtualService},
-    tables::service::Loaded,
+    tables::service::LoadedService,
 };
 
 use crate::{
@@ -85,7 +85,7 @@ fn in_window(vip: IpAddr) -> Result<()> {
     }
     siege.settle(HALF / 2)?;
     leave_out_unrecorded(&mut siege, id)?;
-    let open = |loaded: &Loaded| {
+    let open = |loaded: &LoadedService| {
         loaded
             .slots
             .as_slice()

@@ -6,7 +6,7 @@ use super::{SAMPLE, read, sample_with};
 use crate::{
     config::{command, failover, file, health, load, service},
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
         Timeouts, VirtualService,
     },
 };
@@ -19,7 +19,7 @@ fn real_server(last: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 

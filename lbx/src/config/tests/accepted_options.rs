@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{FULL, SAMPLE, read, sample_with, with};
 use crate::desired::{
-    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
+    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
     VirtualService,
 };
 
@@ -24,7 +24,7 @@ fn every_field_written_out() {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     };
     let desired = read(FULL).unwrap();
     assert_eq!(desired.interfaces, ["eth0", "eth0.10"]);
@@ -71,12 +71,12 @@ fn every_field_written_out() {
                     upper: 100,
                     lower: 80,
                     quic_id: Some(7),
-                    standing: Standing::Up,
+                    state: ServerState::Up,
                     ..server(2, 3)
                 },
                 RealServer {
                     quic_id: Some(8),
-                    standing: Standing::Up,
+                    state: ServerState::Up,
                     ..server(3, 1)
                 },
                 server(4, 1),
@@ -218,7 +218,7 @@ fn persistence_in_every_form() {
 fn one_packet_scheduling() {
     for scheduler in Scheduler::ALL
         .into_iter()
-        .filter(|scheduler| scheduler.takes_one_packet())
+        .filter(|scheduler| scheduler.supports_one_packet())
     {
         let by = format!("protocol: udp\n    scheduler: {scheduler}\n    one_packet: true");
         let service = service(&sample_with("protocol: tcp\n    scheduler: rr", &by));

@@ -110,7 +110,7 @@ fn assert_options(service: &Service) {
     let id = service.virtual_service;
     assert!(id.protocol == Protocol::Udp || !(service.quic || service.one_packet));
     if service.one_packet {
-        assert!(service.scheduler.takes_one_packet() && service.persistence.is_none());
+        assert!(service.scheduler.supports_one_packet() && service.persistence.is_none());
         assert!(service.servers.iter().all(|server| server.upper == 0));
     }
     let both = Hashing {
@@ -140,13 +140,13 @@ fn assert_health(service: &Service) {
     } = service.failover;
     let sum: u32 = service.servers.iter().map(|server| u32::from(server.weight)).sum();
     assert!(hysteresis == 0 || hysteresis < quorum);
-    assert!(slow_start == 0 || service.scheduler.heeds_weights());
+    assert!(slow_start == 0 || service.scheduler.uses_weights());
     let notify = service.notify.iter().map(|notify| &notify.command);
     let Some(health) = &service.health else {
         assert!(u64::from(quorum) + u64::from(hysteresis) <= u64::from(sum) || quorum == 0);
         return assert!(notify.flatten().next().is_none_or(|program| program.starts_with('/')));
     };
-    assert!(health.check.tells_weight() || quorum == 0 || quorum + hysteresis <= sum);
+    assert!(health.check.reports_weight() || quorum == 0 || quorum + hysteresis <= sum);
     assert!(health.timeout <= health.interval && !health.timeout.is_zero() && health.rise > 0 && health.fall > 0);
     assert!(health.jitter <= 50);
     let ping = health.check == Check::Ping;

@@ -1,8 +1,8 @@
-//! The program on what the director sends: on every device that a route to a real server leads by.
+//! The egress program: on every device that routes to real servers use.
 //!
-//! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Below, it is a filter of the clsact queueing
-//! discipline with a place of its own, where the next daemon finds and replaces it; which devices have one is told by pins.
-//! The discipline itself stays, since others may use it.
+//! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Before, it is a filter of the clsact queueing
+//! discipline with a fixed priority and handle, by which the next daemon finds and replaces it; pins mark the devices that
+//! have one. The discipline itself is never removed, since others may use it.
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
@@ -18,27 +18,32 @@ use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{LocalError, filter};
-use crate::dataplane::{Dataplane, DataplaneError, link_info, object, pins};
+use crate::dataplane::{
+    Dataplane, DataplaneError,
+    error::pin_failed,
+    object, pinned_link,
+    pins::{Pins, remove_file},
+};
 
-/// Set in the environment, it has filters used where the kernel has links: for tests.
+/// Environment variable that forces filters where the kernel has links: for tests.
 const FILTERS: &str = "LBX_CLSACT";
-/// The place of the filter among others: early, since it never ends the walk.
+/// Priority of the filter: early, since it always lets the next one run.
 const PRIORITY: u16 = 76;
 const HANDLE: u16 = 0x6c62;
 
-/// How a program is attached to what a device sends.
+/// How the egress program is attached to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum EgressAttachment {
     /// By a link: Linux 6.6.
     Link,
     /// By a filter of the clsact queueing discipline.
     Filter,
 }
 
-impl Way {
-    /// What the kernel has.
+impl EgressAttachment {
+    /// The best that the kernel supports.
     #[must_use]
-    pub fn here() -> Self {
+    pub fn supported() -> Self {
         let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
         if links && std::env::var_os(FILTERS).is_none() {
             Self::Link
@@ -49,53 +54,53 @@ impl Way {
 }
 
 impl Dataplane {
-    /// Attaches to what these devices send, and to that of no others: those of the routes to real servers, by index; a VLAN
-    /// device or a bond by its own. Calling it again attaches anew what somebody has detached. Devices that fail are
-    /// told, the others are done.
+    /// Attaches the egress program to these devices, and detaches it from all others: the devices of the routes to real
+    /// servers, by index; a VLAN device or a bond by its own. Calling it again re-attaches what another process detached.
+    /// Returns the devices that failed; the others are done.
     pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
-        self.sync_egress_by(Way::here(), devices)
+        self.sync_egress_by(EgressAttachment::supported(), devices)
     }
 
-    /// The same by another way than the kernel's best.
-    pub fn sync_egress_by(&mut self, way: Way, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+    /// The same with a given kind of attachment.
+    pub fn sync_egress_by(&mut self, kind: EgressAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         let mut failed = Vec::new();
         let known = match self.pins.egresses() {
             Ok(known) => known,
             Err(error) => return devices.iter().copied().zip([error.into()]).collect(),
         };
         for device in known.into_iter().filter(|device| !devices.contains(device)) {
-            failed.extend(self.leave(device).err().map(|error| (device, error)));
+            failed.extend(self.detach_egress(device).err().map(|error| (device, error)));
         }
         for &device in devices {
-            let result = match way {
-                Way::Link => self.attach_link(device),
-                Way::Filter => self.attach_filter(device),
+            let result = match kind {
+                EgressAttachment::Link => self.attach_link(device),
+                EgressAttachment::Filter => self.attach_filter(device),
             };
             failed.extend(result.err().map(|error| (device, error)));
         }
         failed
     }
 
-    /// Detaches from a device, whichever way it was attached to.
-    fn leave(&mut self, device: u32) -> Result<(), LocalError> {
+    /// Detaches from a device, link or filter.
+    fn detach_egress(&mut self, device: u32) -> Result<(), LocalError> {
         self.egress.remove(&device);
-        Ok(self.pins.remove_egress(device)?)
+        Ok(remove(&self.pins, device)?)
     }
 
     fn attach_link(&mut self, device: u32) -> Result<(), LocalError> {
         let path = self.pins.egress(device);
-        self.pins.end_filter(device)?;
-        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
+        remove_filter(&self.pins, device)?;
+        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
         if alive && self.egress.contains(&device) {
             return Ok(());
         }
         if alive {
             let program = self.egress_program()?.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd())?;
+            pinned_link::update(&path, program.as_fd())?;
             self.egress.insert(device);
             return Ok(());
         }
-        self.leave(device)?;
+        self.detach_egress(device)?;
         let name = name_of(device)?;
         let program = self.egress_program()?;
         let link = program
@@ -110,28 +115,28 @@ impl Dataplane {
             program: EGRESS_PROGRAM,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         self.egress.insert(device);
         Ok(())
     }
 
     fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
-        self.pins.end(&self.pins.egress(device))?;
+        pinned_link::remove(&self.pins.egress(device))?;
         let known = self.egress.contains(&device) && marker.exists();
         let program = self.egress_program()?;
         if known && is_in_filter(program, device)? {
             return Ok(());
         }
         if !marker.exists() {
-            program.pin(&marker).map_err(pins::unpinned(&marker))?;
+            program.pin(&marker).map_err(pin_failed(&marker))?;
         }
         let filter = filter_of(&name).map_err(|error| refused(&TcError::from(error).into()))?;
         let attached = match program.attach_to_link(filter) {
             Ok(link) => Ok(link),
-            // Nothing is there to be replaced.
+            // There is no filter to replace.
             Err(_) => {
-                // It may be there already; if it cannot be had the filter says so.
+                // It may exist already; if it cannot be added, attaching the filter fails.
                 let _there = tc::qdisc_add_clsact(&name);
                 let options = NlOptions {
                     priority: PRIORITY,
@@ -144,13 +149,13 @@ impl Dataplane {
         let link = attached
             .and_then(|link| program.take_link(link))
             .map_err(|error| refused(&error))?;
-        // A filter outlives whoever made it, unless this goes.
+        // Dropping this would remove the filter, which must outlive the daemon.
         std::mem::forget(link);
         self.egress.insert(device);
         Ok(())
     }
 
-    /// The program on what devices send, loaded when it is first needed; to be attached, and for test runs.
+    /// The egress program, loaded when it is first needed; to be attached, and for test runs.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -162,17 +167,30 @@ impl Dataplane {
             .try_into()
             .map_err(|error| refused(&error))?;
         if program.fd().is_err() {
-            object::undisturbed(|| program.load()).map_err(|error| refused(&error))?;
+            object::with_signals_blocked(|| program.load()).map_err(|error| refused(&error))?;
         }
         Ok(program)
     }
 }
 
-/// Takes the filter from a device; nothing happens where device or filter are gone.
-pub(in crate::dataplane) fn remove_filter(device: u32) {
-    if let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok()) {
+/// Detaches the egress program from a device, and removes its pins.
+///
+/// # Errors
+/// The kernel refuses, or a pin cannot be removed.
+pub(in crate::dataplane) fn remove(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
+    pinned_link::remove(&pins.egress(device))?;
+    remove_filter(pins, device)
+}
+
+/// Removes the filter of a device and the pin that marks it. A device or filter that is gone already is no error.
+fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
+    let marker = pins.filter(device);
+    if marker.exists()
+        && let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok())
+    {
         let _gone = filter.detach();
     }
+    remove_file(&marker)
 }
 
 fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {

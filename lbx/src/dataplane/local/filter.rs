@@ -1,4 +1,4 @@
-//! The filter at our place of a device: which program is in it.
+//! Reads which program is in the egress filter of a device.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ pub fn program(device: u32, priority: u16, handle: u32) -> io::Result<Option<u32
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkRoute,
     )?;
-    ask(&socket, device, priority, handle)?;
+    request(&socket, device, priority, handle)?;
     let mut answer = vec![0; 8192];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer[..length]).map_err(io::Error::other)?;
@@ -39,8 +39,8 @@ pub fn program(device: u32, priority: u16, handle: u32) -> io::Result<Option<u32
     }
 }
 
-/// Asks for one filter (tc_get_tfilter in net/sched/cls_api.c).
-fn ask(socket: &OwnedFd, device: u32, priority: u16, handle: u32) -> io::Result<()> {
+/// Requests one filter (tc_get_tfilter in net/sched/cls_api.c).
+fn request(socket: &OwnedFd, device: u32, priority: u16, handle: u32) -> io::Result<()> {
     let parent = TcHandle {
         minor: TcHandle::MIN_EGRESS,
         ..TcHandle::CLSACT
@@ -57,9 +57,9 @@ fn ask(socket: &OwnedFd, device: u32, priority: u16, handle: u32) -> io::Result<
     header.flags = NLM_F_REQUEST;
     let mut message = NetlinkMessage::new(header, RouteNetlinkMessage::GetTrafficFilter(filter).into());
     message.finalize();
-    let mut request = vec![0; message.buffer_len()];
-    message.serialize(&mut request);
-    sendto(socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    sendto(socket.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! The programs on sockets of the director: attached at the root of the cgroups, so that whatever runs in a container of
-//! the director's network namespace is seen too. Their links are pinned, and get another program without a gap.
+//! The socket hooks: attached at the root of the cgroups, so that whatever runs in a container of
+//! the director's network namespace is covered too. Their links are pinned, and their programs replaced without a gap.
 
 use std::{
     fs::{self, File},
@@ -11,19 +11,19 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink};
 use lbx_common::maps::HOOKS;
 
 use super::LocalError;
-use crate::dataplane::{Dataplane, DataplaneError, link_info, pins};
+use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link, pins};
 
 impl Dataplane {
-    /// Lets the director use its own VIPs, or no longer. Which of them is each service's to say. Calling it again changes
-    /// nothing, but for links that somebody has ended, which are made anew.
+    /// Turns the director's access to its own VIPs on or off; each service says whether it takes part. Calling it again only
+    /// re-attaches links that another process detached.
     ///
     /// # Errors
     /// There is no cgroup2, or the kernel refuses a program; connections of the director to its VIPs stay with it then.
-    pub fn local_vips(&mut self, on: bool) -> Result<(), LocalError> {
+    pub fn set_local_vips(&mut self, on: bool) -> Result<(), LocalError> {
         if !on {
-            // In turn, so that no socket is led somewhere and shows it.
+            // In this order no socket is steered whose getpeername would show it.
             for program in HOOKS.iter().rev() {
-                self.pins.end(&self.pins.hook(program))?;
+                pinned_link::remove(&self.pins.hook(program))?;
             }
             self.hooks = false;
             return Ok(());
@@ -40,10 +40,10 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Attaches one program, or puts it into the link that a former daemon has left.
+    /// Attaches one program, or replaces that of a link left by a former daemon.
     fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
         let path = self.pins.hook(name);
-        let alive = link_info::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
+        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
         if alive && self.hooks {
             return Ok(());
         }
@@ -59,11 +59,11 @@ impl Dataplane {
         }
         if alive {
             let program = program.fd().map_err(|error| refused(&error))?;
-            link_info::update(&path, program.as_fd())?;
+            pinned_link::update(&path, program.as_fd())?;
             return Ok(());
         }
         pins::remove_file(&path)?;
-        // Others' programs may be there: a link shares the place, whatever the mode is called.
+        // Other programs may be attached: links can coexist, whatever the mode is called.
         let link = program
             .attach(cgroups, CgroupAttachMode::Single)
             .and_then(|link| program.take_link(link))
@@ -72,12 +72,12 @@ impl Dataplane {
             program: name,
             why: "it offers no BPF link".into(),
         })?;
-        link.pin(&path).map_err(pins::unpinned(&path))?;
+        link.pin(&path).map_err(pin_failed(&path))?;
         Ok(())
     }
 }
 
-/// Where the whole tree of cgroups is mounted.
+/// The mount point of the cgroup tree.
 fn root() -> Option<PathBuf> {
     mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
 }

@@ -1,11 +1,11 @@
-//! What the director itself sends to VIPs and gets back: probes of real servers, and connections to its own VIPs
+//! Local traffic of the director to VIPs: probes of real servers, and connections to its own VIPs
 //! (see [`lbx_common::session`]).
 //!
-//! - [`probes`]: sockets of probes led to the VIP on one real server
+//! - [`probes`]: sockets of probes, steered to the VIP on one real server
 //! - [`ports`]: the local ports they may take
-//! - `sessions`: the tables; `sweeper`: what of them is over
-//! - [`egress`]: the program on what the director sends, on NICs
-//! - [`hooks`]: the programs on its sockets, at the root of the cgroups
+//! - `sessions`: the tables; `sweeper`: expiry of sessions
+//! - [`egress`]: the egress program on NICs
+//! - [`hooks`]: the socket hooks, at the root of the cgroups
 
 pub mod egress;
 mod filter;
@@ -21,7 +21,7 @@ use aya::programs::ProgramError;
 
 use super::DataplaneError;
 
-/// Why the director cannot reach VIPs on its real servers.
+/// Why local traffic to VIPs cannot be steered.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// No cgroup2 file system is mounted.

@@ -1,29 +1,29 @@
-//! Local ports that probes may take: none that the kernel gives to others by itself, as long as there are enough.
+//! Local ports for probes: outside the kernel's ephemeral port range, as long as there are enough.
 
 use std::{fs, ops::RangeInclusive};
 
-/// Where the kernel says which ports it gives to sockets that ask for none (ip-sysctl.rst).
+/// The kernel's ephemeral port range (ip-sysctl.rst).
 const KERNEL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// Ports that are worth keeping to.
+/// The fewest ports a range outside the kernel's must have to be used.
 const ENOUGH: u16 = 1024;
-/// Ports below the kernel's that are taken at most: where services listen there are few left.
+/// The most ports used below the kernel's range: low ports belong to services.
 const BELOW: u16 = 16_384;
-/// A range with so many ports in a row that cannot be had is taken for full: those that were given first come back first.
+/// A range is taken for full after so many ports in a row that cannot be bound: ports are released in the order of use.
 const TRIES: usize = 16;
 
-/// How many local ports probes may take at one time, for each protocol and address of the director.
+/// How many local ports probes may use at one time, for each protocol and address of the director.
 #[must_use]
 pub fn count() -> usize {
     Ports::for_probes().count()
 }
 
-/// The ports of probes, given in turn.
+/// The ports of probes, used in rotation.
 pub struct Ports {
-    /// The ones to take first at the front.
+    /// In the order of preference.
     ranges: Vec<Turns>,
 }
 
-/// A range of ports, and whose turn it is.
+/// A range of ports, and the next to try.
 struct Turns {
     first: u16,
     len: usize,
@@ -31,7 +31,7 @@ struct Turns {
 }
 
 impl Ports {
-    /// Those that are for probes here.
+    /// The ports for probes on this host.
     pub fn for_probes() -> Self {
         Self::of(&ranges(&fs::read_to_string(KERNEL).unwrap_or_default()))
     }
@@ -52,12 +52,12 @@ impl Ports {
         self.ranges.iter().map(|range| range.len).sum()
     }
 
-    /// The next port that `take` can have; none if it can have none.
+    /// The next port for which `take` returns true; none if there is none.
     ///
     /// # Errors
-    /// The first of `take`.
+    /// The first error of `take`.
     pub fn next<E>(&mut self, mut take: impl FnMut(u16) -> Result<bool, E>) -> Result<Option<u16>, E> {
-        // Only where every range seems full all ports are tried.
+        // All ports are tried only if every range seems full.
         for tries in [TRIES, usize::MAX] {
             for range in &mut self.ranges {
                 if let Some(port) = range.next(tries, &mut take)? {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_not_those_the_kernel_gives_away() {
+    fn ports_are_outside_the_ephemeral_range() {
         assert_eq!(ranges("32768\t60999\n"), [61_000..=65_535, 16_384..=32_767]);
         assert_eq!(ranges("1024 65535"), [61_000..=65_535]);
         assert_eq!(ranges("20000 65000"), [3_616..=19_999]);
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(ranges(""), [61_000..=65_535, 16_384..=32_767]);
     }
 
-    /// The next port that is not taken, and how many were tried.
+    /// The next free port, and how many were tried.
     fn next(ports: &mut Ports, taken: &mut HashSet<u16>) -> (Option<u16>, usize) {
         let mut tried = 0;
         let next = ports.next(|port| {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_port_is_given_once_the_first_range_before_the_others() {
+    fn every_port_is_used_once_the_first_range_before_the_others() {
         let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
         assert_eq!(ports.count(), 5_000);
         let mut taken = HashSet::new();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_came_back_is_found_wherever_it_is() {
+    fn a_released_port_is_found_in_any_range() {
         let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
         let mut taken: HashSet<u16> = (60_000..=60_999).chain(1_000..=4_999).collect();
         for port in [60_500, 4_999, 1_000, 60_999] {
@@ -153,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn a_port_rests_while_the_others_have_their_turns() {
+    fn ports_are_used_in_rotation() {
         let mut ports = Ports::of(std::slice::from_ref(&(61_000..=61_009)));
         let mut given = Vec::new();
         for _ in 0..12 {
-            // Each comes back at once.
+            // Each is released at once.
             given.extend(next(&mut ports, &mut HashSet::new()).0);
         }
         let expected: Vec<u16> = (61_000..=61_009).chain(61_000..=61_001).collect();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_ends_the_search() {
+    fn an_error_ends_the_search() {
         let mut tried = 0;
         let failed = Ports::of(std::slice::from_ref(&(1..=9))).next(|_| {
             tried += 1;

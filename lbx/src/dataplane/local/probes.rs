@@ -1,4 +1,4 @@
-//! Sockets of probes, led to the VIP on one real server.
+//! Sockets of probes, steered to the VIP on one real server.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,26 +24,26 @@ use crate::{
     tables::lookup,
 };
 
-/// How long the port of a probe is no other's after its time is up: its last packets may be under way.
+/// How long the port of a probe stays leased after its timeout: its last packets may be in flight.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same of a probe that was vouched for, whose answer has come.
+/// The same for a probe that was vouched for: its answer has arrived.
 const VOUCHED: Duration = Duration::from_millis(100);
-/// How often all sessions are looked at.
+/// Interval between sweeps of all sessions.
 const SWEEP: Duration = Duration::from_secs(16);
-/// Probes whose sessions are forgotten before others may begin.
-const AT_ONCE: usize = 64;
+/// Leases released per hold of the lock, so that new probes are not held up.
+const RELEASE_BATCH: usize = 64;
 
-/// Leads the packets of probes. One for the whole director, shared by its threads; its [`Probes::sweep`] wants to be called
-/// about once a second.
+/// Steers the packets of probes. One for the whole director, shared by its threads; [`Probes::sweep`] must be called about
+/// once a second.
 pub struct Probes {
     state: Mutex<State>,
-    /// Never locked by who has locked the state.
+    /// Never locked while holding the lock of `state`.
     sweep: Mutex<Sweep>,
 }
 
 struct State {
     sessions: Sessions,
-    leases: HashMap<Place, Lease>,
+    leases: HashMap<LocalPort, Lease>,
     ports: Ports,
 }
 
@@ -52,34 +52,34 @@ struct Sweep {
     done: Instant,
 }
 
-/// What there is of sessions.
+/// Numbers of leases and sessions, for tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Ports that probes have.
+pub struct SessionCounts {
+    /// Ports leased by probes.
     pub leases: usize,
-    /// Entries in the table.
+    /// Entries in the session table.
     pub sessions: usize,
-    /// Local ports that are known to have any.
+    /// Local ports marked as having sessions.
     pub ports: u32,
 }
 
-/// What only one probe can have at one time: a local port, of an address, for a protocol by its number.
+/// A local port of an address and a protocol (by number), leased to one probe at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct LocalPort {
     protocol: u8,
     source: IpAddr,
     port: u16,
 }
 
-/// The place of a probe.
+/// The lease of a local port.
 struct Lease {
     key: SessionKey,
     until: Instant,
 }
 
 impl Lease {
-    /// Whether the probe asks this real server.
-    fn asks(&self, aim: &Aim) -> bool {
+    /// Whether its probe targets this real server.
+    fn targets(&self, aim: &Aim) -> bool {
         self.key.remote == lookup::address(aim.rip) && self.key.remote_port == aim.port.to_be_bytes()
     }
 }
@@ -101,16 +101,16 @@ impl Probes {
         })
     }
 
-    /// Gives ports back whose probes are over, and forgets sessions that are. Probes may begin and end meanwhile.
+    /// Releases ports whose leases have expired, and removes expired sessions. Probes may begin and end meanwhile.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn sweep(&self, now: Instant) -> Result<(), DataplaneError> {
-        let over = self.state().over(now);
-        for places in over.chunks(AT_ONCE) {
+        let over = self.state().expired(now);
+        for local_ports in over.chunks(RELEASE_BATCH) {
             let mut state = self.state();
-            for place in places {
-                state.give_back(place, now)?;
+            for local_port in local_ports {
+                state.release(local_port, now)?;
             }
         }
         let mut sweep = locked(&self.sweep);
@@ -118,12 +118,12 @@ impl Probes {
             return Ok(());
         }
         sweep.done = now;
-        let busy = self.state().busy();
-        let used = sweep.sweeper.forget(clock::now(), &busy)?;
+        let busy = self.state().leased_ports();
+        let used = sweep.sweeper.remove_expired(clock::now(), &busy)?;
         let cleared = {
-            // Those that have begun meanwhile count too.
+            // Read again: probes may have begun meanwhile.
             let state = self.state();
-            sweep.sweeper.clear(used, &state.busy())
+            sweep.sweeper.clear(used, &state.leased_ports())
         };
         if cleared {
             sweep.sweeper.mark()?;
@@ -131,12 +131,12 @@ impl Probes {
         Ok(())
     }
 
-    /// Keeps a session as the program on what is sent does: for tests.
+    /// Inserts a session as the egress program does: for tests.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn pretend(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
-        self.state().sessions.keep(key, session)
+    pub fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+        self.state().sessions.insert(key, session)
     }
 
     /// The session of a key: for tests.
@@ -147,26 +147,26 @@ impl Probes {
         self.state().sessions.get(key)
     }
 
-    /// What there is now.
+    /// The present numbers: for tests.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn left(&self) -> Result<Left, DataplaneError> {
+    pub fn session_counts(&self) -> Result<SessionCounts, DataplaneError> {
         let sweep = locked(&self.sweep);
-        Ok(Left {
+        Ok(SessionCounts {
             leases: self.state().leases.len(),
             sessions: sweep.sweeper.count()?,
             ports: sweep.sweeper.ports(),
         })
     }
 
-    /// How many packets of a probe went to the VIP, and how many came from there.
+    /// Packets of a probe sent to the VIP, and received from it.
     fn counts(&self, local: SocketAddr, aim: &Aim) -> Result<Option<(u64, u64)>, Failure> {
         let state = &mut *self.state();
-        // No two that ask the same real server have the same port for both protocols.
-        let mut places = [TCP, UDP].map(|protocol| Place::new(protocol, local)).into_iter();
-        let found = places.find(|place| state.leases.get(place).is_some_and(|lease| lease.asks(aim)));
-        let Some(lease) = found.and_then(|place| state.leases.get_mut(&place)) else {
+        // No two probes of one real server have the same port in both protocols.
+        let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
+        let found = local_ports.find(|local_port| state.leases.get(local_port).is_some_and(|lease| lease.targets(aim)));
+        let Some(lease) = found.and_then(|local_port| state.leases.get_mut(&local_port)) else {
             return Ok(None);
         };
         lease.until = lease.until.min(Instant::now() + VOUCHED);
@@ -179,11 +179,11 @@ impl Probes {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a thread that panicked has left is whole: every change is one of a map.
+    // The state is consistent even after a panic: every change is a single map operation.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Place {
+impl LocalPort {
     fn new(protocol: u8, local: SocketAddr) -> Self {
         Self {
             protocol,
@@ -207,7 +207,7 @@ impl Dialer for Probes {
                 l_onoff: 1,
                 l_linger: 0,
             };
-            // A connection that is waited for after its end would keep the port for a minute.
+            // TIME_WAIT would hold the port for a minute.
             sockopt::Linger.set(&socket, &at_once).map_err(refused)?;
         }
         match protocol {
@@ -229,7 +229,7 @@ impl Dialer for Probes {
 
 impl State {
     fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<(), Failure> {
-        let place = self.place(socket, protocol, aim)?;
+        let local_port = self.bind_free_port(socket, protocol, aim)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
         let led = Steering {
             vip: address(aim.vip),
@@ -243,39 +243,39 @@ impl State {
             remote: led.rip,
             local: address(aim.source),
             remote_port: led.port,
-            local_port: place.port.to_be_bytes(),
+            local_port: local_port.port.to_be_bytes(),
             protocol: led.protocol,
             direction: OUT,
             ..SessionKey::default()
         };
-        // Whatever was sent from here before does not speak for this probe.
-        self.sessions.forget(&key).map_err(failed)?;
-        self.sessions.lead(socket, led).map_err(failed)?;
+        // What was sent from this port before is no evidence for this probe.
+        self.sessions.remove(&key).map_err(failed)?;
+        self.sessions.steer(socket, led).map_err(failed)?;
         let until = Instant::now() + aim.timeout + LINGER;
-        self.leases.insert(place, Lease { key, until });
+        self.leases.insert(local_port, Lease { key, until });
         Ok(())
     }
 
-    /// Binds to a port that neither another probe nor anybody else has.
-    fn place(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<Place, Failure> {
+    /// Binds to a port that is neither leased nor in use.
+    fn bind_free_port(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<LocalPort, Failure> {
         let now = Instant::now();
-        let place = |port| Place::new(protocol.number(), SocketAddr::new(aim.source, port));
+        let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(aim.source, port));
         let Self {
             sessions,
             leases,
             ports,
         } = self;
         let port = ports.next(|port| {
-            let place = place(port);
-            if leases.get(&place.twin()).is_some_and(|lease| lease.asks(aim)) {
+            let local_port = local_port(port);
+            if leases.get(&local_port.twin()).is_some_and(|lease| lease.targets(aim)) {
                 return Ok(false);
             }
-            if let Some(lease) = leases.get(&place) {
+            if let Some(lease) = leases.get(&local_port) {
                 if lease.until > now {
                     return Ok(false);
                 }
-                sessions.forget(&lease.key).map_err(failed)?;
-                leases.remove(&place);
+                sessions.remove(&lease.key).map_err(failed)?;
+                leases.remove(&local_port);
             }
             match bind_to(socket, SocketAddr::new(aim.source, port)) {
                 Ok(()) => Ok(true),
@@ -284,29 +284,29 @@ impl State {
             }
         })?;
         let none = || Failure::Local("no local port is free".to_owned());
-        port.map(place).ok_or_else(none)
+        port.map(local_port).ok_or_else(none)
     }
 
-    /// The places of probes that are over.
-    fn over(&self, now: Instant) -> Vec<Place> {
+    /// The local ports whose leases have expired.
+    fn expired(&self, now: Instant) -> Vec<LocalPort> {
         let over = self.leases.iter().filter(|(_, lease)| lease.until <= now);
-        over.map(|(place, _)| *place).collect()
+        over.map(|(local_port, _)| *local_port).collect()
     }
 
-    /// Gives the place of a probe back, if that is over: it may be another's already.
-    fn give_back(&mut self, place: &Place, now: Instant) -> Result<(), DataplaneError> {
-        if let Some(lease) = self.leases.get(place)
+    /// Releases a local port, if its lease has expired: it may be leased again already.
+    fn release(&mut self, local_port: &LocalPort, now: Instant) -> Result<(), DataplaneError> {
+        if let Some(lease) = self.leases.get(local_port)
             && lease.until <= now
         {
-            self.sessions.forget(&lease.key)?;
-            self.leases.remove(place);
+            self.sessions.remove(&lease.key)?;
+            self.leases.remove(local_port);
         }
         Ok(())
     }
 
-    /// The ports of probes.
-    fn busy(&self) -> HashSet<u16> {
-        self.leases.keys().map(|place| place.port).collect()
+    /// The leased ports.
+    fn leased_ports(&self) -> HashSet<u16> {
+        self.leases.keys().map(|local_port| local_port.port).collect()
     }
 }
 

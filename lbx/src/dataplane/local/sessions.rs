@@ -1,4 +1,4 @@
-//! The tables of what the director itself sends, as user space sees them.
+//! The maps of local traffic, as user space sees them.
 
 use std::{os::fd::BorrowedFd, sync::atomic::Ordering};
 
@@ -11,8 +11,9 @@ use lbx_common::{
 
 use crate::dataplane::{
     DataplaneError,
+    error::map_failed,
     mapped::Mapped,
-    maps::{data, failed, typed},
+    maps::{data, typed},
     pins::Pins,
 };
 
@@ -31,12 +32,12 @@ impl Sessions {
         })
     }
 
-    /// Has the packets of a socket led somewhere.
-    pub fn lead(&mut self, socket: BorrowedFd<'_>, led: Steering) -> Result<(), DataplaneError> {
-        self.led.insert(&socket, led, 0).map_err(failed(LED))
+    /// Steers the packets of a socket.
+    pub fn steer(&mut self, socket: BorrowedFd<'_>, led: Steering) -> Result<(), DataplaneError> {
+        self.led.insert(&socket, led, 0).map_err(map_failed(LED))
     }
 
-    /// How many packets were sent to the VIP, and how many came from there; by the key of what is sent.
+    /// Packets sent to the VIP, and received from it; by the key of what is sent.
     pub fn counts(&self, key: &SessionKey) -> Result<(u64, u64), DataplaneError> {
         let Some(session) = self.get(&reply_key(key, self.get(key)?.as_ref()))? else {
             return Ok((0, 0));
@@ -44,16 +45,16 @@ impl Sessions {
         Ok((session.sent, session.received))
     }
 
-    /// Keeps a session, and that its port has one.
-    pub fn keep(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
+    /// Inserts a session, and marks its port as having one.
+    pub fn insert(&mut self, key: &SessionKey, session: &Session) -> Result<(), DataplaneError> {
         let table = &mut self.table;
-        table.sessions.insert(key, session, 0).map_err(failed(SESSIONS))?;
+        table.sessions.insert(key, session, 0).map_err(map_failed(SESSIONS))?;
         table.mark(key);
         Ok(())
     }
 
-    /// Forgets the session of a key of what is sent. The bit of its port, which others may share, is the sweeper's.
-    pub fn forget(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
+    /// Removes the session of a key of what is sent. The sweeper clears the bit of its port, which other sessions may share.
+    pub fn remove(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         let reply = reply_key(key, self.get(key)?.as_ref());
         self.table.remove(key)?;
         self.table.remove(&reply)
@@ -80,25 +81,25 @@ impl Table {
     }
 
     pub(super) fn all(&self) -> Result<Vec<(SessionKey, Session)>, DataplaneError> {
-        // One that goes while it is looked at is none.
+        // An entry removed during the iteration is skipped.
         let found = self
             .sessions
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)));
-        found.collect::<Result<_, _>>().map_err(failed(SESSIONS))
+        found.collect::<Result<_, _>>().map_err(map_failed(SESSIONS))
     }
 
     pub(super) fn get(&self, key: &SessionKey) -> Result<Option<Session>, DataplaneError> {
         match self.sessions.get(key, 0) {
             Ok(session) => Ok(Some(session)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(failed(SESSIONS)(error)),
+            Err(error) => Err(map_failed(SESSIONS)(error)),
         }
     }
 
     pub(super) fn remove(&mut self, key: &SessionKey) -> Result<(), DataplaneError> {
         match self.sessions.remove(key) {
-            Err(error) if !is_absent(&error) => Err(failed(SESSIONS)(error)),
+            Err(error) if !is_absent(&error) => Err(map_failed(SESSIONS)(error)),
             _ => Ok(()),
         }
     }
@@ -117,7 +118,7 @@ fn is_absent(error: &MapError) -> bool {
     }
 }
 
-/// The key of the replies to what is sent. Where nothing was sent there are none: a key that nothing has.
+/// The key of the replies to what is sent. Where nothing was sent: a key that no session has.
 pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey {
     let sent = sent.copied().unwrap_or_default();
     SessionKey {
@@ -129,7 +130,7 @@ pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey 
 }
 
 pub(super) fn bit(key: &SessionKey) -> (usize, u64) {
-    // Fragments tell no port.
+    // Fragments carry no port.
     let port = if key.direction == FRAGMENT {
         [0; 2]
     } else {

@@ -1,4 +1,4 @@
-//! What of the director's own sessions is over, and what goes with it.
+//! Expiry of the sessions of local traffic.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
@@ -12,19 +12,19 @@ use lbx_common::{
 use super::sessions::{Table, bit, reply_key};
 use crate::dataplane::{DataplaneError, pins::Pins};
 
-/// Ticks after which a session that has ended is forgotten: as long as the kernel keeps its own (TCP_TIMEWAIT_LEN, 60 s).
-const ENDED: u32 = 57;
-/// Ticks after which one is that a former daemon's probe has left.
+/// Ticks after which a closed session is removed: as long as the kernel's TIME_WAIT (TCP_TIMEWAIT_LEN, 60 s).
+const CLOSED: u32 = 57;
+/// Ticks after which a session left by a former daemon's probe is removed.
 const LEFT: u32 = 57;
-/// Ticks of silence after which a connection is taken for gone: longer than TCP's own keepalive (7200 s).
-const SILENT: u32 = 7_000;
-/// The same of datagrams, which have no end: 180 s, as conntrack keeps a stream of them (nf_conntrack_proto_udp.c).
-const SILENT_UDP: u32 = 168;
+/// Ticks of silence after which a connection is removed: longer than TCP keepalive (7200 s).
+const IDLE: u32 = 7_000;
+/// The same for UDP: 180 s, as conntrack keeps a stream (nf_conntrack_proto_udp.c).
+const UDP_IDLE: u32 = 168;
 
-/// Forgets what is over. It looks at every session, which takes time, so it has maps of its own.
+/// Removes expired sessions. It reads every session, which takes time, so it has map handles of its own.
 pub struct Sweeper {
     table: Table,
-    /// Ports that have bits, and had no session when it looked last.
+    /// Ports with a bit that had no session at the last sweep.
     unused: Bits,
 }
 
@@ -37,12 +37,12 @@ impl Sweeper {
         })
     }
 
-    /// Forgets sessions that are over at a tick; tells the ports of the others. `busy` are the ports of probes.
-    pub fn forget(&mut self, now: u32, busy: &HashSet<u16>) -> Result<Bits, DataplaneError> {
+    /// Removes sessions that are expired at a tick; returns the ports of the others. `busy` are the leased ports of probes.
+    pub fn remove_expired(&mut self, now: u32, busy: &HashSet<u16>) -> Result<Bits, DataplaneError> {
         let mut used = Bits::none();
-        for key in over(&self.table.all()?, now, busy, |kept| used.add(bit(kept))) {
-            // It may have begun anew since.
-            if self.is_over(&key, now, busy)? {
+        for key in expired(&self.table.all()?, now, busy, |kept| used.add(bit(kept))) {
+            // It may have been used again since.
+            if self.is_expired(&key, now, busy)? {
                 self.table.remove(&key)?;
             } else {
                 used.add(bit(&key));
@@ -51,8 +51,8 @@ impl Sweeper {
         Ok(used)
     }
 
-    /// Clears the bits of ports that had no session twice in a row, but for those of probes, which may be about to send; says
-    /// whether there were any. No port may become a probe's meanwhile.
+    /// Clears the bits of ports that had no session in two sweeps, except those of probes, which may be about to send; returns
+    /// whether there were any. No port may be leased meanwhile.
     pub fn clear(&mut self, mut used: Bits, busy: &HashSet<u16>) -> bool {
         for port in busy {
             for udp in [false, true] {
@@ -70,7 +70,7 @@ impl Sweeper {
         cleared
     }
 
-    /// Sets the bits of all sessions there are: one that began while bits were cleared may have found its own set.
+    /// Sets the bits of all sessions: one that began while bits were cleared may have found its own still set.
     pub fn mark(&mut self) -> Result<(), DataplaneError> {
         for (key, _) in self.table.all()? {
             self.table.mark(&key);
@@ -83,24 +83,24 @@ impl Sweeper {
         Ok(self.table.all()?.len())
     }
 
-    /// How many ports are known to have sessions.
+    /// How many ports are marked as having sessions.
     pub fn ports(&self) -> u32 {
         let bits = self.table.ports.iter();
         bits.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// Whether the entry of a key is over, or gone.
-    fn is_over(&self, key: &SessionKey, now: u32, busy: &HashSet<u16>) -> Result<bool, DataplaneError> {
+    /// Whether the entry of a key is expired, or gone.
+    fn is_expired(&self, key: &SessionKey, now: u32, busy: &HashSet<u16>) -> Result<bool, DataplaneError> {
         let Some(session) = self.table.get(key)? else {
             return Ok(true);
         };
-        let speaks = speaker(key, &session);
-        let session = if speaks == *key {
+        let decides = deciding_key(key, &session);
+        let session = if decides == *key {
             Some(session)
         } else {
-            self.table.get(&speaks)?
+            self.table.get(&decides)?
         };
-        Ok(session.is_none_or(|session| ends(&speaks, &session, now, busy)))
+        Ok(session.is_none_or(|session| ends(&decides, &session, now, busy)))
     }
 }
 
@@ -117,7 +117,7 @@ impl Bits {
     }
 }
 
-/// Which bits of a word to clear: those that are not used now and were not before, which `unused` remembers.
+/// The bits of a word to clear: unused now and in the sweep before, which `unused` remembers.
 const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
     let now = word & !used;
     let clear = now & *unused;
@@ -125,9 +125,8 @@ const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
     clear
 }
 
-/// The key of the entry that says whether one is over. What is sent is noted in that of the replies alone, so the other goes
-/// with it.
-fn speaker(key: &SessionKey, session: &Session) -> SessionKey {
+/// The key of the entry that decides whether a session is expired: that of the replies, which also records what is sent.
+fn deciding_key(key: &SessionKey, session: &Session) -> SessionKey {
     if key.direction == OUT {
         reply_key(key, Some(session))
     } else {
@@ -135,8 +134,8 @@ fn speaker(key: &SessionKey, session: &Session) -> SessionKey {
     }
 }
 
-/// The keys of the entries that are over; `keep` is told the others.
-fn over(
+/// The keys of expired entries; `keep` is called with the others.
+fn expired(
     entries: &[(SessionKey, Session)],
     now: u32,
     busy: &HashSet<u16>,
@@ -149,7 +148,7 @@ fn over(
         .collect();
     let mut over = Vec::new();
     for (key, session) in entries {
-        if living.contains(&speaker(key, session)) {
+        if living.contains(&deciding_key(key, session)) {
             keep(key);
         } else {
             over.push(*key);
@@ -158,16 +157,16 @@ fn over(
     over
 }
 
-/// Whether an entry of replies or fragments is over.
+/// Whether an entry of replies or fragments is expired.
 fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> bool {
-    // A packet of this very moment is not of the future.
+    // A packet may have arrived after `now` was read.
     let idle = elapsed(session.tick, now.max(session.tick));
     match session.kind {
         _ if key.direction == FRAGMENT => idle > fragment::LIFETIME,
         PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
-        _ if key.protocol == UDP => idle > SILENT_UDP,
-        _ if session.ended != 0 => idle > ENDED,
-        _ => idle > SILENT,
+        _ if key.protocol == UDP => idle > UDP_IDLE,
+        _ if session.ended != 0 => idle > CLOSED,
+        _ => idle > IDLE,
     }
 }
 
@@ -221,35 +220,35 @@ mod tests {
 
     fn ports_over(entries: &[(SessionKey, Session)], busy: &[u16]) -> Vec<u16> {
         let mut kept = 0;
-        let over = over(entries, NOW, &busy.iter().copied().collect(), |_| kept += 1);
+        let over = expired(entries, NOW, &busy.iter().copied().collect(), |_| kept += 1);
         assert_eq!(over.len() + kept, entries.len());
         over.iter().map(|key| u16::from_be_bytes(key.local_port)).collect()
     }
 
     #[test]
-    fn connections_end_and_fall_silent() {
+    fn closed_and_idle_connections_expire() {
         let entries = [
             both(1, LOCAL, 0, 0),
-            both(2, LOCAL, 0, SILENT),
-            both(3, LOCAL, 0, SILENT + 1),
-            both(4, LOCAL, 1, ENDED),
-            both(5, LOCAL, 1, ENDED + 1),
+            both(2, LOCAL, 0, IDLE),
+            both(3, LOCAL, 0, IDLE + 1),
+            both(4, LOCAL, 1, CLOSED),
+            both(5, LOCAL, 1, CLOSED + 1),
         ]
         .concat();
         assert_eq!(ports_over(&entries, &[]), [3, 3, 5, 5]);
     }
 
     #[test]
-    fn datagrams_fall_silent_sooner() {
+    fn udp_sessions_expire_sooner() {
         let of = |port, idle| {
             both(port, LOCAL, 0, idle).map(|(key, session)| (SessionKey { protocol: UDP, ..key }, session))
         };
-        let entries = [of(1, SILENT_UDP), of(2, SILENT_UDP + 1)].concat();
+        let entries = [of(1, UDP_IDLE), of(2, UDP_IDLE + 1)].concat();
         assert_eq!(ports_over(&entries, &[]), [2, 2]);
     }
 
     #[test]
-    fn probes_of_a_former_daemon_go_and_those_under_way_stay() {
+    fn probes_of_a_former_daemon_expire_and_leased_ones_stay() {
         let entries = [
             both(1, PROBE, 0, LEFT),
             both(2, PROBE, 0, LEFT + 1),
@@ -260,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_goes_with_its_replies() {
+    fn an_outgoing_entry_expires_with_its_replies() {
         let [_, out] = both(1, LOCAL, 0, 0);
         assert_eq!(ports_over(&[out], &[]), [1]);
     }
 
     #[test]
-    fn bits_go_when_they_are_unused_twice_in_a_row() {
+    fn bits_are_cleared_after_two_sweeps_without_use() {
         let mut unused = 0;
         // Bit 0 is used always, 1 every other time, 2 never.
         assert_eq!(to_clear(0b111, 0b011, &mut unused), 0);
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_go_after_a_minute() {
+    fn fragments_expire_after_a_minute() {
         let of = |idle| {
             let session = Session {
                 tick: NOW - idle,
@@ -287,7 +286,7 @@ mod tests {
             };
             [entry(FRAGMENT, 7, session)]
         };
-        // They tell no port: what lies there is half of an identification.
+        // They carry no port: the field is half of an identification.
         assert!(ports_over(&of(fragment::LIFETIME), &[]).is_empty());
         assert_eq!(ports_over(&of(fragment::LIFETIME + 1), &[]), [7]);
     }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Director, notify::Notifier};
 use crate::{
-    desired::{Desired, Service, Standing, VirtualService},
+    desired::{Desired, ServerState, Service, VirtualService},
     health::{
         Dialer, Event, Failure, Known, Monitor, Services,
         subject::{Place, Roster, Subject},
@@ -160,7 +160,7 @@ impl Checks {
         let known: Vec<Stood> = places.iter().filter_map(|&place| self.was(place, before)).collect();
         let up = (!known.is_empty()).then(|| known.iter().any(|stood| stood.up));
         let weight = known.iter().find_map(|stood| stood.weight);
-        let tells = subject.health.check.tells_weight();
+        let tells = subject.health.check.reports_weight();
         Monitor::new(&subject.health, up).with_weight(weight.filter(|_| tells))
     }
 
@@ -287,10 +287,10 @@ impl Checks {
     pub fn effective_weight(&self, (id, address): Place) -> Option<u16> {
         let service = self.effective(id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
-        Some(match server.standing {
-            Standing::Up => server.weight,
-            Standing::Rising(part) => (u32::from(server.weight) * u32::from(part.get())).div_ceil(100) as u16,
-            Standing::Resting | Standing::Down(_) => 0,
+        Some(match server.state {
+            ServerState::Up => server.weight,
+            ServerState::SlowStart(part) => (u32::from(server.weight) * u32::from(part.get())).div_ceil(100) as u16,
+            ServerState::Draining | ServerState::Down(_) => 0,
         })
     }
 }
@@ -312,9 +312,9 @@ impl Director {
     /// that a former daemon has left was down.
     pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<Stood> {
         let loaded = tables.services.get(&id)?;
-        match loaded.up(address) {
+        match loaded.usable_backend(address) {
             Some((_, member)) => Some(Stood {
-                up: !member.life.has_failed(),
+                up: !member.state.has_failed(),
                 weight: Some(member.weight),
             }),
             None => adopted.then_some(Stood {
@@ -327,7 +327,7 @@ impl Director {
     /// What the network says of where real servers are.
     pub(super) fn reached(&self) -> Reached {
         let hops = self.neighbourhood.hops(&self.topology);
-        let reach = |(&server, hop): (&IpAddr, &crate::tables::Hop)| {
+        let reach = |(&server, hop): (&IpAddr, &crate::tables::NextHop)| {
             let way = self.topology.ways.get(&server)?;
             Some((
                 server,

@@ -62,20 +62,20 @@ impl Play {
     }
 
     /// What is to be done, and what there is to tell.
-    fn look(&mut self) -> (Vec<(u16, Standing)>, Vec<What>) {
+    fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<What>) {
         let known = &self.known;
         let (desired, events) = self
             .services
             .follow(&self.file, |_, server| known[&server].clone(), self.now);
         let servers = desired.services[0].servers.iter();
         (
-            servers.map(|server| (server.weight, server.standing)).collect(),
+            servers.map(|server| (server.weight, server.state)).collect(),
             events.into_iter().map(|event| event.what).collect(),
         )
     }
 
     /// The same, after changes.
-    fn after(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> (Vec<(u16, Standing)>, Vec<What>) {
+    fn after(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> (Vec<(u16, ServerState)>, Vec<What>) {
         self.tell(known);
         self.look()
     }
@@ -119,7 +119,7 @@ fn lost(weight: u32, quorum: u32, sorry: bool) -> What {
 fn what_is_as_it_should_be_is_not_told_and_nothing_is_changed() {
     let mut play = Play::new(Failover::default());
     for _ in 0..2 {
-        assert_eq!(play.look(), (vec![(1, Standing::Up); 3], vec![]));
+        assert_eq!(play.look(), (vec![(1, ServerState::Up); 3], vec![]));
     }
     assert_eq!(play.quorum(), Some(true));
 }
@@ -132,8 +132,8 @@ fn real_servers_come_and_go() {
     });
     play.look();
     let (servers, told) = play.after([(2, refused())]);
-    let down = (1, Standing::Down(OnFailure::Keep));
-    assert_eq!(servers, [(1, Standing::Up), down, (1, Standing::Up)]);
+    let down = (1, ServerState::Down(OnFailure::Keep));
+    assert_eq!(servers, [(1, ServerState::Up), down, (1, ServerState::Up)]);
     assert_eq!(told, [is_down(2)]);
     assert_eq!(
         play.events([(2, Known::Down(Failure::Status(503)))]),
@@ -152,12 +152,12 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
         told.is_empty()
             && servers
                 .iter()
-                .all(|(_, standing)| *standing == Standing::Down(OnFailure::Rehash))
+                .all(|(_, standing)| *standing == ServerState::Down(OnFailure::Rehash))
     );
     let (servers, told) = play.after([(1, UP)]);
     assert_eq!(
         (servers[0].1, told),
-        (Standing::Up, vec![is_up(1)]),
+        (ServerState::Up, vec![is_up(1)]),
         "it works meanwhile"
     );
     assert_eq!((play.events([(2, refused())]), play.quorum()), (vec![is_down(2)], None));
@@ -197,7 +197,7 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
     assert_eq!(told, [is_up(3)]);
     assert_eq!(
         servers[1..],
-        [(1, Standing::Up); 2],
+        [(1, ServerState::Up); 2],
         "without a sorry server nothing but the event follows"
     );
     play.tell([(2, refused())]);
@@ -216,9 +216,9 @@ fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
     play.look();
     let (servers, told) = play.after([(1, refused()), (2, refused())]);
     assert_eq!(told, [is_down(1), is_down(2), lost(1, 2, true)]);
-    assert_eq!(servers[2], (1, Standing::Resting));
+    assert_eq!(servers[2], (1, ServerState::Draining));
     let (servers, _) = play.after([(1, UP)]);
-    assert_eq!(servers[2], (1, Standing::Up));
+    assert_eq!(servers[2], (1, ServerState::Up));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
     let (servers, told) = play.after([(2, weighs(7))]);
     assert_eq!(
         (servers[1], told),
-        ((7, Standing::Up), vec![What::Weight { server, from: 1, to: 7 }])
+        ((7, ServerState::Up), vec![What::Weight { server, from: 1, to: 7 }])
     );
     let (servers, _) = play.after([(2, refused())]);
     assert_eq!(servers[1].0, 7, "shares of others do not change for that");
@@ -237,9 +237,9 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
     assert!(told.contains(&What::ServerUp { server, weight: 7 }));
     // A weight of 0 drains, and is no part of a quorum.
     let (servers, told) = play.after([(2, weighs(0))]);
-    assert_eq!(servers[1], (0, Standing::Up));
+    assert_eq!(servers[1], (0, ServerState::Up));
     assert_eq!(told, [What::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]);
-    assert_eq!(play.after([(2, UP)]).0[1], (1, Standing::Up));
+    assert_eq!(play.after([(2, UP)]).0[1], (1, ServerState::Up));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
         ..Failover::default()
     });
     assert!(
-        play.look().0.iter().all(|(_, standing)| *standing == Standing::Up),
+        play.look().0.iter().all(|(_, standing)| *standing == ServerState::Up),
         "none of those at the start rises"
     );
     play.events([(2, refused())]);
@@ -257,7 +257,7 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
     let (mut seen, mut standing) = (Vec::new(), play.after([(2, UP)]).0[1].1);
     let came = play.now;
     while play.services.rising() {
-        let Standing::Rising(part) = standing else {
+        let ServerState::SlowStart(part) = standing else {
             panic!("{standing:?}")
         };
         if seen.last().is_none_or(|&(_, last)| last != part.get()) {
@@ -268,7 +268,7 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
         assert!(told.is_empty());
         standing = servers[1].1;
     }
-    assert_eq!(standing, Standing::Up);
+    assert_eq!(standing, ServerState::Up);
     assert_eq!(play.now.as_secs(), came.as_secs() + 30);
     assert_eq!(seen.first(), Some(&(0, 2)));
     assert!(
@@ -287,7 +287,7 @@ fn who_rises() {
     });
     play.tell([(1, Known::Unknown), (2, Known::Down(Failure::NotProbed))]);
     play.look();
-    let rises = |(_, standing): &(u16, Standing)| matches!(standing, Standing::Rising(_));
+    let rises = |(_, standing): &(u16, ServerState)| matches!(standing, ServerState::SlowStart(_));
     let (servers, _) = play.after([(1, UP), (2, UP)]);
     let rising: Vec<bool> = servers.iter().map(rises).collect();
     assert_eq!(
@@ -310,7 +310,7 @@ fn who_rises() {
     let rising: Vec<bool> = play.after([(4, UP)]).0.iter().map(rises).collect();
     assert_eq!(rising, [false, false, false, true]);
     play.service().failover.slow_start = 0;
-    assert_eq!(play.look().0[3].1, Standing::Up);
+    assert_eq!(play.look().0[3].1, ServerState::Up);
     assert!(!play.services.rising());
 }
 
@@ -386,8 +386,8 @@ proptest! {
             // What begins to be asked anew is down until it has answered, and that is no news.
             up[usize::from(server) - 1] &= !unknown;
             for ((_, standing), up) in servers.iter().zip(up) {
-                prop_assert_eq!(matches!(standing, Standing::Down(_)), !up);
-                prop_assert_eq!(*standing == Standing::Resting, up && sorry && !service);
+                prop_assert_eq!(matches!(standing, ServerState::Down(_)), !up);
+                prop_assert_eq!(*standing == ServerState::Draining, up && sorry && !service);
             }
             prop_assert_eq!(play.quorum(), Some(service));
             let known = play.known.values();

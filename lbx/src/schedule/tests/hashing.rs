@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use super::candidates;
 use crate::schedule::{
     Candidate,
-    entitled::{Wanted, entitled},
+    eligible::{Server, eligible},
     maglev,
 };
 
 /// What one director makes of a file: RIPs by slot. Its indices are its own affair.
-fn director(wanted: &[Wanted], falls_back: bool, size: u32) -> Vec<Option<std::net::IpAddr>> {
-    let table = maglev::table(&entitled(falls_back, wanted.iter().copied()), size);
+fn director(wanted: &[Server], falls_back: bool, size: u32) -> Vec<Option<std::net::IpAddr>> {
+    let table = maglev::table(&eligible(falls_back, wanted.iter().copied()), size);
     let address = |index: u16| {
         wanted
             .iter()
@@ -23,8 +23,8 @@ fn director(wanted: &[Wanted], falls_back: bool, size: u32) -> Vec<Option<std::n
     table.into_iter().map(address).collect()
 }
 
-fn wanted(weights: &[u16], first_index: u16) -> Vec<Wanted> {
-    let wanted = |candidate: Candidate| Wanted {
+fn servers(weights: &[u16], first_index: u16) -> Vec<Server> {
+    let wanted = |candidate: Candidate| Server {
         address: candidate.address,
         weight: candidate.weight,
         index: Some(first_index + candidate.index),
@@ -42,8 +42,8 @@ proptest! {
         falls_back in any::<bool>(),
     ) {
         let size = maglev::size(weights.iter().copied());
-        let one = director(&wanted(&weights, 0), falls_back, size);
-        let mut reversed = wanted(&weights, 40);
+        let one = director(&servers(&weights, 0), falls_back, size);
+        let mut reversed = servers(&weights, 40);
         reversed.reverse();
         let other = director(&reversed, falls_back, size);
         for client in clients {
@@ -60,7 +60,7 @@ proptest! {
         gone in any::<prop::sample::Index>(),
     ) {
         let size = maglev::size(weights.iter().copied());
-        let mut servers = wanted(&weights, 0);
+        let mut servers = servers(&weights, 0);
         let before = director(&servers, false, size);
         let gone = gone.index(servers.len());
         servers[gone].index = None;

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::signals::{DATA, DATAGRAM, OPEN};
 use super::{
-    super::{Hop, Tables, adopt::AdoptError, lookup::ip},
+    super::{NextHop, Tables, adopt::AdoptError, lookup::ip},
     cluster::{Change, SERVICES},
     daemon::Daemon,
     history::{cases, history, schedulers},
@@ -25,7 +25,7 @@ use crate::desired::{
 };
 
 /// Of a backend: RIP, weight, hop, counter and state.
-type Seen = (IpAddr, u16, Hop, u32, u8);
+type Seen = (IpAddr, u16, NextHop, u32, u8);
 
 /// Of a service: its entry, slots, ring and backends.
 type Whole = (Service, Vec<Slot>, Vec<RingEntry>, BTreeMap<u16, Seen>);
@@ -37,7 +37,7 @@ fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
             let state = Head::from_word(member.to_backend().head).state;
             (
                 index,
-                (member.address, member.weight, member.hop, member.counter, state),
+                (member.address, member.weight, member.next_hop, member.counter, state),
             )
         });
         let slots = loaded.slots.as_slice().to_vec();
@@ -68,7 +68,7 @@ proptest! {
 }
 
 #[test]
-fn a_number_that_records_name_is_not_given_by_the_next_daemon_either() {
+fn an_adopting_daemon_does_not_reuse_a_number_that_records_name() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     let number = daemon.loaded(0).number;
     let entry = Entry {
@@ -96,7 +96,7 @@ fn a_number_that_records_name_is_not_given_by_the_next_daemon_either() {
 }
 
 #[test]
-fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
+fn a_vip_not_yet_written_by_the_former_daemon_is_written_by_the_next() {
     let mut daemon = Daemon::of([Wrr; SERVICES]);
     let vip = daemon.cluster.id(2).vip;
     assert_eq!(daemon.kinds()["vip"], 2);
@@ -109,7 +109,7 @@ fn a_vip_that_the_former_daemon_had_not_written_is_written_by_the_next() {
 }
 
 #[test]
-fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
+fn an_adopted_udp_service_goes_on_waiting_for_records_of_hashed_flows() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
     daemon.change(&[Change::Scheduler(2, Rr)]);
     daemon.pass(5);
@@ -124,13 +124,13 @@ fn a_udp_service_that_hashed_goes_on_waiting_for_its_flows() {
     );
     daemon.pass(20);
     assert_eq!(daemon.kinds(), BTreeMap::from([("service", 1)]));
-    assert!(daemon.loaded(2).hashed_until.is_none());
+    assert!(daemon.loaded(2).recording_since.is_none());
     daemon.plan();
     assert!(daemon.writes.is_empty());
 }
 
 #[test]
-fn damage_is_found() {
+fn damaged_tables_are_refused() {
     let whole = Daemon::of([Rr; SERVICES]);
     let damage = |damage: &dyn Fn(&mut Service)| {
         let mut image = whole.kernel.image.clone();
@@ -151,7 +151,7 @@ fn damage_is_found() {
     assert_eq!(damage(&|service| service.scheduler = 99), "unknown scheduler");
     assert_eq!(
         damage(&|service| service.slots_base = other.slots_base + 1),
-        "its slots are another's"
+        "its slots overlap another service's"
     );
     assert_eq!(
         damage(&|service| service.slots_base = u32::MAX - 5),
@@ -163,11 +163,11 @@ fn damage_is_found() {
     );
     assert_eq!(
         damage(&|service| service.ring_base = other.ring_base),
-        "its ring is another's"
+        "its ring overlaps another service's"
     );
     assert_eq!(
         damage(&|service| service.backends_base = other.backends_base),
-        "its backends are another's"
+        "its backends overlap another service's"
     );
     assert_eq!(damage(&|_| ()), "nothing");
 }

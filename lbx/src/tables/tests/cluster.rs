@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::super::{Hop, Hops};
+use super::super::{NextHop, NextHops};
 use crate::desired::{
-    Desired, Failover, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, Service, Standing, TableSizes,
-    Timeouts, VirtualService,
+    Desired, Failover, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
+    TableSizes, Timeouts, VirtualService,
 };
 
 /// Services of a [`Cluster`]; the last is UDP.
@@ -36,7 +36,7 @@ pub const TIMEOUTS: [Timeouts; 2] = [
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub services: [Wish; SERVICES],
-    pub hops: Hops,
+    pub hops: NextHops,
     pub timeouts: Timeouts,
 }
 
@@ -67,7 +67,7 @@ pub enum Change {
     /// One of the two sets of timeouts.
     Timeouts(usize),
     /// The checks of a real server of a service say this, if it is in the file.
-    Stand(usize, u8, Standing),
+    ServerState(usize, u8, ServerState),
     /// What becomes of the flows of those of a service that are lost.
     OnFailure(usize, OnFailure),
     /// A service has a sorry server, or has it no longer.
@@ -82,7 +82,7 @@ pub enum Fate {
     /// They go on.
     Lives,
     /// Their packets are dropped for the time being.
-    Held,
+    FailedDrop,
     /// They may go anywhere.
     Lost,
 }
@@ -143,10 +143,10 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&address(server))),
             Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
-            Change::Stand(service, server, standing) => {
+            Change::ServerState(service, server, state) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| other.address == address(server)) {
-                    server.standing = standing;
+                    server.state = state;
                 }
             }
             Change::OnFailure(service, on_failure) => {
@@ -167,7 +167,7 @@ impl Cluster {
         let failed = match named {
             _ if !on => Some(OnFailure::Rehash),
             Some(RealServer {
-                standing: Standing::Down(on_failure),
+                state: ServerState::Down(on_failure),
                 ..
             }) if self.hops.contains_key(&server) => Some(*on_failure),
             _ if self.hops.contains_key(&server) => None,
@@ -176,7 +176,7 @@ impl Cluster {
         };
         match failed {
             None | Some(OnFailure::Keep) => Fate::Lives,
-            Some(OnFailure::Drop) => Fate::Held,
+            Some(OnFailure::Drop) => Fate::FailedDrop,
             Some(OnFailure::Rehash) => Fate::Lost,
         }
     }
@@ -221,13 +221,13 @@ pub fn real_server(server: u8, weight: u16) -> RealServer {
         upper: 0,
         lower: 0,
         quic_id: None,
-        standing: Standing::Up,
+        state: ServerState::Up,
     }
 }
 
 /// The way to a real server's NIC.
-pub fn hop(server: u8, nic: u8) -> Hop {
-    Hop {
+pub fn hop(server: u8, nic: u8) -> NextHop {
+    NextHop {
         mac: [2, 0, 0, 0, nic, server],
         ifindex: 2,
         vlan: [0; 2],

@@ -13,10 +13,10 @@ use lbx_common::{
 use super::{
     super::{
         Event, Plan, Tables, Write,
-        census::Census,
-        event::What,
-        service::{Life, Loaded, Member},
-        treatment::ticks,
+        event::EventKind,
+        flow_policy::ticks,
+        scan::FlowScan,
+        service::{BackendState, LoadedService, Member},
     },
     cluster::{Change, Cluster, SERVICES, address, number},
     packets::{Client, Kernel},
@@ -81,12 +81,12 @@ impl Daemon {
     /// Ticks pass, and then what they have brought.
     pub fn pass(&mut self, ticks: u32) {
         self.now += ticks;
-        let census = self.kernel.sweep(&self.tables, self.now);
-        self.age(&census);
+        let scan = self.kernel.sweep(&self.tables, self.now);
+        self.expire(&scan);
     }
 
-    pub fn age(&mut self, census: &Census) {
-        self.carry_out(self.tables.age(census));
+    pub fn expire(&mut self, scan: &FlowScan) {
+        self.carry_out(self.tables.expire(scan));
     }
 
     pub fn carry_out(&mut self, plan: Plan) {
@@ -99,8 +99,8 @@ impl Daemon {
     /// The daemon dies and another one takes over.
     pub fn restart(&mut self) {
         self.tables = Tables::adopt(&self.kernel.image, self.now).expect("tables that can be adopted");
-        let census = self.kernel.sweep(&self.tables, self.now);
-        self.tables.quarantine(&census);
+        let scan = self.kernel.sweep(&self.tables, self.now);
+        self.tables.quarantine(&scan);
     }
 
     /// A packet, and the number of the real server it goes to.
@@ -123,7 +123,7 @@ impl Daemon {
         self.kernel.records.insert((key, entry.vip_port), entry);
     }
 
-    pub fn loaded(&self, service: usize) -> &Loaded {
+    pub fn loaded(&self, service: usize) -> &LoadedService {
         &self.tables.services[&self.cluster.id(service)]
     }
 
@@ -135,7 +135,7 @@ impl Daemon {
     pub fn members(&self) -> Vec<(u16, u8, u16, bool)> {
         let state = |(&index, member): (&u16, &Member)| {
             let server = number(member.address);
-            (index, server, member.weight, member.life == Life::Up)
+            (index, server, member.weight, member.state == BackendState::Up)
         };
         self.loaded(0).members.iter().map(state).collect()
     }
@@ -155,9 +155,9 @@ impl Daemon {
             .collect()
     }
 
-    /// What was told of the first service.
-    pub fn told(&self) -> Vec<What> {
-        self.events.iter().map(|event| event.what.clone()).collect()
+    /// The events of the first service.
+    pub fn events(&self) -> Vec<EventKind> {
+        self.events.iter().map(|event| event.kind.clone()).collect()
     }
 
     /// The MAC address of a backend of the first service as packets see it.
@@ -194,8 +194,8 @@ pub fn kind(write: &Write) -> &'static str {
 }
 
 /// The event of a real server that is lost.
-pub fn lost(server: u8) -> What {
-    What::ServerLost {
+pub fn unresolved(server: u8) -> EventKind {
+    EventKind::ServerUnresolved {
         server: address(server),
         on_failure: OnFailure::Rehash,
     }

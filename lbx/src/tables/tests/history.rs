@@ -9,7 +9,7 @@ use super::{
     cluster::{Change, SERVERS, SERVICES, SORRY},
     world::{During, Packet, Step},
 };
-use crate::desired::{OnFailure, Scheduler, Standing};
+use crate::desired::{OnFailure, Scheduler, ServerState};
 
 /// Clients of each service.
 const CLIENTS: u8 = 3;
@@ -80,7 +80,7 @@ fn change() -> impl Strategy<Value = Change> {
         3 => any_server().prop_map(Change::Lose),
         4 => (any_server(), 0..2u8).prop_map(|(server, nic)| Change::Answer(server, nic)),
         1 => (0..2usize).prop_map(Change::Timeouts),
-        10 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
+        10 => (service(), server(), state()).prop_map(|(service, server, state)| Change::ServerState(service, server, state)),
         2 => (service(), on_failure()).prop_map(|(service, on_failure)| Change::OnFailure(service, on_failure)),
         1 => service().prop_map(Change::Sorry),
         1 => service().prop_map(Change::Fallback),
@@ -91,12 +91,12 @@ fn on_failure() -> impl Strategy<Value = OnFailure> {
     prop_oneof![Just(OnFailure::Rehash), Just(OnFailure::Keep), Just(OnFailure::Drop)]
 }
 
-fn standing() -> impl Strategy<Value = Standing> {
+fn state() -> impl Strategy<Value = ServerState> {
     prop_oneof![
-        5 => Just(Standing::Up),
-        1 => (1..100u8).prop_map(|part| NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising)),
-        1 => Just(Standing::Resting),
-        4 => on_failure().prop_map(Standing::Down),
+        5 => Just(ServerState::Up),
+        1 => (1..100u8).prop_map(|part| NonZeroU8::new(part).map_or(ServerState::Up, ServerState::SlowStart)),
+        1 => Just(ServerState::Draining),
+        4 => on_failure().prop_map(ServerState::Down),
     ]
 }
 

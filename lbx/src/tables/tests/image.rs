@@ -18,7 +18,7 @@ use lbx_common::{
 use super::super::{Layout, Write, adopt, lookup};
 use crate::desired::VirtualService;
 
-/// What stands in the maps; places never written are as the kernel makes them, all zero.
+/// What stands in the maps; indices never written are as the kernel makes them, all zero.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     pub services: HashMap<u16, Service>,
@@ -36,14 +36,14 @@ impl Image {
     /// Carries out one write.
     pub fn apply(&mut self, write: &Write) {
         match write {
-            Write::Backend { place, value } => {
-                assert!(*place < maps::MAX_BACKENDS);
-                put(&mut self.backends, *place, *value, Backend::NONE);
+            Write::Backend { index, value } => {
+                assert!(*index < maps::MAX_BACKENDS);
+                put(&mut self.backends, *index, *value, Backend::NONE);
             }
             Write::Ring { base, entries } => {
                 assert!(base + entries.len() as u32 <= maps::MAX_RING_ENTRIES);
-                for (place, entry) in (*base..).zip(entries) {
-                    put(&mut self.rings, place, *entry, RingEntry::from_word(0));
+                for (index, entry) in (*base..).zip(entries) {
+                    put(&mut self.rings, index, *entry, RingEntry::from_word(0));
                 }
             }
             Write::Slots { base, slots } => {
@@ -55,16 +55,16 @@ impl Image {
             Write::Service { number, value } => {
                 self.services.insert(*number, *value);
             }
-            Write::Vip { place, entry } => {
-                self.vips.remove(place);
+            Write::Vip { index, entry } => {
+                self.vips.remove(index);
                 if entry.value != 0 {
-                    self.vips.insert(*place, *entry);
+                    self.vips.insert(*index, *entry);
                 }
             }
-            Write::Port { place, entry } => {
-                self.ports.remove(place);
+            Write::Port { index, entry } => {
+                self.ports.remove(index);
                 if entry.value != 0 {
-                    self.ports.insert(*place, *entry);
+                    self.ports.insert(*index, *entry);
                 }
             }
             Write::QuicId { .. } => {}
@@ -90,7 +90,7 @@ impl Image {
     }
 
     /// Everything packets can reach must stand: slots and ring entries name nobody or a backend that is up, an untracked
-    /// slot has one master, and no two services share a place.
+    /// slot has one master, and no two services share an index.
     pub fn check(&self) -> Result<(), String> {
         let mut taken = Taken::default();
         for number in self.reachable() {
@@ -99,17 +99,19 @@ impl Image {
                 return wrong("has a port and no value".to_owned());
             };
             if !taken.add(service) {
-                return wrong(format!("shares a place or number, or lies beyond a table: {service:?}"));
+                return wrong(format!(
+                    "shares an index or number, or lies beyond a table: {service:?}"
+                ));
             }
-            for place in 0..service.slots_len {
-                let slot = self.slot_of(service, place);
+            for index in 0..service.slots_len {
+                let slot = self.slot_of(service, index);
                 if !self.good(service, slot.current, backend::reachable)
                     || !self.good(service, slot.owner, backend::usable)
                 {
-                    return wrong(format!("slot {place} leads nowhere: {slot:?}"));
+                    return wrong(format!("slot {index} leads nowhere: {slot:?}"));
                 }
                 if slot.current != slot.owner && !slot.tracked {
-                    return wrong(format!("slot {place} has two masters and is not tracked: {slot:?}"));
+                    return wrong(format!("slot {index} has two masters and is not tracked: {slot:?}"));
                 }
             }
             for turn in 0..service.ring_len {
@@ -178,22 +180,22 @@ impl Image {
     pub fn slot_addresses(&self, id: &VirtualService) -> Vec<Option<[u8; 16]>> {
         let (_, service) = self.find(id).expect("a service");
         (0..service.slots_len)
-            .map(|place| self.slot_of(&service, place).current)
+            .map(|index| self.slot_of(&service, index).current)
             .map(|index| Some(self.backend_of(&service, index)?.address))
             .collect()
     }
 }
 
-/// Writes at a place of a table that grows as far as it is written.
-fn put<T: Clone>(table: &mut Vec<T>, place: u32, value: T, empty: T) {
-    let place = place as usize;
-    if table.len() <= place {
-        table.resize(place + 1, empty);
+/// Writes at an index of a table that grows as far as it is written.
+fn put<T: Clone>(table: &mut Vec<T>, index: u32, value: T, empty: T) {
+    let index = index as usize;
+    if table.len() <= index {
+        table.resize(index + 1, empty);
     }
-    table[place] = value;
+    table[index] = value;
 }
 
-/// Places that services hold.
+/// Allocations that services hold.
 #[derive(Default)]
 struct Taken {
     slots: BTreeMap<u32, u32>,
@@ -241,11 +243,11 @@ impl adopt::Maps for Image {
     }
 
     fn vips(&self) -> Vec<(u32, VipEntry)> {
-        self.vips.iter().map(|(&place, &entry)| (place, entry)).collect()
+        self.vips.iter().map(|(&index, &entry)| (index, entry)).collect()
     }
 
     fn ports(&self) -> Vec<(u32, PortEntry)> {
-        self.ports.iter().map(|(&place, &entry)| (place, entry)).collect()
+        self.ports.iter().map(|(&index, &entry)| (index, entry)).collect()
     }
 
     fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, Infallible> {
@@ -256,19 +258,19 @@ impl adopt::Maps for Image {
         Some(self.services.get(&number).copied().unwrap_or_default())
     }
 
-    fn slot(&self, place: u32) -> Option<Slot> {
-        (place < maps::MAX_SLOTS).then(|| self.slots.get(place as usize).copied().unwrap_or(Slot::from_word(0)))
+    fn slot(&self, index: u32) -> Option<Slot> {
+        (index < maps::MAX_SLOTS).then(|| self.slots.get(index as usize).copied().unwrap_or(Slot::from_word(0)))
     }
 
-    fn turn(&self, place: u32) -> Result<RingEntry, Infallible> {
+    fn turn(&self, index: u32) -> Result<RingEntry, Infallible> {
         Ok(self
             .rings
-            .get(place as usize)
+            .get(index as usize)
             .copied()
             .unwrap_or(RingEntry::from_word(0)))
     }
 
-    fn backend(&self, place: u32) -> Option<Backend> {
-        (place < maps::MAX_BACKENDS).then(|| self.backends.get(place as usize).copied().unwrap_or(Backend::NONE))
+    fn backend(&self, index: u32) -> Option<Backend> {
+        (index < maps::MAX_BACKENDS).then(|| self.backends.get(index as usize).copied().unwrap_or(Backend::NONE))
     }
 }

@@ -7,7 +7,7 @@ use super::{
     super::{
         Tables,
         allocate::{Range, Ranges},
-        service::Life,
+        service::BackendState,
     },
     cluster::{Change, Cluster, Fate, SERVICES},
     history::{cases, history, schedulers},
@@ -22,7 +22,7 @@ const LONG: u32 = 50;
 fn silence(world: &mut World) {
     for _ in 0..4 {
         world.wait(LONG);
-        world.age(0, &During::default());
+        world.expire(0, &During::default());
     }
 }
 
@@ -40,7 +40,7 @@ proptest! {
         let tables = world.tables.as_ref().expect("a daemon");
         prop_assert!(world.kernel.records.is_empty());
         for (id, loaded) in &tables.services {
-            prop_assert!(loaded.at_rest());
+            prop_assert!(loaded.is_settled());
             let candidates = loaded.candidates.as_deref().expect("a plan was made");
             let table = maglev::table(candidates, loaded.slots_range.len);
             for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
@@ -48,11 +48,11 @@ proptest! {
             }
             let hops = &world.cluster.hops;
             let service = (0..SERVICES).find(|service| world.cluster.id(*service) == *id).expect("a service");
-            let wanted = super::super::service::wanted(&world.cluster.services[service].service);
+            let wanted = super::super::service::desired_servers(&world.cluster.services[service].service);
             let fails = |address| wanted.iter().any(|server| server.address == address && server.fails().is_some());
             let settled = loaded.members.values().all(|member| {
-                let well = matches!(member.life, Life::Up | Life::Resting);
-                let held = (member.life == Life::Held) <= (world.cluster.fate(service, member.address) == Fate::Held);
+                let well = matches!(member.state, BackendState::Up | BackendState::Draining);
+                let held = (member.state == BackendState::FailedDrop) <= (world.cluster.fate(service, member.address) == Fate::FailedDrop);
                 let fits = well == (hops.contains_key(&member.address) && !fails(member.address));
                 member.wanted && held && fits
             });
@@ -67,7 +67,7 @@ proptest! {
         world.step(&Step::Plan { changes: leave, during: During::default() });
         silence(&mut world);
         let tables = world.tables.as_ref().expect("a daemon");
-        prop_assert_eq!(&tables.places, &Tables::default().places);
+        prop_assert_eq!(&tables.allocations, &Tables::default().allocations);
         prop_assert!(world.kernel.image.vips.is_empty() && world.kernel.image.ports.is_empty());
     }
 

@@ -1,15 +1,15 @@
-//! Tests of the tables as a whole: no kernel, no network, no clock but one that is told what time it is.
+//! Tests of the tables as a whole: no kernel, no network, no clock but a simulated one.
 //!
 //! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
-//! - [`cluster`], [`daemon`]: a small configuration and who plans for it; [`plans`], [`aging`],
-//!   [`standings`]: examples
+//! - [`cluster`], [`daemon`]: a small configuration and a daemon that plans for it; [`plans`], [`expiry`],
+//!   [`server_states`]: examples
 //! - [`world`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
 //!   [`regressions`]: those in which it once did not
 
 mod adoption;
-mod aging;
 mod cluster;
 mod daemon;
+mod expiry;
 mod history;
 mod image;
 mod invariants;
@@ -17,6 +17,6 @@ mod packets;
 mod plans;
 mod promise;
 mod regressions;
+mod server_states;
 mod signals;
-mod standings;
 mod world;

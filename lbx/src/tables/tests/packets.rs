@@ -18,7 +18,7 @@ use super::signals::{DATAGRAM, OPEN};
 use super::{
     super::{
         Tables,
-        census::{Census, Taker, Verdict},
+        scan::{FlowScan, FlowScanner, Verdict},
     },
     image::Image,
 };
@@ -117,8 +117,8 @@ impl Kernel {
         let usable = |index: &u16| self.usable(packet, *index);
         let target = [preferred, slot.current, slot.owner].into_iter().find(usable)?;
         let owner = if usable(&slot.owner) { slot.owner } else { target };
-        let at_rest = !packet.records_all() && target == slot.owner && slot.current == slot.owner;
-        if !at_rest && self.remember(packet, target) {
+        let is_settled = !packet.records_all() && target == slot.owner && slot.current == slot.owner;
+        if !is_settled && self.remember(packet, target) {
             return self.reach(packet, target);
         }
         if stale {
@@ -176,8 +176,8 @@ impl Kernel {
     }
 
     /// The look at all records that the data plane takes for the daemon.
-    pub fn sweep(&mut self, tables: &Tables, now: u32) -> Census {
-        let mut taker = Taker::new(tables, now);
+    pub fn sweep(&mut self, tables: &Tables, now: u32) -> FlowScan {
+        let mut taker = FlowScanner::new(tables, now);
         self.records
             .retain(|(key, _), entry| taker.visit(*key, *entry) == Verdict::Keep);
         taker.finish()

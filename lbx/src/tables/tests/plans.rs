@@ -6,9 +6,9 @@ use lbx_common::{maps, slot::NONE};
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{Tables, allocate::Full, event::What, plan::PlanError},
+    super::{Tables, allocate::TableFull, event::EventKind, plan::PlanError},
     cluster::{Change, Cluster, SERVICES, address, hop, real_server},
-    daemon::{Daemon, kind, lost},
+    daemon::{Daemon, kind, unresolved},
 };
 use crate::desired::{
     Protocol,
@@ -33,7 +33,7 @@ fn a_service_is_written_whole_before_packets_find_it() {
 }
 
 #[test]
-fn what_fits_is_left_alone() {
+fn an_unchanged_service_is_not_written() {
     let mut daemon = Daemon::of([Rr, Wrr, Maglev]);
     daemon.plan();
     assert!(daemon.writes.is_empty() && daemon.events.is_empty());
@@ -56,7 +56,7 @@ fn an_added_server_takes_slots_and_leaves_their_owners() {
 fn a_removed_server_drains() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Remove(0, 1)]);
-    assert_eq!(daemon.told(), [What::Draining(address(1))]);
+    assert_eq!(daemon.events(), [EventKind::Draining(address(1))]);
     assert_eq!(daemon.members()[1], (1, 1, 0, true));
     assert_eq!(daemon.slots(|slot| slot.current == 1), 0);
     assert!(daemon.slots(|slot| slot.owner == 1) > 0);
@@ -70,12 +70,12 @@ fn a_weight_moves_slots_and_the_ring() {
     let mut daemon = Daemon::of([Wrr, Maglev, Maglev]);
     daemon.change(&[Change::Weight(0, 0, 3)]);
     assert_eq!(daemon.ring(0), [0, 1, 0, 2, 0]);
-    let what = What::Weight {
+    let what = EventKind::Weight {
         server: address(0),
         from: 1,
         to: 3,
     };
-    assert_eq!(daemon.told(), [what]);
+    assert_eq!(daemon.events(), [what]);
     assert_eq!(
         daemon.kinds(),
         BTreeMap::from([("backend", 1), ("ring", 1), ("service", 1), ("slots", 1)])
@@ -88,15 +88,15 @@ fn a_mac_address_moves_without_anything_else() {
     daemon.change(&[Change::Answer(1, 7)]);
     assert_eq!(daemon.kinds(), BTreeMap::from([("backend", 1)]));
     assert_eq!(daemon.mac(1), hop(1, 7).mac);
-    assert!(matches!(daemon.told()[..], [What::Moved { .. }]));
+    assert!(matches!(daemon.events()[..], [EventKind::MacChanged { .. }]));
 }
 
 #[test]
-fn a_lost_server_comes_back_as_another_backend_and_goes_on_counting() {
+fn a_server_that_returns_is_another_backend_with_the_same_counter() {
     let mut daemon = Daemon::new();
     let counter = daemon.loaded(0).members[&1].counter;
     daemon.change(&[Change::Lose(1)]);
-    assert_eq!(daemon.told(), [lost(1)]);
+    assert_eq!(daemon.events(), [unresolved(1)]);
     assert_eq!(
         daemon.writes.last().map(kind),
         Some("backend"),
@@ -131,7 +131,7 @@ fn from_recording_to_hashing_every_slot_is_tracked_first() {
     let kinds: Vec<_> = daemon.writes.iter().map(kind).collect();
     assert_eq!(kinds, ["slots", "service"]);
     assert_eq!(daemon.slots(|slot| !slot.tracked), 0);
-    assert_eq!(daemon.told(), [What::Rescheduled(Maglev)]);
+    assert_eq!(daemon.events(), [EventKind::SchedulerChanged(Maglev)]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn vips_go_with_their_last_service() {
 }
 
 #[test]
-fn a_number_is_not_given_again_while_a_record_names_it() {
+fn a_number_is_not_reused_while_a_record_names_it() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     assert_eq!(daemon.loaded(0).number, 0);
     daemon.packet(0, 1, OPEN);
@@ -175,7 +175,7 @@ fn a_number_is_not_given_again_while_a_record_names_it() {
 }
 
 #[test]
-fn backends_move_to_where_there_is_room() {
+fn backends_move_to_a_larger_range() {
     let mut daemon = Daemon::new();
     let before = daemon.loaded(0).backends_range;
     assert_eq!(before.len, 4);
@@ -191,7 +191,7 @@ fn backends_move_to_where_there_is_room() {
 }
 
 #[test]
-fn when_everybody_drains_old_connections_stay_and_new_ones_are_refused() {
+fn when_all_drain_old_connections_stay_and_new_ones_are_refused() {
     for scheduler in [Maglev, Wrr] {
         let mut daemon = Daemon::of([scheduler, Maglev, Maglev]);
         let server = daemon.packet(0, 1, OPEN);
@@ -244,7 +244,7 @@ fn a_full_table_is_an_error_and_changes_nothing() {
     assert!(
         matches!(
             full,
-            PlanError::Full(Full {
+            PlanError::Full(TableFull {
                 table: "slots",
                 wanted: 65_537,
                 ..
@@ -252,11 +252,11 @@ fn a_full_table_is_an_error_and_changes_nothing() {
         ),
         "{full}"
     );
-    assert!(loaded.services == before.services && loaded.places == before.places);
+    assert!(loaded.services == before.services && loaded.allocations == before.allocations);
 }
 
 #[test]
-fn ten_thousand_services_have_room() {
+fn ten_thousand_services_fit() {
     let cluster = Cluster::new([Maglev, Wrr, Rr]);
     let mut desired = cluster.desired();
     let services = std::mem::take(&mut desired.services);

@@ -51,17 +51,17 @@ fn a_connection_of_the_last_moment_before_its_window_opens_has_a_whole_timeout()
     }
 }
 
-/// A slot came to rest on the word of a census that was older than the last change.
+/// A slot came to rest on the word of a scan that was older than the last change.
 #[test]
-fn a_record_written_after_the_census_keeps_its_slot_tracked() {
+fn a_record_written_after_the_scan_keeps_its_slot_tracked() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.now += 1;
-    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
     daemon.now += GRACE;
-    daemon.age(&census);
+    daemon.expire(&scan);
     for (packet, server) in under_way.iter().zip(servers) {
         let port = packet.port();
         let went = daemon.packet(0, port, DATA);
@@ -71,16 +71,16 @@ fn a_record_written_after_the_census_keeps_its_slot_tracked() {
 
 /// A change of the ring alone did not count as one: every slot was tracked already.
 #[test]
-fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
+fn slots_that_were_tracked_already_do_not_settle_at_once() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.change(&[Change::Scheduler(0, Rr)]);
     daemon.now += GRACE;
     let under_way = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect::<Vec<_>>();
-    let census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     let servers: Vec<_> = under_way.iter().map(|packet| daemon.kernel.finish(packet)).collect();
-    daemon.age(&census);
+    daemon.expire(&scan);
     for (packet, server) in under_way.iter().zip(servers) {
         let went = daemon.packet(0, packet.port(), DATA);
         assert_eq!(went, server.map(number));
@@ -89,17 +89,17 @@ fn slots_that_were_tracked_already_do_not_come_to_rest_at_once() {
 
 /// A drained backend died in the same look that closed its windows.
 #[test]
-fn a_record_written_after_the_census_keeps_its_backend_alive() {
+fn a_record_written_after_the_scan_keeps_its_backend_alive() {
     let mut daemon = Daemon::of([Maglev; SERVICES]);
     let udp: Vec<_> = PORTS.map(|port| (port, daemon.packet(2, port, DATAGRAM))).collect();
     daemon.change(&[Change::Remove(2, 1)]);
     daemon.now += u32::from(daemon.timeouts().udp);
-    let mut census = daemon.kernel.sweep(&daemon.tables, daemon.now);
+    let mut scan = daemon.kernel.sweep(&daemon.tables, daemon.now);
     for &(port, server) in &udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
-    census.taken += GRACE + 1;
-    daemon.age(&census);
+    scan.tick += GRACE + 1;
+    daemon.expire(&scan);
     for (port, server) in udp {
         assert_eq!(daemon.packet(2, port, DATAGRAM), server);
     }
@@ -142,7 +142,7 @@ fn a_new_connection_with_the_owner_has_no_record_of_the_one_before() {
 
 /// A new daemon knew of no candidates, the file had none, and so everything seemed done.
 #[test]
-fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
+fn a_drain_of_all_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
     for scheduler in [Maglev, Rr] {
         let draining = || {
             let mut daemon = Daemon::of([scheduler; SERVICES]);
@@ -166,7 +166,7 @@ fn a_drain_of_everybody_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
 
 /// Its server died under a new connection, the owner got it without a record, and then its window closed.
 #[test]
-fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+fn a_connection_whose_server_dies_under_it_stays_with_its_new_server() {
     for scheduler in [Maglev, Rr] {
         let mut daemon = Daemon::of([scheduler; SERVICES]);
         let timeout = u32::from(daemon.timeouts().established);
@@ -185,7 +185,7 @@ fn a_connection_whose_server_dies_under_it_stays_with_whoever_gets_it() {
 
 /// The owner had died as well: the slot's current got the connection, and then the slot became another's.
 #[test]
-fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
+fn a_connection_whose_owner_dies_too_stays_with_its_new_server() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     daemon.change(&[Change::Weight(0, 3, 3), Change::Weight(0, 4, 1)]);
     let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 0, port, OPEN)).collect();
@@ -206,7 +206,7 @@ fn a_connection_whose_owner_dies_too_stays_with_whoever_gets_it() {
 
 /// A datagram whose server had died went to the owner, and the next one was scheduled anew.
 #[test]
-fn a_udp_flow_whose_server_dies_under_it_stays_with_whoever_gets_it() {
+fn a_udp_flow_whose_server_dies_under_it_stays_with_its_new_server() {
     let mut daemon = Daemon::of([Rr; SERVICES]);
     let under_way: Vec<_> = PORTS.map(|port| begin(&daemon, 2, port, DATAGRAM)).collect();
     daemon.change(&[Change::Lose(1)]);

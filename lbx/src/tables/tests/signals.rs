@@ -1,4 +1,4 @@
-//! The kinds of packets, as they are told apart by their flags.
+//! The kinds of packets, told apart by their flags.
 
 use lbx_common::flow::Signal;
 

@@ -9,7 +9,7 @@ use lbx_common::{
 
 use super::signals::{DATA, DATAGRAM, ODD, OPEN};
 use super::{
-    super::{Plan, Tables, Write, treatment::ticks},
+    super::{Plan, Tables, Write, flow_policy::ticks},
     cluster::{Change, Cluster, Fate, SERVICES},
     packets::{Client, Kernel, UnderWay},
 };
@@ -22,9 +22,9 @@ pub enum Step {
     Packet(Packet),
     /// Changes, and the plan that follows them. A daemon that is dead is started first.
     Plan { changes: Vec<Change>, during: During },
-    /// A census, and what time has brought.
+    /// A scan, and what time has brought.
     Age {
-        /// Ticks from the census to the plan.
+        /// Ticks from the scan to the plan.
         late: u32,
         during: During,
     },
@@ -114,7 +114,7 @@ impl World {
                 }
                 self.plan(during);
             }
-            Step::Age { late, during } => self.age(*late, during),
+            Step::Age { late, during } => self.expire(*late, during),
             Step::Wait(ticks) => self.wait(*ticks),
         }
         let unseen = self.kernel.unseen_records(self.now);
@@ -134,8 +134,8 @@ impl World {
         let desired = self.cluster.desired();
         let tables = self.tables.take().unwrap_or_else(|| {
             let mut tables = Tables::adopt(&self.kernel.image, now).expect("tables that can be adopted");
-            let census = self.kernel.sweep(&tables, now);
-            tables.quarantine(&census);
+            let scan = self.kernel.sweep(&tables, now);
+            tables.quarantine(&scan);
             tables
         });
         let plan = tables
@@ -156,13 +156,13 @@ impl World {
         self.excuse();
     }
 
-    pub fn age(&mut self, late: u32, during: &During) {
+    pub fn expire(&mut self, late: u32, during: &During) {
         let Some(tables) = self.tables.take() else {
             return;
         };
-        let census = self.kernel.sweep(&tables, self.now);
+        let scan = self.kernel.sweep(&tables, self.now);
         self.wait(late);
-        let plan = tables.age(&census);
+        let plan = tables.expire(&scan);
         self.carry_out(plan, during);
     }
 
@@ -255,7 +255,7 @@ impl World {
             let dropped = self
                 .loaded
                 .iter()
-                .map(|loaded| loaded.fate(packet.service, expected.server) == Fate::Held);
+                .map(|loaded| loaded.fate(packet.service, expected.server) == Fate::FailedDrop);
             let (all, any) = dropped.fold((true, false), |(all, any), dropped| (all && dropped, any || dropped));
             assert!(
                 (went == Some(expected.server) && !all) || (went.is_none() && any),

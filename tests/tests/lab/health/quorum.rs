@@ -85,7 +85,7 @@ fn a_quorum_has_hysteresis() -> Result<()> {
     for number in [1, 2] {
         site.servers[number - 1].feign_illness(false)?;
     }
-    let well = |standing: &lbx_tests::standing::Standing| standing.state != "down";
+    let well = |standing: &lbx_tests::standing::ServerState| standing.state != "down";
     for number in [1, 2] {
         site.director
             .wait_standing(80, rip(number), "is well", RECOVERED, well)?;

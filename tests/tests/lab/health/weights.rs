@@ -57,7 +57,7 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
 
 fn wait_weight(site: &Site<Nginx>, number: u8, weight: u64) -> Result<()> {
     let what = format!("has a weight of {weight}");
-    let fits = |standing: &lbx_tests::standing::Standing| standing.effective_weight == weight;
+    let fits = |standing: &lbx_tests::standing::ServerState| standing.effective_weight == weight;
     site.director
         .wait_standing(80, rip(number), &what, INTERVAL * 2 + SLACK, fits)
         .map(drop)

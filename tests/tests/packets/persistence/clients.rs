@@ -20,7 +20,7 @@ pub fn fixtures() -> Vec<Fixture> {
 
 /// The ticks for which a client that has proved to be real is remembered.
 fn timeout(director: &Director, service: VirtualService) -> u32 {
-    director.loaded(service).treatment.timeouts.persistent.into()
+    director.loaded(service).policy.timeouts.persistent.into()
 }
 
 fn clients() -> Vec<Fixture> {
@@ -130,13 +130,13 @@ fn not_counted(director: &mut Director) -> Result<()> {
     let flow = from(CLIENT, WEB, 40_000);
     director.opens(flow, To::Rs(1))?;
     director.has_load(WEB, 1, 1, 0)?;
-    let census = director.census();
+    let scan = director.scan();
     ensure!(
-        census.live == 2 && census.flows.values().all(|flows| flows.active == 1),
-        "{census:?}"
+        scan.live == 2 && scan.flows.values().all(|flows| flows.active == 1),
+        "{scan:?}"
     );
     director.sends(flow, &flow.rst(), To::Rs(1), Ends)?;
-    director.pass(u32::from(director.loaded(WEB).treatment.timeouts.closed) + 1)?;
+    director.pass(u32::from(director.loaded(WEB).policy.timeouts.closed) + 1)?;
     director.age()?;
     director.has_load(WEB, 1, 0, 0)?;
     director.has_records(1)
@@ -204,7 +204,7 @@ fn renewed(director: &mut Director) -> Result<()> {
 }
 
 fn unproved(director: &mut Director) -> Result<()> {
-    let half_open = director.loaded(WEB).treatment.timeouts.half_open;
+    let half_open = director.loaded(WEB).policy.timeouts.half_open;
     let syn = |port| from(CLIENT, WEB, port);
     director.sends(syn(40_000), &syn(40_000).syn(), To::Rs(1), Opens)?;
     director.pass(half_open.into())?;

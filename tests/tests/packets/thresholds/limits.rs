@@ -199,7 +199,7 @@ fn fill(director: &Director, ports: std::ops::Range<u16>) -> Result<()> {
 fn end(director: &mut Director, port: u16) -> Result<()> {
     let flow = flow(HTTP, port);
     director.sends(flow, &flow.rst(), To::Rs(1), Ends)?;
-    let closed = director.loaded(HTTP).treatment.timeouts.closed;
+    let closed = director.loaded(HTTP).policy.timeouts.closed;
     director.pass(u32::from(closed) + 1)?;
     director.age()
 }

@@ -77,7 +77,7 @@ fn apologise(director: &mut Director) -> Result<()> {
     let sorry = flow(HTTP, 40_002);
     let old = flow(HTTP, 40_000);
     director.sends(old, &old.rst(), To::Rs(1), Ends)?;
-    director.pass(u32::from(director.loaded(HTTP).treatment.timeouts.closed) + 1)?;
+    director.pass(u32::from(director.loaded(HTTP).policy.timeouts.closed) + 1)?;
     director.age()?;
     director.sends(sorry, &sorry.data(), To::Rs(SORRY), Continues)?;
     director.opens_in_turn(HTTP, 41_000.., &[1, SORRY])
@@ -128,7 +128,7 @@ fn not_kept(director: &mut Director) -> Result<()> {
     director.opens(flow(HTTP, 40_000).from(client), To::Rs(SORRY))?;
     let old = flow(HTTP, 40_000);
     director.sends(old, &old.rst(), To::Rs(1), Ends)?;
-    director.pass(u32::from(director.loaded(HTTP).treatment.timeouts.closed) + 1)?;
+    director.pass(u32::from(director.loaded(HTTP).policy.timeouts.closed) + 1)?;
     director.age()?;
     director.opens(flow(HTTP, 40_001).from(client), To::Rs(1))
 }

@@ -1,4 +1,4 @@
-//! Who is entitled to slots of a service's hash table.
+//! Which real servers are eligible for slots of a service's hash table.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use lbx_common::slot;
 use super::Candidate;
 use crate::desired::{Hashing, Scheduler};
 
-/// A real server that the file names, as far as it matters here.
+/// A configured real server, as far as slots depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Server {
     /// RIP.
     pub address: IpAddr,
     /// Weight.
@@ -18,8 +18,8 @@ pub struct Wanted {
     pub index: Option<u16>,
 }
 
-/// Whether another real server takes over the slots of one that is not up. A scheduler that does not hash has its slots for
-/// connections without a record alone, and those are always somebody's. dh has no such flag in IPVS.
+/// Whether other real servers take over the slots of one that is not up. A scheduler that does not hash uses slots only for
+/// connections without a record, and always falls back. dh has no such flag in IPVS.
 #[must_use]
 pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
     match scheduler {
@@ -28,11 +28,11 @@ pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
     }
 }
 
-/// Those that the slots are shared out among: with fallback everyone who is up, without it everyone whether up or not, so
-/// that the slots of one that is not lead nowhere ([`slot::NONE`]), and all others stay where they are
-/// (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight of 0 is no claim in either case.
+/// The real servers that share the slots: with fallback those that are up; without it all, so that slots of one that is down
+/// have no backend ([`slot::NONE`]) and all others stay (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight
+/// of 0 is never eligible.
 #[must_use]
-pub fn entitled(falls_back: bool, wanted: impl IntoIterator<Item = Wanted>) -> Vec<Candidate> {
+pub fn eligible(falls_back: bool, wanted: impl IntoIterator<Item = Server>) -> Vec<Candidate> {
     wanted
         .into_iter()
         .filter(|server| server.weight > 0 && (server.index.is_some() || !falls_back))
@@ -49,21 +49,21 @@ mod tests {
     use super::*;
     use crate::schedule::maglev;
 
-    fn server(number: u8, weight: u16, index: Option<u16>) -> Wanted {
-        Wanted {
+    fn server(number: u8, weight: u16, index: Option<u16>) -> Server {
+        Server {
             address: IpAddr::from([10, 0, 0, number]),
             weight,
             index,
         }
     }
 
-    fn table(falls_back: bool, wanted: &[Wanted]) -> Vec<u16> {
-        maglev::table(&entitled(falls_back, wanted.iter().copied()), 1_021)
+    fn table(falls_back: bool, wanted: &[Server]) -> Vec<u16> {
+        maglev::table(&eligible(falls_back, wanted.iter().copied()), 1_021)
     }
 
     const ALL_UP: [(u8, u16, Option<u16>); 3] = [(1, 1, Some(0)), (2, 2, Some(1)), (3, 1, Some(2))];
 
-    fn all_but(gone: Option<usize>) -> Vec<Wanted> {
+    fn all_but(gone: Option<usize>) -> Vec<Server> {
         let mut wanted: Vec<_> = ALL_UP
             .map(|(number, weight, index)| server(number, weight, index))
             .into();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_fallback_the_slots_of_one_that_is_down_lead_nowhere_and_no_other_moves() {
+    fn without_fallback_slots_of_a_down_server_have_no_backend_and_no_other_moves() {
         let before = table(false, &all_but(None));
         for gone in 0..3 {
             let after = table(false, &all_but(Some(gone)));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_under_another_index_has_its_slots_again() {
+    fn a_server_that_returns_under_another_index_has_its_slots_again() {
         let before = table(false, &all_but(None));
         let mut wanted = all_but(None);
         wanted[1].index = Some(7);
@@ -100,32 +100,32 @@ mod tests {
     }
 
     #[test]
-    fn with_fallback_every_slot_is_somebodys() {
+    fn with_fallback_every_slot_has_a_backend() {
         let after = table(true, &all_but(Some(1)));
         assert!(after.iter().all(|index| matches!(index, 0 | 2)));
         assert_eq!(after, table(true, &[server(3, 1, Some(2)), server(1, 1, Some(0))]));
     }
 
     #[test]
-    fn who_drains_has_no_slots_in_either_case() {
+    fn a_draining_server_has_no_slots_in_either_case() {
         let drained = |index| [server(1, 1, Some(0)), server(2, 0, index), server(3, 1, Some(2))];
         let others = table(true, &[server(1, 1, Some(0)), server(3, 1, Some(2))]);
         for falls_back in [true, false] {
             assert_eq!(table(falls_back, &drained(Some(1))), others);
             assert_eq!(table(falls_back, &drained(None)), others);
         }
-        assert!(entitled(false, [server(1, 0, Some(0))]).is_empty());
+        assert!(eligible(false, [server(1, 0, Some(0))]).is_empty());
     }
 
     #[test]
-    fn where_all_are_down_nobody_has_anything() {
+    fn where_all_are_down_no_slot_has_a_backend() {
         let down = [server(1, 1, None), server(2, 1, None)];
         assert!(table(false, &down).iter().all(|index| *index == slot::NONE));
         assert!(table(true, &down).iter().all(|index| *index == slot::NONE));
     }
 
     #[test]
-    fn the_flag_counts_for_those_that_have_it() {
+    fn the_fallback_flag_applies_to_schedulers_that_have_it() {
         let falls_back = |scheduler, fallback| super::falls_back(scheduler, Hashing { port: true, fallback });
         for scheduler in [Scheduler::Sh, Scheduler::Mh, Scheduler::Maglev] {
             assert!(falls_back(scheduler, true) && !falls_back(scheduler, false));

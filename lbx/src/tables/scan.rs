@@ -1,4 +1,4 @@
-//! Flows counted from their records, and records nobody needs any more found.
+//! A scan of all flow records: counts flows, and finds records that can be erased.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,21 +7,21 @@ use std::{
 
 use lbx_common::flow::{self, BUSY, EMPTY, Entry, FlowKey};
 
-use super::{Tables, service::Loaded};
+use super::{Tables, service::LoadedService};
 
-/// What a look at all records has found.
+/// The result of a scan of all flow records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct FlowScan {
     /// The tick at which it began.
-    pub taken: u32,
+    pub tick: u32,
     /// Live flows by service number and backend index.
     pub flows: HashMap<(u16, u16), Flows>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
     pub disagreeing: HashSet<(u16, u32)>,
-    /// Service numbers that some record names, alive or not.
-    pub numbers: HashSet<u16>,
-    /// Backends (service number, index) that some record names, alive or not.
-    pub named: HashSet<(u16, u16)>,
+    /// Service numbers named by some record, live or expired.
+    pub services: HashSet<u16>,
+    /// Backends (service number, index) named by some record, live or expired.
+    pub backends: HashSet<(u16, u16)>,
     /// Live records.
     pub live: u64,
 }
@@ -35,23 +35,23 @@ pub struct Flows {
     pub inactive: u64,
 }
 
-/// What is to become of a record.
+/// What to do with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
+    /// Keep it.
     Keep,
-    /// Expired, or of a service or backend that is no longer.
+    /// Erase it: expired, or its service or backend is gone.
     Erase,
 }
 
-/// Takes the census of a set of tables at one moment.
-pub struct Taker<'t> {
-    services: Vec<Option<(IpAddr, &'t Loaded)>>,
-    census: Census,
+/// Scans flow records against a set of tables at one tick.
+pub struct FlowScanner<'t> {
+    services: Vec<Option<(IpAddr, &'t LoadedService)>>,
+    scan: FlowScan,
 }
 
-impl<'t> Taker<'t> {
-    /// A census of the tables at tick `now`.
+impl<'t> FlowScanner<'t> {
+    /// A scan against the tables at tick `now`.
     #[must_use]
     pub fn new(tables: &'t Tables, now: u32) -> Self {
         let mut services = Vec::new();
@@ -64,32 +64,32 @@ impl<'t> Taker<'t> {
         }
         Self {
             services,
-            census: Census {
-                taken: now,
-                ..Census::default()
+            scan: FlowScan {
+                tick: now,
+                ..FlowScan::default()
             },
         }
     }
 
-    /// Looks at a record.
+    /// Counts a record.
     pub fn visit(&mut self, key: FlowKey, entry: Entry) -> Verdict {
         if matches!(entry.state, EMPTY | BUSY) {
             return Verdict::Keep;
         }
         let named = (key.service, entry.backend);
-        self.census.numbers.insert(key.service);
-        self.census.named.insert(named);
+        self.scan.services.insert(key.service);
+        self.scan.backends.insert(named);
         let Some((vip, service)) = self.service(key.service) else {
             return Verdict::Erase;
         };
-        if entry.expired(self.census.taken, &service.treatment.timeouts) || !service.usable(entry.backend) {
+        if entry.expired(self.scan.tick, &service.policy.timeouts) || !service.usable(entry.backend) {
             return Verdict::Erase;
         }
-        self.census.live += 1;
+        self.scan.live += 1;
         if !flow::is_connection(entry.state) {
             return Verdict::Keep;
         }
-        let flows = self.census.flows.entry(named).or_default();
+        let flows = self.scan.flows.entry(named).or_default();
         if flow::is_active(entry.state) {
             flows.active += 1;
         } else {
@@ -98,7 +98,7 @@ impl<'t> Taker<'t> {
         let slots = service.slots.as_slice();
         let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
-            self.census.disagreeing.insert((key.service, slot));
+            self.scan.disagreeing.insert((key.service, slot));
         }
         Verdict::Keep
     }
@@ -110,13 +110,13 @@ impl<'t> Taker<'t> {
         service.members.get(&entry.backend).map(|member| member.counter)
     }
 
-    fn service(&self, number: u16) -> Option<(IpAddr, &'t Loaded)> {
+    fn service(&self, number: u16) -> Option<(IpAddr, &'t LoadedService)> {
         self.services.get(usize::from(number)).copied().flatten()
     }
 
-    /// What was found.
+    /// The result.
     #[must_use]
-    pub fn finish(self) -> Census {
-        self.census
+    pub fn finish(self) -> FlowScan {
+        self.scan
     }
 }

@@ -4,7 +4,7 @@ use lbx_common::{flow::TICK_MASK, slot::Slot};
 
 use super::signals::{DATA, FINISH, OPEN, RESET};
 use super::{
-    super::{GRACE, census::Census, event::What},
+    super::{GRACE, event::EventKind, scan::FlowScan},
     cluster::{Change, SERVICES, address},
     daemon::Daemon,
 };
@@ -15,7 +15,7 @@ fn open(slot: &Slot) -> bool {
 }
 
 #[test]
-fn a_window_closes_after_one_timeout_and_the_slots_come_to_rest() {
+fn a_window_closes_after_one_timeout_and_the_slots_settle() {
     let mut daemon = Daemon::new();
     let timeout = u32::from(daemon.timeouts().established);
     daemon.change(&[Change::Weight(0, 3, 1)]);
@@ -55,7 +55,7 @@ fn a_slot_stays_tracked_for_a_record_that_disagrees() {
 }
 
 #[test]
-fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
+fn a_drained_server_is_removed_once_nothing_names_it() {
     let mut daemon = Daemon::new();
     let timeout = u32::from(daemon.timeouts().established);
     daemon.change(&[Change::Remove(0, 1)]);
@@ -65,14 +65,14 @@ fn a_drained_server_dies_once_nothing_names_it_and_then_makes_room() {
         "its windows have closed just now: a packet under way may still write a record"
     );
     daemon.pass(GRACE);
-    assert_eq!(daemon.told(), [What::Drained(address(1))]);
+    assert_eq!(daemon.events(), [EventKind::Drained(address(1))]);
     assert!(!daemon.members()[1].3);
     daemon.pass(GRACE);
     assert_eq!(daemon.members(), [(0, 0, 1, true), (2, 2, 1, true)]);
 }
 
 #[test]
-fn a_drained_server_lives_for_its_last_connection() {
+fn a_draining_server_stays_until_its_last_connection_ends() {
     let mut daemon = Daemon::of([Rr, Maglev, Maglev]);
     let port = (0..3)
         .find(|&port| daemon.packet(0, port, OPEN) == Some(1))
@@ -91,7 +91,7 @@ fn a_drained_server_lives_for_its_last_connection() {
 }
 
 #[test]
-fn the_dead_of_a_wanted_server_stay_until_it_is_back() {
+fn a_dead_backend_of_a_configured_server_stays_until_it_is_back() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1)]);
     daemon.pass(100);
@@ -110,16 +110,16 @@ fn the_dead_of_a_wanted_server_stay_until_it_is_back() {
 }
 
 #[test]
-fn the_dead_stay_while_a_record_names_them() {
+fn a_dead_backend_stays_while_a_record_names_it() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
     daemon.now += 100;
-    let census = Census {
-        taken: daemon.now,
-        named: [(daemon.loaded(0).number, 1)].into(),
-        ..Census::default()
+    let scan = FlowScan {
+        tick: daemon.now,
+        backends: [(daemon.loaded(0).number, 1)].into(),
+        ..FlowScan::default()
     };
-    daemon.age(&census);
+    daemon.expire(&scan);
     assert_eq!(daemon.members().len(), 3, "whoever got the index would get the flow");
     daemon.pass(0);
     assert_eq!(daemon.members().len(), 2);
@@ -145,5 +145,5 @@ fn after_everything_is_removed_everything_is_free() {
     daemon.change(&[0, 1, 2].map(Change::Toggle));
     daemon.pass(GRACE);
     daemon.pass(GRACE);
-    assert_eq!(daemon.tables.places, super::super::Tables::default().places);
+    assert_eq!(daemon.tables.allocations, super::super::Tables::default().allocations);
 }

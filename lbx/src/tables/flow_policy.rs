@@ -1,4 +1,4 @@
-//! How a service treats its flows, as the maps say it: what of the configuration is neither place nor weight.
+//! How a service handles its flows, as the maps hold it: scheduler, flags and timeouts.
 
 use lbx_common::{
     flow::TICK_SHIFT,
@@ -10,13 +10,13 @@ use lbx_common::{
 
 use crate::{
     desired::{Protocol, Scheduler, Service, Timeouts},
-    schedule::entitled::falls_back,
+    schedule::eligible::falls_back,
 };
 
-/// Scheduler, flags, timeouts and what else the program must know of a service.
+/// Scheduler, flags, timeouts and persistence of a service, as the program needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Treatment {
-    /// Who schedules new connections.
+pub struct FlowPolicy {
+    /// The scheduler of new connections.
     pub scheduler: Scheduler,
     /// All flags of [`lbx_common::service`] but those of the mapping and `HASHED`.
     pub flags: u32,
@@ -26,8 +26,8 @@ pub struct Treatment {
     pub timeouts: abi::Timeouts,
 }
 
-impl Treatment {
-    /// The treatment a service is to have.
+impl FlowPolicy {
+    /// The policy of a configured service.
     #[must_use]
     pub fn of(service: &Service, timeouts: &Timeouts) -> Self {
         let persistence = service.persistence;
@@ -50,7 +50,7 @@ impl Treatment {
             ..ticks(timeouts)
         };
         if service.virtual_service.protocol == Protocol::Udp {
-            // No flow of UDP is ever half-open, but clients are of whom each flow is but a datagram.
+            // UDP flows are never half-open: the field holds the timeout of clients with one-datagram flows.
             timeouts.half_open = persistent;
         }
         let bits_before = if service.virtual_service.vip.is_ipv4() { 96 } else { 0 };
@@ -62,7 +62,7 @@ impl Treatment {
         }
     }
 
-    /// The treatment that a service found in the maps has.
+    /// The policy of a service found in the maps.
     #[must_use]
     pub fn adopted(service: &abi::Service) -> Option<Self> {
         Some(Self {
@@ -85,17 +85,17 @@ impl Treatment {
         self.flags & HASHES != 0
     }
 
-    /// Whether a real server that gets no new connections leaves its share to the others.
+    /// Whether the share of a real server that gets no new connections goes to the others.
     #[must_use]
-    pub const fn shares(&self) -> bool {
+    pub const fn has_fallback(&self) -> bool {
         self.flags & FALLBACK != 0
     }
 }
 
-/// The flags that say what slots are found by.
+/// The flags that say what is hashed to find a slot.
 pub const MAPPING: u32 = HASH_ADDRESS | HASH_VIP;
 
-/// What the slots of a service are to be found by; none where it does not matter to its scheduler.
+/// What is hashed to find a slot; none where the scheduler does not depend on it.
 #[must_use]
 pub fn mapping(service: &Service) -> Option<u32> {
     match service.scheduler {

@@ -1,5 +1,5 @@
-//! What aya does not do with a pinned link: tell where it leads, give it another program whatever its kind, and end it at
-//! once.
+//! What aya lacks for pinned links: reading which NIC or cgroup one is attached to, replacing its program whatever its kind,
+//! and detaching it at once.
 
 use std::{
     ffi::CString,
@@ -11,16 +11,16 @@ use std::{
     path::Path,
 };
 
-use super::{DataplaneError, pins};
+use super::{DataplaneError, error::file_failed, pins::remove_file};
 
 /// A link to a NIC or to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     /// Id of the program in it.
     pub program: u32,
-    /// The NIC's index; 0 where the NIC is gone, or somebody has detached the program: then nothing leads back.
+    /// The NIC's index; 0 where the NIC is gone or the program was detached.
     pub ifindex: u32,
-    /// The same for a cgroup, whose number has both halves.
+    /// The id of the cgroup, in two halves.
     pub cgroup: [u32; 2],
 }
 
@@ -53,7 +53,7 @@ struct LinkUpdate {
 }
 
 /// The beginning of `struct bpf_link_info`, as it is for XDP and TCX (an index and, for TCX, the direction) and for cgroups
-/// (a number of 64 bits); the kernel writes no more than it is given room for.
+/// (a number of 64 bits); the kernel writes no more than the length given.
 #[repr(C)]
 #[derive(Default)]
 struct RawInfo {
@@ -66,12 +66,12 @@ struct RawInfo {
 }
 
 impl LinkInfo {
-    /// Asks about the link pinned at a path; none if nothing is pinned there.
+    /// Reads the link pinned at a path; none if nothing is pinned there.
     ///
     /// # Errors
     /// The kernel refuses, or something else is pinned there.
     pub fn of_pin(path: &Path) -> Result<Option<Self>, DataplaneError> {
-        Self::read(path).map_err(|source| pins::file(path, source))
+        Self::read(path).map_err(|source| file_failed(path, source))
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {
@@ -96,11 +96,17 @@ impl LinkInfo {
     }
 }
 
-/// Ends the link pinned at a path, if there is one: when this returns the NIC runs no program of it.
+/// Ends the link pinned at a path, if there is one, and removes the pin: when this returns, nothing runs its program any
+/// more. Removing the pin alone would leave it to the kernel to end the link some time later.
 ///
 /// # Errors
-/// The kernel refuses, or something else is pinned there.
-pub(super) fn detach(path: &Path) -> io::Result<()> {
+/// The kernel refuses, or the pin cannot be removed.
+pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
+    detach(path).map_err(|source| file_failed(path, source))?;
+    remove_file(path)
+}
+
+fn detach(path: &Path) -> io::Result<()> {
     let link = match open(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -112,12 +118,12 @@ pub(super) fn detach(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts another program of the same kind into the link pinned at a path: no event goes unseen between the two.
+/// Replaces the program of the link pinned at a path by one of the same kind, without a gap.
 ///
 /// # Errors
 /// Nothing is pinned there, or the kernel refuses.
 pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> Result<(), DataplaneError> {
-    replace(path, program).map_err(|source| pins::file(path, source))
+    replace(path, program).map_err(|source| file_failed(path, source))
 }
 
 fn replace(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {

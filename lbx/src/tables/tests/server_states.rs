@@ -6,28 +6,28 @@ use lbx_common::slot::NONE;
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{event::What, service::Life},
+    super::{event::EventKind, service::BackendState},
     cluster::{Change, SORRY, address},
-    daemon::{Daemon, lost},
+    daemon::{Daemon, unresolved},
 };
 use crate::desired::{
     OnFailure, Scheduler,
     Scheduler::{Dh, Lc, Maglev, Rr, Sh, Wrr},
-    Standing,
+    ServerState,
 };
 
 const PORTS: std::ops::Range<u16> = 0..60;
 
-fn stand(server: u8, standing: Standing) -> Change {
-    Change::Stand(0, server, standing)
+fn set_state(server: u8, state: ServerState) -> Change {
+    Change::ServerState(0, server, state)
 }
 
 fn down(server: u8, on_failure: OnFailure) -> Change {
-    stand(server, Standing::Down(on_failure))
+    set_state(server, ServerState::Down(on_failure))
 }
 
 fn up(server: u8) -> Change {
-    stand(server, Standing::Up)
+    set_state(server, ServerState::Up)
 }
 
 fn of(scheduler: Scheduler) -> Daemon {
@@ -67,7 +67,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     let before = connect(&mut daemon);
     daemon.change(&[down(1, on_failure)]);
     let server = address(1);
-    assert_eq!(daemon.told(), [What::ServerFailed { server, on_failure }]);
+    assert_eq!(daemon.events(), [EventKind::ServerFailed { server, on_failure }]);
     let meanwhile = data(&mut daemon);
     assert!(
         newcomers(&mut daemon)
@@ -78,7 +78,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     daemon.plan();
     assert!(daemon.writes.is_empty());
     daemon.change(&[up(1)]);
-    assert!(matches!(daemon.told()[..], [What::ServerUp { .. }]));
+    assert!(matches!(daemon.events()[..], [EventKind::ServerUp { .. }]));
     assert!(newcomers(&mut daemon).contains(&Some(1)));
     let after = data(&mut daemon);
     let with = |then: Vec<Option<u8>>| before.iter().copied().zip(then).collect();
@@ -86,7 +86,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
 }
 
 #[test]
-fn flows_of_one_that_fails_go_elsewhere_and_stay_there() {
+fn flows_of_a_failed_server_are_rescheduled_and_stay_there() {
     for scheduler in [Maglev, Rr] {
         let [meanwhile, after] = failure(scheduler, OnFailure::Rehash);
         for ((before, then), (_, after)) in meanwhile.into_iter().zip(after) {
@@ -97,7 +97,7 @@ fn flows_of_one_that_fails_go_elsewhere_and_stay_there() {
 }
 
 #[test]
-fn flows_of_one_that_fails_stay_where_they_are_kept() {
+fn flows_of_a_failed_server_stay_with_on_failure_keep() {
     for scheduler in [Maglev, Rr] {
         for then in failure(scheduler, OnFailure::Keep) {
             assert!(then.iter().all(|(before, then)| before == then), "{scheduler}");
@@ -106,7 +106,7 @@ fn flows_of_one_that_fails_stay_where_they_are_kept() {
 }
 
 #[test]
-fn packets_of_one_that_fails_are_dropped_where_it_is_so_wanted_and_go_on_when_it_is_back() {
+fn packets_of_a_failed_server_are_dropped_with_on_failure_drop_until_it_is_back() {
     for scheduler in [Maglev, Rr] {
         let [meanwhile, after] = failure(scheduler, OnFailure::Drop);
         for (before, then) in meanwhile {
@@ -128,7 +128,7 @@ fn dropped_flows_outlive_their_window_and_the_daemon() {
     }
     assert_eq!(daemon.slots(|slot| slot.owner == 1), 0, "the window has closed");
     daemon.restart();
-    assert_eq!(daemon.loaded(0).members[&1].life, Life::Held);
+    assert_eq!(daemon.loaded(0).members[&1].state, BackendState::FailedDrop);
     daemon.plan();
     assert!(daemon.writes.is_empty());
     data(&mut daemon);
@@ -137,7 +137,7 @@ fn dropped_flows_outlive_their_window_and_the_daemon() {
 }
 
 #[test]
-fn one_that_never_was_up_is_no_backend_whatever_becomes_of_flows() {
+fn a_server_that_never_was_up_is_no_backend_with_any_on_failure() {
     for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
         let mut daemon = Daemon::new();
         daemon.change(&[Change::Weight(0, 3, 1), down(3, on_failure)]);
@@ -148,31 +148,31 @@ fn one_that_never_was_up_is_no_backend_whatever_becomes_of_flows() {
 }
 
 #[test]
-fn a_lost_mac_address_is_a_failure_like_any_other() {
+fn an_unresolved_mac_address_is_a_failure() {
     let mut daemon = Daemon::new();
     let before = connect(&mut daemon);
     daemon.change(&[Change::OnFailure(0, OnFailure::Drop), Change::Lose(1)]);
     let (server, on_failure) = (address(1), OnFailure::Drop);
-    assert_eq!(daemon.told(), [What::ServerLost { server, on_failure }]);
+    assert_eq!(daemon.events(), [EventKind::ServerUnresolved { server, on_failure }]);
     assert!(data(&mut daemon).iter().all(|server| *server != Some(1)));
     daemon.change(&[Change::Answer(1, 1)]);
     assert_eq!(data(&mut daemon), before, "it has come back with another MAC address");
     daemon.change(&[Change::OnFailure(0, OnFailure::Rehash), Change::Lose(1)]);
-    assert_eq!(daemon.told(), [lost(1)]);
+    assert_eq!(daemon.events(), [unresolved(1)]);
 }
 
 #[test]
-fn one_that_is_taken_out_of_the_file_while_it_is_down_drains() {
+fn a_down_server_removed_from_the_file_drains() {
     let mut daemon = Daemon::new();
     let before = connect(&mut daemon);
     daemon.change(&[down(1, OnFailure::Drop)]);
     daemon.change(&[Change::Remove(0, 1)]);
-    assert_eq!(daemon.told(), [What::Draining(address(1))]);
+    assert_eq!(daemon.events(), [EventKind::Draining(address(1))]);
     assert_eq!(data(&mut daemon), before);
 }
 
 #[test]
-fn without_fallback_nobody_takes_the_slots_of_one_that_is_down() {
+fn without_fallback_no_server_takes_the_slots_of_a_down_one() {
     for scheduler in [Maglev, Sh, Dh] {
         for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
             let mut daemon = of(scheduler);
@@ -196,7 +196,7 @@ fn without_fallback_nobody_takes_the_slots_of_one_that_is_down() {
                 );
             }
             daemon.change(&[up(1)]);
-            let back = daemon.loaded(0).up(address(1)).expect("a backend").0;
+            let back = daemon.loaded(0).usable_backend(address(1)).expect("a backend").0;
             for (before, now) in before.iter().zip(current(&daemon)) {
                 assert_eq!(
                     now,
@@ -237,7 +237,7 @@ fn when_all_are_down_the_sorry_server_has_new_connections() {
 }
 
 #[test]
-fn when_all_are_down_and_nobody_is_sorry_new_connections_are_refused() {
+fn when_all_are_down_without_a_sorry_server_new_connections_are_refused() {
     for on_failure in [OnFailure::Rehash, OnFailure::Keep, OnFailure::Drop] {
         let mut daemon = of(Maglev);
         let before = connect(&mut daemon);
@@ -250,17 +250,17 @@ fn when_all_are_down_and_nobody_is_sorry_new_connections_are_refused() {
 }
 
 #[test]
-fn those_that_rest_keep_their_flows_and_leave_new_ones_to_the_sorry_server() {
+fn draining_servers_keep_their_flows_and_new_ones_go_to_the_sorry_server() {
     for scheduler in [Maglev, Wrr] {
         let mut daemon = of(scheduler);
         daemon.change(&[Change::Sorry(0)]);
         let before = connect(&mut daemon);
         daemon.change(&[
-            stand(0, Standing::Resting),
-            stand(1, Standing::Resting),
+            set_state(0, ServerState::Draining),
+            set_state(1, ServerState::Draining),
             down(2, OnFailure::Keep),
         ]);
-        assert_eq!(daemon.told().len(), 1, "one has failed");
+        assert_eq!(daemon.events().len(), 1, "one has failed");
         assert!(newcomers(&mut daemon).iter().all(|server| *server == Some(SORRY)));
         assert_eq!(data(&mut daemon), before);
         daemon.restart();
@@ -273,13 +273,13 @@ fn those_that_rest_keep_their_flows_and_leave_new_ones_to_the_sorry_server() {
 }
 
 #[test]
-fn one_that_rises_gets_a_part_of_its_share() {
-    let rising = |part| NonZeroU8::new(part).map_or(Standing::Up, Standing::Rising);
+fn a_server_in_slow_start_gets_part_of_its_share() {
+    let rising = |part| NonZeroU8::new(part).map_or(ServerState::Up, ServerState::SlowStart);
     let mut daemon = Daemon::new();
     let all = daemon.slots(|_| true);
     let mut shares = Vec::new();
     for part in [5, 25, 50, 0] {
-        daemon.change(&[stand(1, rising(part))]);
+        daemon.change(&[set_state(1, rising(part))]);
         assert!(daemon.events.is_empty(), "nothing to tell");
         shares.push(daemon.slots(|slot| slot.current == 1) * 100 / all);
     }
@@ -289,7 +289,7 @@ fn one_that_rises_gets_a_part_of_its_share() {
     }
     let turns = |scheduler| {
         let mut daemon = of(scheduler);
-        daemon.change(&[stand(1, rising(50))]);
+        daemon.change(&[set_state(1, rising(50))]);
         let (writes, ring) = (daemon.writes.len(), daemon.ring(0));
         (writes > 0, ring)
     };

@@ -1,0 +1,97 @@
+//! Errors of the data plane.
+
+use std::{io, path::Path};
+
+use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
+
+/// An error of the data plane.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The binary was built without the XDP program.
+    #[error("this lbx was built without the XDP program: build it with `cargo xtask build`")]
+    NoProgram,
+    /// The kernel refused program or maps.
+    #[error("the kernel refused the XDP program")]
+    Load(#[from] EbpfError),
+    /// A map operation failed.
+    #[error("access to BPF map {map} failed")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// A map could not be mapped into memory.
+    #[error("BPF map {map} cannot be mapped into memory")]
+    Mmap {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A pinned map is not what this version expects.
+    #[error(
+        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the directory"
+    )]
+    Shape {
+        /// The pin.
+        path: String,
+        /// Type, key size, value size or number of entries.
+        what: &'static str,
+        /// As found.
+        found: String,
+        /// As needed.
+        expected: String,
+    },
+    /// Pins of another layout are there.
+    #[error("{path} was left by an lbx with another map layout: stop that one first, or remove the directory")]
+    OtherVersion {
+        /// The directory.
+        path: String,
+    },
+    /// More NICs than the map has entries.
+    #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
+    TooManyNics,
+    /// A program operation failed.
+    #[error("an operation on the XDP program failed")]
+    Program(#[from] ProgramError),
+    /// A pin could not be made.
+    #[error("cannot pin {path}")]
+    Pin {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: PinError,
+    },
+    /// A file operation failed.
+    #[error("{path}")]
+    File {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Maps the error of a map operation, naming the map.
+pub(super) fn map_failed(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
+    move |source| DataplaneError::Map { map, source }
+}
+
+/// Maps the error of making a pin, naming its path.
+pub(super) fn pin_failed(path: &Path) -> impl FnOnce(PinError) -> DataplaneError {
+    let path = path.display().to_string();
+    |source| DataplaneError::Pin { path, source }
+}
+
+/// The error of a file operation, naming its path.
+pub(super) fn file_failed(path: &Path, source: io::Error) -> DataplaneError {
+    DataplaneError::File {
+        path: path.display().to_string(),
+        source,
+    }
+}
