@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::host::Host;
+use crate::{host::Host, patience};
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Connection {
     /// # Errors
     /// The port is taken, or nobody answers within five seconds.
     pub fn open(source_port: u16, target: impl Into<SocketAddr>) -> Result<Self> {
-        Self::open_within(PATIENCE, source_port, target)
+        Self::open_within(patience::scaled(PATIENCE), source_port, target)
     }
 
     /// Like [`Connection::open`], with another patience.
@@ -162,8 +162,8 @@ pub fn tally<'a>(servers: impl IntoIterator<Item = &'a String>) -> BTreeMap<Stri
 /// No whole page with status 200 within five seconds.
 pub fn get(target: impl Into<SocketAddr>) -> Result<String> {
     let target = target.into();
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE).context("no connection")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&target, patience::scaled(PATIENCE)).context("no connection")?;
+    stream.set_read_timeout(Some(patience::scaled(PATIENCE)))?;
     write!(stream, "GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n").context("cannot send")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("no answer")?;
@@ -191,8 +191,8 @@ impl Visit {
     /// No connection within five seconds.
     pub fn begin(target: SocketAddr) -> Result<Self> {
         let began = Instant::now();
-        let stream = TcpStream::connect_timeout(&target, PATIENCE).context("no connection")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&target, patience::scaled(PATIENCE)).context("no connection")?;
+        stream.set_read_timeout(Some(patience::scaled(PATIENCE)))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             began,
@@ -263,7 +263,7 @@ pub fn ask_by_datagram(source_port: u16, target: impl Into<SocketAddr>, text: &s
     let socket = once_free(|| UdpSocket::bind(any(target, source_port)))?;
     // Connected: only answers from the target count, so one from a RIP is none.
     socket.connect(target)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience::scaled(PATIENCE)))?;
     socket.send(text.as_bytes())?;
     let mut buffer = vec![0; 1 << 16];
     let length = socket

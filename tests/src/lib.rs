@@ -9,7 +9,7 @@
 //! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
 //! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
-//! - [`process`], [`wait`], [`mac`], [`bpffs`]: what all of these need.
+//! - [`process`], [`wait`], [`patience`], [`mac`], [`bpffs`]: what all of these need.
 //!
 //! The library needs root to do anything, but its unit tests do not.
 
@@ -30,6 +30,7 @@ pub mod mac;
 pub mod netns;
 pub mod nginx;
 pub mod packet;
+pub mod patience;
 pub mod payload;
 pub mod process;
 pub mod servers;

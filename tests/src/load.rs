@@ -154,7 +154,7 @@ impl Load {
     /// Waits until this many more pages have come.
     ///
     /// # Errors
-    /// They do not come within ten seconds.
+    /// They do not come within ten seconds, scaled for this machine.
     pub fn run_on(&self, pages: u64) -> Result<()> {
         let goal = self.so_far().answered() + pages;
         self.wait_until("more pages come", |report| report.answered() >= goal)
@@ -163,7 +163,7 @@ impl Load {
     /// Waits until what has happened fulfils a condition.
     ///
     /// # Errors
-    /// It does not within ten seconds.
+    /// It does not within ten seconds, scaled for this machine.
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Report) -> bool) -> Result<()> {
         let result = wait::until_true(Duration::from_secs(10), what, || Ok(condition(&self.so_far())));
         result.map_err(|error| error.context(self.so_far().to_string()))

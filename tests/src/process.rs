@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait;
+use crate::{patience, wait};
 
 /// How long a program that was asked to stop may take before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -121,7 +121,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 }
 
 fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patience::scaled(limit);
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {

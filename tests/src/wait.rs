@@ -1,4 +1,4 @@
-//! Waiting for something to become true, never longer than it may take.
+//! Waiting for something to become true, never longer than it may take on this machine (see [`patience`]).
 
 use std::{
     thread,
@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use crate::patience;
+
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Calls `probe` until it gives a value, and says `what` was waited for when it does not within `limit`.
@@ -14,13 +16,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 /// The probe's own error at once, or that the time is over.
 pub fn until<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let limit = patience::scaled(limit);
     let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = probe()? {
             return Ok(value);
         }
         if Instant::now() >= deadline {
-            bail!("waited {limit:?} in vain: {what}");
+            bail!("not within {limit:?}: {what}");
         }
         thread::sleep(PAUSE);
     }

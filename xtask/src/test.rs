@@ -180,12 +180,13 @@ fn is_stress(runner: &str) -> bool {
 
 /// One runner of the lab, as cargo would run it but with root's rights.
 fn lab_tests(root: Root, runner: &Executable, built: &Built, mill: &Path, filter: Option<&String>) -> Command {
-    const PASSED_ON: [&str; 8] = [
+    const PASSED_ON: [&str; 9] = [
         "LBX_LOG",
         "LBX_MODEL_SEED",
         "LBX_MODEL_STEPS",
         "LBX_STRESS",
         "LBX_STRESS_SEED",
+        "LBX_TEST_PATIENCE",
         "RUST_BACKTRACE",
         "RUST_LOG",
         "RUST_TEST_THREADS",

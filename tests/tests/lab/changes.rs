@@ -11,6 +11,7 @@ use lbx_tests::{
     load::Load,
     mac::Mac,
     nginx::Nginx,
+    patience,
     servers::TcpServer,
     wait,
 };
@@ -44,7 +45,10 @@ fn expect_mac_change_followed(announced: bool) -> Result<()> {
     // A connection that does not come about at once is given up: its retransmissions would hide when the way is free.
     const AT_ONCE: Duration = Duration::from_millis(100);
     let site = Site::start(Service::web("rr", 1), |host| TcpServer::start(host, 80))?;
-    let open = || site.client().enter(|| Connection::open_within(AT_ONCE, 0, WEB));
+    let open = || {
+        site.client()
+            .enter(|| Connection::open_within(patience::scaled(AT_ONCE), 0, WEB))
+    };
     open()??;
     let server = site.lab.real_server(1);
     server.set_mac("eth0", OTHER)?;
@@ -53,7 +57,11 @@ fn expect_mac_change_followed(announced: bool) -> Result<()> {
         server.announce()?;
     }
     wait::until_true(SOON * 3, "a connection by the new address", || Ok(open()?.is_ok()))?;
-    ensure!(changed.elapsed() <= SOON, "followed only after {:?}", changed.elapsed());
+    ensure!(
+        changed.elapsed() <= patience::scaled(SOON),
+        "followed only after {:?}",
+        changed.elapsed()
+    );
     Ok(())
 }
 

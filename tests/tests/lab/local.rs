@@ -13,6 +13,7 @@ use lbx_tests::{
     cluster::Service,
     lab::{CLIENT, VIP, VIP6},
     nginx::Nginx,
+    patience,
     servers::{TcpServer, UdpServer},
 };
 
@@ -52,8 +53,8 @@ impl Prober {
     /// Connects from the director, and reads who has answered.
     fn greeted(&self, to: impl Into<SocketAddr>) -> Result<(TcpStream, String)> {
         let to = to.into();
-        let stream = self.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(2)))??;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let stream = self.inside(|| TcpStream::connect_timeout(&to, patience::scaled(Duration::from_secs(2))))??;
+        stream.set_read_timeout(Some(patience::scaled(Duration::from_secs(2))))?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line)?;
         Ok((stream, line.trim_end().to_owned()))
@@ -61,7 +62,7 @@ impl Prober {
 
     fn udp(&self, from: &str) -> Result<UdpSocket> {
         let socket = self.inside(|| UdpSocket::bind(from))??;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_read_timeout(Some(patience::scaled(Duration::from_secs(2))))?;
         Ok(socket)
     }
 }
@@ -215,7 +216,7 @@ fn whoever_else_a_socket_asks_the_vip_answers() -> Result<()> {
 
 /// How a connection of the director to its VIP ends at once.
 fn refusal(prober: &Prober) -> Result<ErrorKind> {
-    let tried = prober.inside(|| TcpStream::connect_timeout(&WEB.into(), Duration::from_secs(2)))?;
+    let tried = prober.inside(|| TcpStream::connect_timeout(&WEB.into(), patience::scaled(Duration::from_secs(2))))?;
     Ok(tried.err().context("a connection")?.kind())
 }
 

@@ -10,6 +10,7 @@ use lbx_tests::{
     lab::{Lab, VIP},
     lbx::{self, Agent, Director},
     nginx::Nginx,
+    patience,
     process::Output,
     wait,
 };
@@ -124,7 +125,11 @@ fn expect_repair(break_it: impl Fn(&Host) -> Result<()>) -> Result<()> {
         break_it(host)?;
         let broken = Instant::now();
         wait::until_true(SOON * 3, "all is as before", || Ok(whole.expect(host).is_ok()))?;
-        ensure!(broken.elapsed() <= SOON, "put right only after {:?}", broken.elapsed());
+        ensure!(
+            broken.elapsed() <= patience::scaled(SOON),
+            "put right only after {:?}",
+            broken.elapsed()
+        );
     }
     ensure!(agent.stop(Signal::SIGTERM)?.success(), "the agent does not end well");
     Ok(())

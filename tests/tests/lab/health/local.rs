@@ -12,7 +12,7 @@ use lbx_tests::{
     cluster::{Cluster, Service},
     lab::{VIP, VIP6, rip},
     nginx::Nginx,
-    process,
+    patience, process,
     servers::UdpServer,
 };
 
@@ -104,7 +104,7 @@ fn expect_datagrams(service: Service) -> Result<()> {
     let (answer, from) = site.lab.director().enter(|| -> Result<_> {
         let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse()?;
         let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.set_read_timeout(Some(patience::scaled(Duration::from_secs(5))))?;
         socket.send_to(b"hello", target)?;
         let mut buffer = [0; 64];
         let (length, from) = socket

@@ -9,6 +9,7 @@ use lbx_tests::{
     host::Host,
     lab::{VIP, VIP6, rip, six},
     nginx::Nginx,
+    patience,
 };
 
 use super::{CHECKS_PASS, DETECTED, INTERVAL, RECOVERED, expect_said, healthy, healthy_web, often, page_check};
@@ -58,7 +59,11 @@ pub(super) fn expect_out_without_vip(
     let taken = Instant::now();
     take_vip(host, vip)?;
     director.wait_down(80, server, "VIP not configured", DETECTED)?;
-    ensure!(taken.elapsed() <= DETECTED, "only after {:?}", taken.elapsed());
+    ensure!(
+        taken.elapsed() <= patience::scaled(DETECTED),
+        "only after {:?}",
+        taken.elapsed()
+    );
     expect_said(
         director,
         &format!("real server {server} down: VIP not configured"),

@@ -10,6 +10,7 @@ use lbx_tests::{
     cluster::Service,
     lab::{Lab, rip},
     nginx::Nginx,
+    patience,
     told::Script,
 };
 
@@ -37,7 +38,7 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
         "{first:?}"
     );
     let mut weights = vec![first.effective_weight];
-    while weights.last() != Some(&100) && begun.elapsed() < TIME * 2 {
+    while weights.last() != Some(&100) && begun.elapsed() < patience::scaled(TIME * 2) {
         std::thread::sleep(Duration::from_millis(100));
         let standing = site.director.standing(80, rip(2))?;
         standing.expect("up")?;
@@ -46,7 +47,10 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
     let took = begun.elapsed();
     // It is counted in whole seconds.
     let second = Duration::from_secs(1);
-    ensure!(took + second >= TIME && took <= TIME + second, "{took:?}: {weights:?}");
+    ensure!(
+        took + second >= TIME && took <= patience::scaled(TIME + second),
+        "{took:?}: {weights:?}"
+    );
     ensure!(weights.is_sorted(), "{weights:?}");
     weights.dedup();
     ensure!(weights.len() >= 4, "not by and by: {weights:?}");
