@@ -12,10 +12,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+    parser::ValueSource,
+};
 
 use crate::{
-    control::client::ClientError,
+    control::{DEFAULT_NAME, client::ClientError},
     exit::{Exit, Failure},
 };
 
@@ -39,7 +42,7 @@ pub struct Global {
     #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Name of this director or real server: names its pins, state and socket, so that several run on one host
-    #[arg(long, value_name = "NAME", default_value = "lbx", value_parser = parse_name, global = true)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME, value_parser = parse_name, global = true)]
     pub name: String,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `lbx=debug,info`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "LBX_LOG", global = true)]
@@ -67,9 +70,51 @@ fn parse_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Parses the command line, runs what it asks for and says what went wrong.
+/// Options of [`Global`] that a subcommand has no use for: not in its help, and refused.
+const UNUSED: [(&str, &[&str]); 3] = [("check", &["name"]), ("list", &["config"]), ("trace", &["config"])];
+
+/// The command line as clap knows it.
+fn command() -> clap::Command {
+    // A subcommand's own argument takes the place of the global one of its name.
+    let hidden = |option: &&'static str| Arg::new(*option).long(*option).hide(true);
+    UNUSED.iter().fold(Cli::command(), |command, (subcommand, options)| {
+        command.mut_subcommand(subcommand, |subcommand| {
+            options.iter().map(hidden).fold(subcommand, |subcommand, option| {
+                // -c is the only short one.
+                let short = (option.get_id() == "config").then_some('c');
+                subcommand.arg(option.short(short))
+            })
+        })
+    })
+}
+
+/// Parses a command line.
+///
+/// # Errors
+/// It is wrong, or asks for help.
+fn parse(words: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    if let Some((subcommand, option)) = unused(&matches) {
+        let message = format!("--{option} is not used by `lbx {subcommand}`");
+        return Err(command.error(ErrorKind::UnknownArgument, message));
+    }
+    Cli::from_arg_matches(&matches)
+}
+
+/// An option that was given and is not used.
+fn unused(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
+    let (name, of_subcommand) = matches.subcommand()?;
+    let (subcommand, options) = UNUSED.iter().find(|(subcommand, _)| *subcommand == name)?;
+    let given = |matches: &ArgMatches, option: &str| matches.value_source(option) == Some(ValueSource::CommandLine);
+    let mut options = options.iter();
+    let option = options.find(|option| given(matches, option) || given(of_subcommand, option))?;
+    Some((subcommand, option))
+}
+
+/// Parses the command line, runs what it asks for and reports what went wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     init_log(&cli.global.log);
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -124,4 +169,61 @@ fn init_log(filter: &str) {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help_of(subcommand: &str) -> String {
+        parse(["lbx", subcommand, "--help"]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn help_shows_the_options_that_are_used() {
+        for (subcommand, used, unused) in [
+            ("check", "--config", Some("--name")),
+            ("list", "--name", Some("--config")),
+            ("trace", "--name", Some("--config")),
+            ("realserver", "--config", None),
+        ] {
+            let help = help_of(subcommand);
+            assert!(help.contains(used), "{subcommand}: {help}");
+            assert!(help.contains("--log"), "{subcommand}: {help}");
+            assert!(
+                unused.is_none_or(|unused| !help.contains(unused)),
+                "{subcommand}: {help}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_that_is_not_used_is_refused_in_either_position() {
+        for words in [
+            ["lbx", "list", "--config", "lb.yaml"],
+            ["lbx", "--config", "lb.yaml", "list"],
+            ["lbx", "list", "-c", "lb.yaml"],
+            ["lbx", "-c", "lb.yaml", "trace"],
+            ["lbx", "check", "--name", "web"],
+        ] {
+            let error = parse(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+            assert!(error.to_string().contains("is not used by"), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_that_are_used_are_taken_in_either_position() {
+        for words in [
+            ["lbx", "check", "--config", "lb.yaml"],
+            ["lbx", "--config", "lb.yaml", "check"],
+            ["lbx", "-c", "lb.yaml", "realserver"],
+        ] {
+            let cli = parse(words).unwrap();
+            assert_eq!(cli.global.config.as_deref(), Some("lb.yaml".as_ref()), "{words:?}");
+        }
+        let cli = parse(["lbx", "list", "--name", "web"]).unwrap();
+        assert_eq!(cli.global.name, "web");
+        assert_eq!(parse(["lbx", "list"]).unwrap().global.name, DEFAULT_NAME);
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Puts each VIP on lo, an IPv4 one with a host route and after ARP has been made quiet about it (arp_ignore=1, \
-arp_announce=2). Then it stays and mends what another tool takes away. SIGHUP makes it read --config again: VIPs that it \
+arp_announce=2). Then it stays and fixes what another tool takes away. SIGHUP makes it read --config again: VIPs that it \
 no longer names for this host are taken off lo. SIGINT and SIGTERM end it and leave everything in place, so that \
 stopping it cuts no connection; --undo restores what it found.")]
 pub struct Arguments {
@@ -46,7 +46,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says of each rule whether it holds, and what would mend it; changes nothing and needs no root
+    /// Says of each rule whether it holds, and what would fix it; changes nothing and needs no root
     ///
     /// The exit status is 7 if a rule fails.
     Check,
@@ -169,7 +169,7 @@ fn report(findings: &[Finding]) -> String {
         verdict,
         rule,
         seen,
-        mend,
+        fix,
         ..
     } in findings
     {
@@ -180,8 +180,8 @@ fn report(findings: &[Finding]) -> String {
         };
         // Writing to a String does not fail.
         let _ = write!(text, "{verdict:4}  {rule:width$}  {seen}");
-        if let Some(mend) = mend {
-            let _ = write!(text, "; mend: {mend}");
+        if let Some(fix) = fix {
+            let _ = write!(text, "; fix: {fix}");
         }
         text.push('\n');
     }

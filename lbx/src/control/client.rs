@@ -10,16 +10,23 @@ use tokio::{
     },
 };
 
-use super::{Answer, Request};
+use super::{Answer, DEFAULT_NAME, Request};
 
 /// Why the daemon does not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
-    #[error("no director named {name} is running ({path})")]
+    /// Nobody listens on its socket.
+    #[error(
+        "no director named {name} is running: start one with `sudo lbx --config lb.yaml{}`, or name another with --name",
+        name_option(name)
+    )]
     NotRunning {
         /// The name asked for.
         name: String,
+    },
+    /// The socket cannot be used.
+    #[error("cannot connect to the director ({path})")]
+    Unreachable {
         /// Its socket.
         path: String,
         /// Why.
@@ -57,11 +64,7 @@ pub struct Conversation {
 pub async fn ask(name: &str, path: &Path, request: &Request) -> Result<Conversation, ClientError> {
     let stream = UnixStream::connect(path)
         .await
-        .map_err(|source| ClientError::NotRunning {
-            name: name.to_owned(),
-            path: path.display().to_string(),
-            source,
-        })?;
+        .map_err(|source| ClientError::of(source, name, path))?;
     let (reader, mut writer) = stream.into_split();
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -85,5 +88,52 @@ impl Conversation {
             Answer::Error(reason) => Err(ClientError::Refused(reason)),
             answer => Ok(Some(answer)),
         }
+    }
+}
+
+impl ClientError {
+    /// Why a socket cannot be connected to.
+    fn of(source: io::Error, name: &str, path: &Path) -> Self {
+        match source.kind() {
+            // A socket without a listener is that of a director that was killed.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::NotRunning { name: name.to_owned() },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted {
+                path: path.display().to_string(),
+            },
+            _ => Self::Unreachable {
+                path: path.display().to_string(),
+                source,
+            },
+        }
+    }
+}
+
+/// What a command line needs for a director that has not the usual name.
+fn name_option(name: &str) -> String {
+    if name == DEFAULT_NAME {
+        String::new()
+    } else {
+        format!(" --name {name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_director_that_does_not_run_is_named_with_the_command_that_starts_it() {
+        let path = Path::new("/run/lbx/web.sock");
+        let error =
+            |kind: io::ErrorKind, name| format!("{:#}", anyhow::Error::from(ClientError::of(kind.into(), name, path)));
+        assert_eq!(
+            error(io::ErrorKind::NotFound, "lbx"),
+            "no director named lbx is running: start one with `sudo lbx --config lb.yaml`, or name another with --name"
+        );
+        assert_eq!(
+            error(io::ErrorKind::ConnectionRefused, "web"),
+            "no director named web is running: start one with `sudo lbx --config lb.yaml --name web`, or name another with --name"
+        );
+        assert!(error(io::ErrorKind::PermissionDenied, "web").contains("needs root"));
     }
 }

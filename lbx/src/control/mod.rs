@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::report::Report;
 
+/// The name of a director that was given none.
+pub const DEFAULT_NAME: &str = "lbx";
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]

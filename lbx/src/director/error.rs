@@ -1,6 +1,6 @@
 //! Why a director cannot do as it is told.
 
-use super::{nics::NicError, topology::TopologyError};
+use super::network::{nics::NicError, topology::TopologyError};
 use crate::{
     config::ConfigError,
     dataplane::DataplaneError,

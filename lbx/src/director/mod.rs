@@ -1,95 +1,72 @@
 //! The daemon: one loop that owns everything and through which every change goes.
 //!
 //! ```text
-//! lb.yaml, neighbours, links, probes, time → topology → hops → checks → Tables::plan → Dataplane::apply
+//! lb.yaml, neighbours, links, probes, time → network → health → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! - `converge`: the way from a desired state to what is loaded; `events`: the loop
-//! - [`topology`]: which NIC has which role, and the way to each real server; [`segment`]: NICs and VLANs
-//! - [`hops`]: MAC addresses, followed live
-//! - [`checks`]: what probes make of the real servers
-//! - [`own`]: the director's own packets to VIPs
-//! - [`nics`]: the program on the NICs; [`offloads`]: their settings that would be in its way
-//! - [`vips`]: the addresses clients connect to; [`claims`]: others that say they have them
-//! - [`notify`]: commands that are told what happens
-//! - [`listing`], [`trace`]: what operators see
+//! Four parts own their state and handle their events, and know nothing of each other; each answers with a [`change`]:
+//!
+//! - [`network`]: NICs, routes, MAC addresses, VIPs
+//! - [`health`]: probes, and what they mean for the real servers
+//! - [`loaded`]: the tables, the program and its maps
+//! - [`operator`]: the control socket, listings and traces
+//!
+//! `events` is the loop, `reconcile` the one way from a desired state to what is loaded, [`configuration`] the file.
 
-pub mod checks;
-pub mod claims;
-pub mod hops;
-pub mod listing;
-pub mod nics;
-pub mod notify;
-pub mod offloads;
-pub mod own;
-pub mod segment;
-pub mod topology;
-pub mod trace;
-pub mod vips;
+pub mod change;
+pub mod configuration;
+pub mod health;
+pub mod loaded;
+pub mod network;
+pub mod operator;
 
-mod converge;
 mod error;
 mod events;
+mod reconcile;
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
-
-use tokio::sync::mpsc;
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use self::{
-    checks::Checks, claims::Claims, hops::Neighbourhood, listing::Estimator, offloads::Offloads, own::Own,
-    topology::Topology, trace::Tracer,
+    configuration::Configuration,
+    health::HealthChecks,
+    loaded::Loaded,
+    network::{Network, offloads::Offloads, topology::Topology, vips},
+    operator::Operator,
 };
 pub use self::{error::DirectorError, events::Signals};
 use crate::{
     config,
-    control::server::{Call, ControlSocket, listen},
-    dataplane::{Dataplane, clock},
+    control::server::listen,
+    dataplane::Dataplane,
     desired::Desired,
-    net::{Event, Net, namespace_cookie, watch},
+    net::{Net, namespace_cookie, watch},
     preflight::{self, Lock, run_path},
-    tables::Tables,
 };
-
-/// How long a start or reload waits for the MAC addresses of new real servers.
-const RESOLVE_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// A running director.
 pub struct Director {
     name: String,
-    config: PathBuf,
-    desired: Desired,
-    topology: Topology,
-    neighbourhood: Neighbourhood,
-    tables: Tables,
-    dataplane: Dataplane,
-    offloads: Offloads,
-    checks: Checks,
-    claims: Claims,
-    own: Own,
-    estimator: Estimator,
-    tracer: Option<Tracer>,
-    net: Net,
-    events: mpsc::Receiver<Event>,
-    calls: mpsc::Receiver<Call>,
-    /// Something could not be done and is tried again.
-    unsettled: bool,
-    /// The network has to be looked at again.
-    look_again: bool,
-    /// What of the desired state the network does not allow, as it was told last; empty: it fits.
-    misfit: String,
-    retry: events::Retry,
-    /// Announcements of the VIPs still due.
-    announcements: u32,
-    /// Device and MAC address the VIPs were last announced with.
-    announced: Option<(u32, [u8; 6])>,
-    /// The VIPs that this daemon added itself.
-    added_vips: BTreeSet<IpAddr>,
-    _socket: ControlSocket,
+    configuration: Configuration,
+    network: Network,
+    health: HealthChecks,
+    loaded: Loaded,
+    operator: Operator,
     _lock: Lock,
 }
 
+/// Logs a failure and goes on: a running director survives what may pass. Whether there was none.
+fn log_failure<E: std::error::Error + Send + Sync + 'static>(what: &str, result: Result<(), E>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!("{what}: {:#}", anyhow::Error::from(error));
+            false
+        }
+    }
+}
+
 impl Director {
-    /// Starts a director: everything is validated before anything is touched, and what was touched is undone if the rest
+    /// Starts a director: everything is validated before the first change, and what was changed is undone if the rest
     /// fails.
     ///
     /// # Errors
@@ -122,89 +99,62 @@ impl Director {
             services: Vec::new(),
             ..desired.clone()
         };
-        let checks = Checks::start(name, dataplane.probes(), nothing).map_err(DirectorError::Health)?;
+        let health = HealthChecks::start(name, dataplane.probes(), nothing).map_err(DirectorError::Health)?;
         let mut director = Self {
             name: name.to_owned(),
-            config,
-            desired,
-            topology,
-            neighbourhood: Neighbourhood::default(),
-            tables: dataplane.empty_tables(),
-            dataplane,
-            offloads,
-            checks,
-            claims: Claims::default(),
-            own: Own::default(),
-            estimator: Estimator::default(),
-            tracer: None,
-            net,
-            events,
-            calls,
-            unsettled: false,
-            look_again: false,
-            misfit: String::new(),
-            retry: events::Retry::default(),
-            announcements: 0,
-            announced: None,
-            added_vips: BTreeSet::new(),
-            _socket: socket,
+            configuration: Configuration::new(config, desired),
+            network: Network::new(net, events, topology, offloads),
+            health,
+            loaded: Loaded::new(dataplane),
+            operator: Operator::new(socket, calls),
             _lock: lock,
         };
-        match director.take_over().await {
+        match director.initialize().await {
             Ok(()) => Ok(director),
             Err(error) => {
-                director.give_up().await;
+                director.roll_back().await;
                 Err(error)
             }
         }
     }
 
-    /// The start proper: from what is there to what is wanted.
-    async fn take_over(&mut self) -> Result<(), DirectorError> {
-        let adopted = self.dataplane.adopted();
+    /// The start proper: from what is loaded to the desired state.
+    async fn initialize(&mut self) -> Result<(), DirectorError> {
+        let adopted = self.loaded.dataplane.adopted();
+        let desired = self.configuration.desired.clone();
         if adopted {
-            self.tables = self.dataplane.read_tables(clock::now())?;
+            self.loaded.read_back()?;
             tracing::info!(
-                services = self.tables.services.len(),
-                "adopted what a former daemon left"
+                services = self.loaded.tables.services.len(),
+                "adopted the maps and programs of a former daemon"
             );
-            // Real servers that the file no longer names drain as they do on a reload.
-            let draining: Vec<_> = self.tables.addresses().collect();
-            self.topology = Topology::resolve(&self.net, &self.desired, &draining).await?;
-            self.neighbourhood.follow(&self.topology);
-            self.neighbourhood.adopt(&self.tables);
+            // Real servers that the configuration no longer names drain as they do on a reload.
+            let draining = self.draining();
+            self.network.topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
+            self.network.neighbours.follow(&self.network.topology);
+            self.network.neighbours.adopt(&self.loaded.tables);
         }
-        let vips_before = self.tables.vips();
-        let desired = self.desired.clone();
-        self.resolve(&desired, RESOLVE_PATIENCE).await?;
-        let outlook = self.outlook(&desired, adopted);
-        let plan = self.plan(&outlook)?;
+        let vips_before = self.loaded.tables.vips();
+        self.resolve_at_start().await?;
+        let view = self.evaluate(&desired, adopted);
+        let plan = self.plan(&view)?;
         // On a fresh start the tables come first, so that no packet meets half of them; NICs without a role pass all.
         if adopted {
-            nics::attach(
-                &mut self.dataplane,
-                &mut self.offloads,
-                &self.topology,
-                self.desired.mode,
-            )?;
-            self.go(plan, outlook)?;
+            self.attach(&desired)?;
+            self.commit(plan, view)?;
         } else {
-            self.go(plan, outlook)?;
-            nics::attach(
-                &mut self.dataplane,
-                &mut self.offloads,
-                &self.topology,
-                self.desired.mode,
-            )?;
+            self.commit(plan, view)?;
+            self.attach(&desired)?;
         }
-        self.converge_surroundings(&vips_before).await?;
-        self.tell_start().await
+        self.reconcile_nics_and_vips(&vips_before).await?;
+        self.log_start().await
     }
 
-    /// Says what runs where.
-    async fn tell_start(&self) -> Result<(), DirectorError> {
-        let links = self.net.links().await?;
-        for link in links.iter().filter(|link| self.topology.nics.contains_key(&link.index)) {
+    /// Logs what runs where.
+    async fn log_start(&self) -> Result<(), DirectorError> {
+        let links = self.network.net.links().await?;
+        let nics = &self.network.topology.nics;
+        for link in links.iter().filter(|link| nics.contains_key(&link.index)) {
             let mode = if link.xdp.is_some_and(|xdp| xdp.native) {
                 "native"
             } else {
@@ -212,30 +162,15 @@ impl Director {
             };
             tracing::info!(interface = link.name, mode, "XDP program attached");
         }
-        self.tell_sizes();
-        tracing::info!(name = self.name, services = self.tables.services.len(), "ready");
+        self.loaded.log_sizes(&self.configuration.desired);
+        tracing::info!(name = self.name, services = self.loaded.tables.services.len(), "ready");
         Ok(())
     }
 
-    /// Says that tables stay as large as they were made, where the file wants another size.
-    fn tell_sizes(&self) {
-        let (made, wanted) = (self.dataplane.sizes(), self.desired.tables);
-        for ((table, made), (_, wanted)) in made.named().into_iter().zip(wanted.named()) {
-            if made != wanted {
-                tracing::warn!(
-                    table,
-                    made,
-                    wanted,
-                    "a table keeps its size until lbx is stopped and started"
-                );
-            }
-        }
-    }
-
     /// Undoes a start that failed. What a former daemon left keeps working as it did.
-    async fn give_up(self) {
-        if !self.dataplane.adopted() {
-            let added = self.added_vips.clone();
+    async fn roll_back(self) {
+        if !self.loaded.dataplane.adopted() {
+            let added = self.network.vips.added().clone();
             self.remove_everything(added).await;
         }
     }
@@ -243,29 +178,24 @@ impl Director {
     /// Runs until asked to stop.
     ///
     /// # Errors
-    /// The kernel no longer tells what happens.
+    /// The kernel's events, the probes or the control socket have ended.
     pub async fn run(&mut self, signals: &mut Signals) -> Result<(), DirectorError> {
         events::run(self, signals).await
     }
 
     /// Stops: nothing of this director stays.
     pub async fn stop(mut self) {
-        if let Some(tracer) = self.tracer.take() {
-            let _gone_anyway = tracer.stop(&mut self.dataplane);
-        }
-        let vips = self.tables.vips();
+        self.operator.stop_trace(&mut self.loaded);
+        let vips = self.loaded.tables.vips();
         self.remove_everything(vips).await;
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
     async fn remove_everything(mut self, vips: BTreeSet<IpAddr>) {
-        // VIPs first: while they are here, clients' packets must not meet a host that knows nothing of them.
-        if let Err(error) = self.remove_vips(&vips).await {
-            tracing::error!(error = %anyhow::Error::from(error), "cannot remove the VIPs");
-        }
-        if let Err(error) = self.dataplane.remove() {
-            tracing::error!(error = %anyhow::Error::from(error), "cannot remove the pins");
-        }
-        self.offloads.restore(|_| false);
+        // VIPs first: while they are here, clients' packets must not reach a host without services.
+        let removed = vips::remove_from_primary(&self.network.net, &self.network.topology, &vips).await;
+        log_failure("cannot remove the VIPs", removed);
+        log_failure("cannot remove the pins", self.loaded.dataplane.remove());
+        self.network.offloads.restore(|_| false);
     }
 }

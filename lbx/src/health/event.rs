@@ -1,4 +1,4 @@
-//! What health changes, told: one line each in the log, and to whoever is to be notified.
+//! Health events: one line each in the log, and a notification each.
 
 use std::{fmt, net::IpAddr};
 
@@ -56,27 +56,45 @@ pub enum What {
     },
 }
 
+impl What {
+    /// The real server it is about, if it is about one.
+    #[must_use]
+    pub const fn real_server(&self) -> Option<IpAddr> {
+        match *self {
+            Self::ServerUp { server, .. } | Self::ServerDown { server, .. } | Self::Weight { server, .. } => {
+                Some(server)
+            }
+            Self::QuorumGained { .. } | Self::QuorumLost { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.service)?;
         match &self.what {
             What::ServerUp { server, weight } => {
-                write!(f, "real server {server} up: its checks pass, weight {weight}")
+                write!(f, "real server {server} up: health checks pass, weight {weight}")
             }
             What::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
             What::Weight { server, from, to } => {
-                write!(f, "real server {server} asks for another weight: {from} -> {to}")
+                write!(
+                    f,
+                    "real server {server}: weight reported by its check changed from {from} to {to}"
+                )
             }
-            What::QuorumGained { weight } => write!(f, "quorum gained: real servers with a weight of {weight} are up"),
+            What::QuorumGained { weight } => write!(
+                f,
+                "service up: quorum gained, real servers with a total weight of {weight} are up"
+            ),
             What::QuorumLost { weight, quorum, sorry } => {
                 let then = if *sorry {
-                    ", new connections go to the sorry server"
+                    "; new connections go to the sorry server"
                 } else {
                     ""
                 };
                 write!(
                     f,
-                    "quorum lost: real servers with a weight of {weight} are up, and it takes {quorum}{then}"
+                    "service down: quorum lost, real servers with a total weight of {weight} are up, {quorum} needed{then}"
                 )
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
 //! - [`check`]: what each kind of check asks, and what it takes for an answer
-//! - [`subject`]: who is probed, and for whom that speaks
+//! - [`probe_target`]: who is probed, and for whom that speaks
 //! - [`watch`]: the thread that probes
 //! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
 //!   is to tell
@@ -12,8 +12,8 @@ pub mod event;
 pub mod failure;
 pub mod monitor;
 pub mod probe;
+pub mod probe_plan;
 pub mod service;
-pub mod subject;
 pub mod watch;
 
 pub use self::{
@@ -22,5 +22,5 @@ pub use self::{
     failure::Failure,
     monitor::{Change, Monitor},
     probe::{Aim, Dialer, Evidence, Outcome, Passed},
-    service::{Known, Services},
+    service::{ProbeState, Services},
 };

@@ -19,7 +19,7 @@ const STEPS: u64 = 20;
 
 /// What is known of a real server of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum ProbeState {
     /// It is up.
     Up {
         /// The weight its check says, which goes before that of the file: a plain number, not a percentage of the file's.
@@ -31,7 +31,7 @@ pub enum Known {
     Unknown,
 }
 
-impl Known {
+impl ProbeState {
     /// What the checks of a real server say together: it is up if all of them say so, and `resolved`, its MAC address, is
     /// known. Without checks it is up.
     #[must_use]
@@ -73,7 +73,7 @@ impl Services {
     pub fn follow(
         &mut self,
         file: &Desired,
-        known: impl Fn(VirtualService, IpAddr) -> Known,
+        known: impl Fn(VirtualService, IpAddr) -> ProbeState,
         now: Duration,
     ) -> (Desired, Vec<Event>) {
         let ids: BTreeSet<VirtualService> = file.services.iter().map(|service| service.virtual_service).collect();
@@ -134,7 +134,11 @@ struct Server {
 
 impl Group {
     /// The first look at a service: nobody rises, and what is as it should be is not told.
-    fn begin(service: &Service, known: impl Fn(IpAddr) -> Known, now: Duration) -> (Self, Vec<RealServer>, Vec<What>) {
+    fn begin(
+        service: &Service,
+        known: impl Fn(IpAddr) -> ProbeState,
+        now: Duration,
+    ) -> (Self, Vec<RealServer>, Vec<What>) {
         let mut group = Self::default();
         for server in &service.servers {
             let up = known(server.address).is_up().filter(|&up| up);
@@ -153,7 +157,7 @@ impl Group {
     fn follow(
         &mut self,
         service: &Service,
-        known: impl Fn(IpAddr) -> Known,
+        known: impl Fn(IpAddr) -> ProbeState,
         now: Duration,
     ) -> (Vec<RealServer>, Vec<What>) {
         let mut told = Vec::new();
@@ -161,7 +165,7 @@ impl Group {
         for server in &service.servers {
             let before = self.servers.remove(&server.address);
             let known = known(server.address);
-            told.extend(news(server, before.as_ref(), &known));
+            told.extend(update(server, before.as_ref(), &known));
             let seen = Server::seen(before, &known, service.failover.slow_start, now);
             servers.insert(server.address, seen);
         }
@@ -219,11 +223,11 @@ impl Group {
 
 /// What there is to tell of a real server. That one is down is told once, as soon as there is a reason: not before it has
 /// been probed.
-fn news(server: &RealServer, before: Option<&Server>, known: &Known) -> Option<What> {
+fn update(server: &RealServer, before: Option<&Server>, known: &ProbeState) -> Option<What> {
     let address = server.address;
     let was = before.and_then(|before| before.up);
     match known {
-        Known::Up { weight } if was == Some(true) => {
+        ProbeState::Up { weight } if was == Some(true) => {
             let from = before.and_then(|before| before.weight).unwrap_or(server.weight);
             let to = weight.unwrap_or(server.weight);
             (from != to).then_some(What::Weight {
@@ -232,17 +236,17 @@ fn news(server: &RealServer, before: Option<&Server>, known: &Known) -> Option<W
                 to,
             })
         }
-        Known::Up { weight } => before.map(|_| What::ServerUp {
+        ProbeState::Up { weight } => before.map(|_| What::ServerUp {
             server: address,
             weight: weight.unwrap_or(server.weight),
         }),
-        Known::Down(reason) if says_why(reason) && before.is_none_or(|before| !before.told_down) => {
+        ProbeState::Down(reason) if says_why(reason) && before.is_none_or(|before| !before.told_down) => {
             Some(What::ServerDown {
                 server: address,
                 reason: reason.clone(),
             })
         }
-        Known::Down(_) | Known::Unknown => None,
+        ProbeState::Down(_) | ProbeState::Unknown => None,
     }
 }
 
@@ -253,7 +257,7 @@ const fn says_why(reason: &Failure) -> bool {
 
 impl Server {
     /// It, after another look.
-    fn seen(before: Option<Self>, known: &Known, slow_start: u16, now: Duration) -> Self {
+    fn seen(before: Option<Self>, known: &ProbeState, slow_start: u16, now: Duration) -> Self {
         let before = before.unwrap_or_default();
         let up = known.is_up();
         let rising = match up {
@@ -264,12 +268,12 @@ impl Server {
         Self {
             up,
             told_down: match known {
-                Known::Down(reason) => before.told_down || says_why(reason),
-                Known::Up { .. } | Known::Unknown => false,
+                ProbeState::Down(reason) => before.told_down || says_why(reason),
+                ProbeState::Up { .. } | ProbeState::Unknown => false,
             },
             settled: before.settled && up.is_none(),
             weight: match known {
-                Known::Up { weight } => *weight,
+                ProbeState::Up { weight } => *weight,
                 _ => before.weight,
             },
             rising: rising.filter(|&since| part(since, now, slow_start).is_some()),

@@ -1,4 +1,4 @@
-//! The thread that probes: a task for every subject, so that a slow answer holds nobody up, and neither does the director's
+//! The thread that probes: a task for every probe_target, so that a slow answer holds nobody up, and neither does the director's
 //! own work. Only what changes is told.
 
 use std::{
@@ -23,11 +23,11 @@ use super::{
     check::{self, Prepared},
     monitor::Monitor,
     probe::Direct,
-    subject::{Depth, Subject},
+    probe_plan::{Depth, ProbeTarget},
 };
 use crate::desired::{Health, Target};
 
-/// Most time over which the first probes of many subjects are spread.
+/// Most time over which the first probes of many probe_targets are spread.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// How a real server is reached.
@@ -44,7 +44,7 @@ pub struct Reach {
 /// Where every real server is whose MAC address is known.
 pub type Reached = BTreeMap<IpAddr, Reach>;
 
-/// A subject that is to be probed.
+/// A probe_target that is to be probed.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// Another one for every monitor that begins: a task that goes on has the same.
@@ -55,9 +55,9 @@ pub struct Watched {
 
 /// Something has changed.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct HealthUpdate {
     /// Whose.
-    pub subject: Subject,
+    pub probe_target: ProbeTarget,
     /// Whose task it was that found out.
     pub generation: u64,
     /// What is known now.
@@ -67,7 +67,7 @@ pub struct News {
 /// The thread that probes. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    orders: UnboundedSender<Vec<(Subject, Watched)>>,
+    orders: UnboundedSender<Vec<(ProbeTarget, Watched)>>,
     reached: Arc<RwLock<Reached>>,
 }
 
@@ -76,15 +76,15 @@ impl Watch {
     ///
     /// # Errors
     /// No thread or runtime can be had.
-    pub fn start(dialer: Arc<dyn Dialer>) -> io::Result<(Self, UnboundedReceiver<News>)> {
+    pub fn start(dialer: Arc<dyn Dialer>) -> io::Result<(Self, UnboundedReceiver<HealthUpdate>)> {
         let (orders, received) = unbounded_channel();
-        let (news, told) = unbounded_channel();
+        let (update, told) = unbounded_channel();
         let reached = Arc::new(RwLock::new(Reached::new()));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let probing = Probing {
             dialer,
             reached: Arc::clone(&reached),
-            news,
+            update,
             began: Instant::now(),
         };
         thread::Builder::new()
@@ -93,11 +93,11 @@ impl Watch {
         Ok((Self { orders, reached }, told))
     }
 
-    /// Probes these subjects from now on and no others. Those of a generation that is probed already go on as they are;
+    /// Probes these probe_targets from now on and no others. Those of a generation that is probed already go on as they are;
     /// others begin with the monitor given.
-    pub fn follow(&self, subjects: Vec<(Subject, Watched)>) {
+    pub fn follow(&self, probe_targets: Vec<(ProbeTarget, Watched)>) {
         // The thread lives as long as this does.
-        let _sent = self.orders.send(subjects);
+        let _sent = self.orders.send(probe_targets);
     }
 
     /// Says where real servers are.
@@ -114,37 +114,43 @@ type Ready = Result<Prepared, String>;
 struct Probing {
     dialer: Arc<dyn Dialer>,
     reached: Arc<RwLock<Reached>>,
-    news: UnboundedSender<News>,
+    update: UnboundedSender<HealthUpdate>,
     began: Instant,
 }
 
-/// Keeps a task for every subject there is to be.
-async fn obey(mut orders: UnboundedReceiver<Vec<(Subject, Watched)>>, probing: Arc<Probing>) {
-    let mut tasks: HashMap<(Subject, u64), AbortHandle> = HashMap::new();
+/// Keeps a task for every probe_target there is to be.
+async fn obey(mut orders: UnboundedReceiver<Vec<(ProbeTarget, Watched)>>, probing: Arc<Probing>) {
+    let mut tasks: HashMap<(ProbeTarget, u64), AbortHandle> = HashMap::new();
     while let Some(wanted) = orders.recv().await {
         let mut before = std::mem::take(&mut tasks);
         let mut prepared: HashMap<Arc<Health>, Arc<Ready>> = HashMap::new();
         let spread = SPREAD.min(Duration::from_millis(2 * wanted.len() as u64));
-        for (subject, watched) in wanted {
-            let key = (subject, watched.generation);
+        for (probe_target, watched) in wanted {
+            let key = (probe_target, watched.generation);
             if let Some(task) = before.remove(&key) {
                 tasks.insert(key, task);
                 continue;
             }
-            let subject = &key.0;
-            let check = prepared
-                .entry(Arc::clone(&subject.health))
-                .or_insert_with(|| Arc::new(Prepared::new(&subject.health.check).map_err(|error| error.to_string())));
+            let probe_target = &key.0;
+            let check = prepared.entry(Arc::clone(&probe_target.health)).or_insert_with(|| {
+                Arc::new(Prepared::new(&probe_target.health.check).map_err(|error| error.to_string()))
+            });
             let delay = spread.mul_f64(fastrand::f64());
-            let tending = tend(subject.clone(), watched, Arc::clone(check), Arc::clone(&probing), delay);
+            let tending = tend(
+                probe_target.clone(),
+                watched,
+                Arc::clone(check),
+                Arc::clone(&probing),
+                delay,
+            );
             tasks.insert(key, tokio::spawn(tending).abort_handle());
         }
         before.into_values().for_each(|task| task.abort());
     }
 }
 
-/// Probes a subject until it is aborted.
-async fn tend(subject: Subject, watched: Watched, check: Arc<Ready>, probing: Arc<Probing>, delay: Duration) {
+/// Probes a probe_target until it is aborted.
+async fn tend(probe_target: ProbeTarget, watched: Watched, check: Arc<Ready>, probing: Arc<Probing>, delay: Duration) {
     let Watched {
         generation,
         mut monitor,
@@ -153,19 +159,19 @@ async fn tend(subject: Subject, watched: Watched, check: Arc<Ready>, probing: Ar
     let mut due = Instant::now();
     loop {
         let before = said(&monitor);
-        let outcome = probing.probe(&subject, &check).await;
+        let outcome = probing.probe(&probe_target, &check).await;
         monitor.note(&outcome, probing.began.elapsed());
         if said(&monitor) != before {
-            let news = News {
-                subject: subject.clone(),
+            let update = HealthUpdate {
+                probe_target: probe_target.clone(),
                 generation,
                 monitor: monitor.clone(),
             };
-            if probing.news.send(news).is_err() {
+            if probing.update.send(update).is_err() {
                 return;
             }
         }
-        due = (due + jittered(&subject.health)).max(Instant::now());
+        due = (due + jittered(&probe_target.health)).max(Instant::now());
         sleep_until(due).await;
     }
 }
@@ -183,10 +189,10 @@ fn jittered(health: &Health) -> Duration {
 }
 
 impl Probing {
-    async fn probe(&self, subject: &Subject, check: &Ready) -> Outcome {
+    async fn probe(&self, probe_target: &ProbeTarget, check: &Ready) -> Outcome {
         let reach = {
             let reached = self.reached.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            reached.get(&subject.rip).copied()
+            reached.get(&probe_target.rip).copied()
         };
         let Some(Reach { source, mac, cut_off }) = reach else {
             return Err(Failure::NoMac);
@@ -195,12 +201,12 @@ impl Probing {
             return Err(Failure::Local("the NIC has no carrier".to_owned()));
         }
         let check = check.as_ref().map_err(|why| Failure::Local(why.clone()))?;
-        let health = &subject.health;
+        let health = &probe_target.health;
         let aim = Aim {
-            rip: subject.rip,
-            vip: subject.vip,
+            rip: probe_target.rip,
+            vip: probe_target.vip,
             target: health.target,
-            port: subject.port,
+            port: probe_target.port,
             source,
             mac,
             timeout: health.timeout,
@@ -210,7 +216,7 @@ impl Probing {
             Target::Rip => &Direct,
         };
         let asking = async {
-            match subject.depth {
+            match probe_target.depth {
                 Depth::Full => check::run(check, &aim, dialer).await,
                 Depth::Presence => check::presence(&aim, dialer).await,
             }

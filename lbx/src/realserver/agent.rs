@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Mend, Observed, blocked, evaluate, wanted},
+    rules::{Finding, Fix, Observed, blocked, evaluate, wanted},
     state::{State, Store},
     sysctl::{self, Setting},
 };
@@ -99,7 +99,7 @@ impl Agent {
         if left.iter().any(|finding| finding.vip.is_none()) || blocked(&findings).len() == self.vips.len() {
             return Err(RealServerError::Refused(left));
         }
-        self.mend(findings, &observed).await
+        self.fix(findings, &observed).await
     }
 
     /// Makes every rule hold, and hold again whenever something has broken it, until `stop` resolves. What was applied
@@ -176,7 +176,7 @@ impl Agent {
             observed.conf = observe::sysctls(&observed.nics)?;
         }
         let findings = evaluate(observed, &self.vips);
-        let applied = self.mend(findings, observed).await;
+        let applied = self.fix(findings, observed).await;
         if !matches!(&applied, Ok(Applied { busy: false, .. })) {
             *observed = observe(&self.net).await?;
         }
@@ -186,7 +186,7 @@ impl Agent {
 
     /// Carries out what it can to make the rules hold. ARP is quiet before any VIP is there; VIPs do not wait for each
     /// other.
-    async fn mend(&mut self, findings: Vec<Finding>, observed: &Observed) -> Result<Applied, RealServerError> {
+    async fn fix(&mut self, findings: Vec<Finding>, observed: &Observed) -> Result<Applied, RealServerError> {
         let blocked = blocked(&findings);
         let mut todo = Todo::default();
         let mut applied = Applied::default();
@@ -207,14 +207,14 @@ impl Agent {
         let vips = todo.vips.keys().copied();
         for (vip, added) in self.net.add_vips(observed.lo, vips, &observed.addresses).await {
             match added {
-                Ok(Added::New) => tracing::info!("{} ({})", Mend::Vip(vip), todo.vips[&vip]),
+                Ok(Added::New) => tracing::info!("{} ({})", Fix::Vip(vip), todo.vips[&vip]),
                 Ok(Added::AlreadyOurs | Added::AlreadyTheirs) => {}
                 Err(error) => applied.failed.push(error),
             }
         }
         for (vip, reason) in &todo.routes {
             match self.net.add_host_route(observed.lo, *vip).await {
-                Ok(true) => tracing::info!("{} ({reason})", Mend::Route(*vip)),
+                Ok(true) => tracing::info!("{} ({reason})", Fix::Route(*vip)),
                 Ok(false) => {}
                 Err(error) => applied.failed.push(error),
             }
@@ -290,13 +290,13 @@ struct Todo {
 impl Todo {
     fn add(&mut self, finding: Finding) {
         let reason = format!("{}: {}", finding.rule, finding.seen);
-        match finding.mend {
-            None | Some(Mend::Operator(_)) => {}
-            // One setting may mend several NICs.
-            Some(Mend::Sysctl(setting)) if self.sysctls.iter().any(|(other, _)| *other == setting) => {}
-            Some(Mend::Sysctl(setting)) => self.sysctls.push((setting, reason)),
-            Some(Mend::Vip(vip)) => drop(self.vips.insert(vip, reason)),
-            Some(Mend::Route(vip)) => drop(self.routes.insert(vip, reason)),
+        match finding.fix {
+            None | Some(Fix::Operator(_)) => {}
+            // One setting may fix several NICs.
+            Some(Fix::Sysctl(setting)) if self.sysctls.iter().any(|(other, _)| *other == setting) => {}
+            Some(Fix::Sysctl(setting)) => self.sysctls.push((setting, reason)),
+            Some(Fix::Vip(vip)) => drop(self.vips.insert(vip, reason)),
+            Some(Fix::Route(vip)) => drop(self.routes.insert(vip, reason)),
         }
     }
 

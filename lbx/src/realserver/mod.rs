@@ -85,12 +85,12 @@ impl RealServerError {
 
 fn reasons(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for (number, Finding { rule, seen, mend, .. }) in findings.iter().enumerate() {
+    for (number, Finding { rule, seen, fix, .. }) in findings.iter().enumerate() {
         let separator = if number == 0 { "" } else { "; " };
         // Writing to a String does not fail.
         let _ = write!(text, "{separator}{rule} does not hold, {seen}");
-        if let Some(mend) = mend {
-            let _ = write!(text, " ({mend})");
+        if let Some(fix) = fix {
+            let _ = write!(text, " ({fix})");
         }
     }
     text

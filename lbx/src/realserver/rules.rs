@@ -46,7 +46,7 @@ pub struct Finding {
     /// What was seen, and how it comes about.
     pub seen: String,
     /// What makes it hold; none where it does.
-    pub mend: Option<Mend>,
+    pub fix: Option<Fix>,
 }
 
 /// Whether a rule holds.
@@ -62,7 +62,7 @@ pub enum Verdict {
 
 /// What makes a rule hold. Displayed as the command that does it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum Fix {
     /// Write a sysctl.
     Sysctl(Setting),
     /// Put the VIP on lo.
@@ -73,7 +73,7 @@ pub enum Mend {
     Operator(String),
 }
 
-impl fmt::Display for Mend {
+impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl(setting) => write!(f, "sysctl -w {setting}"),
@@ -92,17 +92,17 @@ impl Finding {
             vip: None,
             rule: rule.into(),
             seen: seen.into(),
-            mend: None,
+            fix: None,
         }
     }
 
-    fn not(verdict: Verdict, rule: impl Into<String>, seen: impl Into<String>, mend: Mend) -> Self {
+    fn not(verdict: Verdict, rule: impl Into<String>, seen: impl Into<String>, fix: Fix) -> Self {
         Self {
             verdict,
             vip: None,
             rule: rule.into(),
             seen: seen.into(),
-            mend: Some(mend),
+            fix: Some(fix),
         }
     }
 
@@ -113,7 +113,7 @@ impl Finding {
     /// Whether applying the rules, for this VIP or all, has to stop here because only the operator can decide.
     #[must_use]
     pub fn is_blocking(&self) -> bool {
-        self.verdict == Verdict::Fail && matches!(self.mend, Some(Mend::Operator(_)))
+        self.verdict == Verdict::Fail && matches!(self.fix, Some(Fix::Operator(_)))
     }
 }
 
@@ -180,8 +180,8 @@ pub fn blocked(findings: &[Finding]) -> BTreeSet<IpAddr> {
     blocking.filter_map(|finding| finding.vip).collect()
 }
 
-fn lo_up() -> Mend {
-    Mend::Operator("ip link set lo up".into())
+fn lo_up() -> Fix {
+    Fix::Operator("ip link set lo up".into())
 }
 
 fn value(observed: &Observed, conf: &str, key: Key) -> Option<i32> {
@@ -233,8 +233,8 @@ fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
     ))
 }
 
-fn set(key: Key, conf: &str) -> Mend {
-    Mend::Sysctl(Setting {
+fn set(key: Key, conf: &str) -> Fix {
+    Fix::Sysctl(Setting {
         conf: conf.to_owned(),
         key,
         value: wanted(key),
@@ -257,8 +257,8 @@ fn strict_rp_filter(observed: &Observed) -> Vec<Finding> {
                 key: Key::RpFilter,
                 value: 2,
             };
-            let mend = Mend::Operator(format!("sysctl -w {loose}"));
-            Finding::not(Verdict::Note, format!("{} on {nic}", Key::RpFilter), seen, mend)
+            let fix = Fix::Operator(format!("sysctl -w {loose}"));
+            Finding::not(Verdict::Note, format!("{} on {nic}", Key::RpFilter), seen, fix)
         })
     };
     observed.nics.iter().filter_map(judge).collect()

@@ -18,10 +18,10 @@ use nix::sys::signal::Signal;
 use crate::setup::{Site, Snapshot, expect_turns, on_segment_2, two_segments, web};
 
 crate::harness::tests!(Lbx:
-    a_program_that_somebody_detached_is_attached_again,
-    a_link_whose_pin_somebody_removed_is_made_again,
+    a_detached_program_is_attached_again,
+    a_link_whose_pin_was_removed_is_made_again,
     a_foreign_program_in_between_is_left_alone,
-    a_nic_that_goes_takes_only_its_own_servers_along,
+    a_removed_nic_affects_only_its_own_real_servers,
     another_nic_of_the_same_index_is_not_taken_for_the_former_one,
     a_nic_that_is_down_for_a_moment_changes_nothing,
     packets_are_not_joined_while_the_program_is_generic,
@@ -55,11 +55,14 @@ fn expect_attached_again(site: &Site<Nginx>) -> Result<()> {
     wait::until_true(SOON, "clients are served again", || Ok(site.pages(1).is_ok()))?;
     expect_turns(&site.pages(4)?, 2)?;
     let log = site.director.log();
-    ensure!(log.contains("detached the XDP program"), "it does not say so:\n{log}");
+    ensure!(
+        log.contains("XDP program detached from eth0 by another process"),
+        "it does not say so:\n{log}"
+    );
     Ok(())
 }
 
-fn a_program_that_somebody_detached_is_attached_again() -> Result<()> {
+fn a_detached_program_is_attached_again() -> Result<()> {
     let site = web(Service::web("rr", 2))?;
     expect_turns(&site.pages(4)?, 2)?;
     for _ in 0..2 {
@@ -69,11 +72,14 @@ fn a_program_that_somebody_detached_is_attached_again() -> Result<()> {
     Ok(())
 }
 
-fn a_link_whose_pin_somebody_removed_is_made_again() -> Result<()> {
+fn a_link_whose_pin_was_removed_is_made_again() -> Result<()> {
     let site = web(Service::web("rr", 2))?;
     fs::remove_file(pin(&site)?)?;
     wait::until_true(SOON, "it is noticed", || {
-        Ok(site.director.log().contains("detached the XDP program"))
+        Ok(site
+            .director
+            .log()
+            .contains("XDP program detached from eth0 by another process"))
     })?;
     expect_attached_again(&site)
 }
@@ -105,11 +111,14 @@ fn by_two_nics() -> Result<Site<Nginx>> {
     Ok(site)
 }
 
-fn a_nic_that_goes_takes_only_its_own_servers_along() -> Result<()> {
+fn a_removed_nic_affects_only_its_own_real_servers() -> Result<()> {
     let site = by_two_nics()?;
     site.lab.director().ip("link delete eth1")?;
     wait::until_true(SOON, "rs2 is given up", || {
-        Ok(site.director.log().contains("does not fit; left out until it fits"))
+        Ok(site
+            .director
+            .log()
+            .contains("does not match the configuration; skipped, retrying"))
     })?;
     let pages = site.pages(4)?;
     ensure!(pages.iter().all(|page| page == "rs1"), "{pages:?}");
@@ -158,7 +167,7 @@ fn a_nic_that_is_down_for_a_moment_changes_nothing() -> Result<()> {
         expect_turns(&site.pages(4)?, 2)?;
     }
     let log = site.director.log();
-    ensure!(!log.contains("does not fit"), "{log}");
+    ensure!(!log.contains("does not match the configuration"), "{log}");
     ensure!(director.has_address(VIP)?, "the VIP is gone");
     Ok(())
 }

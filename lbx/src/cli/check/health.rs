@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 use crate::{
     config::Shown,
     desired::{Check, Desired, Failover, Health, Initial, Service, Target},
-    health::subject::Roster,
+    health::probe_plan::ProbePlan,
 };
 
 /// A row per service: its name, how its real servers are checked, and what follows when they fail.
@@ -23,16 +23,16 @@ pub(super) fn rows(desired: &Desired) -> Vec<[String; 3]> {
 
 /// How much probing it is all together; services that agree in a check share it.
 pub(super) fn load(desired: &Desired) -> String {
-    let roster = Roster::of(desired);
-    let subjects = roster.subjects();
-    let rate: f64 = subjects
+    let probe_plan = ProbePlan::of(desired);
+    let probe_targets = probe_plan.probe_targets();
+    let rate: f64 = probe_targets
         .keys()
-        .map(|subject| subject.health.interval.as_secs_f64().recip())
+        .map(|probe_target| probe_target.health.interval.as_secs_f64().recip())
         .fold(0.0, |sum, rate| sum + rate);
     // Not more digits than one reads.
     format!(
         "{}, {} a second",
-        super::count(subjects.len(), "check"),
+        super::count(probe_targets.len(), "check"),
         (rate * 10.0).round() / 10.0
     )
 }

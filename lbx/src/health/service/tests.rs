@@ -11,14 +11,14 @@ use crate::{
     health::Passed,
 };
 
-const UP: Known = Known::Up { weight: None };
+const UP: ProbeState = ProbeState::Up { weight: None };
 
-fn weighs(weight: u16) -> Known {
-    Known::Up { weight: Some(weight) }
+fn weighs(weight: u16) -> ProbeState {
+    ProbeState::Up { weight: Some(weight) }
 }
 
-fn refused() -> Known {
-    Known::Down(Failure::Refused)
+fn refused() -> ProbeState {
+    ProbeState::Down(Failure::Refused)
 }
 
 fn rip(last: u8) -> IpAddr {
@@ -28,7 +28,7 @@ fn rip(last: u8) -> IpAddr {
 /// One service, what is known of its real servers, and what time it is.
 struct Play {
     file: Desired,
-    known: BTreeMap<IpAddr, Known>,
+    known: BTreeMap<IpAddr, ProbeState>,
     services: Services,
     now: Duration,
 }
@@ -56,7 +56,7 @@ impl Play {
         &mut self.file.services[0]
     }
 
-    fn tell(&mut self, known: impl IntoIterator<Item = (u8, Known)>) {
+    fn tell(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) {
         self.known
             .extend(known.into_iter().map(|(last, known)| (rip(last), known)));
     }
@@ -75,12 +75,12 @@ impl Play {
     }
 
     /// The same, after changes.
-    fn after(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> (Vec<(u16, ServerState)>, Vec<What>) {
+    fn after(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> (Vec<(u16, ServerState)>, Vec<What>) {
         self.tell(known);
         self.look()
     }
 
-    fn events(&mut self, known: impl IntoIterator<Item = (u8, Known)>) -> Vec<What> {
+    fn events(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> Vec<What> {
         self.after(known).1
     }
 
@@ -136,7 +136,7 @@ fn real_servers_come_and_go() {
     assert_eq!(servers, [(1, ServerState::Up), down, (1, ServerState::Up)]);
     assert_eq!(told, [is_down(2)]);
     assert_eq!(
-        play.events([(2, Known::Down(Failure::Status(503)))]),
+        play.events([(2, ProbeState::Down(Failure::Status(503)))]),
         [],
         "it is down already"
     );
@@ -146,7 +146,7 @@ fn real_servers_come_and_go() {
 #[test]
 fn a_service_is_not_called_down_before_all_have_been_asked() {
     let mut play = Play::new(failover(2, 0)).with_sorry();
-    play.tell((1..=3).map(|server| (server, Known::Unknown)));
+    play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
     let (servers, told) = play.look();
     assert!(
         told.is_empty()
@@ -163,7 +163,7 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
     assert_eq!((play.events([(2, refused())]), play.quorum()), (vec![is_down(2)], None));
     assert_eq!(play.events([(3, refused())]), [is_down(3), lost(1, 2, true)]);
     let mut play = Play::new(failover(2, 0));
-    play.tell((1..=3).map(|server| (server, Known::Unknown)));
+    play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
     play.look();
     assert_eq!(play.events([(1, UP)]), [is_up(1)]);
     assert_eq!(play.events([(2, UP)]), [is_up(2), What::QuorumGained { weight: 2 }]);
@@ -171,15 +171,15 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
 
 #[test]
 fn one_that_was_left_down_is_told_once_by_its_next_probe() {
-    let not_probed = || Known::Down(Failure::NotProbed);
+    let not_probed = || ProbeState::Down(Failure::NotProbed);
     let mut play = Play::new(Failover::default());
     assert_eq!(play.events([(1, not_probed()), (2, not_probed())]), []);
     assert_eq!(play.events([(1, UP), (2, refused())]), [is_up(1), is_down(2)]);
-    assert_eq!(play.events([(2, Known::Down(Failure::Closed))]), [], "once");
+    assert_eq!(play.events([(2, ProbeState::Down(Failure::Closed))]), [], "once");
     assert_eq!(play.events([(2, UP)]), [is_up(2)]);
     assert_eq!(play.events([(2, refused())]), [is_down(2)]);
     let mut play = Play::new(Failover::default());
-    assert_eq!(play.events([(2, Known::Down(Failure::NoMac))]).len(), 1);
+    assert_eq!(play.events([(2, ProbeState::Down(Failure::NoMac))]).len(), 1);
     assert_eq!(play.events([(2, refused())]), []);
 }
 
@@ -285,7 +285,7 @@ fn who_rises() {
         slow_start: 10,
         ..Failover::default()
     });
-    play.tell([(1, Known::Unknown), (2, Known::Down(Failure::NotProbed))]);
+    play.tell([(1, ProbeState::Unknown), (2, ProbeState::Down(Failure::NotProbed))]);
     play.look();
     let rises = |(_, standing): &(u16, ServerState)| matches!(standing, ServerState::SlowStart(_));
     let (servers, _) = play.after([(1, UP), (2, UP)]);
@@ -340,16 +340,16 @@ fn all_checks_of_a_real_server_must_pass() {
     let asks = |weight| Ok(Passed { weight });
     let (passes, fails, new) = (monitor(&[asks(None)]), monitor(&[Err(Failure::Refused)]), monitor(&[]));
     let agent = monitor(&[asks(Some(5))]);
-    assert_eq!(Known::of([], true), UP);
-    assert_eq!(Known::of([], false), Known::Down(Failure::NoMac));
-    assert_eq!(Known::of([&passes], false), Known::Down(Failure::NoMac));
-    assert_eq!(Known::of([&passes, &agent], true), weighs(5));
-    assert_eq!(Known::of([&passes, &new], true), Known::Unknown);
-    assert_eq!(Known::of([&passes, &new, &fails], true), refused());
+    assert_eq!(ProbeState::of([], true), UP);
+    assert_eq!(ProbeState::of([], false), ProbeState::Down(Failure::NoMac));
+    assert_eq!(ProbeState::of([&passes], false), ProbeState::Down(Failure::NoMac));
+    assert_eq!(ProbeState::of([&passes, &agent], true), weighs(5));
+    assert_eq!(ProbeState::of([&passes, &new], true), ProbeState::Unknown);
+    assert_eq!(ProbeState::of([&passes, &new, &fails], true), refused());
 }
 
-fn known() -> impl Strategy<Value = Known> {
-    prop_oneof![4 => Just(UP), 1 => (0..4u16).prop_map(weighs), 4 => Just(refused()), 1 => Just(Known::Unknown)]
+fn known() -> impl Strategy<Value = ProbeState> {
+    prop_oneof![4 => Just(UP), 1 => (0..4u16).prop_map(weighs), 4 => Just(refused()), 1 => Just(ProbeState::Unknown)]
 }
 
 proptest! {
@@ -371,7 +371,7 @@ proptest! {
         let (mut up, mut service) = ([true; 3], true);
         for (server, known, seconds) in steps {
             play.now += Duration::from_secs(seconds);
-            let unknown = known == Known::Unknown;
+            let unknown = known == ProbeState::Unknown;
             let (servers, told) = play.after([(server, known)]);
             for what in told {
                 let place = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
@@ -383,7 +383,7 @@ proptest! {
                     What::Weight { .. } => {}
                 }
             }
-            // What begins to be asked anew is down until it has answered, and that is no news.
+            // What begins to be asked anew is down until it has answered, and that is no update.
             up[usize::from(server) - 1] &= !unknown;
             for ((_, standing), up) in servers.iter().zip(up) {
                 prop_assert_eq!(matches!(standing, ServerState::Down(_)), !up);
@@ -391,7 +391,7 @@ proptest! {
             }
             prop_assert_eq!(play.quorum(), Some(service));
             let known = play.known.values();
-            let weight: u32 = known.map(|known| match known { Known::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
+            let weight: u32 = known.map(|known| match known { ProbeState::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
             let (least, most) = (quorum.max(1).saturating_sub(hysteresis).max(1), quorum.max(1) + hysteresis.min(quorum.max(1) - 1));
             prop_assert!(if service { weight >= least } else { weight < most }, "{weight}, {service}");
         }

@@ -72,11 +72,11 @@ fn commands(observed: &Observed) -> Vec<String> {
 
 fn commands_for(observed: &Observed, vip: IpAddr) -> Vec<String> {
     let mut commands = Vec::new();
-    for mend in evaluate(observed, &BTreeSet::from([vip]))
+    for fix in evaluate(observed, &BTreeSet::from([vip]))
         .into_iter()
-        .filter_map(|finding| finding.mend)
+        .filter_map(|finding| finding.fix)
     {
-        let command = mend.to_string();
+        let command = fix.to_string();
         if !commands.contains(&command) {
             commands.push(command);
         }
@@ -86,22 +86,22 @@ fn commands_for(observed: &Observed, vip: IpAddr) -> Vec<String> {
 
 /// Carries out what the rules ask for.
 fn apply(observed: &mut Observed) {
-    for mend in evaluate(observed, &BTreeSet::from([VIP]))
+    for fix in evaluate(observed, &BTreeSet::from([VIP]))
         .into_iter()
-        .filter_map(|finding| finding.mend)
+        .filter_map(|finding| finding.fix)
     {
-        match mend {
-            Mend::Sysctl(Setting { conf, key, value }) => {
+        match fix {
+            Fix::Sysctl(Setting { conf, key, value }) => {
                 observed.conf.get_mut(&conf).unwrap().insert(key, value);
             }
-            Mend::Vip(vip) => observed.addresses.push(address(LO, vip, 32)),
-            Mend::Route(vip) => observed.routes.push(TableRoute {
+            Fix::Vip(vip) => observed.addresses.push(address(LO, vip, 32)),
+            Fix::Route(vip) => observed.routes.push(TableRoute {
                 destination: vip.into(),
                 prefix_len: 32,
                 ifindex: Some(LO),
                 ours: true,
             }),
-            Mend::Operator(_) => {}
+            Fix::Operator(_) => {}
         }
     }
 }
@@ -199,14 +199,14 @@ fn a_vip_on_a_nic_is_refused() {
     let mut observed = fresh();
     observed.addresses.push(address(ETH0, VIP, 24));
     observed.addresses.push(address(ETH0, VIP6, 128));
-    for (vip, mend, how) in [
+    for (vip, fix, how) in [
         (VIP, "ip addr del 192.168.1.160/24 dev eth0", "ARP"),
         (VIP6, "ip addr del 2001:db8::160/128 dev eth0", "neighbour discovery"),
     ] {
         let findings = evaluate(&observed, &BTreeSet::from([vip]));
         let blocking = findings.into_iter().find(Finding::is_blocking).unwrap();
         assert_eq!(blocking.vip, Some(vip));
-        assert_eq!(blocking.mend.unwrap().to_string(), mend);
+        assert_eq!(blocking.fix.unwrap().to_string(), fix);
         assert!(blocking.seen.contains(how), "{}", blocking.seen);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Finding, Mend, Observed, Verdict, lo_up};
+use super::{Finding, Fix, Observed, Verdict, lo_up};
 use crate::net::{Address, host_bits};
 
 /// What was observed, by address: there may be thousands of VIPs.
@@ -72,11 +72,11 @@ impl<'a> Places<'a> {
                 }
                 None => return None,
             };
-            let mend = Mend::Operator(format!("ip addr del {vip}/{prefix_len} dev {nic}"));
-            Some((fault, mend))
+            let fix = Fix::Operator(format!("ip addr del {vip}/{prefix_len} dev {nic}"));
+            Some((fault, fix))
         });
-        if let Some((fault, mend)) = at_fault {
-            return Finding::not(Verdict::Fail, rule, fault, mend);
+        if let Some((fault, fix)) = at_fault {
+            return Finding::not(Verdict::Fail, rule, fault, fix);
         }
         match self.subnets.iter().find(|(_, broadcast)| vip == *broadcast) {
             Some((
@@ -90,7 +90,7 @@ impl<'a> Places<'a> {
             )) => {
                 let nic = &self.observed.links[ifindex];
                 let seen = format!("it is the broadcast address of {address}/{prefix_len} on {nic}");
-                Finding::not(Verdict::Fail, rule, seen, Mend::Operator("choose another VIP".into()))
+                Finding::not(Verdict::Fail, rule, seen, Fix::Operator("choose another VIP".into()))
             }
             None => Finding::ok(rule, "on none"),
         }
@@ -103,10 +103,10 @@ impl<'a> Places<'a> {
         if self.with(vip).any(present) {
             Finding::ok(rule, "present")
         } else if vip.is_ipv6() && !self.observed.lo_ipv6 {
-            let mend = Mend::Operator("sysctl -w net.ipv6.conf.lo.disable_ipv6=0".into());
-            Finding::not(Verdict::Fail, rule, "missing, and IPv6 is switched off on lo", mend)
+            let fix = Fix::Operator("sysctl -w net.ipv6.conf.lo.disable_ipv6=0".into());
+            Finding::not(Verdict::Fail, rule, "missing, and IPv6 is switched off on lo", fix)
         } else {
-            Finding::not(Verdict::Fail, rule, "missing", Mend::Vip(vip))
+            Finding::not(Verdict::Fail, rule, "missing", Fix::Vip(vip))
         }
     }
 
@@ -118,12 +118,12 @@ impl<'a> Places<'a> {
             return Some(Finding::ok(rule, "present"));
         }
         // The kernel takes no route by a link that is down.
-        let mend = if self.observed.lo_up {
-            Mend::Route(address)
+        let fix = if self.observed.lo_up {
+            Fix::Route(address)
         } else {
             lo_up()
         };
-        Some(Finding::not(Verdict::Fail, rule, "missing", mend))
+        Some(Finding::not(Verdict::Fail, rule, "missing", fix))
     }
 }
 

@@ -72,7 +72,7 @@ const RECOVERED: Duration = deadline(RISE);
 const SOON: Duration = Duration::from_secs(5);
 
 /// What the log says of a real server that comes.
-const CHECKS_PASS: &str = "up: its checks pass";
+const CHECKS_PASS: &str = "up: health checks pass";
 
 const fn deadline(probes: u32) -> Duration {
     let probed = INTERVAL.as_millis() as u64 * probes as u64;

@@ -14,8 +14,8 @@ use crate::setup::{expect_all, expect_turns};
 
 crate::harness::tests!(Lbx:
     a_server_without_a_mac_address_is_down_for_that_reason,
-    a_server_that_answers_arp_for_the_vip_is_told,
-    a_director_that_is_cut_off_takes_nobody_down,
+    a_real_server_that_answers_arp_for_the_vip_is_reported,
+    a_director_without_carrier_takes_no_real_server_down,
 );
 
 /// The kernel asks three times, a second each, before it gives a neighbour up.
@@ -45,7 +45,7 @@ fn a_server_without_a_mac_address_is_down_for_that_reason() -> Result<()> {
     expect_turns(&site.pages(4)?, 2)
 }
 
-fn a_server_that_answers_arp_for_the_vip_is_told() -> Result<()> {
+fn a_real_server_that_answers_arp_for_the_vip_is_reported() -> Result<()> {
     let site = healthy_web(Service::web("rr", 2))?;
     site.lab.real_server(2).set_sysctl("ipv4/conf/all/arp_ignore", "0")?;
     site.lab.real_server(2).set_sysctl("ipv4/conf/lo/arp_ignore", "0")?;
@@ -54,11 +54,7 @@ fn a_server_that_answers_arp_for_the_vip_is_told() -> Result<()> {
         lines.any(|line| line.contains("ARP for the VIP") && line.contains(&rip(2).to_string()))
     };
     wait::until_true(SOON, "the log tells", || Ok(told(site.director.log()))).with_context(|| site.director.log())?;
-    expect_said(
-        &site.director,
-        "ARP for the VIP is answered by this real server",
-        &VIP.to_string(),
-    )?;
+    expect_said(&site.director, "real server answers ARP for the VIP", &VIP.to_string())?;
     wait::until_true(SOON, "the listing tells", || Ok(told(site.director.list_text(&[])?)))
         .with_context(|| site.director.list_text(&[]).unwrap_or_default())?;
     site.lab.real_server(2).set_sysctl("ipv4/conf/all/arp_ignore", "1")?;
@@ -69,22 +65,22 @@ fn a_server_that_answers_arp_for_the_vip_is_told() -> Result<()> {
     })
 }
 
-fn a_director_that_is_cut_off_takes_nobody_down() -> Result<()> {
+fn a_director_without_carrier_takes_no_real_server_down() -> Result<()> {
     let site = healthy_web(Service::web("rr", 2))?;
     site.lab.set_cable(site.lab.director(), 0, false)?;
-    let what = "the log tells that nothing is seen";
-    let told = || site.director.log().contains("checks see nothing");
+    let what = "the suspension is logged";
+    let told = || site.director.log().contains("health checks suspended");
     wait::until_true(DETECTED, what, || Ok(told())).with_context(|| site.director.log())?;
     for server in [rip(1), rip(2)] {
         let standing = site.director.standing(80, server)?;
         ensure!(standing.state == "up", "{server} is {standing:?}");
     }
     site.lab.set_cable(site.lab.director(), 0, true)?;
-    wait::until_true(SOON, "the checks see again", || {
-        Ok(site.director.log().contains("checks see again"))
+    wait::until_true(SOON, "health checks are resumed", || {
+        Ok(site.director.log().contains("health checks resumed"))
     })
     .with_context(|| site.director.log())?;
     let log = site.director.log();
-    ensure!(!log.contains(" down: "), "somebody was taken down:\n{log}");
+    ensure!(!log.contains(" down: "), "a real server was taken down:\n{log}");
     expect_turns(&site.pages(4)?, 2)
 }

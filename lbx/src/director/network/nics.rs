@@ -59,7 +59,7 @@ pub fn attach(
     topology: &Topology,
     mode: Mode,
 ) -> Result<(), NicError> {
-    let left = leave_other_modes(dataplane, topology, mode)?;
+    let left = detach_other_modes(dataplane, topology, mode)?;
     let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
@@ -94,7 +94,7 @@ pub fn attach(
 ///
 /// # Errors
 /// It is no NIC's fault: nothing is left out for that.
-pub fn attach_what_can_be(
+pub fn attach_usable(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
     topology: &mut Topology,
@@ -106,7 +106,7 @@ pub fn attach_what_can_be(
             Ok(()) => return Ok(refused),
             Err(error) if matches!(error.source, NicFault::Attach(AttachError::Dataplane(_))) => return Err(error),
             Err(error) => {
-                topology.leave_out(error.ifindex);
+                topology.exclude(error.ifindex);
                 refused.push(error);
             }
         }
@@ -144,7 +144,7 @@ fn nic(segment: &Segment, role: &SegmentRole) -> Nic {
 ///
 /// # Errors
 /// A pin cannot be removed.
-pub fn leave_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
+pub fn detach_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
     for ifindex in dataplane.attached()? {
         if !topology.nics.contains_key(&ifindex) {
             dataplane.remove_nic(ifindex)?;
@@ -155,7 +155,7 @@ pub fn leave_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<()
 }
 
 /// Ends links in a mode that the configuration no longer allows; which, and in what mode they were.
-fn leave_other_modes(
+fn detach_other_modes(
     dataplane: &mut Dataplane,
     topology: &Topology,
     mode: Mode,

@@ -1,5 +1,5 @@
-//! Commands that are told what happens: one after the other, in the order in which it happened, none longer than it may
-//! take. The director goes on meanwhile.
+//! Notification commands: run one after the other in the order of the events, each at most as long as its timeout. The
+//! director goes on meanwhile.
 
 use std::{net::IpAddr, process::Stdio, time::SystemTime};
 
@@ -10,10 +10,10 @@ use crate::{
     desired::{Notify, Service, VirtualService},
 };
 
-/// Notices that may wait: a command that hangs must not fill the memory.
-const WAITING: usize = 100_000;
+/// Notifications that may wait: a command that hangs must not fill the memory.
+const QUEUE_CAPACITY: usize = 100_000;
 
-/// Something a command is told, in its environment.
+/// A notification: what a command gets in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`.
@@ -73,10 +73,10 @@ impl Notice {
 pub struct Notifier(mpsc::Sender<(Notify, Notice)>);
 
 impl Notifier {
-    /// Begins to run commands for the director of a name; ends when it is dropped and all is told.
+    /// Begins to run commands for the director of a name; ends when it is dropped and all are sent.
     #[must_use]
     pub fn start(director: &str) -> Self {
-        let (sender, mut waiting) = mpsc::channel::<(Notify, Notice)>(WAITING);
+        let (sender, mut waiting) = mpsc::channel::<(Notify, Notice)>(QUEUE_CAPACITY);
         let director = director.to_owned();
         tokio::spawn(async move {
             while let Some((notify, notice)) = waiting.recv().await {
@@ -86,10 +86,10 @@ impl Notifier {
         Self(sender)
     }
 
-    /// Tells a command.
-    pub fn tell(&self, notify: &Notify, notice: Notice) {
+    /// Queues a notification.
+    pub fn send(&self, notify: &Notify, notice: Notice) {
         if let Err(error) = self.0.try_send((notify.clone(), notice)) {
-            tracing::error!(%error, "too many notices wait for their command: one is lost");
+            tracing::error!(%error, "notification lost: too many wait for their command");
         }
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     use crate::desired::Protocol;
 
     #[test]
-    fn what_a_command_is_told() {
+    fn environment_of_a_command() {
         let notice = Notice {
             event: "server_down",
             service: "web".to_owned(),
@@ -134,7 +134,7 @@ mod tests {
             reason: Some("connection refused".to_owned()),
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
         };
-        let told = notice.environment("main");
+        let environment = notice.environment("main");
         let expected = [
             ("LBX_EVENT", "server_down"),
             ("LBX_NAME", "main"),
@@ -147,6 +147,6 @@ mod tests {
             ("LBX_REASON", "connection refused"),
             ("LBX_TIME", "1970-01-02T00:00:00Z"),
         ];
-        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(environment, expected.map(|(name, value)| (name, value.to_owned())));
     }
 }

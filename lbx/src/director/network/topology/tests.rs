@@ -54,8 +54,8 @@ fn on_link(ifindex: u32) -> Route {
 }
 
 /// A network where it all fits.
-fn seen() -> Seen {
-    Seen {
+fn snapshot() -> NetworkSnapshot {
+    NetworkSnapshot {
         links: [link(ETH0, "eth0"), link(ETH1, "eth1")]
             .map(|link| (link.index, link))
             .into(),
@@ -67,17 +67,17 @@ fn seen() -> Seen {
     }
 }
 
-fn strict(seen: &Seen) -> Result<Topology, String> {
-    let (topology, misfits) = Topology::of(seen, &desired(), &[], None);
-    match misfits.first() {
-        Some(misfit) => Err(misfit.to_string()),
+fn strict(snapshot: &NetworkSnapshot) -> Result<Topology, String> {
+    let (topology, mismatches) = Topology::of(snapshot, &desired(), &[], None);
+    match mismatches.first() {
+        Some(mismatch) => Err(mismatch.to_string()),
         None => Ok(topology),
     }
 }
 
-fn refit(before: &Topology, seen: &Seen) -> (Topology, Vec<String>) {
-    let (topology, misfits) = Topology::of(seen, &desired(), &[], Some(before));
-    (topology, misfits.iter().map(ToString::to_string).collect())
+fn update(before: &Topology, snapshot: &NetworkSnapshot) -> (Topology, Vec<String>) {
+    let (topology, mismatches) = Topology::of(snapshot, &desired(), &[], Some(before));
+    (topology, mismatches.iter().map(ToString::to_string).collect())
 }
 
 fn untagged(ifindex: u32) -> Segment {
@@ -86,29 +86,29 @@ fn untagged(ifindex: u32) -> Segment {
 
 #[test]
 fn nics_have_the_roles_of_who_is_behind_them() {
-    let topology = strict(&seen()).unwrap();
+    let topology = strict(&snapshot()).unwrap();
     assert_eq!(topology.primary, Some(ETH0));
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0, ETH1]);
     assert_eq!(topology.segments[&untagged(ETH0)].roles, CLIENTS | SERVERS);
     assert_eq!(topology.segments[&untagged(ETH1)].roles, SERVERS);
-    assert_eq!(topology.ways[&ip("192.168.2.190")].segment, untagged(ETH1));
+    assert_eq!(topology.server_routes[&ip("192.168.2.190")].segment, untagged(ETH1));
     assert_eq!(topology.trunks, BTreeSet::new());
 }
 
 #[test]
 fn a_vlan_device_is_served_on_the_nic_below() {
-    let mut seen = seen();
-    seen.links.insert(VLAN, vlan(VLAN, "eth0.10", ETH0, 10));
-    seen.routes.insert(ip("192.168.2.190"), on_link(VLAN));
-    let topology = strict(&seen).unwrap();
+    let mut snapshot = snapshot();
+    snapshot.links.insert(VLAN, vlan(VLAN, "eth0.10", ETH0, 10));
+    snapshot.routes.insert(ip("192.168.2.190"), on_link(VLAN));
+    let topology = strict(&snapshot).unwrap();
     let segment = Segment {
         ifindex: ETH0,
         vlan: [10, 0],
     };
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
     assert_eq!(topology.segments[&segment].device.index, VLAN);
-    let way = topology.ways[&ip("192.168.2.190")];
-    assert_eq!((way.segment, way.ifindex), (segment, VLAN));
+    let route = topology.server_routes[&ip("192.168.2.190")];
+    assert_eq!((route.segment, route.ifindex), (segment, VLAN));
     assert_eq!(
         topology.device(VLAN).map(|device| device.name.as_str()),
         Some("eth0.10")
@@ -117,12 +117,12 @@ fn a_vlan_device_is_served_on_the_nic_below() {
     assert_eq!(topology.trunks, BTreeSet::from([ETH0]));
 
     // Clients in a VLAN: the program is on a NIC that has no segment of its own.
-    seen.links.insert(ETH0, link(ETH0, "trunk"));
-    seen.links.insert(VLAN, vlan(VLAN, "eth0", ETH0, 10));
-    seen.routes = [ip("192.168.1.185"), ip("192.168.2.190")]
+    snapshot.links.insert(ETH0, link(ETH0, "trunk"));
+    snapshot.links.insert(VLAN, vlan(VLAN, "eth0", ETH0, 10));
+    snapshot.routes = [ip("192.168.1.185"), ip("192.168.2.190")]
         .map(|server| (server, on_link(VLAN)))
         .into();
-    let topology = strict(&seen).unwrap();
+    let topology = strict(&snapshot).unwrap();
     assert_eq!(topology.primary, Some(VLAN));
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
     assert_eq!(topology.segments.keys().copied().collect::<Vec<_>>(), [segment]);
@@ -130,15 +130,15 @@ fn a_vlan_device_is_served_on_the_nic_below() {
 
 #[test]
 fn a_missing_interface_is_told_from_one_that_is_down() {
-    let mut seen = seen();
-    seen.links.get_mut(&ETH0).unwrap().up = false;
+    let mut snapshot = snapshot();
+    snapshot.links.get_mut(&ETH0).unwrap().up = false;
     assert_eq!(
-        strict(&seen).unwrap_err(),
+        strict(&snapshot).unwrap_err(),
         "interface eth0 is down: bring it up with `ip link set eth0 up`"
     );
-    seen.links.remove(&ETH0);
+    snapshot.links.remove(&ETH0);
     assert_eq!(
-        strict(&seen).unwrap_err(),
+        strict(&snapshot).unwrap_err(),
         "interface eth0 does not exist; this host has eth1"
     );
 }
@@ -146,10 +146,10 @@ fn a_missing_interface_is_told_from_one_that_is_down() {
 #[test]
 fn a_real_server_that_is_not_a_neighbour_is_refused() {
     let refused = |route: Option<Route>| {
-        let mut seen = seen();
-        seen.routes.remove(&ip("192.168.2.190"));
-        seen.routes.extend(route.map(|route| (ip("192.168.2.190"), route)));
-        strict(&seen).unwrap_err()
+        let mut snapshot = snapshot();
+        snapshot.routes.remove(&ip("192.168.2.190"));
+        snapshot.routes.extend(route.map(|route| (ip("192.168.2.190"), route)));
+        strict(&snapshot).unwrap_err()
     };
     let router = Route::Via {
         gateway: ip("192.168.1.1"),
@@ -166,91 +166,100 @@ fn a_real_server_that_is_not_a_neighbour_is_refused() {
 
 #[test]
 fn a_link_local_real_server_is_refused() {
-    let mut seen = seen();
-    seen.routes.insert(ip("fe80::1"), on_link(ETH0));
+    let mut snapshot = snapshot();
+    snapshot.routes.insert(ip("fe80::1"), on_link(ETH0));
     let topology = Topology::default();
-    let refused = topology.way(&seen, ip("fe80::1"), "web").unwrap_err();
+    let refused = topology.route(&snapshot, ip("fe80::1"), "web").unwrap_err();
     assert!(refused.to_string().contains("link-local"), "{refused}");
 }
 
 #[test]
 fn what_clients_send_must_fit_through() {
-    let mut seen = seen();
-    seen.links.get_mut(&ETH0).unwrap().mtu = 9_000;
-    let refused = strict(&seen).unwrap_err();
+    let mut snapshot = snapshot();
+    snapshot.links.get_mut(&ETH0).unwrap().mtu = 9_000;
+    let refused = strict(&snapshot).unwrap_err();
     assert!(
         refused.contains("behind eth1 with MTU 1500, but clients' packets come in by eth0 with MTU 9000"),
         "{refused}"
     );
-    seen.links.get_mut(&ETH1).unwrap().mtu = 9_000;
-    assert!(strict(&seen).is_ok());
+    snapshot.links.get_mut(&ETH1).unwrap().mtu = 9_000;
+    assert!(strict(&snapshot).is_ok());
 }
 
 #[test]
 fn one_bad_real_server_keeps_no_other_away() {
-    let before = strict(&seen()).unwrap();
-    let mut seen = seen();
-    seen.routes.insert(ip("192.168.2.190"), Route::None);
-    let (after, misfits) = refit(&before, &seen);
-    assert!(after.ways.contains_key(&ip("192.168.1.185")) && !after.ways.contains_key(&ip("192.168.2.190")));
+    let before = strict(&snapshot()).unwrap();
+    let mut snapshot = snapshot();
+    snapshot.routes.insert(ip("192.168.2.190"), Route::None);
+    let (after, mismatches) = update(&before, &snapshot);
+    assert!(
+        after.server_routes.contains_key(&ip("192.168.1.185"))
+            && !after.server_routes.contains_key(&ip("192.168.2.190"))
+    );
     assert_eq!(after.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
-    assert_eq!(misfits.len(), 1);
-    assert!(misfits[0].contains("192.168.2.190"), "{misfits:?}");
+    assert_eq!(mismatches.len(), 1);
+    assert!(mismatches[0].contains("192.168.2.190"), "{mismatches:?}");
 }
 
 #[test]
 fn behind_a_nic_that_is_down_everything_stays_as_it_was() {
-    let before = strict(&seen()).unwrap();
-    let mut seen = seen();
-    seen.links.get_mut(&ETH1).unwrap().up = false;
+    let before = strict(&snapshot()).unwrap();
+    let mut snapshot = snapshot();
+    snapshot.links.get_mut(&ETH1).unwrap().up = false;
     // The kernel now takes the default route.
     let router = Route::Via {
         gateway: ip("192.168.1.1"),
         ifindex: ETH0,
     };
-    seen.routes.insert(ip("192.168.2.190"), router);
-    let (after, misfits) = refit(&before, &seen);
-    assert_eq!(after.ways, before.ways);
-    assert_eq!(misfits, [""; 0]);
+    snapshot.routes.insert(ip("192.168.2.190"), router);
+    let (after, mismatches) = update(&before, &snapshot);
+    assert_eq!(after.server_routes, before.server_routes);
+    assert_eq!(mismatches, [""; 0]);
     // The clients' NIC too; but a start is refused.
-    seen.links.get_mut(&ETH0).unwrap().up = false;
-    let (after, misfits) = refit(&before, &seen);
-    assert_eq!(after.ways, before.ways);
+    snapshot.links.get_mut(&ETH0).unwrap().up = false;
+    let (after, mismatches) = update(&before, &snapshot);
+    assert_eq!(after.server_routes, before.server_routes);
     assert_eq!(after.primary, Some(ETH0));
-    assert_eq!(misfits, [""; 0]);
-    assert!(strict(&seen).is_err());
+    assert_eq!(mismatches, [""; 0]);
+    assert!(strict(&snapshot).is_err());
     // It is back, and the route is not.
-    seen.links.get_mut(&ETH0).unwrap().up = true;
-    seen.links.get_mut(&ETH1).unwrap().up = true;
-    let (after, misfits) = refit(&before, &seen);
-    assert!(!after.ways.contains_key(&ip("192.168.2.190")));
-    assert_eq!(misfits.len(), 1);
+    snapshot.links.get_mut(&ETH0).unwrap().up = true;
+    snapshot.links.get_mut(&ETH1).unwrap().up = true;
+    let (after, mismatches) = update(&before, &snapshot);
+    assert!(!after.server_routes.contains_key(&ip("192.168.2.190")));
+    assert_eq!(mismatches.len(), 1);
 }
 
 #[test]
 fn a_nic_that_is_gone_takes_what_is_behind_it_along() {
-    let before = strict(&seen()).unwrap();
-    let mut seen = seen();
-    seen.links.remove(&ETH0);
-    seen.routes.insert(ip("192.168.1.185"), Route::None);
-    let (after, misfits) = refit(&before, &seen);
+    let before = strict(&snapshot()).unwrap();
+    let mut snapshot = snapshot();
+    snapshot.links.remove(&ETH0);
+    snapshot.routes.insert(ip("192.168.1.185"), Route::None);
+    let (after, mismatches) = update(&before, &snapshot);
     assert_eq!(after.primary, None);
-    assert_eq!(after.ways.keys().copied().collect::<Vec<_>>(), [ip("192.168.2.190")]);
-    assert_eq!(misfits.len(), 2, "the interface and the real server: {misfits:?}");
+    assert_eq!(
+        after.server_routes.keys().copied().collect::<Vec<_>>(),
+        [ip("192.168.2.190")]
+    );
+    assert_eq!(mismatches.len(), 2, "the interface and the real server: {mismatches:?}");
 }
 
 #[test]
-fn a_nic_that_is_left_out_goes_with_its_segments_and_ways() {
-    let mut topology = strict(&seen()).unwrap();
-    topology.leave_out(ETH1);
+fn a_nic_that_is_left_out_goes_with_its_segments_and_routes() {
+    let mut topology = strict(&snapshot()).unwrap();
+    topology.exclude(ETH1);
     assert!(topology.device(ETH1).is_none());
-    assert_eq!(topology.ways.keys().copied().collect::<Vec<_>>(), [ip("192.168.1.185")]);
+    assert_eq!(
+        topology.server_routes.keys().copied().collect::<Vec<_>>(),
+        [ip("192.168.1.185")]
+    );
 }
 
 #[test]
 fn all_ports_are_taken_of_no_address_of_the_host() {
     let mut desired = desired();
-    let mut seen = seen();
+    let mut snapshot = snapshot();
     let vip = desired.services[0].virtual_service.vip;
     let address = |ours| Address {
         ifindex: ETH1,
@@ -258,17 +267,17 @@ fn all_ports_are_taken_of_no_address_of_the_host() {
         prefix_len: 32,
         ours,
     };
-    seen.addresses = vec![address(false)];
+    snapshot.addresses = vec![address(false)];
     assert!(
-        refuse_all_ports_of_others(&seen, &desired).is_ok(),
+        refuse_all_ports_of_others(&snapshot, &desired).is_ok(),
         "port 80 alone is no harm"
     );
     desired.services[0].ports = Ports::All;
-    let refused = refuse_all_ports_of_others(&seen, &desired).unwrap_err();
+    let refused = refuse_all_ports_of_others(&snapshot, &desired).unwrap_err();
     assert!(refused.to_string().contains("which eth1 had before lbx"), "{refused}");
-    seen.addresses = vec![address(true)];
+    snapshot.addresses = vec![address(true)];
     assert!(
-        refuse_all_ports_of_others(&seen, &desired).is_ok(),
+        refuse_all_ports_of_others(&snapshot, &desired).is_ok(),
         "a former lbx has left it"
     );
 }

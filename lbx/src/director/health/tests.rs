@@ -1,4 +1,4 @@
-//! Checks as they come and go, with nobody probed.
+//! HealthChecks as they come and go, with nobody probed.
 
 use std::path::Path;
 
@@ -15,32 +15,32 @@ fn desired(health: &str) -> Desired {
     config::parse(&text, Path::new("test.yaml")).expect("a good file")
 }
 
-fn checks() -> Checks {
+fn checks() -> HealthChecks {
     let nothing = Desired {
         services: Vec::new(),
         ..desired("none")
     };
-    Checks::start("test", Arc::new(Direct), nothing).expect("a thread")
+    HealthChecks::start("test", Arc::new(Direct), nothing).expect("a thread")
 }
 
 /// Takes a file into force where nothing was; nobody is probed.
-fn take(checks: &mut Checks, desired: &Desired, before: Option<Stood>) -> Vec<Event> {
-    let outlook = checks.outlook(desired, &|_| before, |_| true);
-    checks.accept(outlook)
+fn take(checks: &mut HealthChecks, desired: &Desired, before: Option<PriorState>) -> Vec<Event> {
+    let health_view = checks.evaluate(desired, &|_| before, |_| true);
+    checks.accept(health_view)
 }
 
-/// News of a real server that has answered.
-fn passed(checks: &Checks, server: IpAddr) -> News {
-    let (subject, watched) = checks
+/// HealthUpdate of a real server that has answered.
+fn passed(checks: &HealthChecks, server: IpAddr) -> HealthUpdate {
+    let (probe_target, watched) = checks
         .probed
         .monitors
         .iter()
-        .find(|(subject, _)| subject.rip == server)
+        .find(|(probe_target, _)| probe_target.rip == server)
         .expect("it is checked");
     let mut monitor = watched.monitor.clone();
     monitor.note(&Ok(Passed::default()), checks.began.elapsed());
-    News {
-        subject: subject.clone(),
+    HealthUpdate {
+        probe_target: probe_target.clone(),
         generation: watched.generation,
         monitor,
     }
@@ -51,11 +51,11 @@ fn place(desired: &Desired) -> Place {
     (service.virtual_service, service.servers[0].address)
 }
 
-fn is_up(checks: &Checks, place: Place) -> Option<bool> {
+fn is_up(checks: &HealthChecks, place: Place) -> Option<bool> {
     match checks.known(place, true) {
-        Known::Up { .. } => Some(true),
-        Known::Down(_) => Some(false),
-        Known::Unknown => None,
+        ProbeState::Up { .. } => Some(true),
+        ProbeState::Down(_) => Some(false),
+        ProbeState::Unknown => None,
     }
 }
 
@@ -67,10 +67,10 @@ async fn what_the_task_of_a_former_check_has_found_is_old() {
     let old = passed(&checks, place.1);
     take(&mut checks, &desired("none"), None);
     take(&mut checks, &file, None);
-    assert!(!checks.hear(old));
+    assert_eq!(checks.on_health_update(old), Change::NONE);
     assert_eq!(is_up(&checks, place), None);
     let new = passed(&checks, place.1);
-    assert!(checks.hear(new));
+    assert_eq!(checks.on_health_update(new), Change::plan_if(true));
     assert_eq!(is_up(&checks, place), Some(true));
 }
 
@@ -79,8 +79,8 @@ async fn a_check_by_other_numbers_goes_on_and_another_check_begins_where_it_was(
     let (mut checks, file) = (checks(), desired("{ tcp: {}, interval: 2s }"));
     take(&mut checks, &file, None);
     let place = place(&file);
-    let news = passed(&checks, place.1);
-    checks.hear(news);
+    let update = passed(&checks, place.1);
+    checks.on_health_update(update);
     for edited in ["{ tcp: {}, interval: 3s, rise: 5 }", "{ http: {}, interval: 3s }"] {
         take(&mut checks, &desired(edited), None);
         assert_eq!(is_up(&checks, place), Some(true), "{edited}");
@@ -91,8 +91,8 @@ async fn a_check_by_other_numbers_goes_on_and_another_check_begins_where_it_was(
 async fn whoever_stood_before_anybody_asked_stands_until_asked() {
     for up in [true, false] {
         let (mut checks, file) = (checks(), desired("tcp"));
-        let stood = Stood { up, weight: Some(1) };
-        let told = take(&mut checks, &file, Some(stood));
+        let prior_state = PriorState { up, weight: Some(1) };
+        let told = take(&mut checks, &file, Some(prior_state));
         assert_eq!(is_up(&checks, place(&file)), Some(up));
         assert!(
             !told.iter().any(|event| matches!(event.what, What::ServerUp { .. })),
@@ -105,15 +105,15 @@ async fn whoever_stood_before_anybody_asked_stands_until_asked() {
 async fn an_outlook_that_is_refused_leaves_no_trace() {
     let (mut checks, file) = (checks(), desired("tcp"));
     take(&mut checks, &file, None);
-    drop(checks.outlook(&desired("{ http: {} }"), &|_| None, |_| true));
+    drop(checks.evaluate(&desired("{ http: {} }"), &|_| None, |_| true));
     assert!(
         checks
             .probed
             .monitors
             .keys()
-            .all(|subject| subject.health.check.name() == "tcp")
+            .all(|probe_target| probe_target.health.check.name() == "tcp")
     );
     let place = place(&file);
-    let news = passed(&checks, place.1);
-    assert!(checks.hear(news));
+    let update = passed(&checks, place.1);
+    assert_eq!(checks.on_health_update(update), Change::plan_if(true));
 }

@@ -1,10 +1,10 @@
 //! Where everything is: which NICs take part in which role, and by which of them each real server is reached.
 //!
-//! - [`seen`]: the network, read
+//! - [`snapshot`]: the network, read
 //! - [`error`]: why it does not fit
 
 pub mod error;
-pub mod seen;
+pub mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 
 use lbx_common::nic::{CLIENTS, SERVERS};
 
-pub use self::{error::TopologyError, seen::Seen};
+pub use self::{error::TopologyError, snapshot::NetworkSnapshot};
 use super::segment::Segment;
 use crate::{
     desired::{Desired, Ports, Service},
@@ -31,8 +31,8 @@ pub struct Topology {
     pub trunks: BTreeSet<u32>,
     /// The device the VIPs are put on: the first of `interface`. None while that is missing.
     pub primary: Option<u32>,
-    /// The way to each real server.
-    pub ways: BTreeMap<IpAddr, Way>,
+    /// The route to each real server.
+    pub server_routes: BTreeMap<IpAddr, ServerRoute>,
 }
 
 /// A segment and what it is for.
@@ -46,7 +46,7 @@ pub struct SegmentRole {
 
 /// How a real server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct ServerRoute {
     /// On this segment.
     pub segment: Segment,
     /// By this device of it: the one the kernel knows it behind.
@@ -62,11 +62,11 @@ impl Topology {
     /// # Errors
     /// See [`TopologyError`].
     pub async fn resolve(net: &Net, desired: &Desired, draining: &[IpAddr]) -> Result<Self, TopologyError> {
-        let seen = Seen::read(net, servers(desired).chain(draining.iter().copied())).await?;
-        refuse_all_ports_of_others(&seen, desired)?;
-        let (topology, misfits) = Self::of(&seen, desired, draining, None);
-        match misfits.into_iter().next() {
-            Some(misfit) => Err(misfit),
+        let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
+        refuse_all_ports_of_others(&snapshot, desired)?;
+        let (topology, mismatches) = Self::of(&snapshot, desired, draining, None);
+        match mismatches.into_iter().next() {
+            Some(mismatch) => Err(mismatch),
             None => Ok(topology),
         }
     }
@@ -76,57 +76,67 @@ impl Topology {
     ///
     /// # Errors
     /// The network cannot be read.
-    pub async fn refit(
+    pub async fn update(
         &self,
         net: &Net,
         desired: &Desired,
         draining: &[IpAddr],
     ) -> Result<(Self, Vec<TopologyError>), NetError> {
-        let seen = Seen::read(net, servers(desired).chain(draining.iter().copied())).await?;
-        Ok(Self::of(&seen, desired, draining, Some(self)))
+        let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
+        Ok(Self::of(&snapshot, desired, draining, Some(self)))
     }
 
     /// What fits, and what does not.
-    fn of(seen: &Seen, desired: &Desired, draining: &[IpAddr], before: Option<&Self>) -> (Self, Vec<TopologyError>) {
+    fn of(
+        snapshot: &NetworkSnapshot,
+        desired: &Desired,
+        draining: &[IpAddr],
+        before: Option<&Self>,
+    ) -> (Self, Vec<TopologyError>) {
         let mut topology = Self::default();
-        let mut misfits = Vec::new();
+        let mut mismatches = Vec::new();
         for (place, name) in desired.interfaces.iter().enumerate() {
-            let added = seen.device(name).and_then(|device| {
+            let added = snapshot.device(name).and_then(|device| {
                 if place == 0 {
                     topology.primary = Some(device.index);
                 }
-                topology.add_clients(seen, device, before)
+                topology.add_client_device(snapshot, device, before)
             });
-            misfits.extend(added.err());
+            mismatches.extend(added.err());
         }
         let mut tried = BTreeSet::new();
         for service in &desired.services {
             for server in service.addresses() {
                 if tried.insert(server) {
-                    let added = topology.add_server(seen, server, &service.name, before);
-                    misfits.extend(added.err());
+                    let added = topology.add_server(snapshot, server, &service.name, before);
+                    mismatches.extend(added.err());
                 }
             }
         }
         for &server in draining {
             if tried.insert(server) {
-                let _left_behind = topology.add_server(seen, server, "", before);
+                let _left_behind = topology.add_server(snapshot, server, "", before);
             }
         }
-        let segments = seen
+        let segments = snapshot
             .links
             .values()
-            .filter_map(|device| Segment::of(&seen.links, device).ok());
+            .filter_map(|device| Segment::of(&snapshot.links, device).ok());
         topology.trunks = segments
             .filter(|segment| segment.is_tagged() && topology.nics.contains_key(&segment.ifindex))
             .map(|segment| segment.ifindex)
             .collect();
-        (topology, misfits)
+        (topology, mismatches)
     }
 
     /// Adds a device where clients arrive.
-    fn add_clients(&mut self, seen: &Seen, device: &Link, before: Option<&Self>) -> Result<(), TopologyError> {
-        let segment = segment_of(seen, device)?;
+    fn add_client_device(
+        &mut self,
+        snapshot: &NetworkSnapshot,
+        device: &Link,
+        before: Option<&Self>,
+    ) -> Result<(), TopologyError> {
+        let segment = segment_of(snapshot, device)?;
         match usable(device) {
             Err(down @ TopologyError::Down { .. }) => {
                 let known = before.is_some_and(|before| before.segments.contains_key(&segment));
@@ -136,33 +146,33 @@ impl Topology {
             }
             usable => usable?,
         }
-        self.add_segment(seen, segment, device, CLIENTS);
+        self.add_segment(snapshot, segment, device, CLIENTS);
         Ok(())
     }
 
-    /// Adds a real server, and the way it is reached.
+    /// Adds a real server, and the route to it.
     fn add_server(
         &mut self,
-        seen: &Seen,
+        snapshot: &NetworkSnapshot,
         server: IpAddr,
         service: &str,
         before: Option<&Self>,
     ) -> Result<(), TopologyError> {
-        let found = self.way(seen, server, service);
-        let way = match (found, before) {
-            (Ok(way), _) => way,
-            (Err(misfit), Some(before)) => before.way_cut_off(seen, server).ok_or(misfit)?,
-            (Err(misfit), None) => return Err(misfit),
+        let found = self.route(snapshot, server, service);
+        let route = match (found, before) {
+            (Ok(route), _) => route,
+            (Err(mismatch), Some(before)) => before.disconnected_route(snapshot, server).ok_or(mismatch)?,
+            (Err(mismatch), None) => return Err(mismatch),
         };
-        if let Some(device) = seen.links.get(&way.ifindex) {
-            self.add_segment(seen, way.segment, device, SERVERS);
-            self.ways.insert(server, way);
+        if let Some(device) = snapshot.links.get(&route.ifindex) {
+            self.add_segment(snapshot, route.segment, device, SERVERS);
+            self.server_routes.insert(server, route);
         }
         Ok(())
     }
 
-    fn add_segment(&mut self, seen: &Seen, segment: Segment, device: &Link, role: u16) {
-        if let Some(nic) = seen.links.get(&segment.ifindex) {
+    fn add_segment(&mut self, snapshot: &NetworkSnapshot, segment: Segment, device: &Link, role: u16) {
+        if let Some(nic) = snapshot.links.get(&segment.ifindex) {
             self.nics.insert(segment.ifindex, nic.clone());
         }
         let entry = self.segments.entry(segment).or_insert_with(|| SegmentRole {
@@ -172,8 +182,8 @@ impl Topology {
         entry.roles |= role;
     }
 
-    /// The way to a real server.
-    fn way(&self, seen: &Seen, server: IpAddr, service: &str) -> Result<Way, TopologyError> {
+    /// The route to a real server.
+    fn route(&self, snapshot: &NetworkSnapshot, server: IpAddr, service: &str) -> Result<ServerRoute, TopologyError> {
         if matches!(server, IpAddr::V6(address) if address.is_unicast_link_local()) {
             let service = service.to_owned();
             return Err(TopologyError::LinkLocal { server, service });
@@ -182,26 +192,26 @@ impl Topology {
             let service = service.to_owned();
             TopologyError::NotOnLink { server, service, why }
         };
-        let (ifindex, source) = match seen.routes.get(&server).copied().unwrap_or(Route::None) {
+        let (ifindex, source) = match snapshot.routes.get(&server).copied().unwrap_or(Route::None) {
             Route::OnLink { ifindex, source } => (ifindex, source),
             Route::Local => {
                 let service = service.to_owned();
                 return Err(TopologyError::Local { server, service });
             }
             Route::Via { gateway, ifindex } => {
-                let why = format!("it is behind router {gateway} on {}", seen.name(ifindex));
+                let why = format!("it is behind router {gateway} on {}", snapshot.name(ifindex));
                 return Err(not_on_link(why));
             }
             Route::None => return Err(not_on_link("there is no route to it".into())),
         };
-        let device = seen
+        let device = snapshot
             .links
             .get(&ifindex)
             .ok_or_else(|| not_on_link("the interface it was behind is gone".into()))?;
         usable(device)?;
         self.refuse_small_mtu(device, server, service)?;
-        Ok(Way {
-            segment: segment_of(seen, device)?,
+        Ok(ServerRoute {
+            segment: segment_of(snapshot, device)?,
             ifindex,
             source,
         })
@@ -224,18 +234,22 @@ impl Topology {
         }
     }
 
-    /// The way a real server had, if it was by a device that is still there and leads nowhere now.
-    fn way_cut_off(&self, seen: &Seen, server: IpAddr) -> Option<Way> {
-        let way = self.ways.get(&server)?;
-        let cut_off = |device: &Link| !device.up || !device.carrier;
-        seen.links.get(&way.ifindex).is_some_and(cut_off).then_some(*way)
+    /// The route that a real server had, if it was by a device that still exists and has no carrier now.
+    fn disconnected_route(&self, snapshot: &NetworkSnapshot, server: IpAddr) -> Option<ServerRoute> {
+        let route = self.server_routes.get(&server)?;
+        let disconnected = |device: &Link| !device.up || !device.carrier;
+        snapshot
+            .links
+            .get(&route.ifindex)
+            .is_some_and(disconnected)
+            .then_some(*route)
     }
 
     /// Leaves out a NIC that cannot be attached to, with everything behind it.
-    pub fn leave_out(&mut self, ifindex: u32) {
+    pub fn exclude(&mut self, ifindex: u32) {
         self.nics.remove(&ifindex);
         self.segments.retain(|segment, _| segment.ifindex != ifindex);
-        self.ways.retain(|_, way| way.segment.ifindex != ifindex);
+        self.server_routes.retain(|_, route| route.segment.ifindex != ifindex);
     }
 
     /// A device that takes part, whether as a NIC or as a VLAN device on one.
@@ -262,8 +276,8 @@ pub fn servers(desired: &Desired) -> impl Iterator<Item = IpAddr> {
     desired.services.iter().flat_map(Service::addresses)
 }
 
-fn segment_of(seen: &Seen, device: &Link) -> Result<Segment, TopologyError> {
-    Segment::of(&seen.links, device).map_err(|why| TopologyError::Vlan {
+fn segment_of(snapshot: &NetworkSnapshot, device: &Link) -> Result<Segment, TopologyError> {
+    Segment::of(&snapshot.links, device).map_err(|why| TopologyError::Vlan {
         name: device.name.clone(),
         why,
     })
@@ -281,10 +295,10 @@ fn usable(link: &Link) -> Result<(), TopologyError> {
 }
 
 /// A service that takes all ports of an address would take ssh with them, if the address is the host's own.
-fn refuse_all_ports_of_others(seen: &Seen, desired: &Desired) -> Result<(), TopologyError> {
+fn refuse_all_ports_of_others(snapshot: &NetworkSnapshot, desired: &Desired) -> Result<(), TopologyError> {
     for service in desired.services.iter().filter(|service| service.ports == Ports::All) {
         let vip = service.virtual_service.vip;
-        let theirs = seen
+        let theirs = snapshot
             .addresses
             .iter()
             .find(|present| present.address == vip && !present.ours);
@@ -292,7 +306,7 @@ fn refuse_all_ports_of_others(seen: &Seen, desired: &Desired) -> Result<(), Topo
             return Err(TopologyError::OwnAddress {
                 service: service.name.clone(),
                 vip,
-                name: seen.name(present.ifindex),
+                name: snapshot.name(present.ifindex),
             });
         }
     }

@@ -1,10 +1,13 @@
-//! What the director makes of the probes: which real servers get packets, what is told, and who is probed.
+//! The health part: what is probed, what the results mean for the real servers, and who is notified.
+//!
+//! - [`notify`]: commands that are run on events; `report`: the events in the log
 //!
 //! ```text
-//! Desired → Roster → Watch → Monitors → Services → Desired as far as health allows → Tables::plan
+//! Desired → ProbePlan → Watch → Monitors → Services → Desired as far as health allows → Tables::plan
 //! ```
 
-mod tell;
+pub mod notify;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -18,27 +21,27 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Director, notify::Notifier};
+use self::notify::Notifier;
+use super::change::Change;
 use crate::{
     desired::{Desired, ServerState, Service, VirtualService},
     health::{
-        Dialer, Event, Failure, Known, Monitor, Services,
-        subject::{Place, Roster, Subject},
-        watch::{News, Reach, Reached, Watch, Watched},
+        Dialer, Event, Failure, Monitor, ProbeState, Services,
+        probe_plan::{Place, ProbePlan, ProbeTarget},
+        watch::{HealthUpdate, Reached, Watch, Watched},
     },
-    tables::Tables,
 };
 
 /// Health, as the director sees it.
 #[derive(Debug)]
-pub struct Checks {
+pub struct HealthChecks {
     watch: Watch,
-    news: UnboundedReceiver<News>,
+    update: UnboundedReceiver<HealthUpdate>,
     notifier: Notifier,
     began: Instant,
     probed: Probed,
     /// Whom the thread was told to probe, and up to which generation.
-    told: (Arc<Roster>, u64),
+    told: (Arc<ProbePlan>, u64),
     services: Services,
     /// Why checks see nothing, as it was told.
     blind: BTreeSet<String>,
@@ -50,7 +53,7 @@ pub struct Checks {
 
 /// What health makes of a desired state: comes into force when the plan for it has been carried out.
 #[derive(Debug)]
-pub struct Outlook {
+pub struct HealthView {
     /// The file's state, as far as health allows.
     pub desired: Desired,
     /// Who is probed, where that may be others than before.
@@ -62,15 +65,15 @@ pub struct Outlook {
 /// Who is probed, and what is known of them.
 #[derive(Debug, Default)]
 struct Probed {
-    roster: Arc<Roster>,
+    probe_plan: Arc<ProbePlan>,
     /// Of the last monitor that began.
     generation: u64,
-    monitors: BTreeMap<Subject, Watched>,
+    monitors: BTreeMap<ProbeTarget, Watched>,
 }
 
 /// What a real server was before anybody had asked this of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Stood {
+pub struct PriorState {
     /// Whether it was up.
     pub up: bool,
     /// The weight it had.
@@ -78,18 +81,18 @@ pub struct Stood {
 }
 
 /// What real servers were that are there already: where their checks begin.
-pub type Before<'b> = dyn Fn(Place) -> Option<Stood> + 'b;
+pub type Before<'b> = dyn Fn(Place) -> Option<PriorState> + 'b;
 
-impl Checks {
+impl HealthChecks {
     /// Begins with nothing to check.
     ///
     /// # Errors
     /// The thread that probes cannot be had.
     pub fn start(director: &str, dialer: Arc<dyn Dialer>, nothing: Desired) -> io::Result<Self> {
-        let (watch, news) = Watch::start(dialer)?;
+        let (watch, update) = Watch::start(dialer)?;
         Ok(Self {
             watch,
-            news,
+            update,
             notifier: Notifier::start(director),
             began: Instant::now(),
             probed: Probed::default(),
@@ -101,46 +104,46 @@ impl Checks {
         })
     }
 
-    /// What to make of a new desired state. Checks that stay go on as they are; of those that begin `before` says what the
+    /// What to make of a new desired state. HealthChecks that stay go on as they are; of those that begin `before` says what the
     /// real server was.
     #[must_use]
-    pub fn outlook(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
-        let roster = Roster::of(desired);
+    pub fn evaluate(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
+        let probe_plan = ProbePlan::of(desired);
         let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
-        for (subject, places) in roster.subjects() {
-            let watched = self.probed.monitors.get(subject).cloned().unwrap_or_else(|| {
+        for (probe_target, places) in probe_plan.probe_targets() {
+            let watched = self.probed.monitors.get(probe_target).cloned().unwrap_or_else(|| {
                 generation += 1;
                 Watched {
                     generation,
-                    monitor: self.begin(subject, &places, before),
+                    monitor: self.begin(probe_target, &places, before),
                 }
             });
-            monitors.insert(subject.clone(), watched);
+            monitors.insert(probe_target.clone(), watched);
         }
         let probed = Probed {
-            roster: Arc::new(roster),
+            probe_plan: Arc::new(probe_plan),
             generation,
             monitors,
         };
-        let outlook = self.judge(desired, &probed, resolved);
-        Outlook {
+        let health_view = self.judge(desired, &probed, resolved);
+        HealthView {
             probed: Some(probed),
-            ..outlook
+            ..health_view
         }
     }
 
     /// What to make of the desired state there is.
     #[must_use]
-    pub fn again(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
+    pub fn reevaluate(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         self.judge(desired, &self.probed, resolved)
     }
 
-    fn judge(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> Outlook {
+    fn judge(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         let mut services = self.services.clone();
         let known = |service, server| probed.known((service, server), resolved(server));
         let (desired, events) = services.follow(desired, known, self.began.elapsed());
-        Outlook {
+        HealthView {
             desired,
             probed: None,
             services,
@@ -148,60 +151,60 @@ impl Checks {
         }
     }
 
-    /// A monitor for a subject that was not probed before. Where the same was asked by other numbers it goes on from there;
+    /// A monitor for a probe_target that was not probed before. Where the same was asked by other numbers it goes on from there;
     /// else from what the real servers were that it speaks for.
-    fn begin(&self, subject: &Subject, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
-        let former = || places.iter().flat_map(|&place| self.probed.roster.speakers(place));
-        if let Some(same) = former().find(|former| former.asks_the_same(subject))
+    fn begin(&self, probe_target: &ProbeTarget, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
+        let former = || places.iter().flat_map(|&place| self.probed.probe_plan.speakers(place));
+        if let Some(same) = former().find(|former| former.asks_the_same(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
-            return Monitor::resumed(&subject.health, &known.monitor);
+            return Monitor::resumed(&probe_target.health, &known.monitor);
         }
-        let known: Vec<Stood> = places.iter().filter_map(|&place| self.was(place, before)).collect();
-        let up = (!known.is_empty()).then(|| known.iter().any(|stood| stood.up));
-        let weight = known.iter().find_map(|stood| stood.weight);
-        let tells = subject.health.check.reports_weight();
-        Monitor::new(&subject.health, up).with_weight(weight.filter(|_| tells))
+        let known: Vec<PriorState> = places.iter().filter_map(|&place| self.was(place, before)).collect();
+        let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
+        let weight = known.iter().find_map(|prior_state| prior_state.weight);
+        let tells = probe_target.health.check.reports_weight();
+        Monitor::new(&probe_target.health, up).with_weight(weight.filter(|_| tells))
     }
 
     /// What a real server was that is checked otherwise now, or for the first time.
-    fn was(&self, place: Place, before: &Before<'_>) -> Option<Stood> {
+    fn was(&self, place: Place, before: &Before<'_>) -> Option<PriorState> {
         let monitors: Vec<&Monitor> = self.probed.speaking(place).collect();
         if monitors.is_empty() {
             return before(place);
         }
         let known: Vec<bool> = monitors.iter().map(|monitor| monitor.known()).collect::<Option<_>>()?;
-        Some(Stood {
+        Some(PriorState {
             up: !known.contains(&false),
             weight: monitors.iter().find_map(|monitor| monitor.weight()),
         })
     }
 
-    /// Puts an outlook into force: its plan has been carried out. Returns what there is to tell.
-    pub fn accept(&mut self, outlook: Outlook) -> Vec<Event> {
-        if let Some(probed) = outlook.probed {
+    /// Puts an health_view into force: its plan has been carried out. Returns what there is to tell.
+    pub fn accept(&mut self, health_view: HealthView) -> Vec<Event> {
+        if let Some(probed) = health_view.probed {
             self.probed = probed;
         }
-        self.services = outlook.services;
-        self.effective = outlook.desired;
+        self.services = health_view.services;
+        self.effective = health_view.desired;
         let services = self.effective.services.iter().enumerate();
         self.places = services
             .map(|(place, service)| (service.virtual_service, place))
             .collect();
-        outlook.events
+        health_view.events
     }
 
     /// Has those probed that are to be: the way there must stand.
-    pub fn follow(&mut self) {
-        let due = (Arc::clone(&self.probed.roster), self.probed.generation);
+    pub fn start_probes(&mut self) {
+        let due = (Arc::clone(&self.probed.probe_plan), self.probed.generation);
         if self.told == due {
             return;
         }
         self.told = due;
-        let subjects = self.probed.monitors.iter();
+        let probe_targets = self.probed.monitors.iter();
         self.watch.follow(
-            subjects
-                .map(|(subject, watched)| (subject.clone(), watched.clone()))
+            probe_targets
+                .map(|(probe_target, watched)| (probe_target.clone(), watched.clone()))
                 .collect(),
         );
     }
@@ -212,43 +215,43 @@ impl Checks {
     }
 
     /// Waits until a probe tells something new; none: nothing will ever come again.
-    pub async fn wait(&mut self) -> Option<News> {
-        self.news.recv().await
+    pub async fn next_update(&mut self) -> Option<HealthUpdate> {
+        self.update.recv().await
     }
 
-    /// Takes in news, and those that wait behind; whether they may change who gets packets, or what is told.
-    pub fn hear(&mut self, news: News) -> bool {
+    /// Takes in update, and those that wait behind; whether they may change who gets packets, or what is told.
+    pub fn on_health_update(&mut self, update: HealthUpdate) -> Change {
         let mut matters = false;
-        let mut waiting = Some(news);
-        while let Some(news) = waiting {
-            let known = self.probed.monitors.get_mut(&news.subject);
+        let mut waiting = Some(update);
+        while let Some(update) = waiting {
+            let known = self.probed.monitors.get_mut(&update.probe_target);
             // What was told by a check that is no longer is old.
-            if let Some(known) = known.filter(|known| known.generation == news.generation) {
-                let (before, now) = (&known.monitor, &news.monitor);
+            if let Some(known) = known.filter(|known| known.generation == update.generation) {
+                let (before, now) = (&known.monitor, &update.monitor);
                 let first = before.reason() == Some(&Failure::NotProbed) && now.reason() != before.reason();
                 matters |= first || (before.known(), before.weight()) != (now.known(), now.weight());
-                known.monitor = news.monitor;
+                known.monitor = update.monitor;
             }
-            waiting = self.news.try_recv().ok();
+            waiting = self.update.try_recv().ok();
         }
-        self.tell_blindness();
-        matters
+        self.log_suspension();
+        Change::plan_if(matters)
     }
 
     /// Says that checks see nothing, once for every reason, and that they see again.
-    fn tell_blindness(&mut self) {
+    fn log_suspension(&mut self) {
         let monitors = self.probed.monitors.iter();
-        let blind: BTreeMap<String, &Subject> = monitors
-            .filter_map(|(subject, watched)| Some((watched.monitor.blind()?.to_string(), subject)))
+        let blind: BTreeMap<String, &ProbeTarget> = monitors
+            .filter_map(|(probe_target, watched)| Some((watched.monitor.blind()?.to_string(), probe_target)))
             .collect();
-        for (reason, subject) in blind.iter().filter(|(reason, _)| !self.blind.contains(*reason)) {
+        for (reason, probe_target) in blind.iter().filter(|(reason, _)| !self.blind.contains(*reason)) {
             tracing::error!(
-                server = %subject.rip, vip = %subject.vip, check = %subject.health.check,
-                "checks see nothing, and real servers stay what they were: {reason}"
+                real_server = %probe_target.rip, vip = %probe_target.vip, check = %probe_target.health.check,
+                "health checks suspended ({reason}); real servers keep their last state"
             );
         }
         if blind.is_empty() && !self.blind.is_empty() {
-            tracing::info!("checks see again");
+            tracing::info!("health checks resumed");
         }
         self.blind = blind.into_keys().collect();
     }
@@ -261,13 +264,13 @@ impl Checks {
 
     /// Whether time alone changes weights.
     #[must_use]
-    pub fn rising(&self) -> bool {
+    pub fn is_slow_start_active(&self) -> bool {
         self.services.rising()
     }
 
     /// What is known of a real server.
     #[must_use]
-    pub fn known(&self, place: Place, resolved: bool) -> Known {
+    pub fn known(&self, place: Place, resolved: bool) -> ProbeState {
         self.probed.known(place, resolved)
     }
 
@@ -296,48 +299,13 @@ impl Checks {
 }
 
 impl Probed {
-    fn known(&self, place: Place, resolved: bool) -> Known {
-        Known::of(self.speaking(place), resolved)
+    fn known(&self, place: Place, resolved: bool) -> ProbeState {
+        ProbeState::of(self.speaking(place), resolved)
     }
 
     /// The monitors that speak for a real server.
     fn speaking(&self, place: Place) -> impl Iterator<Item = &Monitor> {
-        let speakers = self.roster.speakers(place).iter();
-        speakers.filter_map(|subject| Some(&self.monitors.get(subject)?.monitor))
-    }
-}
-
-impl Director {
-    /// What the tables say of a real server before it was checked: up unless it has failed. One that is not among those
-    /// that a former daemon has left was down.
-    pub(super) fn stood(tables: &Tables, adopted: bool, (id, address): Place) -> Option<Stood> {
-        let loaded = tables.services.get(&id)?;
-        match loaded.usable_backend(address) {
-            Some((_, member)) => Some(Stood {
-                up: !member.state.has_failed(),
-                weight: Some(member.weight),
-            }),
-            None => adopted.then_some(Stood {
-                up: false,
-                weight: None,
-            }),
-        }
-    }
-
-    /// What the network says of where real servers are.
-    pub(super) fn reached(&self) -> Reached {
-        let hops = self.neighbourhood.hops(&self.topology);
-        let reach = |(&server, hop): (&IpAddr, &crate::tables::NextHop)| {
-            let way = self.topology.ways.get(&server)?;
-            Some((
-                server,
-                Reach {
-                    source: way.source,
-                    mac: hop.mac,
-                    cut_off: self.neighbourhood.is_cut_off(server),
-                },
-            ))
-        };
-        hops.iter().filter_map(reach).collect()
+        let speakers = self.probe_plan.speakers(place).iter();
+        speakers.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
     }
 }

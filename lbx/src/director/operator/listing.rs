@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use lbx_common::{counters, drops::DropReason};
 
-use super::{checks::Checks, claims::Claims, hops::Neighbourhood, segment::Segment, topology::Topology};
 use crate::{
     control::report::{Interface, Report, Server, Service, State},
     dataplane::{Dataplane, DataplaneError},
     desired::{self, Desired, Ports},
-    health::{Failure, Known},
+    director::{
+        health::HealthChecks,
+        network::{neighbours::NeighbourTable, segment::Segment, topology::Topology, vip_conflicts::VipConflicts},
+    },
+    health::{Failure, ProbeState},
     net::Link,
     tables::{
         Tables,
@@ -27,11 +30,11 @@ pub struct Sources<'s> {
     /// What the operator wants.
     pub desired: &'s Desired,
     /// What is known of the real servers' health.
-    pub checks: &'s Checks,
+    pub checks: &'s HealthChecks,
     /// Who else answers ARP for a VIP.
-    pub claims: &'s Claims,
+    pub vip_conflicts: &'s VipConflicts,
     /// Whose MAC addresses are known.
-    pub neighbourhood: &'s Neighbourhood,
+    pub neighbours: &'s NeighbourTable,
     /// What is loaded.
     pub tables: &'s Tables,
     /// Where counters are read.
@@ -110,7 +113,7 @@ impl Sources<'_> {
             servers.push(if wanted.sorry {
                 listed
             } else {
-                self.judged(service, listed)
+                self.with_health(service, listed)
             });
         }
         for (loaded, (&index, member)) in loaded
@@ -187,24 +190,24 @@ impl Sources<'_> {
     }
 
     /// A real server of the file, with what its checks say and what else is to be known of it.
-    fn judged(&self, service: &desired::Service, listed: Server) -> Server {
+    fn with_health(&self, service: &desired::Service, listed: Server) -> Server {
         let place = (service.virtual_service, listed.address);
         let wanted = service.servers.iter().find(|server| server.address == listed.address);
-        let known = self.checks.known(place, self.neighbourhood.knows(listed.address));
+        let known = self.checks.known(place, self.neighbours.is_resolved(listed.address));
         let (state, reason) = match known {
-            Known::Up { .. } => (listed.state, None),
-            Known::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
-            Known::Down(reason) => (State::Down, Some(reason)),
-            Known::Unknown => (
+            ProbeState::Up { .. } => (listed.state, None),
+            ProbeState::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
+            ProbeState::Down(reason) => (State::Down, Some(reason)),
+            ProbeState::Unknown => (
                 State::Down,
                 self.checks.blind(place).cloned().or(Some(Failure::NotProbed)),
             ),
         };
-        let claims = self.claims.of(service.virtual_service.vip);
-        let answers = claims.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
+        let vip_conflicts = self.vip_conflicts.of(service.virtual_service.vip);
+        let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
         let warning = "answers ARP for the VIP: clients may go there past the director (see `lbx realserver check`)";
         let blind = self.checks.blind(place);
-        let blind = blind.map(|reason| format!("its checks see nothing, and it stays what it was: {reason}"));
+        let blind = blind.map(|reason| format!("health checks suspended, last state kept: {reason}"));
         Server {
             weight: wanted.map_or(listed.weight, |wanted| wanted.weight),
             state,

@@ -10,7 +10,7 @@ use crate::desired::{Check, Desired, Health, Protocol, Service, Target, VirtualS
 
 /// One check of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subject {
+pub struct ProbeTarget {
     /// The real server.
     pub rip: IpAddr,
     /// The VIP that is asked for.
@@ -25,11 +25,19 @@ pub struct Subject {
     pub health: Arc<Health>,
 }
 
-impl Subject {
-    /// Whether another subject asks the same of the same, be it at other times or by other numbers.
+impl ProbeTarget {
+    /// Whether another probe_target asks the same of the same, be it at other times or by other numbers.
     #[must_use]
     pub fn asks_the_same(&self, other: &Self) -> bool {
-        let whom = |subject: &Self| (subject.rip, subject.vip, subject.port, subject.protocol, subject.depth);
+        let whom = |probe_target: &Self| {
+            (
+                probe_target.rip,
+                probe_target.vip,
+                probe_target.port,
+                probe_target.protocol,
+                probe_target.depth,
+            )
+        };
         whom(self) == whom(other)
             && (&self.health.check, self.health.target) == (&other.health.check, other.health.target)
     }
@@ -47,11 +55,11 @@ pub enum Depth {
 /// A real server of a service.
 pub type Place = (VirtualService, IpAddr);
 
-/// The subjects that speak for each real server that is checked: it is up if all of them are.
+/// The probe_targets that speak for each real server that is checked: it is up if all of them are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roster(BTreeMap<Place, Vec<Subject>>);
+pub struct ProbePlan(BTreeMap<Place, Vec<ProbeTarget>>);
 
-impl Roster {
+impl ProbePlan {
     /// Whom to probe for a desired state.
     #[must_use]
     pub fn of(desired: &Desired) -> Self {
@@ -66,7 +74,7 @@ impl Roster {
         let speakers = checked(desired).map(|(service, health, rip)| {
             let shared = Shared::of(service, health, rip);
             let (own, full) = (service.virtual_service.vip, first[&shared]);
-            let subject = |vip, depth| Subject {
+            let probe_target = |vip, depth| ProbeTarget {
                 rip,
                 vip,
                 port: shared.port,
@@ -74,31 +82,31 @@ impl Roster {
                 depth,
                 health: Arc::clone(health),
             };
-            let mut subjects = vec![subject(full, Depth::Full)];
+            let mut probe_targets = vec![probe_target(full, Depth::Full)];
             if own != full && asks_for_vip(health) {
-                subjects.push(subject(own, Depth::Presence));
+                probe_targets.push(probe_target(own, Depth::Presence));
             }
-            ((service.virtual_service, rip), subjects)
+            ((service.virtual_service, rip), probe_targets)
         });
         Self(speakers.collect())
     }
 
-    /// The subjects that speak for a real server of a service; none: it is not checked.
+    /// The probe_targets that speak for a real server of a service; none: it is not checked.
     #[must_use]
-    pub fn speakers(&self, place: Place) -> &[Subject] {
+    pub fn speakers(&self, place: Place) -> &[ProbeTarget] {
         self.0.get(&place).map_or(&[], Vec::as_slice)
     }
 
-    /// Every subject with those it speaks for.
+    /// Every probe_target with those it speaks for.
     #[must_use]
-    pub fn subjects(&self) -> BTreeMap<&Subject, BTreeSet<Place>> {
-        let mut subjects: BTreeMap<&Subject, BTreeSet<Place>> = BTreeMap::new();
+    pub fn probe_targets(&self) -> BTreeMap<&ProbeTarget, BTreeSet<Place>> {
+        let mut probe_targets: BTreeMap<&ProbeTarget, BTreeSet<Place>> = BTreeMap::new();
         for (&place, speakers) in &self.0 {
-            for subject in speakers {
-                subjects.entry(subject).or_default().insert(place);
+            for probe_target in speakers {
+                probe_targets.entry(probe_target).or_default().insert(place);
             }
         }
-        subjects
+        probe_targets
     }
 }
 
@@ -194,38 +202,48 @@ mod tests {
         (desired.services[service].virtual_service, rip(server))
     }
 
-    fn asked(roster: &Roster, place: Place) -> Vec<(IpAddr, Depth)> {
-        let speakers = roster.speakers(place).iter();
-        speakers.map(|subject| (subject.vip, subject.depth)).collect()
+    fn asked(probe_plan: &ProbePlan, place: Place) -> Vec<(IpAddr, Depth)> {
+        let speakers = probe_plan.speakers(place).iter();
+        speakers
+            .map(|probe_target| (probe_target.vip, probe_target.depth))
+            .collect()
     }
 
     #[test]
     fn what_is_not_checked_has_no_speakers() {
         let desired = desired(&[1], None);
-        let roster = Roster::of(&desired);
-        assert_eq!(asked(&roster, place(&desired, 0, 1)), []);
-        assert!(roster.subjects().is_empty());
+        let probe_plan = ProbePlan::of(&desired);
+        assert_eq!(asked(&probe_plan, place(&desired, 0, 1)), []);
+        assert!(probe_plan.probe_targets().is_empty());
     }
 
     #[test]
     fn one_full_check_for_many_vips_and_a_look_at_each_of_the_others() {
         let desired = desired(&[7, 3, 5], Some(&health(Check::Tcp, Target::Vip)));
-        let roster = Roster::of(&desired);
+        let probe_plan = ProbePlan::of(&desired);
         let full = (vip(3), Depth::Full);
-        assert_eq!(asked(&roster, place(&desired, 0, 1)), [full, (vip(7), Depth::Presence)]);
-        assert_eq!(asked(&roster, place(&desired, 1, 1)), [full]);
-        assert_eq!(asked(&roster, place(&desired, 2, 2)), [full, (vip(5), Depth::Presence)]);
-        let subjects = roster.subjects();
-        assert_eq!(subjects.len(), 6, "three for each real server");
-        let fully = subjects.iter().filter(|(subject, _)| subject.depth == Depth::Full);
+        assert_eq!(
+            asked(&probe_plan, place(&desired, 0, 1)),
+            [full, (vip(7), Depth::Presence)]
+        );
+        assert_eq!(asked(&probe_plan, place(&desired, 1, 1)), [full]);
+        assert_eq!(
+            asked(&probe_plan, place(&desired, 2, 2)),
+            [full, (vip(5), Depth::Presence)]
+        );
+        let probe_targets = probe_plan.probe_targets();
+        assert_eq!(probe_targets.len(), 6, "three for each real server");
+        let fully = probe_targets
+            .iter()
+            .filter(|(probe_target, _)| probe_target.depth == Depth::Full);
         assert!(fully.clone().count() == 2 && fully.clone().all(|(_, places)| places.len() == 3));
     }
 
     #[test]
     fn what_asks_the_rip_is_asked_once() {
         for health in [health(Check::Tcp, Target::Rip), health(Check::Ping, Target::Vip)] {
-            let roster = Roster::of(&desired(&[1, 2, 3], Some(&health)));
-            assert_eq!(roster.subjects().len(), 2);
+            let probe_plan = ProbePlan::of(&desired(&[1, 2, 3], Some(&health)));
+            assert_eq!(probe_plan.probe_targets().len(), 2);
         }
     }
 
@@ -236,9 +254,14 @@ mod tests {
             environment: BTreeMap::new(),
             weight: false,
         });
-        let roster = Roster::of(&desired(&[1, 2], Some(&health(exec, Target::Vip))));
-        assert_eq!(roster.subjects().len(), 4);
-        assert!(roster.subjects().keys().all(|subject| subject.depth == Depth::Full));
+        let probe_plan = ProbePlan::of(&desired(&[1, 2], Some(&health(exec, Target::Vip))));
+        assert_eq!(probe_plan.probe_targets().len(), 4);
+        assert!(
+            probe_plan
+                .probe_targets()
+                .keys()
+                .all(|probe_target| probe_target.depth == Depth::Full)
+        );
     }
 
     #[test]
@@ -249,6 +272,6 @@ mod tests {
             ..Health::clone(&health(Check::Tcp, Target::Vip))
         };
         desired.services[1].health = Some(Arc::new(slower));
-        assert_eq!(Roster::of(&desired).subjects().len(), 4);
+        assert_eq!(ProbePlan::of(&desired).probe_targets().len(), 4);
     }
 }

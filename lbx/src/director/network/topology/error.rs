@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{director::segment::SegmentError, net::NetError};
+use crate::{director::network::segment::SegmentError, net::NetError};
 
 /// The network is not as the configuration needs it.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often the program's buffer is looked at: soon enough for a person, and it holds a thousand decisions.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running trace.
 pub struct Tracer {
@@ -24,7 +24,7 @@ pub struct Tracer {
     lines: std::sync::mpsc::Receiver<String>,
     listener: mpsc::Sender<Answer>,
     /// When the program's buffer is looked at next.
-    next_look: Instant,
+    next_poll: Instant,
 }
 
 /// Why nothing can be traced.
@@ -93,7 +93,7 @@ impl Tracer {
             logger,
             lines,
             listener,
-            next_look: Instant::now(),
+            next_poll: Instant::now(),
         })
     }
 
@@ -110,14 +110,14 @@ impl Tracer {
     /// Waits until it is time to look at what the program has told, or nobody listens any more; whether somebody does.
     pub async fn wait(&self) -> bool {
         tokio::select! {
-            () = tokio::time::sleep_until(self.next_look) => true,
+            () = tokio::time::sleep_until(self.next_poll) => true,
             () = self.listener.closed() => false,
         }
     }
 
     /// Passes on what the program has told. A listener that cannot keep up loses lines.
-    pub fn pass_on(&mut self, tables: &Tables, names: impl Fn(u16) -> Option<String>) {
-        self.next_look = Instant::now() + LOOK_EVERY;
+    pub fn forward(&mut self, tables: &Tables, names: impl Fn(u16) -> Option<String>) {
+        self.next_poll = Instant::now() + POLL_INTERVAL;
         self.logger.flush();
         for line in self.lines.try_iter() {
             let _full = self.listener.try_send(Answer::Trace(describe(&line, tables, &names)));

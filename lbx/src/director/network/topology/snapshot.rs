@@ -10,7 +10,7 @@ use crate::net::{Address, Link, Net, NetError, Route};
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct NetworkSnapshot {
     /// All links by index.
     pub links: BTreeMap<u32, Link>,
     /// All addresses.
@@ -19,7 +19,7 @@ pub struct Seen {
     pub routes: BTreeMap<IpAddr, Route>,
 }
 
-impl Seen {
+impl NetworkSnapshot {
     /// Reads it, with the routes to these addresses.
     ///
     /// # Errors

@@ -1,0 +1,109 @@
+//! The configuration: the file, the desired state that is in force, and one that is being loaded.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::desired::Desired;
+
+/// How long a start or reload waits for the MAC addresses of new real servers.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Between two solicitations meanwhile.
+pub const SOLICIT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The file and what of it is in force.
+#[derive(Debug)]
+pub struct Configuration {
+    /// Where the file is.
+    pub file: PathBuf,
+    /// The desired state in force.
+    pub desired: Desired,
+    /// A reload that waits for MAC addresses.
+    pending: Option<PendingReload>,
+}
+
+/// A valid configuration that waits for the MAC addresses of its real servers.
+#[derive(Debug)]
+struct PendingReload {
+    desired: Desired,
+    /// When it is loaded, whatever is known then.
+    deadline: Instant,
+    /// When real servers are solicited next.
+    next_solicit: Instant,
+}
+
+impl Configuration {
+    /// A configuration that is in force.
+    #[must_use]
+    pub const fn new(file: PathBuf, desired: Desired) -> Self {
+        Self {
+            file,
+            desired,
+            pending: None,
+        }
+    }
+
+    /// Keeps a valid desired state until it can be loaded; one that waits already is replaced.
+    pub fn set_pending(&mut self, desired: Desired) {
+        let now = Instant::now();
+        self.pending = Some(PendingReload {
+            desired,
+            deadline: now + RESOLVE_TIMEOUT,
+            next_solicit: now,
+        });
+    }
+
+    /// Waits until something is to be done for a pending reload.
+    pub async fn pending_due(&self) {
+        match &self.pending {
+            Some(pending) => tokio::time::sleep_until(pending.next_solicit.min(pending.deadline)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether a reload waits whose real servers are to be solicited now.
+    pub fn take_solicit(&mut self) -> bool {
+        let now = Instant::now();
+        match &mut self.pending {
+            Some(pending) if now >= pending.next_solicit => {
+                pending.next_solicit = now + SOLICIT_INTERVAL;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The pending desired state, if it can be loaded now: every MAC address is known, or it has waited long enough.
+    pub fn take_ready(&mut self, resolving: bool) -> Option<Desired> {
+        let ready = |pending: &mut PendingReload| !resolving || Instant::now() >= pending.deadline;
+        self.pending.take_if(ready).map(|pending| pending.desired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn desired(vip: &str) -> Desired {
+        let text = format!("interface: eth0\nservices:\n  - {{ vip: {vip}, port: 80, realservers: [10.0.0.1] }}\n");
+        config::parse(&text, Path::new("test.yaml")).expect("a valid file")
+    }
+
+    #[test]
+    fn a_reload_waits_for_mac_addresses_but_not_for_ever() {
+        let mut configuration = Configuration::new(PathBuf::new(), desired("192.0.2.1"));
+        assert!(configuration.take_ready(false).is_none(), "nothing is pending");
+        configuration.set_pending(desired("192.0.2.2"));
+        assert!(configuration.take_solicit(), "solicited at once");
+        assert!(!configuration.take_solicit(), "and not again at once");
+        assert!(configuration.take_ready(true).is_none());
+        assert!(configuration.take_ready(false).is_some(), "all are resolved");
+        configuration.set_pending(desired("192.0.2.2"));
+        let pending = configuration.pending.as_mut().expect("it waits");
+        pending.deadline = Instant::now();
+        assert!(configuration.take_ready(true).is_some(), "the time is over");
+    }
+}

@@ -1,0 +1,86 @@
+//! Health events: in the log, and to the commands that are notified.
+
+use super::{HealthChecks, notify::Notice};
+use crate::{
+    desired::Service,
+    health::{Event, Failure, event::What},
+    tables::event::{Event as Planned, EventKind},
+};
+
+impl HealthChecks {
+    /// Logs events, and runs the commands that are notified of them.
+    pub fn report(&self, events: &[Event]) {
+        for event in events {
+            let Some(service) = self.effective(event.service) else {
+                continue;
+            };
+            let (id, real_server) = (event.service, event.what.real_server().map(tracing::field::display));
+            match event.what {
+                _ if !is_logged(service, event) => tracing::debug!(service = %id, real_server, "{event}"),
+                What::ServerDown { .. } | What::QuorumLost { .. } => {
+                    tracing::warn!(service = %id, real_server, "{event}");
+                }
+                _ => tracing::info!(service = %id, real_server, "{event}"),
+            }
+            self.notify(service, event);
+        }
+    }
+
+    /// Whether one of these events says what an event of the plan says: that a real server is up or down.
+    pub fn reports(&self, events: &[Event], planned: &Planned) -> bool {
+        let up_or_down = matches!(
+            planned.kind,
+            EventKind::ServerUp { .. } | EventKind::ServerFailed { .. } | EventKind::ServerUnresolved { .. }
+        );
+        let same = |event: &&Event| {
+            let up_or_down = matches!(event.what, What::ServerUp { .. } | What::ServerDown { .. });
+            up_or_down && event.service == planned.service && event.what.real_server() == planned.kind.real_server()
+        };
+        up_or_down
+            && events.iter().filter(same).any(|event| {
+                let service = self.effective(event.service);
+                service.is_some_and(|service| is_logged(service, event))
+            })
+    }
+
+    /// Runs the command of a service for an event.
+    fn notify(&self, service: &Service, event: &Event) {
+        let Some(notify) = &service.notify else {
+            return;
+        };
+        let of = |name| Notice::of(service, name);
+        let notice = match &event.what {
+            What::ServerUp { server, weight } => Notice {
+                server: Some(*server),
+                weight: Some(*weight),
+                ..of("server_up")
+            },
+            What::ServerDown { server, reason } => Notice {
+                server: Some(*server),
+                weight: service
+                    .servers
+                    .iter()
+                    .find(|other| other.address == *server)
+                    .map(|other| other.weight),
+                reason: Some(reason.to_string()),
+                ..of("server_down")
+            },
+            What::QuorumGained { .. } => of("quorum_gained"),
+            What::QuorumLost { .. } => of("quorum_lost"),
+            What::Weight { .. } => return,
+        };
+        self.notifier.send(notify, notice);
+    }
+}
+
+/// Whether health logs an event. Without a check the plan does: MAC addresses are resolved and lost there.
+fn is_logged(service: &Service, event: &Event) -> bool {
+    let unresolved = matches!(
+        event.what,
+        What::ServerDown {
+            reason: Failure::NoMac,
+            ..
+        }
+    );
+    service.health.is_some() && !unresolved
+}

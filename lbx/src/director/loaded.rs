@@ -1,0 +1,156 @@
+//! The loaded state: the program and maps in the kernel, and the tables that are their mirror.
+
+use super::{
+    DirectorError,
+    change::Change,
+    health::PriorState,
+    log_failure,
+    network::{Network, local_traffic::LocalTraffic, topology::Topology},
+};
+use crate::{
+    dataplane::{Dataplane, clock},
+    desired::Desired,
+    health::probe_plan::Place,
+    tables::{NextHops, Plan, Tables, event::Event, scan::FlowScan},
+};
+
+/// What is loaded.
+pub struct Loaded {
+    /// The mirror of the maps.
+    pub tables: Tables,
+    /// The program and its maps.
+    pub dataplane: Dataplane,
+    /// A change could not be made and is tried again every second.
+    pending_retry: bool,
+}
+
+impl Loaded {
+    /// A data plane whose tables have not been read.
+    #[must_use]
+    pub fn new(dataplane: Dataplane) -> Self {
+        Self {
+            tables: dataplane.empty_tables(),
+            dataplane,
+            pending_retry: false,
+        }
+    }
+
+    /// Reads the tables back from the maps.
+    ///
+    /// # Errors
+    /// They can't be read, or make no sense.
+    pub fn read_back(&mut self) -> Result<(), DirectorError> {
+        self.tables = self.dataplane.read_tables(clock::now())?;
+        Ok(())
+    }
+
+    /// Plans the way from what is loaded to a desired state.
+    ///
+    /// # Errors
+    /// A table is full.
+    pub fn plan(&self, desired: &Desired, next_hops: &NextHops) -> Result<Plan, DirectorError> {
+        Ok(self.tables.plan(desired, next_hops, clock::now())?)
+    }
+
+    /// Executes a plan; returns its events. If the kernel refuses a write, the tables are read back: the next plan starts from
+    /// what is really there.
+    ///
+    /// # Errors
+    /// The kernel refuses a write.
+    pub fn execute(&mut self, plan: Plan) -> Result<Vec<Event>, DirectorError> {
+        if let Err(error) = self.dataplane.apply(&plan.writes) {
+            self.read_back()?;
+            self.pending_retry = true;
+            return Err(error.into());
+        }
+        self.tables = plan.tables;
+        Ok(plan.events)
+    }
+
+    /// Has the next second plan again: a change could not be made.
+    pub fn retry_later(&mut self) {
+        self.pending_retry = true;
+    }
+
+    /// Takes the retry that is due, if one is.
+    pub fn take_retry(&mut self) -> Change {
+        Change::plan_if(std::mem::take(&mut self.pending_retry))
+    }
+
+    /// Counts all flows now.
+    #[must_use]
+    pub fn scan(&self) -> FlowScan {
+        self.dataplane.sweep(&self.tables, clock::now())
+    }
+
+    /// Closes windows, ends tracking and frees what is no longer used.
+    pub fn expire(&mut self) {
+        let plan = self.tables.expire(&self.scan());
+        let executed = self.execute(plan);
+        log_failure(
+            "cannot expire the tables",
+            executed.map(|events| events.iter().for_each(Event::log)),
+        );
+    }
+
+    /// Whether another process has detached the program from a NIC: clients' packets reach this host's own stack then.
+    pub async fn check_detached(&self, network: &Network) -> Change {
+        let detached = match self.dataplane.detached() {
+            Ok(detached) => detached,
+            Err(error) => {
+                log_failure("cannot check the XDP program", Err(error));
+                return Change::NONE;
+            }
+        };
+        let mut change = Change::NONE;
+        for ifindex in detached {
+            // Where the NIC itself is gone, its own event follows.
+            if let Ok(Some(link)) = network.net.link_by_index(ifindex).await {
+                let interface = link.name;
+                tracing::warn!(
+                    interface,
+                    "XDP program detached from {interface} by another process; re-attaching"
+                );
+                change |= Change::network_if(true);
+            }
+        }
+        change
+    }
+
+    /// Has the director's own packets to VIPs steered, as far as the desired state wants it.
+    pub fn reconcile_local_traffic(&mut self, traffic: &mut LocalTraffic, topology: &Topology, desired: &Desired) {
+        traffic.reconcile(&mut self.dataplane, topology, desired);
+    }
+
+    /// The state of a real server before it was checked: up unless it has failed. One that is not among those of a former
+    /// daemon (`adopted`) was down.
+    #[must_use]
+    pub fn prior_state(&self, adopted: bool, (id, address): Place) -> Option<PriorState> {
+        let loaded = self.tables.services.get(&id)?;
+        match loaded.usable_backend(address) {
+            Some((_, member)) => Some(PriorState {
+                up: !member.state.has_failed(),
+                weight: Some(member.weight),
+            }),
+            None => adopted.then_some(PriorState {
+                up: false,
+                weight: None,
+            }),
+        }
+    }
+
+    /// Logs that tables keep the size they were made with, where the configuration wants another.
+    pub fn log_sizes(&self, desired: &Desired) {
+        let (made, wanted) = (self.dataplane.sizes(), desired.tables);
+        for ((table, made), (_, wanted)) in made.named().into_iter().zip(wanted.named()) {
+            if made != wanted {
+                tracing::warn!(
+                    table,
+                    made,
+                    wanted,
+                    "table keeps its size until lbx is stopped and started"
+                );
+            }
+        }
+    }
+}

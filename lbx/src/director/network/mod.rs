@@ -1,0 +1,302 @@
+//! The network part: links, segments, neighbours and VIPs, as the kernel has them and as the configuration needs them.
+//!
+//! - [`topology`]: which NIC has which role, and the route to each real server; [`segment`]: NICs and VLANs
+//! - [`neighbours`]: MAC addresses of real servers
+//! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
+//! - [`vips`]: the addresses clients connect to; [`vip_conflicts`]: other hosts that answer for them
+//! - [`local_traffic`]: the director's own packets to VIPs
+//! - [`mismatch`]: what of the desired state the network does not allow
+
+pub mod local_traffic;
+pub mod mismatch;
+pub mod neighbours;
+pub mod nics;
+pub mod offloads;
+pub mod segment;
+pub mod topology;
+pub mod vip_conflicts;
+pub mod vips;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use tokio::sync::mpsc;
+
+use self::{
+    local_traffic::LocalTraffic,
+    mismatch::Mismatch,
+    neighbours::NeighbourTable,
+    offloads::Offloads,
+    topology::{Topology, TopologyError},
+    vip_conflicts::VipConflicts,
+    vips::Vips,
+};
+use super::change::Change;
+use crate::{
+    desired::Desired,
+    health::watch::{Reach, Reached},
+    net::{Event, Link, Neighbour, Net, NetError},
+    tables::NextHops,
+};
+
+/// What the director knows of the network, and what it has put there.
+#[derive(Debug)]
+pub struct Network {
+    /// The kernel's network configuration.
+    pub net: Net,
+    /// The kernel's events.
+    events: mpsc::Receiver<Event>,
+    /// NICs, segments and routes that are in use.
+    pub topology: Topology,
+    /// MAC addresses of the real servers.
+    pub neighbours: NeighbourTable,
+    /// The network of a configuration that is not in force yet.
+    next: Option<NextNetwork>,
+    /// NIC settings changed while lbx runs.
+    pub offloads: Offloads,
+    /// The VIPs on the primary NIC.
+    pub vips: Vips,
+    /// Other hosts that answer for a VIP.
+    pub conflicts: VipConflicts,
+    /// Programs on the director's own packets to VIPs.
+    pub local_traffic: LocalTraffic,
+    /// What does not match.
+    pub mismatch: Mismatch,
+}
+
+/// The network as a new configuration needs it, while the MAC addresses of its real servers are resolved.
+#[derive(Debug)]
+struct NextNetwork {
+    topology: Topology,
+    neighbours: NeighbourTable,
+}
+
+impl Network {
+    /// A network that was read.
+    #[must_use]
+    pub fn new(net: Net, events: mpsc::Receiver<Event>, topology: Topology, offloads: Offloads) -> Self {
+        Self {
+            net,
+            events,
+            topology,
+            offloads,
+            neighbours: NeighbourTable::default(),
+            next: None,
+            vips: Vips::default(),
+            conflicts: VipConflicts::default(),
+            local_traffic: LocalTraffic::default(),
+            mismatch: Mismatch::default(),
+        }
+    }
+
+    /// Waits for the kernel's next event; none: there will be no more.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Takes in an event, and those that wait behind it.
+    pub async fn on_event(&mut self, event: Event, desired: &Desired) -> Change {
+        let mut change = Change::NONE;
+        let mut waiting = Some(event);
+        while let Some(event) = waiting {
+            change |= match event {
+                Event::Neighbour(neighbour) => self.on_neighbour_event(&neighbour),
+                Event::NeighbourGone { ifindex, address } => self.on_neighbour_event(&Neighbour {
+                    ifindex,
+                    address,
+                    mac: None,
+                }),
+                Event::Link(link) => self.on_link_event(&link, desired),
+                Event::LinkGone { index, .. } => Change::network_if(self.topology.device(index).is_some()),
+                Event::AddressGone(address) => {
+                    let is_vip = vips::of(desired).contains(&address.address);
+                    let removed = is_vip && Some(address.ifindex) == self.topology.primary;
+                    if removed {
+                        tracing::warn!(vip = %address.address, "VIP removed by another process; adding it again");
+                    }
+                    Change::network_if(removed)
+                }
+                Event::Overrun => self.on_overrun().await,
+                Event::Route(route) | Event::RouteGone(route) => {
+                    if topology::servers(desired).any(|server| route.covers(server)) {
+                        self.mismatch.request_recheck();
+                    }
+                    Change::NONE
+                }
+                Event::Address(_) => Change::NONE,
+            };
+            waiting = self.events.try_recv().ok();
+        }
+        change
+    }
+
+    fn on_neighbour_event(&mut self, neighbour: &Neighbour) -> Change {
+        if let Some(next) = &mut self.next {
+            next.neighbours.on_event(neighbour);
+        }
+        Change::plan_if(self.neighbours.on_event(neighbour))
+    }
+
+    fn on_link_event(&mut self, link: &Link, desired: &Desired) -> Change {
+        self.neighbours.on_carrier(link.index, link.up && link.carrier);
+        Change {
+            reachability: self.topology.device(link.index).is_some(),
+            network: self.is_relevant(link, desired),
+            ..Change::NONE
+        }
+    }
+
+    /// Events were lost: everything is read again.
+    async fn on_overrun(&mut self) -> Change {
+        tracing::warn!("network events lost; reading everything again");
+        if let Err(error) = self.neighbours.read(&self.net).await {
+            tracing::error!("cannot read the neighbours: {:#}", anyhow::Error::from(error));
+        }
+        Change {
+            plan: true,
+            network: true,
+            ..Change::NONE
+        }
+    }
+
+    /// Whether a link event says something new about a device in use, or brings one back.
+    fn is_relevant(&self, link: &Link, desired: &Desired) -> bool {
+        match self.topology.device(link.index) {
+            Some(device) => {
+                let of = |link: &Link| (link.mac, link.up, link.mtu);
+                of(device) != of(link) || device.name != link.name
+            }
+            None => {
+                let below = link.vlan.and_then(|vlan| vlan.lower);
+                let on_ours = below.is_some_and(|lower| self.topology.device(lower).is_some());
+                on_ours || desired.interfaces.contains(&link.name)
+            }
+        }
+    }
+
+    /// What has to be done every second: real servers are asked for their MAC addresses, and those that have been silent for
+    /// too long are unresolved.
+    pub async fn on_second(&mut self) -> Change {
+        self.neighbours.solicit(&self.net, &self.topology).await;
+        Change {
+            plan: self.neighbours.expire(),
+            network: self.mismatch.on_second(),
+            ..Change::NONE
+        }
+    }
+
+    /// Reads the network for the desired state that is in force: what does not match is left out. `draining` are real servers
+    /// that the configuration no longer names.
+    ///
+    /// # Errors
+    /// The network cannot be read.
+    pub async fn reread(
+        &self,
+        desired: &Desired,
+        draining: &[IpAddr],
+    ) -> Result<(Topology, Vec<TopologyError>), NetError> {
+        self.topology.update(&self.net, desired, draining).await
+    }
+
+    /// Reads the network for a new configuration, and begins to resolve the MAC addresses of its real servers.
+    ///
+    /// # Errors
+    /// The network does not match the configuration, or cannot be read.
+    pub async fn prepare(&mut self, desired: &Desired, draining: &[IpAddr]) -> Result<(), TopologyError> {
+        let topology = Topology::resolve(&self.net, desired, draining).await?;
+        let neighbours = self.neighbours_for(&topology).await?;
+        self.next = Some(NextNetwork { topology, neighbours });
+        Ok(())
+    }
+
+    /// Whether a new configuration has real servers whose MAC address is not known.
+    #[must_use]
+    pub fn is_resolving(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| next.neighbours.has_unresolved())
+    }
+
+    /// Solicits the real servers of a new configuration.
+    pub async fn solicit_next(&mut self) {
+        if let Some(NextNetwork { topology, neighbours }) = &mut self.next {
+            neighbours.solicit(&self.net, topology).await;
+        }
+    }
+
+    /// Gives up a new configuration.
+    pub fn abandon_next(&mut self) {
+        self.next = None;
+    }
+
+    /// The table of neighbours for a topology, with all that is known; not in force before [`Network::adopt`].
+    ///
+    /// # Errors
+    /// The kernel's neighbour table cannot be read.
+    pub async fn neighbours_for(&self, topology: &Topology) -> Result<NeighbourTable, NetError> {
+        let known = self.next.as_ref().map_or(&self.neighbours, |next| &next.neighbours);
+        let mut neighbours = known.for_topology(topology);
+        neighbours.read(&self.net).await?;
+        Ok(neighbours)
+    }
+
+    /// Has a topology take the place of the one before, with the MAC addresses known by it. Returns what it replaced.
+    pub fn adopt(&mut self, topology: Topology, neighbours: NeighbourTable) -> (Topology, NeighbourTable) {
+        let before = std::mem::replace(&mut self.topology, topology);
+        (before, self.neighbours.replace(neighbours))
+    }
+
+    /// Goes back to what [`Network::adopt`] has replaced, with what the kernel knows now.
+    ///
+    /// # Errors
+    /// The kernel's neighbour table cannot be read.
+    pub async fn restore(&mut self, (topology, neighbours): (Topology, NeighbourTable)) -> Result<(), NetError> {
+        self.topology = topology;
+        self.neighbours.replace(neighbours);
+        self.neighbours.read(&self.net).await.map(drop)
+    }
+
+    /// The next hops of real servers whose MAC address is known.
+    #[must_use]
+    pub fn next_hops(&self) -> NextHops {
+        self.neighbours.next_hops(&self.topology)
+    }
+
+    /// How health checks reach the real servers.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        let next_hops = self.next_hops();
+        let reach = |(&server, next_hop): (&IpAddr, &crate::tables::NextHop)| {
+            let route = self.topology.server_routes.get(&server)?;
+            Some((
+                server,
+                Reach {
+                    source: route.source,
+                    mac: next_hop.mac,
+                    cut_off: self.neighbours.is_disconnected(server),
+                },
+            ))
+        };
+        next_hops.iter().filter_map(reach).collect()
+    }
+
+    /// Restores NIC settings on NICs that are no longer in use.
+    pub fn restore_unused_offloads(&mut self) {
+        let nics = &self.topology.nics;
+        self.offloads.restore(|ifindex| nics.contains_key(&ifindex));
+    }
+
+    /// Puts the VIPs of a desired state on the primary NIC; removes those of `before` that are no longer wanted.
+    ///
+    /// # Errors
+    /// The kernel refuses one: the first; all are tried.
+    pub async fn reconcile_vips(
+        &mut self,
+        wanted: BTreeSet<IpAddr>,
+        before: &BTreeSet<IpAddr>,
+    ) -> Result<(), NetError> {
+        self.vips.reconcile(&self.net, &self.topology, wanted, before).await
+    }
+
+    /// Announces the VIPs, if that is still due.
+    pub fn announce(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
+        self.vips.announce(&mut self.neighbours, vips);
+    }
+}

@@ -1,0 +1,195 @@
+//! From a desired state to what is loaded: the one way for start, reload, and every event in between.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::{
+    Director, DirectorError,
+    configuration::{RESOLVE_TIMEOUT, SOLICIT_INTERVAL},
+    health::HealthView,
+    network::{neighbours::NeighbourTable, nics, topology::Topology, vips},
+};
+use crate::{
+    config,
+    desired::Desired,
+    tables::{Plan, event::Event},
+};
+
+impl Director {
+    /// Reads the configuration file again: validated whole before the first change, or refused whole. It is loaded by
+    /// [`Director::commit_reload`] once the MAC addresses of its real servers are known.
+    ///
+    /// # Errors
+    /// See [`DirectorError`]; what was loaded stays.
+    pub(super) async fn prepare_reload(&mut self) -> Result<(), DirectorError> {
+        let desired = config::load(&self.configuration.file)?;
+        let draining = self.draining();
+        self.network.prepare(&desired, &draining).await?;
+        self.configuration.set_pending(desired);
+        Ok(())
+    }
+
+    /// Loads a configuration whose preparation has ended.
+    ///
+    /// # Errors
+    /// See [`DirectorError`]; what was loaded stays.
+    pub(super) async fn commit_reload(&mut self, desired: Desired) -> Result<(), DirectorError> {
+        let draining = self.draining();
+        // The network may have changed while MAC addresses were resolved.
+        let topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
+        self.network.vips.announce_again();
+        self.reconcile(desired, topology).await?;
+        self.loaded.log_sizes(&self.configuration.desired);
+        log_unresolved(&self.configuration.desired, &self.network.neighbours);
+        // It matches as a whole, or it would have been refused.
+        self.network.mismatch.clear();
+        Ok(())
+    }
+
+    /// Follows a network that has changed, as far as it matches: one bad NIC or real server keeps no other from working. Returns
+    /// what was left out, and why.
+    pub(super) async fn reconcile_network(&mut self) -> Result<Vec<String>, DirectorError> {
+        let desired = self.configuration.desired.clone();
+        let draining = self.draining();
+        let (mut topology, mismatches) = self.network.reread(&desired, &draining).await?;
+        let refused = nics::attach_usable(
+            &mut self.loaded.dataplane,
+            &mut self.network.offloads,
+            &mut topology,
+            desired.mode,
+        )?;
+        self.reconcile(desired, topology).await?;
+        let mismatches = mismatches.into_iter().map(anyhow::Error::from);
+        let refused = refused.into_iter().map(anyhow::Error::from);
+        Ok(mismatches.chain(refused).map(|reason| format!("{reason:#}")).collect())
+    }
+
+    /// Real servers that are loaded: those that the configuration no longer names drain.
+    pub(super) fn draining(&self) -> Vec<IpAddr> {
+        self.loaded.tables.addresses().collect()
+    }
+
+    /// Leads everything to a desired state on a network: NICs, tables, VIPs.
+    async fn reconcile(&mut self, desired: Desired, topology: Topology) -> Result<(), DirectorError> {
+        let neighbours = self.network.neighbours_for(&topology).await?;
+        let before = self.network.adopt(topology, neighbours);
+        if let Err(error) = self.reconcile_tables(&desired) {
+            // NICs that were attached on the way have no role and pass everything; they are detached with the next success.
+            self.network.restore(before).await?;
+            self.loaded.retry_later();
+            return Err(error);
+        }
+        let vips = vips::of(&self.configuration.desired);
+        self.configuration.desired = desired;
+        let done = self.reconcile_nics_and_vips(&vips).await;
+        if done.is_err() {
+            // The tables are the new ones: the rest is tried again until it follows.
+            self.network.mismatch.request_recheck();
+        }
+        done
+    }
+
+    /// What follows the tables: roles of NICs, and VIPs.
+    pub(super) async fn reconcile_nics_and_vips(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), DirectorError> {
+        nics::set_roles(&mut self.loaded.dataplane, &self.network.topology)?;
+        nics::detach_others(&mut self.loaded.dataplane, &self.network.topology)?;
+        self.network.restore_unused_offloads();
+        self.reconcile_local_traffic();
+        self.health.start_probes();
+        let wanted = vips::of(&self.configuration.desired);
+        let reconciled = self.network.reconcile_vips(wanted, vips).await;
+        self.network.announce(self.loaded.tables.vips());
+        Ok(reconciled?)
+    }
+
+    pub(super) fn reconcile_local_traffic(&mut self) {
+        self.loaded.reconcile_local_traffic(
+            &mut self.network.local_traffic,
+            &self.network.topology,
+            &self.configuration.desired,
+        );
+    }
+
+    fn reconcile_tables(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+        let view = self.evaluate(desired, false);
+        let plan = self.plan(&view)?;
+        self.attach(desired)?;
+        self.commit(plan, view)
+    }
+
+    /// Attaches the program to every NIC in use.
+    pub(super) fn attach(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+        nics::attach(
+            &mut self.loaded.dataplane,
+            &mut self.network.offloads,
+            &self.network.topology,
+            desired.mode,
+        )?;
+        Ok(())
+    }
+
+    /// Resolves the MAC addresses of all real servers at the start, before the loop runs; waits a moment for those that do not
+    /// answer.
+    pub(super) async fn resolve_at_start(&mut self) -> Result<(), DirectorError> {
+        let network = &mut self.network;
+        network.neighbours.follow(&network.topology);
+        network.neighbours.read(&network.net).await?;
+        let deadline = Instant::now() + RESOLVE_TIMEOUT;
+        while network.neighbours.has_unresolved() && Instant::now() < deadline {
+            network.neighbours.solicit(&network.net, &network.topology).await;
+            let next_solicit = Instant::now() + SOLICIT_INTERVAL;
+            while network.neighbours.has_unresolved() && Instant::now() < next_solicit {
+                tokio::time::sleep(SOLICIT_INTERVAL / 10).await;
+                network.neighbours.read(&network.net).await?;
+            }
+        }
+        log_unresolved(&self.configuration.desired, &network.neighbours);
+        Ok(())
+    }
+
+    /// Plans again with the next hops and the health of now.
+    pub(super) fn replan(&mut self) -> Result<(), DirectorError> {
+        let neighbours = &self.network.neighbours;
+        let resolved = |server| neighbours.is_resolved(server);
+        let view = self.health.reevaluate(&self.configuration.desired, resolved);
+        let plan = self.plan(&view)?;
+        self.commit(plan, view)
+    }
+
+    /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
+    pub(super) fn evaluate(&self, desired: &Desired, adopted: bool) -> HealthView {
+        let before = |place| self.loaded.prior_state(adopted, place);
+        let resolved = |server| self.network.neighbours.is_resolved(server);
+        self.health.evaluate(desired, &before, resolved)
+    }
+
+    pub(super) fn plan(&self, view: &HealthView) -> Result<Plan, DirectorError> {
+        self.loaded.plan(&view.desired, &self.network.next_hops())
+    }
+
+    /// Executes the plan for a health view, which comes into force with it.
+    pub(super) fn commit(&mut self, plan: Plan, view: HealthView) -> Result<(), DirectorError> {
+        let planned = self.loaded.execute(plan)?;
+        let events = self.health.accept(view);
+        self.health.reach(self.network.reached());
+        // One line for one change: health knows the reason.
+        let planned = planned.iter().filter(|event| !self.health.reports(&events, event));
+        planned.for_each(Event::log);
+        self.health.report(&events);
+        Ok(())
+    }
+}
+
+fn log_unresolved(desired: &Desired, neighbours: &NeighbourTable) {
+    for service in &desired.services {
+        for server in service.addresses().filter(|server| !neighbours.is_resolved(*server)) {
+            tracing::warn!(
+                service = service.name,
+                real_server = %server,
+                "MAC address of real server {server} not resolved: no connections until it answers"
+            );
+        }
+    }
+}
