@@ -7,14 +7,13 @@
 //! - [`standing`], [`told`]: what it says of real servers' health, in its listing and to a command;
 //! - [`nginx`], [`tls`], [`dns`], [`servers`]: who serves;
 //! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
-//! - [`by_hand`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
+//! - [`manual_setup`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
 //! - [`process`], [`wait`], [`patience`], [`mac`], [`bpffs`]: what all of these need.
 //!
 //! The library needs root to do anything, but its unit tests do not.
 
 pub mod bpffs;
-pub mod by_hand;
 pub mod cgroup;
 pub mod clients;
 pub mod cluster;
@@ -27,6 +26,7 @@ pub mod leftovers;
 pub mod listing;
 pub mod load;
 pub mod mac;
+pub mod manual_setup;
 pub mod netns;
 pub mod nginx;
 pub mod packet;

@@ -12,7 +12,7 @@ pub const PROGRAM: &str = "/usr/sbin/nginx";
 
 /// An nginx on ports 80 and 8080 of all addresses of its host, and on 443 where it has a certificate. `/` is the page
 /// `NAME nginx`; a header of every answer says `Served-By: NAME`. `/healthz` is `NAME is well`, or status 503 while it
-/// [feigns illness](Nginx::feign_illness). What is below `/slow/` are the same pages, at 500 kB a second.
+/// [feigns illness](Nginx::simulate_failure). What is below `/slow/` are the same pages, at 500 kB a second.
 #[derive(Debug)]
 pub struct Nginx {
     root: PathBuf,
@@ -67,7 +67,7 @@ impl Nginx {
     ///
     /// # Errors
     /// Its directory cannot be written to.
-    pub fn feign_illness(&self, ill: bool) -> Result<()> {
+    pub fn simulate_failure(&self, ill: bool) -> Result<()> {
         let sign = self.root.join("ill");
         match (ill, sign.exists()) {
             (true, _) => Ok(fs::write(sign, "")?),

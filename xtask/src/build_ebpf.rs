@@ -23,7 +23,7 @@ const PROFILE: &str = "bpf";
 /// # Errors
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn task() -> Result<()> {
-    for object in [build()?, build_mill()?] {
+    for object in [build()?, build_stress_xdp()?] {
         println!("{} ({} bytes)", object.display(), fs::metadata(&object)?.len());
     }
     Ok(())
@@ -48,13 +48,13 @@ pub fn build_bench<const N: usize>(binaries: [&str; N]) -> Result<Vec<PathBuf>> 
     binaries.iter().map(|binary| publish(binary, object(binary))).collect()
 }
 
-/// Builds the mill of the stress tests and returns where its object is.
+/// Builds the stress tests' XDP program and returns where its object is.
 ///
 /// # Errors
 /// When the toolchain is missing and cannot be installed, or the build fails.
-pub fn build_mill() -> Result<PathBuf> {
+pub fn build_stress_xdp() -> Result<PathBuf> {
     compile("lbx-tests-ebpf")?;
-    publish("stress_xdp", paths::mill())
+    publish("stress_xdp", paths::stress_xdp())
 }
 
 /// Compiles a package for BPF.

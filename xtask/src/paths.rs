@@ -33,7 +33,7 @@ pub fn object() -> PathBuf {
     bpf_target().join("lbx.bpf.o")
 }
 
-/// The finished mill, a program of the stress tests. They look here too.
-pub fn mill() -> PathBuf {
-    bpf_target().join("mill.bpf.o")
+/// The finished stress_xdp, a program of the stress tests. They look here too.
+pub fn stress_xdp() -> PathBuf {
+    bpf_target().join("stress_xdp.bpf.o")
 }

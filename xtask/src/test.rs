@@ -101,8 +101,8 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
             return report.skip("lab: there is no lbx to test");
         }
     };
-    let mill = match steps.run("building the mill of the stress tests", build_ebpf::build_mill) {
-        Ok(mill) => mill,
+    let stress_xdp = match steps.run("building the stress tests' XDP program", build_ebpf::build_stress_xdp) {
+        Ok(stress_xdp) => stress_xdp,
         Err(error) => return report.fail(&format!("build: {error:#}")),
     };
     let root = match root {
@@ -125,7 +125,7 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         Err(error) => return report.fail(&format!("lab: {error:#}")),
     };
     run_layers(steps, report, filters, &runners, |runner, filter| {
-        lab_tests(root, runner, &built, &mill, filter)
+        lab_tests(root, runner, &built, &stress_xdp, filter)
     });
 }
 
@@ -179,7 +179,7 @@ fn is_stress(runner: &str) -> bool {
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
-fn lab_tests(root: Root, runner: &Executable, built: &Built, mill: &Path, filter: Option<&String>) -> Command {
+fn lab_tests(root: Root, runner: &Executable, built: &Built, stress_xdp: &Path, filter: Option<&String>) -> Command {
     const PASSED_ON: [&str; 9] = [
         "LBX_LOG",
         "LBX_MODEL_SEED",
@@ -196,7 +196,7 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, mill: &Path, filter
         ("CARGO_MANIFEST_DIR", package.clone().into()),
         ("LBX_BINARY", built.lbx.clone().into()),
         ("LBX_BPF_OBJECT", built.object.clone().into()),
-        ("LBX_MILL_OBJECT", mill.into()),
+        ("LBX_STRESS_XDP_OBJECT", stress_xdp.into()),
     ];
     variables.extend(
         PASSED_ON

@@ -4,12 +4,12 @@ use std::{fs, net::SocketAddrV4, os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
-    by_hand, clients,
+    clients,
     host::Host,
     lab::{DIP, Lab, VIP, rip},
     load::Load,
     mac::Mac,
-    netns,
+    manual_setup, netns,
     nginx::Nginx,
     payload,
     servers::{TcpServer, UdpServer},
@@ -49,8 +49,8 @@ fn hosts_reach_each_other() -> Result<()> {
 fn a_pinned_neighbour_stands_in_for_the_director() -> Result<()> {
     let lab = Lab::new()?;
     let server = lab.real_server(1);
-    by_hand::make_real_server(server, VIP)?;
-    by_hand::pin_neighbour(lab.client(), VIP, server.mac("eth0")?)?;
+    manual_setup::make_real_server(server, VIP)?;
+    manual_setup::pin_neighbour(lab.client(), VIP, server.mac("eth0")?)?;
     let _nginx = Nginx::start(server)?;
     let page = lab.client().curl(&format!("http://{VIP}/"))?;
     ensure!(page == "rs1 nginx", "{page:?}");
@@ -63,10 +63,10 @@ fn a_pinned_neighbour_stands_in_for_the_director() -> Result<()> {
 
 fn arp_tells_quiet_and_loud_real_servers_apart() -> Result<()> {
     let lab = Lab::new()?;
-    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let answers = lab.client().arp_probe(VIP)?;
     ensure!(answers.is_empty(), "{answers:?} answers");
-    by_hand::make_loud_real_server(lab.real_server(2), VIP)?;
+    manual_setup::make_loud_real_server(lab.real_server(2), VIP)?;
     lab.director().ip(&format!("address add {VIP}/32 dev eth0"))?;
     let answers = lab.client().arp_probe(VIP)?;
     ensure!(answers == [Mac::of(DIP), Mac::of(rip(2))].into(), "{answers:?} answer");
@@ -98,7 +98,7 @@ fn stand_in(director: &Host, server: Mac, way: Way, mode: Mode) -> Result<OwnedF
 fn files_both_ways(mode: Mode) -> Result<()> {
     let lab = Lab::new()?;
     let server = lab.real_server(1);
-    by_hand::make_real_server(server, VIP)?;
+    manual_setup::make_real_server(server, VIP)?;
     let _program = stand_in(lab.director(), server.mac("eth0")?, Way::Back, mode)?;
     let nginx = Nginx::start(server)?;
     let sent = payload::write(&nginx.root().join("big"), 20)?;
@@ -113,7 +113,7 @@ fn files_both_ways(mode: Mode) -> Result<()> {
 fn native_xdp_redirects_to_another_segment() -> Result<()> {
     let lab = two_segments()?;
     let server = lab.real_server(2);
-    by_hand::make_real_server(server, VIP)?;
+    manual_setup::make_real_server(server, VIP)?;
     let egress = lab.director().interface_index("eth1")?;
     let _program = stand_in(lab.director(), server.mac("eth0")?, Way::Out(egress), Mode::Native)?;
     let nginx = Nginx::start(server)?;
@@ -166,8 +166,8 @@ fn a_mac_address_changes() -> Result<()> {
     const OTHER: Mac = Mac([2, 0, 0, 0, 0, 99]);
     let lab = Lab::new()?;
     let server = lab.real_server(1);
-    by_hand::make_real_server(server, VIP)?;
-    by_hand::pin_neighbour(lab.client(), VIP, server.mac("eth0")?)?;
+    manual_setup::make_real_server(server, VIP)?;
+    manual_setup::pin_neighbour(lab.client(), VIP, server.mac("eth0")?)?;
     let _server = TcpServer::start(server, 80)?;
     let open = || {
         lab.client()
@@ -176,7 +176,7 @@ fn a_mac_address_changes() -> Result<()> {
     ensure!(open()?.is_ok(), "no answer by the first address");
     server.set_mac("eth0", OTHER)?;
     ensure!(open()?.is_err(), "an answer by the old address");
-    by_hand::pin_neighbour(lab.client(), VIP, OTHER)?;
+    manual_setup::pin_neighbour(lab.client(), VIP, OTHER)?;
     ensure!(open()?.is_ok(), "no answer by the new address");
     server.announce()?;
     ensure!(

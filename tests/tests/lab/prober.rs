@@ -14,7 +14,7 @@ use lbx::{
     tables::{NextHop, NextHops, Tables},
 };
 use lbx_common::counters::Traffic;
-use lbx_tests::{by_hand, cluster::Cluster, host::Host, lab::Lab};
+use lbx_tests::{cluster::Cluster, host::Host, lab::Lab, manual_setup};
 
 /// Small tables.
 const SIZES: TableSizes = TableSizes {
@@ -72,7 +72,7 @@ impl Prober {
         let mut servers = Vec::new();
         for host in lab.real_servers() {
             for vip in &vips {
-                by_hand::make_real_server(host, *vip)?;
+                manual_setup::make_real_server(host, *vip)?;
             }
             servers.push(serve(host)?);
         }

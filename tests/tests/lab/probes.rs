@@ -24,9 +24,10 @@ use lbx_common::{
     session::{IN, LOCAL, Session, SessionKey},
 };
 use lbx_tests::{
-    bpffs, by_hand,
+    bpffs,
     lab::{DIP, Lab, VIP, VIP6},
     mac::Mac,
+    manual_setup,
     nginx::Nginx,
     patience, payload,
     servers::{TcpServer, UdpServer},
@@ -60,8 +61,8 @@ crate::harness::tests!(Lab:
 /// A lab whose first real server serves the VIP, and a director without a daemon.
 fn scene() -> Result<(Prober, Nginx)> {
     let lab = Lab::new()?;
-    by_hand::make_real_server(lab.real_server(1), VIP)?;
-    by_hand::make_real_server(lab.real_server(1), VIP6)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP6)?;
     let nginx = Nginx::start(lab.real_server(1))?;
     Ok((Prober::start(lab, &["eth0"])?, nginx))
 }
@@ -126,7 +127,7 @@ fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
         .host("director", &[DIP, dip])
         .host("rs1", &[rip])
         .build()?;
-    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let _nginx = Nginx::start(lab.real_server(1))?;
     // Its answers to the VIP's clients go by whatever way the director is.
     let prober = Prober::start(lab, &["eth0", "eth1"])?;
@@ -320,7 +321,7 @@ fn two_real_servers_on_one_port_are_told_apart() -> Result<()> {
     let lab = Lab::new()?;
     let mut servers = Vec::new();
     for host in lab.real_servers() {
-        by_hand::make_real_server(host, VIP)?;
+        manual_setup::make_real_server(host, VIP)?;
         servers.push(TcpServer::start(host, 80)?);
     }
     let prober = Prober::start(lab, &["eth0"])?;
@@ -354,7 +355,7 @@ fn two_real_servers_on_one_port_are_told_apart() -> Result<()> {
 fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     const PROBES: usize = 4_000;
     let lab = Lab::new()?;
-    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let _server = TcpServer::start(lab.real_server(1), 80)?;
     let prober = Prober::start(lab, &["eth0"])?;
     let aim = Aim {

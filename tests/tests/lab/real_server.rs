@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
-    by_hand,
     cluster::Service,
     host::Host,
     lab::{Lab, VIP},
     lbx::{self, Agent, Director},
+    manual_setup,
     nginx::Nginx,
     patience,
     process::Output,
@@ -76,7 +76,7 @@ fn once_makes_a_real_server() -> Result<()> {
     let answers = client.arp_probe(VIP)?;
     ensure!(answers.is_empty(), "{answers:?} answers ARP for the VIP");
     let _nginx = Nginx::start(host)?;
-    by_hand::pin_neighbour(client, VIP, host.mac("eth0")?)?;
+    manual_setup::pin_neighbour(client, VIP, host.mac("eth0")?)?;
     let page = client.curl(PAGE)?;
     ensure!(page == "rs1 nginx", "{page:?}");
     // arp_announce: the VIP is no sender address of ARP requests, or the client would learn it.

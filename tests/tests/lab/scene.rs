@@ -55,10 +55,10 @@ fn a_page_can_be_ill() -> Result<()> {
     let mut nginx = Nginx::start(lab.real_server(1))?;
     let url = format!("http://{}/healthz", rip(1));
     ensure!(lab.client().curl(&url)? == "rs1 is well");
-    nginx.feign_illness(true)?;
+    nginx.simulate_failure(true)?;
     ensure!(status_of(lab.client(), &url, &[])? == "503");
     ensure!(lab.client().curl(&format!("http://{}/", rip(1)))? == "rs1 nginx");
-    nginx.feign_illness(false)?;
+    nginx.simulate_failure(false)?;
     ensure!(status_of(lab.client(), &url, &[])? == "200");
     nginx.kill()?;
     ensure!(status_of(lab.client(), &url, &[])? == "000");

@@ -9,11 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
-    bpffs, by_hand,
+    bpffs,
     cluster::Cluster,
     host::Host,
     lab::{CLIENT, DIP, Lab, VIP, VIP6, rip, six},
     lbx::{self, Director},
+    manual_setup,
     nginx::Nginx,
     payload::{self, Digest},
     wait,
@@ -56,7 +57,7 @@ impl<Server> Site<Server> {
         let vips: BTreeSet<_> = cluster.services.iter().map(|service| service.vip).collect();
         for host in lab.real_servers() {
             for vip in &vips {
-                by_hand::make_real_server(host, *vip)?;
+                manual_setup::make_real_server(host, *vip)?;
             }
             servers.push(serve(host)?);
         }

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
-    by_hand,
     cluster::{Cluster, Service},
     host::Host,
     lab::{CLIENT, DIP, Lab, VIP, rip},
     lbx::Director,
+    manual_setup,
     nginx::Nginx,
 };
 use nix::sys::signal::Signal;
@@ -112,7 +112,7 @@ fn a_third_tag_is_refused() -> Result<()> {
         "link set deep up",
     ];
     move_into(director, &[&VLAN_10_IN_100[..], &deeper].concat(), "deep")?;
-    by_hand::make_real_server(lab.real_server(1), VIP)?;
+    manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let mut cluster = Cluster::from(Service::web("rr", 1));
     cluster.interfaces = vec!["deep".to_owned()];
     let output = Director::refused(director, lab.id(), &cluster.to_string())?;

@@ -18,7 +18,7 @@ use crate::{
     history::{Kind, Packet},
     ledger::Counted,
     schedule::Loads,
-    world::World,
+    world::Model,
 };
 
 const FIN: u8 = 1;
@@ -65,7 +65,7 @@ impl Case {
     }
 }
 
-impl World<'_> {
+impl Model<'_> {
     /// A packet arrives and is judged.
     pub fn arrive(&mut self, packet: Packet) -> Result<()> {
         let case = self.case(packet)?;

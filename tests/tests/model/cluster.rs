@@ -49,7 +49,7 @@ pub const FORGOTTEN: u32 = 25;
 /// A configuration and a network.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    pub services: [Wish; SERVICES],
+    pub services: [DesiredModel; SERVICES],
     /// Where real servers answer, by number; see [`hop`].
     pub hops: BTreeMap<u8, u8>,
     pub timeouts: Timeouts,
@@ -57,7 +57,7 @@ pub struct Cluster {
 
 /// A service that may be in the file.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct DesiredModel {
     pub on: bool,
     pub service: Service,
 }
@@ -124,7 +124,7 @@ pub fn identity(service: usize) -> VirtualService {
 impl Cluster {
     /// Every service with the first three real servers, all of which answer.
     pub fn new(schedulers: &[How; SERVICES]) -> Self {
-        let wish = |number: usize| Wish {
+        let wish = |number: usize| DesiredModel {
             on: true,
             service: Service {
                 name: format!("service-{number}"),

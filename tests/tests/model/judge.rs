@@ -11,10 +11,10 @@ use crate::{
     history::Kind,
     notes::persisting,
     schedule::{self, Loads, Pick},
-    world::World,
+    world::Model,
 };
 
-impl World<'_> {
+impl Model<'_> {
     /// Holds what became of a packet against what its client may expect, and new connections against the file.
     pub fn judge(&mut self, case: &Case, went: Went) -> Result<()> {
         match case.kind {

@@ -41,7 +41,7 @@ use crate::{
     director::Director,
     history::{History, history},
     shrink::shrink,
-    world::{Tally, World},
+    world::{Model, Tally},
 };
 
 /// Steps unless the environment says otherwise: of all tests together.
@@ -140,7 +140,7 @@ fn run(director: &mut Option<Director>, tally: &mut Tally, sizes: TableSizes, hi
         Some(director) => director,
         None => director.insert(Director::open(sizes).map_err(failed(0))?),
     };
-    let mut world = World::begin(director, sizes == ROOMY, history).map_err(failed(0))?;
+    let mut world = Model::begin(director, sizes == ROOMY, history).map_err(failed(0))?;
     for (number, step) in history.steps.iter().enumerate() {
         world.step(step).map_err(failed(number))?;
     }

@@ -9,7 +9,7 @@ use crate::{
     cluster::Cluster,
     expected::{Expected, Phase, Signal, ticks},
     history::Kind,
-    world::World,
+    world::Model,
 };
 
 /// Where the first fragment of a packet went.
@@ -30,7 +30,7 @@ pub struct Template {
     pub timeout: u32,
 }
 
-impl World<'_> {
+impl Model<'_> {
     /// Notes what the client may expect from now on.
     pub fn note(&mut self, case: &Case, went: Went) -> Result<()> {
         let (now, timeouts, id) = (self.now(), self.timeouts(), case.id);

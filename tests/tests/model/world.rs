@@ -34,7 +34,7 @@ use crate::{
 const TICK_SHIFT: u32 = 30;
 
 /// Everything there is.
-pub struct World<'d> {
+pub struct Model<'d> {
     pub director: &'d mut Director,
     /// Whether every flow has room for a record.
     pub roomy: bool,
@@ -98,7 +98,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-impl<'d> World<'d> {
+impl<'d> Model<'d> {
     /// The first plan is carried out.
     pub fn begin(director: &'d mut Director, roomy: bool, history: &History) -> Result<Self> {
         let cluster = Cluster::new(&history.schedulers);

@@ -24,10 +24,10 @@ use crate::{
     action::XDP_TX,
     director::{self, Director, SECOND},
     flow::{ACK, FIN, Flow, PSH, RST, SYN},
-    mill::Mill,
     random::Random,
     records,
     scale::{Scale, seed},
+    stress_xdp::StressXdp,
 };
 
 /// Two VIPs of each family: their services differ in nothing else.
@@ -86,18 +86,18 @@ fn hammer(sweeps: bool) -> Result<()> {
         .collect();
     let packets = Scale::wanted().cpu;
     let (done, struck) = (AtomicU64::new(0), AtomicU64::new(0));
-    let mills = [director.mill()?, director.mill()?];
+    let programs = [director.stress_xdp()?, director.stress_xdp()?];
     let begun = Instant::now();
     let sent = thread::scope(|scope| {
         let (flows, done, struck) = (&flows, &done, &struck);
-        let threads: Vec<_> = mills
+        let threads: Vec<_> = programs
             .into_iter()
             .zip(cpus()?)
             .enumerate()
-            .map(|(number, (mill, cpu))| {
+            .map(|(number, (stress_xdp, cpu))| {
                 scope.spawn(move || {
                     let result =
-                        pinned(cpu).and_then(|()| strike(mill, flows, packets, struck, seed() + number as u64));
+                        pinned(cpu).and_then(|()| strike(stress_xdp, flows, packets, struck, seed() + number as u64));
                     done.fetch_add(1, Ordering::Release);
                     result
                 })
@@ -159,7 +159,7 @@ pub fn pinned(cpu: usize) -> Result<()> {
 
 /// Sends packets of all flows at random, and tells how many it has sent.
 fn strike(
-    mut mill: Mill,
+    mut stress_xdp: StressXdp,
     flows: &[Flow],
     packets: u64,
     struck: &AtomicU64,
@@ -170,17 +170,17 @@ fn strike(
     let mut sent: HashMap<VirtualService, Sent> = HashMap::new();
     let mut left = packets;
     while left > 0 {
-        while left > 0 && mill.room() > 0 {
+        while left > 0 && stress_xdp.room() > 0 {
             left -= 1;
             let (flow, flags) = (*random.of(flows), *random.of(&FLAGS));
-            let tray = mill.tray();
+            let tray = stress_xdp.tray();
             flow.packet(flags, tray);
             let sent = sent.entry(flow.service).or_default();
             sent.packets += 1;
             sent.bytes += u64::from(tray.length) - 14;
             sent.endings += u64::from(flow.service.protocol == Protocol::Tcp && flags & (FIN | RST) != 0);
         }
-        let run = mill.run()?;
+        let run = stress_xdp.run()?;
         struck.fetch_add(run.len() as u64, Ordering::Relaxed);
         for tray in run {
             ensure!(tray.action == XDP_TX, "a packet ended with {}", tray.action);

@@ -23,7 +23,7 @@ use lbx_common::{
 };
 use lbx_tests::{bpffs, leftovers};
 
-use crate::{memory::Memory, mill::Mill};
+use crate::{memory::Memory, stress_xdp::StressXdp};
 
 /// Index of lo, the NIC that test runs take for the ingress one.
 pub const LO: u32 = 1;
@@ -98,9 +98,9 @@ impl Director {
         self.dataplane.as_mut().expect("there until the drop")
     }
 
-    /// A mill for its program.
-    pub fn mill(&self) -> Result<Mill> {
-        Mill::load(self.dataplane().program()?)
+    /// A stress_xdp for its program.
+    pub fn stress_xdp(&self) -> Result<StressXdp> {
+        StressXdp::load(self.dataplane().program()?)
     }
 
     /// Lets so many nanoseconds pass.

@@ -1,4 +1,4 @@
-//! Flows of clients, and their packets: as few bytes as there may be, written where the mill takes them from.
+//! Flows of clients, and their packets: as few bytes as there may be, written where the stress_xdp takes them from.
 
 use std::net::IpAddr;
 

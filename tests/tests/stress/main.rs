@@ -1,4 +1,4 @@
-//! The program under stress: floods, two CPUs at the same buckets, and frames nobody would send. Root's rights and the mill
+//! The program under stress: floods, two CPUs at the same buckets, and frames nobody would send. Root's rights and the stress_xdp
 //! (tests/ebpf) are needed; `cargo xtask test` runs a bounded version, `LBX_STRESS=full` as much as it takes to believe it:
 //!
 //! ```text
@@ -13,11 +13,11 @@ mod floods;
 mod flow;
 mod fuzz;
 mod memory;
-mod mill;
 mod random;
 mod records;
 mod scale;
 mod siege;
+mod stress_xdp;
 
 use std::process::ExitCode;
 
@@ -44,9 +44,9 @@ fn trial(name: String, test: fn() -> Result<()>) -> Trial {
         if !Uid::effective().is_root() {
             return Ok(Completion::ignored_with("needs root"));
         }
-        if !mill::object().exists() {
+        if !stress_xdp::object().exists() {
             return Ok(Completion::ignored_with(
-                "needs the mill: `cargo xtask build-ebpf` builds it",
+                "needs the stress_xdp: `cargo xtask build-ebpf` builds it",
             ));
         }
         match test() {

@@ -14,9 +14,9 @@ use crate::{
     action::XDP_TX,
     director::{Director, SECOND, sent_to},
     flow::{ACK, FIN, Flow, PSH, RST, SYN},
-    mill::Mill,
     random::Random,
     records,
+    stress_xdp::StressXdp,
 };
 
 /// First octets of addresses, by who it is.
@@ -67,7 +67,7 @@ pub struct Siege {
     /// Its director.
     pub director: Director,
     service: VirtualService,
-    mill: Mill,
+    stress_xdp: StressXdp,
     random: Random,
     residents: Vec<Held>,
     newcomers: VecDeque<Newcomer>,
@@ -81,7 +81,7 @@ impl Siege {
     /// A siege of a service of a director.
     pub fn of(director: Director, service: VirtualService, seed: u64) -> Result<Self> {
         Ok(Self {
-            mill: director.mill()?,
+            stress_xdp: director.stress_xdp()?,
             swept: director.now,
             director,
             service,
@@ -230,7 +230,7 @@ impl Siege {
         }
     }
 
-    /// A mill of a flood. All of it is sent on: nothing tells it from real clients.
+    /// A stress_xdp of a flood. All of it is sent on: nothing tells it from real clients.
     fn volley(&mut self, kind: Kind, count: u64) -> Result<()> {
         const ANY: [u8; 8] = [SYN, SYN, ACK, ACK, FIN | ACK, RST, SYN | ACK, PSH | ACK];
         for _ in 0..count {
@@ -241,9 +241,9 @@ impl Siege {
                 Kind::Datagrams => 0,
                 Kind::Anything => ANY[random as usize & 7],
             };
-            Flow::of(self.service, NOBODIES, random >> 24).packet(flags, self.mill.tray());
+            Flow::of(self.service, NOBODIES, random >> 24).packet(flags, self.stress_xdp.tray());
         }
-        for tray in self.mill.run()? {
+        for tray in self.stress_xdp.run()? {
             ensure!(
                 tray.action == XDP_TX,
                 "a packet of the flood ended with {}",
@@ -324,10 +324,10 @@ impl Siege {
         let mut servers = Vec::new();
         let mut packets = packets.into_iter().peekable();
         while packets.peek().is_some() {
-            for (flow, flags) in packets.by_ref().take(self.mill.room()) {
-                flow.packet(flags, self.mill.tray());
+            for (flow, flags) in packets.by_ref().take(self.stress_xdp.room()) {
+                flow.packet(flags, self.stress_xdp.tray());
             }
-            for tray in self.mill.run()? {
+            for tray in self.stress_xdp.run()? {
                 let server = sent_to(&tray.bytes).filter(|_| tray.action == XDP_TX);
                 servers.push(server.ok_or_else(|| anyhow::anyhow!("a packet ended with {}", tray.action))?);
             }

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    by_hand,
+    manual_setup,
     needs::{LINKER_NEEDS, Need, Source},
 };
 use crate::{command, paths, root::Root, steps::Steps, toolchain};
@@ -33,7 +33,12 @@ pub fn all(missing: &[&Need]) -> Result<()> {
         let list = plan.packages.join(" ");
         steps
             .run(&format!("installing {list}"), || packages(&plan.packages))
-            .map_err(|error| anyhow!("cannot install {list}: {error:#}\nThere is another way.\n{}", by_hand()))?;
+            .map_err(|error| {
+                anyhow!(
+                    "cannot install {list}: {error:#}\nThere is another way.\n{}",
+                    manual_setup()
+                )
+            })?;
     }
     if !plan.components.is_empty() {
         let list = plan.components.join(" ");

@@ -54,7 +54,7 @@ fn provide(missing: &[&Need]) -> Result<()> {
     bail!(
         "{} missing, and there is no apt here to install it\n{}",
         names(missing),
-        by_hand()
+        manual_setup()
     );
 }
 
@@ -74,7 +74,7 @@ fn check() -> Result<()> {
         return Ok(());
     }
     if command::find("apt-get").is_none() {
-        println!("\n{}", by_hand());
+        println!("\n{}", manual_setup());
     }
     bail!("{} missing: `cargo xtask setup` installs what it can", names(&missing));
 }
@@ -88,7 +88,7 @@ fn origin(source: Source) -> String {
 }
 
 /// The way that works on every distribution, and how much of it is there.
-fn by_hand() -> String {
+fn manual_setup() -> String {
     let state = |there: bool| if there { "there" } else { "missing" };
     let of = |part: Part| -> String {
         let programs = NEEDS.iter().filter(|need| need.part == part).map(|need| need.what);

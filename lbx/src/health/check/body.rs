@@ -7,7 +7,7 @@ use md5::Md5;
 use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
 
-use super::{CheckError, http::lost};
+use super::{CheckError, http_error::connection_failure};
 use crate::{
     desired::{Body, Http},
     health::{
@@ -115,7 +115,7 @@ fn weight(body: &[u8]) -> Result<u16, Failure> {
 async fn read(mut body: Incoming) -> Result<Content, Failure> {
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let Ok(data) = frame.map_err(lost)?.into_data() else {
+        let Ok(data) = frame.map_err(connection_failure)?.into_data() else {
             continue;
         };
         let room = Body::LARGEST - bytes.len();

@@ -2,7 +2,7 @@
 //!
 //! Redirects are not followed: their status is the answer. The body is read only where something is expected of it.
 
-use std::{error::Error, io, pin::pin};
+use std::pin::pin;
 
 use hyper::{
     HeaderMap, Method, Uri,
@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     CheckError,
     body::Expected,
+    http_error::connection_failure,
     socket::{Session, Unshut},
     tls,
 };
@@ -175,10 +176,10 @@ async fn talk(request: &Request, aim: &Aim, stream: &mut TcpStream) -> Outcome {
 async fn exchange(request: &Request, aim: &Aim, io: impl AsyncRead + AsyncWrite + Unpin + Send) -> Outcome {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(LARGEST_HEAD);
-    let (mut sender, connection) = builder.handshake(Unshut::new(io)).await.map_err(lost)?;
+    let (mut sender, connection) = builder.handshake(Unshut::new(io)).await.map_err(connection_failure)?;
     let question = request.to(aim)?;
     let mut ask = pin!(async move {
-        let response = sender.send_request(question).await.map_err(lost)?;
+        let response = sender.send_request(question).await.map_err(connection_failure)?;
         judge(request, response).await
     });
     // Its end, an error too, comes to the one who asks; dropped then, so that no answer is waited for in vain.
@@ -198,21 +199,5 @@ async fn judge(request: &Request, response: hyper::Response<hyper::body::Incomin
     match &request.body {
         Some(expected) => expected.judge(response.into_body()).await,
         None => Ok(Passed::default()),
-    }
-}
-
-/// What an error of the HTTP connection means.
-pub fn lost(error: hyper::Error) -> Failure {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return tls::lost(io);
-        }
-        source = cause.source();
-    }
-    if error.is_parse() || error.is_user() {
-        Failure::Garbled(error.to_string())
-    } else {
-        Failure::Closed
     }
 }

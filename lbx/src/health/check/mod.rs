@@ -1,6 +1,6 @@
 //! What each kind of check asks, and what it takes for an answer.
 //!
-//! - [`tcp`], [`http`] (with [`tls`] and [`body`]), [`dns`], [`udp`]: through a [`Dialer`], so to the VIP on the real
+//! - [`tcp`], [`http`] (with [`http_error`], [`tls`] and [`body`]), [`dns`], [`udp`]: through a [`Dialer`], so to the VIP on the real
 //!   server unless the check is aimed at the RIP
 //! - [`ping`]: always the RIP; [`exec`]: whatever its command asks
 //! - [`reach`]: whether an address is there at all, and what silence means
@@ -12,6 +12,7 @@ pub mod body;
 pub mod dns;
 pub mod exec;
 pub mod http;
+pub mod http_error;
 pub mod ping;
 pub mod reach;
 pub mod socket;

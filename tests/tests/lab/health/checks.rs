@@ -41,12 +41,12 @@ fn tcp_refused() -> Result<()> {
 fn http_with_the_wrong_status() -> Result<()> {
     let site = healthy_web(Service::web("rr", 2))?;
     let fail = || {
-        site.servers[1].feign_illness(true)?;
+        site.servers[1].simulate_failure(true)?;
         Ok(())
     };
     let mend = || {
         expect_all(&site.pages(6)?, "rs1")?;
-        site.servers[1].feign_illness(false)
+        site.servers[1].simulate_failure(false)
     };
     expect_out_and_in(&site.director, 80, rip(2), "wrong status 503", fail, mend)?;
     expect_turns(&site.pages(4)?, 2)
@@ -59,15 +59,15 @@ fn http_with_other_statuses_and_headers() -> Result<()> {
     let lab = Lab::new()?;
     let serve = |host: &_| {
         let nginx = Nginx::start(host)?;
-        nginx.feign_illness(true)?;
+        nginx.simulate_failure(true)?;
         Ok(nginx)
     };
     let cluster = Cluster::from(Service::web("rr", 2).with("health", often(asked)));
     let site = Site::start_in(lab, &cluster, serve)?;
     wait_up(&site.director, 80, [rip(1), rip(2)])?;
     let (fail, mend) = (
-        || site.servers[1].feign_illness(false),
-        || site.servers[1].feign_illness(true),
+        || site.servers[1].simulate_failure(false),
+        || site.servers[1].simulate_failure(true),
     );
     expect_out_and_in(&site.director, 80, rip(2), "wrong status 200", fail, mend)
 }

@@ -9,12 +9,11 @@ use std::{fs, net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
-    by_hand,
     cluster::{Cluster, RealServer, Service},
     host::Host,
     lab::{Lab, VIP},
     lbx::Director,
-    patience,
+    manual_setup, patience,
     servers::TcpServer,
     wait,
 };
@@ -48,7 +47,7 @@ fn give(host: &Host, addresses: impl Iterator<Item = Ipv4Addr>) -> Result<()> {
 fn a_thousand_servers_every_second() -> Result<()> {
     let lab = Lab::with_real_servers(1)?;
     let host = lab.real_server(1);
-    by_hand::make_real_server(host, VIP)?;
+    manual_setup::make_real_server(host, VIP)?;
     give(host, (0..SERVERS).map(address))?;
     give(lab.director(), std::iter::once(Ipv4Addr::new(10, 0, 0, 1)))?;
     for gc in ["gc_thresh1", "gc_thresh2", "gc_thresh3"] {

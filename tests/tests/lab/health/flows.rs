@@ -60,7 +60,7 @@ fn one_each(site: &Site<Served>) -> Result<[Connection; 2]> {
 }
 
 fn fail(site: &Site<Served>) -> Result<()> {
-    site.servers[1].1.feign_illness(true)?;
+    site.servers[1].1.simulate_failure(true)?;
     site.director.wait_down(PORT, rip(2), "wrong status 503", DETECTED)?;
     for _ in 0..8 {
         let connection = open(site)?;
@@ -70,7 +70,7 @@ fn fail(site: &Site<Served>) -> Result<()> {
 }
 
 fn mend(site: &Site<Served>) -> Result<()> {
-    site.servers[1].1.feign_illness(false)?;
+    site.servers[1].1.simulate_failure(false)?;
     site.director.wait_for(PORT, rip(2), "up", RECOVERED).map(drop)
 }
 

@@ -52,6 +52,6 @@ fn status_and_body_count_over_tls_too() -> Result<()> {
     let site = Site::start_in(lab, &service.into(), |host| Nginx::start_with(host, &certificate))?;
     wait_up(&site.director, 443, [rip(1)])?;
     let nginx = &site.servers[0];
-    let (fail, mend) = (|| nginx.feign_illness(true), || nginx.feign_illness(false));
+    let (fail, mend) = (|| nginx.simulate_failure(true), || nginx.simulate_failure(false));
     super::expect_out_and_in(&site.director, 443, rip(1), "wrong status 503", fail, mend)
 }

@@ -79,7 +79,7 @@ fn curl_in_a_control_group_takes_turns() -> Result<()> {
 
 fn curl_on_the_director_avoids_who_is_down() -> Result<()> {
     let site = healthy_web(Service::web("rr", 2))?;
-    site.servers[1].feign_illness(true)?;
+    site.servers[1].simulate_failure(true)?;
     site.director.wait_down(80, rip(2), "wrong status 503", DETECTED)?;
     expect_all(&answers(&site, PAGE, &VIP.to_string(), None, 4)?, "rs1")
 }

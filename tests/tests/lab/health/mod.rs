@@ -8,9 +8,9 @@ mod cost;
 mod daemon;
 mod flows;
 mod https;
+mod interference;
 mod load;
 mod local;
-mod meddlers;
 mod neighbours;
 mod quorum;
 mod udp;
@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Trial> {
         quorum::tests(),
         weights::tests(),
         neighbours::tests(),
-        meddlers::tests(),
+        interference::tests(),
         cost::tests(),
     ];
     files.into_iter().flatten().collect()

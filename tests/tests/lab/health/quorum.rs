@@ -32,14 +32,14 @@ fn start(lab: Lab, service: Service) -> Result<Site<Nginx>> {
 
 /// Has the n-th real server, from 1, be ill and waits until it is down.
 fn fail(site: &Site<Nginx>, number: u8) -> Result<()> {
-    site.servers[usize::from(number) - 1].feign_illness(true)?;
+    site.servers[usize::from(number) - 1].simulate_failure(true)?;
     site.director
         .wait_down(80, rip(number), "wrong status 503", DETECTED)
         .map(drop)
 }
 
 fn mend(site: &Site<Nginx>, number: u8) -> Result<()> {
-    site.servers[usize::from(number) - 1].feign_illness(false)?;
+    site.servers[usize::from(number) - 1].simulate_failure(false)?;
     site.director.wait_for(80, rip(number), "up", RECOVERED).map(drop)
 }
 
@@ -58,7 +58,7 @@ fn the_sorry_server_takes_over_without_a_quorum() -> Result<()> {
         let standing = site.director.standing(80, rip(1))?;
         ensure!(standing.state != "down", "{standing:?}");
         let said = site.director.log().len();
-        site.servers[1].feign_illness(false)?;
+        site.servers[1].simulate_failure(false)?;
         wait::until_true(RECOVERED, "the quorum is gained", || {
             Ok(site.director.log().split_off(said).contains("quorum gained"))
         })?;
@@ -83,7 +83,7 @@ fn a_quorum_has_hysteresis() -> Result<()> {
     fail(&site, 3)?;
     expect_all(&site.pages(4)?, "rs4")?;
     for number in [1, 2] {
-        site.servers[number - 1].feign_illness(false)?;
+        site.servers[number - 1].simulate_failure(false)?;
     }
     let well = |standing: &lbx_tests::standing::ServerState| standing.state != "down";
     for number in [1, 2] {

@@ -4,10 +4,10 @@ use std::{net::IpAddr, time::Instant};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
-    by_hand,
     cluster::{Cluster, Service},
     host::Host,
     lab::{VIP, VIP6, rip, six},
+    manual_setup,
     nginx::Nginx,
     patience,
 };
@@ -71,7 +71,7 @@ pub(super) fn expect_out_without_vip(
     )?;
     expect_all(&site.pages_of(page, 6)?, "rs1")?;
     meanwhile()?;
-    by_hand::make_real_server(host, vip)?;
+    manual_setup::make_real_server(host, vip)?;
     let standing = director.wait_for(80, server, "up", RECOVERED)?;
     ensure!(standing.reason.is_none(), "{standing:?}");
     expect_said(director, &format!("real server {server}"), CHECKS_PASS)?;

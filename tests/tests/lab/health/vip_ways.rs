@@ -189,8 +189,8 @@ fn many_probes_leave_no_port_taken() -> Result<()> {
         80,
         rip(2),
         "wrong status 503",
-        || site.servers[1].feign_illness(true),
-        || site.servers[1].feign_illness(false),
+        || site.servers[1].simulate_failure(true),
+        || site.servers[1].simulate_failure(false),
     )?;
     std::thread::sleep(Duration::from_secs(2));
     let sockets = site.lab.director().run(["ss", "-Htan"])?.success()?;

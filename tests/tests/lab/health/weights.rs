@@ -28,9 +28,9 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
     const TIME: Duration = Duration::from_secs(4);
     let service = Service::weighted("wrr", &[100, 100]).with("slow_start", "4s");
     let site = healthy_web(service)?;
-    site.servers[1].feign_illness(true)?;
+    site.servers[1].simulate_failure(true)?;
     site.director.wait_for(80, rip(2), "down", DETECTED)?;
-    site.servers[1].feign_illness(false)?;
+    site.servers[1].simulate_failure(false)?;
     let first = site.director.wait_for(80, rip(2), "up", RECOVERED)?;
     let begun = Instant::now();
     ensure!(
@@ -121,9 +121,9 @@ fn who_comes_and_goes_stays_out_for_a_while() -> Result<()> {
     let site = healthy(Service::web("rr", 2).with("health", check), Nginx::start)?;
     for _ in 0..2 {
         site.director.wait_for(80, rip(2), "up", SOON)?;
-        site.servers[1].feign_illness(true)?;
+        site.servers[1].simulate_failure(true)?;
         site.director.wait_for(80, rip(2), "down", DETECTED)?;
-        site.servers[1].feign_illness(false)?;
+        site.servers[1].simulate_failure(false)?;
     }
     let well = Instant::now();
     site.director.expect_stays(80, rip(2), "down", HOLD - INTERVAL)?;

@@ -1,10 +1,10 @@
 //! Fragments of both families: the first has the ports, the others follow it.
 //!
 //! - [`following`]: those that do
-//! - [`unled`]: those that come without their first, and those that are broken
+//! - [`unsteered`]: those that come without their first, and those that are broken
 
 mod following;
-mod unled;
+mod unsteered;
 
 use std::net::IpAddr;
 
@@ -71,7 +71,7 @@ fn cluster() -> Vec<Service> {
 
 /// All fixtures of this file.
 pub fn fixtures() -> Vec<Fixture> {
-    [following::fixtures(), unled::fixtures()]
+    [following::fixtures(), unsteered::fixtures()]
         .into_iter()
         .flatten()
         .collect()

@@ -23,9 +23,9 @@ use crate::{
     action::{XDP_DROP, XDP_PASS, XDP_TX},
     cpus::{cpus, pinned},
     director::{Director, OWN_MAC, SECOND, mac_of},
-    mill::Mill,
     random::Random,
     scale::{Scale, seed},
+    stress_xdp::StressXdp,
 };
 
 /// The test.
@@ -50,17 +50,17 @@ fn fuzz() -> Result<()> {
     let frames = Scale::wanted().fuzz / 2;
     let done = AtomicU64::new(0);
     let begun = Instant::now();
-    let mills = [director.mill()?, director.mill()?];
+    let mills = [director.stress_xdp()?, director.stress_xdp()?];
     let outcome = thread::scope(|scope| {
         let (services, seeds, done) = (&services, &seeds, &done);
         let threads: Vec<_> = mills
             .into_iter()
             .zip(cpus()?)
             .enumerate()
-            .map(|(number, (mill, cpu))| {
+            .map(|(number, (stress_xdp, cpu))| {
                 scope.spawn(move || {
                     let random = Random::new(seed() << 8 | number as u64);
-                    let result = pinned(cpu).and_then(|()| run(mill, services, seeds, frames, random));
+                    let result = pinned(cpu).and_then(|()| run(stress_xdp, services, seeds, frames, random));
                     done.fetch_add(1, Ordering::Release);
                     result
                 })
@@ -132,20 +132,26 @@ fn certain(reason: DropReason) -> bool {
     !matches!(reason, BadSource | IcmpQuote | NoBackend | Loop | OrphanFragment)
 }
 
-fn run(mut mill: Mill, services: &[Service], seeds: &[Vec<u8>], frames: u64, mut random: Random) -> Result<Outcome> {
+fn run(
+    mut stress_xdp: StressXdp,
+    services: &[Service],
+    seeds: &[Vec<u8>],
+    frames: u64,
+    mut random: Random,
+) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut given: Vec<(Vec<u8>, Verdict)> = Vec::new();
     let mut left = frames;
     while left > 0 {
-        let count = (mill.room() as u64).min(left) as usize;
+        let count = (stress_xdp.room() as u64).min(left) as usize;
         given.resize_with(count, || (Vec::new(), Verdict::Pass));
         for (frame, verdict) in &mut given {
             frames::mutate(&mut random, seeds, frame);
             *verdict = oracle::judge(services, frame);
-            mill.put(frame);
+            stress_xdp.put(frame);
         }
         left -= count as u64;
-        for (tray, (frame, verdict)) in mill.run()?.iter().zip(&given) {
+        for (tray, (frame, verdict)) in stress_xdp.run()?.iter().zip(&given) {
             if let Err(error) = outcome.note(services, tray, frame, *verdict) {
                 let after = &tray.bytes[..tray.length as usize];
                 bail!(

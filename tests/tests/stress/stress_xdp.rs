@@ -1,4 +1,4 @@
-//! The host's side of the mill (tests/ebpf): thousands of frames through the program in one system call.
+//! The host's side of the program stress_xdp (tests/ebpf): thousands of frames through the program in one system call.
 
 use std::{
     env,
@@ -16,18 +16,18 @@ use lbx_tests_ebpf::{CAPACITY, COUNT, FRAMES, FrameBuffer, MAX_FRAME, PROGRAM, P
 use crate::memory::Memory;
 
 /// Names an object elsewhere.
-const OBJECT: &str = "LBX_MILL_OBJECT";
+const OBJECT: &str = "LBX_STRESS_XDP_OBJECT";
 
 /// Where the object is.
 pub fn object() -> PathBuf {
     env::var_os(OBJECT).map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/mill.bpf.o"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/stress_xdp.bpf.o"),
         PathBuf::from,
     )
 }
 
-/// A mill of one thread.
-pub struct Mill {
+/// The program stress_xdp on one thread.
+pub struct StressXdp {
     ebpf: Ebpf,
     trays: Memory<FrameBuffer>,
     progress: Memory<Progress>,
@@ -36,8 +36,8 @@ pub struct Mill {
     _tested: ProgramArray<MapData>,
 }
 
-impl Mill {
-    /// A mill that runs this program.
+impl StressXdp {
+    /// The program stress_xdp that calls this program.
     pub fn load(tested: &Xdp) -> Result<Self> {
         let object = object();
         let mut ebpf = EbpfLoader::new()
@@ -45,7 +45,7 @@ impl Mill {
             .with_context(|| format!("cannot load {}; `cargo xtask build-ebpf` builds it", object.display()))?;
         let program: &mut Xdp = ebpf
             .program_mut(PROGRAM)
-            .context("the object has no mill")?
+            .context("the object has no program stress_xdp")?
             .try_into()?;
         program.load()?;
         let mut slot: ProgramArray<MapData> = ebpf.take_map(TESTED).context("no slot")?.try_into()?;
@@ -89,20 +89,21 @@ impl Mill {
             filled: count as u32,
             done: 0,
         };
-        let mill: &Xdp = self
+        let stress_xdp: &Xdp = self
             .ebpf
             .program(PROGRAM)
-            .context("the object has no mill")?
+            .context("the object has no program stress_xdp")?
             .try_into()?;
         let mut done = 0;
         while done < count {
-            mill.test_run(TestRunOptions {
-                data_in: Some(&[0; CAPACITY]),
-                ..TestRunOptions::default()
-            })
-            .context("the kernel does not run the mill")?;
+            stress_xdp
+                .test_run(TestRunOptions {
+                    data_in: Some(&[0; CAPACITY]),
+                    ..TestRunOptions::default()
+                })
+                .context("the kernel does not run stress_xdp")?;
             let before = std::mem::replace(&mut done, self.progress[0].done as usize);
-            ensure!(done > before, "the mill ran {done} of {count} frames");
+            ensure!(done > before, "stress_xdp ran {done} of {count} frames");
         }
         Ok(&self.trays[..count])
     }
