@@ -2,7 +2,7 @@
 //!
 //! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
 //! - [`check`]: what each kind of check asks, and what it takes for an answer
-//! - [`probe_target`]: who is probed, and for whom that speaks
+//! - [`probe_plan`]: which targets are probed, and which real servers each result is about
 //! - [`watch`]: the thread that probes
 //! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
 //!   is to tell
