@@ -1,6 +1,10 @@
 //! What makes a function a test: what it needs, and what is shown when it fails.
 
-use std::{path::Path, sync::LazyLock};
+use std::{
+    path::Path,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use lbx_tests::{
@@ -35,15 +39,33 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
+/// How long each test has taken.
+static TAKEN: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// Prints the tests that took longest.
+pub fn print_slowest() {
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    taken.sort_by(|one, other| other.cmp(one));
+    println!("slowest tests:");
+    for (time, name) in taken.iter().take(10) {
+        println!("{:>8.1} s  {name}", time.as_secs_f64());
+    }
+}
+
 /// A test that is ignored, with the reason, where it cannot run.
 pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>) -> Trial {
     let module = module.split_once("::").map_or(module, |(_, rest)| rest);
-    Trial::ignorable_test(format!("{module}::{function}"), move || {
+    let name = format!("{module}::{function}");
+    Trial::ignorable_test(name.clone(), move || {
         if let Some(reason) = missing(needs) {
             return Ok(Completion::ignored_with(reason));
         }
         drop(process::take_logs());
-        body().map(|()| Completion::Completed).map_err(|error| failure(&error))
+        let begun = Instant::now();
+        let result = body();
+        let taken = (begun.elapsed(), name);
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+        result.map(|()| Completion::Completed).map_err(|error| failure(&error))
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod changes;
 mod director6;
+mod docs;
 mod drain;
 mod fragments;
 mod harness;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         traffic::tests(),
         changes::tests(),
         lifecycle::tests(),
+        docs::tests(),
         listing::tests(),
         refusals::tests(),
         nics::tests(),
@@ -74,5 +76,7 @@ fn main() -> ExitCode {
         probes::tests(),
         local::tests(),
     ];
-    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    harness::print_slowest();
+    conclusion.exit_code()
 }

@@ -205,7 +205,7 @@ impl Sources<'_> {
         };
         let vip_conflicts = self.vip_conflicts.of(service.virtual_service.vip);
         let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
-        let warning = "answers ARP for the VIP: clients may go there past the director (see `lbx realserver check`)";
+        let warning = "answers ARP for the VIP: clients may bypass the director (see `lbx realserver check`)";
         let blind = self.checks.blind(place);
         let blind = blind.map(|reason| format!("health checks suspended, last state kept: {reason}"));
         Server {
