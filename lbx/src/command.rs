@@ -27,7 +27,7 @@ impl Running {
         errors: Stdio,
     ) -> io::Result<Self> {
         let [program, arguments @ ..] = command else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "command missing"));
         };
         let mut command = Command::new(program);
         command

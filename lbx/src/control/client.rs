@@ -39,7 +39,7 @@ pub enum ClientError {
         path: String,
     },
     /// The connection broke.
-    #[error("the director broke off")]
+    #[error("connection to the director lost")]
     Broken(#[from] io::Error),
     /// The daemon is of another version.
     #[error("the director's answer cannot be read: is it of another version?")]

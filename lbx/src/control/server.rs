@@ -59,7 +59,7 @@ pub fn listen(path: PathBuf) -> io::Result<(ControlSocket, mpsc::Receiver<Call>)
                     tokio::spawn(serve(stream, calls.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "control socket");
+                    tracing::warn!(%error, "control socket: cannot accept a connection");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }

@@ -40,12 +40,12 @@ pub enum DirectorError {
     #[error("control socket")]
     Control(#[source] std::io::Error),
     /// Nobody can be probed.
-    #[error("cannot start to probe real servers")]
+    #[error("cannot start health checks")]
     Health(#[source] std::io::Error),
     /// The thread that probes has ended.
-    #[error("real servers are no longer probed")]
+    #[error("health checks have stopped")]
     Unprobed,
     /// The kernel tells nothing any more.
-    #[error("the network is no longer watched")]
+    #[error("network events are no longer received")]
     Blind,
 }

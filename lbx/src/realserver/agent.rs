@@ -152,7 +152,7 @@ impl Agent {
         let gone: Vec<_> = self.vips.difference(&vips).copied().collect();
         self.vips = vips;
         if let Err(error) = self.leave(&gone).await {
-            tracing::warn!("a VIP no longer named stays on lo: {:#}", anyhow::Error::from(error));
+            tracing::warn!("VIP not removed from lo: {:#}", anyhow::Error::from(error));
         }
         self.say_ready();
     }
@@ -254,7 +254,7 @@ impl Agent {
         tracing::info!("this host is a real server for {}", list(&self.vips));
         let earlier = list(self.state.vips.difference(&self.vips));
         if !earlier.is_empty() {
-            tracing::info!("in place from an earlier run, not looked after: {earlier}");
+            tracing::info!("set up by an earlier run and not maintained by this one: {earlier}");
         }
     }
 
@@ -362,7 +362,9 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
         sysctls: 0,
     };
     if others.iter().any(|other| !other.vips.is_empty()) {
-        tracing::info!("ARP stays quiet: a real server of another --name needs it, and restores it when it is undone");
+        tracing::info!(
+            "ARP sysctls kept: a real server of another --name needs them, and restores them when it is undone"
+        );
         state.vips.clear();
         store.save(&state)?;
         return Ok(Some(undone));
@@ -381,7 +383,7 @@ fn restore(setting: &Setting) -> Result<bool, RealServerError> {
         sysctl::write(setting)?;
         tracing::info!("restored {setting}");
     } else {
-        tracing::info!("changed since and left as it is; before there was {setting}");
+        tracing::info!("sysctl changed by another process and left as it is; before lbx: {setting}");
     }
     Ok(ours)
 }

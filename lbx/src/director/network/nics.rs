@@ -81,7 +81,11 @@ pub fn attach(
             // Back to how it was: a mode that cannot be had must not cost the one there is.
             for (ifindex, mode) in left {
                 if let Err(error) = dataplane.attach(ifindex, None, mode) {
-                    tracing::error!(ifindex, "cannot attach again: {:#}", anyhow::Error::from(error));
+                    tracing::error!(
+                        ifindex,
+                        "cannot re-attach the XDP program: {:#}",
+                        anyhow::Error::from(error)
+                    );
                 }
             }
             Err(error)

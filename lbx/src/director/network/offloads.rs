@@ -123,12 +123,12 @@ impl Offloads {
             });
             self.save()?;
             match ethtool.set(feature, false) {
-                Ok(()) => tracing::info!(interface = nic.name, feature, "turned off while lbx runs"),
+                Ok(()) => tracing::info!(interface = nic.name, feature, "NIC feature turned off while lbx runs"),
                 Err(error) if fatal => return Err(error.into()),
                 Err(error) => tracing::warn!(
                     interface = nic.name,
                     feature,
-                    "stays on: {:#}",
+                    "NIC feature stays on: {:#}",
                     anyhow::Error::from(error)
                 ),
             }
@@ -144,9 +144,14 @@ impl Offloads {
         self.state.off = kept;
         for Off { interface, feature, .. } in &left {
             match Ethtool::of(interface).and_then(|ethtool| ethtool.set(feature, true)) {
-                Ok(()) => tracing::info!(interface, feature, "turned on again"),
+                Ok(()) => tracing::info!(interface, feature, "NIC feature turned on again"),
                 Err(error) if error.errno() == Some(libc::ENODEV) => {}
-                Err(error) => tracing::warn!(interface, feature, "stays off: {:#}", anyhow::Error::from(error)),
+                Err(error) => tracing::warn!(
+                    interface,
+                    feature,
+                    "NIC feature stays off: {:#}",
+                    anyhow::Error::from(error)
+                ),
             }
         }
         if !left.is_empty()

@@ -37,7 +37,7 @@ pub enum TraceError {
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
     /// The kernel's log cannot be read.
-    #[error("the trace buffer cannot be read")]
+    #[error("cannot read the trace buffer")]
     Buffer(#[from] aya_log::Error),
 }
 

@@ -80,7 +80,7 @@ pub enum CheckError {
     #[error("unknown DNS response code {0:?}")]
     Rcode(String),
     /// There is no program.
-    #[error("no command")]
+    #[error("command missing")]
     NoCommand,
 }
 
