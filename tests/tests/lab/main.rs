@@ -76,6 +76,11 @@ fn main() -> ExitCode {
         probes::tests(),
         local::tests(),
     ];
+    // Measured before the tests load the machine themselves.
+    println!(
+        "limits are those of an idle machine × {:.1}",
+        lbx_tests::patience::slowness()
+    );
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     harness::print_slowest();
     conclusion.exit_code()
