@@ -1,4 +1,4 @@
-//! What a part asks of the loop after an event: parts don't know each other, so what concerns more than one is said here.
+//! What a part asks of the loop after an event: the network, health and what is loaded don't know each other, so what concerns more than one is said here.
 
 use std::ops::BitOrAssign;
 

@@ -53,6 +53,12 @@ impl Configuration {
         });
     }
 
+    /// Whether a reload waits.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Waits until something is to be done for a pending reload.
     pub async fn pending_due(&self) {
         match &self.pending {

@@ -129,7 +129,7 @@ impl Director {
         let mut change = self.network.on_second().await;
         change |= self.loaded.take_retry();
         change |= Change::plan_if(self.health.is_slow_start_active());
-        change |= self.loaded.check_detached(&self.network).await;
+        change |= self.check_detached().await;
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
         self.follow(Change {
             network: false,
@@ -148,16 +148,42 @@ impl Director {
         }
     }
 
+    /// Whether another process has detached the program from a NIC: clients' packets reach this host's own stack then.
+    async fn check_detached(&self) -> Change {
+        let detached = match self.loaded.dataplane.detached() {
+            Ok(detached) => detached,
+            Err(error) => {
+                log_failure("cannot check the XDP program", Err(error));
+                return Change::NONE;
+            }
+        };
+        let mut change = Change::NONE;
+        for ifindex in detached {
+            // Where the NIC itself is gone, its own event follows.
+            if let Ok(Some(link)) = self.network.net.link_by_index(ifindex).await {
+                let interface = link.name;
+                tracing::warn!(
+                    interface,
+                    "XDP program detached from {interface} by another process; re-attaching"
+                );
+                change |= Change::network_if(true);
+            }
+        }
+        change
+    }
+
     /// Reconciles everything with a network that has changed. What no longer matches is left out, logged once for every
     /// reason, and tried again.
     async fn follow_network(&mut self) {
         self.network.mismatch.begin();
         let (mismatch, consequence) = match self.reconcile_network().await {
             Ok(reasons) => (reasons.join("; "), "skipped, retrying"),
-            Err(error) => (
-                format!("{:#}", anyhow::Error::from(error)),
-                "what was loaded stays, retrying",
-            ),
+            Err(error) => {
+                // A plan that was due as well would be lost with it.
+                self.loaded.retry_later();
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                (reason, "what was loaded stays, retrying")
+            }
         };
         self.network.mismatch.report(mismatch, consequence);
     }
@@ -180,7 +206,12 @@ impl Director {
     fn log_reload_failure(&self, result: Result<(), DirectorError>) {
         if let Err(error) = result {
             let config = self.configuration.file.display();
-            tracing::error!(%config, "reload refused, nothing changed: {:#}", anyhow::Error::from(error));
+            let consequence = if self.configuration.is_pending() {
+                "the configuration read before is still being loaded"
+            } else {
+                "nothing changed"
+            };
+            tracing::error!(%config, "reload refused, {consequence}: {:#}", anyhow::Error::from(error));
         }
     }
 

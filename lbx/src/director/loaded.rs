@@ -1,16 +1,9 @@
 //! The loaded state: the program and maps in the kernel, and the tables that are their mirror.
 
-use super::{
-    DirectorError,
-    change::Change,
-    health::PriorState,
-    log_failure,
-    network::{Network, local_traffic::LocalTraffic, topology::Topology},
-};
+use super::{DirectorError, change::Change, log_failure};
 use crate::{
     dataplane::{Dataplane, clock},
     desired::Desired,
-    health::probe_plan::Place,
     tables::{NextHops, Plan, Tables, event::Event, scan::FlowScan},
 };
 
@@ -91,52 +84,6 @@ impl Loaded {
             "cannot expire the tables",
             executed.map(|events| events.iter().for_each(Event::log)),
         );
-    }
-
-    /// Whether another process has detached the program from a NIC: clients' packets reach this host's own stack then.
-    pub async fn check_detached(&self, network: &Network) -> Change {
-        let detached = match self.dataplane.detached() {
-            Ok(detached) => detached,
-            Err(error) => {
-                log_failure("cannot check the XDP program", Err(error));
-                return Change::NONE;
-            }
-        };
-        let mut change = Change::NONE;
-        for ifindex in detached {
-            // Where the NIC itself is gone, its own event follows.
-            if let Ok(Some(link)) = network.net.link_by_index(ifindex).await {
-                let interface = link.name;
-                tracing::warn!(
-                    interface,
-                    "XDP program detached from {interface} by another process; re-attaching"
-                );
-                change |= Change::network_if(true);
-            }
-        }
-        change
-    }
-
-    /// Has the director's own packets to VIPs steered, as far as the desired state wants it.
-    pub fn reconcile_local_traffic(&mut self, traffic: &mut LocalTraffic, topology: &Topology, desired: &Desired) {
-        traffic.reconcile(&mut self.dataplane, topology, desired);
-    }
-
-    /// The state of a real server before it was checked: up unless it has failed. One that is not among those of a former
-    /// daemon (`adopted`) was down.
-    #[must_use]
-    pub fn prior_state(&self, adopted: bool, (id, address): Place) -> Option<PriorState> {
-        let loaded = self.tables.services.get(&id)?;
-        match loaded.usable_backend(address) {
-            Some((_, member)) => Some(PriorState {
-                up: !member.state.has_failed(),
-                weight: Some(member.weight),
-            }),
-            None => adopted.then_some(PriorState {
-                up: false,
-                weight: None,
-            }),
-        }
     }
 
     /// Logs that tables keep the size they were made with, where the configuration wants another.

@@ -4,12 +4,13 @@
 //! lb.yaml, neighbours, links, probes, time → network → health → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! Four parts own their state and handle their events, and know nothing of each other; each answers with a [`change`]:
+//! Three parts own their state and handle their events, and know nothing of each other; each answers with a [`change`]:
 //!
 //! - [`network`]: NICs, routes, MAC addresses, VIPs
 //! - [`health`]: probes, and what they mean for the real servers
 //! - [`loaded`]: the tables, the program and its maps
-//! - [`operator`]: the control socket, listings and traces
+//!
+//! A fourth, [`operator`], has the control socket and reads the other three for listings and traces.
 //!
 //! `events` is the loop, `reconcile` the one way from a desired state to what is loaded, [`configuration`] the file.
 

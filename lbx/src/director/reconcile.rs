@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::{
     Director, DirectorError,
     configuration::{RESOLVE_TIMEOUT, SOLICIT_INTERVAL},
-    health::HealthView,
+    health::{HealthView, PriorState},
     network::{neighbours::NeighbourTable, nics, topology::Topology, vips},
 };
 use crate::{
     config,
     desired::Desired,
-    tables::{Plan, event::Event},
+    health::probe_plan::Place,
+    tables::{Plan, Tables, event::Event},
 };
 
 impl Director {
@@ -28,6 +29,10 @@ impl Director {
         let draining = self.draining();
         self.network.prepare(&desired, &draining).await?;
         self.configuration.set_pending(desired);
+        if self.network.is_resolving() {
+            let config = self.configuration.file.display();
+            tracing::info!(%config, "configuration read; resolving MAC addresses of real servers before it is loaded");
+        }
         Ok(())
     }
 
@@ -40,7 +45,8 @@ impl Director {
         // The network may have changed while MAC addresses were resolved.
         let topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
         self.network.vips.announce_again();
-        self.reconcile(desired, topology).await?;
+        let neighbours = self.network.neighbours_of_reload(&topology);
+        self.reconcile(desired, topology, neighbours).await?;
         self.loaded.log_sizes(&self.configuration.desired);
         log_unresolved(&self.configuration.desired, &self.network.neighbours);
         // It matches as a whole, or it would have been refused.
@@ -60,7 +66,8 @@ impl Director {
             &mut topology,
             desired.mode,
         )?;
-        self.reconcile(desired, topology).await?;
+        let neighbours = self.network.neighbours_of_change(&topology);
+        self.reconcile(desired, topology, neighbours).await?;
         let mismatches = mismatches.into_iter().map(anyhow::Error::from);
         let refused = refused.into_iter().map(anyhow::Error::from);
         Ok(mismatches.chain(refused).map(|reason| format!("{reason:#}")).collect())
@@ -71,9 +78,14 @@ impl Director {
         self.loaded.tables.addresses().collect()
     }
 
-    /// Leads everything to a desired state on a network: NICs, tables, VIPs.
-    async fn reconcile(&mut self, desired: Desired, topology: Topology) -> Result<(), DirectorError> {
-        let neighbours = self.network.neighbours_for(&topology).await?;
+    /// Brings everything to a desired state on a network: NICs, tables, VIPs.
+    async fn reconcile(
+        &mut self,
+        desired: Desired,
+        topology: Topology,
+        mut neighbours: NeighbourTable,
+    ) -> Result<(), DirectorError> {
+        neighbours.read(&self.network.net).await?;
         let before = self.network.adopt(topology, neighbours);
         if let Err(error) = self.reconcile_tables(&desired) {
             // NICs that were attached on the way have no role and pass everything; they are detached with the next success.
@@ -105,8 +117,8 @@ impl Director {
     }
 
     pub(super) fn reconcile_local_traffic(&mut self) {
-        self.loaded.reconcile_local_traffic(
-            &mut self.network.local_traffic,
+        self.network.local_traffic.reconcile(
+            &mut self.loaded.dataplane,
             &self.network.topology,
             &self.configuration.desired,
         );
@@ -160,7 +172,7 @@ impl Director {
 
     /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
     pub(super) fn evaluate(&self, desired: &Desired, adopted: bool) -> HealthView {
-        let before = |place| self.loaded.prior_state(adopted, place);
+        let before = |place| prior_state(&self.loaded.tables, adopted, place);
         let resolved = |server| self.network.neighbours.is_resolved(server);
         self.health.evaluate(desired, &before, resolved)
     }
@@ -179,6 +191,22 @@ impl Director {
         planned.for_each(Event::log);
         self.health.report(&events);
         Ok(())
+    }
+}
+
+/// The state of a real server before it was checked: up unless it has failed. One that is not among those of a former daemon
+/// (`adopted`) was down.
+fn prior_state(tables: &Tables, adopted: bool, (id, address): Place) -> Option<PriorState> {
+    let loaded = tables.services.get(&id)?;
+    match loaded.usable_backend(address) {
+        Some((_, member)) => Some(PriorState {
+            up: !member.state.has_failed(),
+            weight: Some(member.weight),
+        }),
+        None => adopted.then_some(PriorState {
+            up: false,
+            weight: None,
+        }),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Changes while traffic flows: the file, and the real servers themselves.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
     clients::{Connection, tally},
-    cluster::{Cluster, Service},
+    cluster::{Cluster, RealServer, Service},
     lab::Lab,
     lbx::Director,
     load::Load,
@@ -27,6 +30,8 @@ crate::harness::tests!(Lbx:
     a_server_removed_before_the_daemon_died_keeps_its_connections,
     a_server_removed_while_the_daemon_is_dead_keeps_its_connections,
     a_bad_file_changes_nothing,
+    a_bad_file_while_a_reload_waits_leaves_it_as_it_is,
+    a_director_answers_and_forwards_while_a_reload_waits,
 );
 
 /// How soon a change must have taken effect.
@@ -163,4 +168,52 @@ fn a_bad_file_changes_nothing() -> Result<()> {
     let after = site.director.json()?;
     ensure!(after == before, "before\n{before}\nafter\n{after}");
     expect_turns(&site.pages(6)?, 2)
+}
+
+/// What the log says of a reload that waits, and of one that is done.
+const WAITS: &str = "resolving MAC addresses of real servers before it is loaded";
+const DONE: &str = "configuration reloaded";
+
+/// A director whose reload waits for a real server that does not answer.
+fn with_a_reload_that_waits() -> Result<Site<Nginx>> {
+    let site = web(Service::web("rr", 2))?;
+    let mut cluster = Cluster::from(Service::web("rr", 2));
+    cluster.services[0]
+        .servers
+        .push(RealServer::new(Ipv4Addr::new(192, 168, 1, 77), 1));
+    site.director.reload(&cluster.to_string())?;
+    wait::until_true(SOON, "the reload waits", || Ok(site.director.log().contains(WAITS)))?;
+    Ok(site)
+}
+
+fn a_bad_file_while_a_reload_waits_leaves_it_as_it_is() -> Result<()> {
+    let site = with_a_reload_that_waits()?;
+    site.director.reload("interface: eth0\nservices: nonsense\n")?;
+    wait::until_true(SOON, "both are decided", || {
+        let log = site.director.log();
+        Ok(log.contains("reload refused") && log.contains(DONE))
+    })?;
+    let log = site.director.log();
+    // The second was read before the first was loaded, or the wait above would not say what it is about.
+    let (refused, done) = (log.find("reload refused"), log.find(DONE));
+    ensure!(refused < done, "{log}");
+    ensure!(
+        log.contains("reload refused, the configuration read before is still being loaded"),
+        "{log}"
+    );
+    ensure!(!log.contains("nothing changed"), "{log}");
+    let listed = site.director.list_text(&[])?;
+    ensure!(listed.contains("192.168.1.77"), "{listed}");
+    Ok(())
+}
+
+fn a_director_answers_and_forwards_while_a_reload_waits() -> Result<()> {
+    let site = with_a_reload_that_waits()?;
+    let listed = site.director.list_text(&[])?;
+    let log = site.director.log();
+    ensure!(!log.contains(DONE), "the listing came after the reload: {log}");
+    ensure!(!listed.contains("192.168.1.77"), "it is not loaded yet: {listed}");
+    expect_turns(&site.pages(4)?, 2)?;
+    wait::until_true(SOON, "the reload is done", || Ok(site.director.log().contains(DONE)))?;
+    expect_turns(&site.pages(4)?, 2)
 }

@@ -130,6 +130,7 @@ impl Network {
     }
 
     fn on_neighbour_event(&mut self, neighbour: &Neighbour) -> Change {
+        // Only the table in force has a say in what is loaded.
         if let Some(next) = &mut self.next {
             next.neighbours.on_event(neighbour);
         }
@@ -137,7 +138,9 @@ impl Network {
     }
 
     fn on_link_event(&mut self, link: &Link, desired: &Desired) -> Change {
-        self.neighbours.on_carrier(link.index, link.up && link.carrier);
+        for neighbours in self.tables() {
+            neighbours.on_carrier(link.index, link.up && link.carrier);
+        }
         Change {
             reachability: self.topology.device(link.index).is_some(),
             network: self.is_relevant(link, desired),
@@ -148,8 +151,13 @@ impl Network {
     /// Events were lost: everything is read again.
     async fn on_overrun(&mut self) -> Change {
         tracing::warn!("network events lost; reading everything again");
-        if let Err(error) = self.neighbours.read(&self.net).await {
-            tracing::error!("cannot read the neighbours: {:#}", anyhow::Error::from(error));
+        match self.net.neighbours().await {
+            Ok(present) => {
+                for neighbours in self.tables() {
+                    neighbours.on_events(&present);
+                }
+            }
+            Err(error) => tracing::error!("cannot read the neighbours: {:#}", anyhow::Error::from(error)),
         }
         Change {
             plan: true,
@@ -177,6 +185,9 @@ impl Network {
     /// too long are unresolved.
     pub async fn on_second(&mut self) -> Change {
         self.neighbours.solicit(&self.net, &self.topology).await;
+        if let Some(next) = &mut self.next {
+            next.neighbours.expire();
+        }
         Change {
             plan: self.neighbours.expire(),
             network: self.mismatch.on_second(),
@@ -203,7 +214,8 @@ impl Network {
     /// The network does not match the configuration, or cannot be read.
     pub async fn prepare(&mut self, desired: &Desired, draining: &[IpAddr]) -> Result<(), TopologyError> {
         let topology = Topology::resolve(&self.net, desired, draining).await?;
-        let neighbours = self.neighbours_for(&topology).await?;
+        let mut neighbours = self.neighbours.for_topology(&topology);
+        neighbours.read(&self.net).await?;
         self.next = Some(NextNetwork { topology, neighbours });
         Ok(())
     }
@@ -226,15 +238,23 @@ impl Network {
         self.next = None;
     }
 
-    /// The table of neighbours for a topology, with all that is known; not in force before [`Network::adopt`].
-    ///
-    /// # Errors
-    /// The kernel's neighbour table cannot be read.
-    pub async fn neighbours_for(&self, topology: &Topology) -> Result<NeighbourTable, NetError> {
-        let known = self.next.as_ref().map_or(&self.neighbours, |next| &next.neighbours);
-        let mut neighbours = known.for_topology(topology);
-        neighbours.read(&self.net).await?;
-        Ok(neighbours)
+    /// The neighbours of a network that has changed, from those in force; not in force before [`Network::adopt`].
+    #[must_use]
+    pub fn neighbours_of_change(&self, topology: &Topology) -> NeighbourTable {
+        self.neighbours.for_topology(topology)
+    }
+
+    /// The neighbours of a new configuration, from those resolved for it; not in force before [`Network::adopt`].
+    #[must_use]
+    pub fn neighbours_of_reload(&mut self, topology: &Topology) -> NeighbourTable {
+        let resolved = self.next.take().map(|next| next.neighbours);
+        resolved.as_ref().unwrap_or(&self.neighbours).for_topology(topology)
+    }
+
+    /// The table in force, and that of a new configuration.
+    fn tables(&mut self) -> impl Iterator<Item = &mut NeighbourTable> {
+        let next = self.next.as_mut().map(|next| &mut next.neighbours);
+        std::iter::once(&mut self.neighbours).chain(next)
     }
 
     /// Has a topology take the place of the one before, with the MAC addresses known by it. Returns what it replaced.
@@ -300,3 +320,6 @@ impl Network {
         self.vips.announce(&mut self.neighbours, vips);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,11 +111,13 @@ impl NeighbourTable {
     /// # Errors
     /// The kernel refuses.
     pub async fn read(&mut self, net: &Net) -> Result<bool, NetError> {
-        let mut changed = false;
-        for neighbour in net.neighbours().await? {
-            changed |= self.on_event(&neighbour);
-        }
-        Ok(changed)
+        Ok(self.on_events(&net.neighbours().await?))
+    }
+
+    /// Takes in several events; whether they change a next hop.
+    pub fn on_events(&mut self, neighbours: &[Neighbour]) -> bool {
+        let changes = neighbours.iter().filter(|neighbour| self.on_event(neighbour));
+        changes.count() > 0
     }
 
     /// Solicits the MAC address of every real server, through the kernel (which then knows it) and by broadcast.
