@@ -36,42 +36,42 @@ use crate::{
 #[derive(Debug)]
 pub struct HealthChecks {
     watch: Watch,
-    update: UnboundedReceiver<HealthUpdate>,
+    updates: UnboundedReceiver<HealthUpdate>,
     notifier: Notifier,
     began: Instant,
     probed: Probed,
-    /// Whom the thread was told to probe, and up to which generation.
-    told: (Arc<ProbePlan>, u64),
+    /// The plan that the probing thread has, and the generation up to which it has monitors.
+    started: (Arc<ProbePlan>, u64),
     services: Services,
-    /// Why checks see nothing, as it was told.
-    blind: BTreeSet<String>,
-    /// The file's state as far as health allows, as it was carried out last.
+    /// Why health checks are suspended, as it was logged.
+    suspended: BTreeSet<String>,
+    /// The desired state with health applied, as it was executed last.
     effective: Desired,
     /// Where in it each service is.
     places: BTreeMap<VirtualService, usize>,
 }
 
-/// What health makes of a desired state: comes into force when the plan for it has been carried out.
+/// A desired state with health applied: comes into force when the plan for it has been executed.
 #[derive(Debug)]
 pub struct HealthView {
-    /// The file's state, as far as health allows.
+    /// The desired state, with health applied.
     pub desired: Desired,
-    /// Who is probed, where that may be others than before.
+    /// What is probed, where that may differ from before.
     probed: Option<Probed>,
     services: Services,
     events: Vec<Event>,
 }
 
-/// Who is probed, and what is known of them.
+/// What is probed, and the results so far.
 #[derive(Debug, Default)]
 struct Probed {
-    probe_plan: Arc<ProbePlan>,
+    plan: Arc<ProbePlan>,
     /// Of the last monitor that began.
     generation: u64,
     monitors: BTreeMap<ProbeTarget, Watched>,
 }
 
-/// What a real server was before anybody had asked this of it.
+/// The state of a real server before this check of it began.
 #[derive(Clone, Copy, Debug)]
 pub struct PriorState {
     /// Whether it was up.
@@ -80,38 +80,38 @@ pub struct PriorState {
     pub weight: Option<u16>,
 }
 
-/// What real servers were that are there already: where their checks begin.
+/// The state of real servers before their checks begin.
 pub type Before<'b> = dyn Fn(Place) -> Option<PriorState> + 'b;
 
 impl HealthChecks {
-    /// Begins with nothing to check.
+    /// Starts with nothing to check.
     ///
     /// # Errors
-    /// The thread that probes cannot be had.
+    /// The probing thread cannot be started.
     pub fn start(director: &str, dialer: Arc<dyn Dialer>, nothing: Desired) -> io::Result<Self> {
-        let (watch, update) = Watch::start(dialer)?;
+        let (watch, updates) = Watch::start(dialer)?;
         Ok(Self {
             watch,
-            update,
+            updates,
             notifier: Notifier::start(director),
             began: Instant::now(),
             probed: Probed::default(),
-            told: (Arc::default(), 0),
-            blind: BTreeSet::new(),
+            started: (Arc::default(), 0),
+            suspended: BTreeSet::new(),
             places: BTreeMap::new(),
             services: Services::default(),
             effective: nothing,
         })
     }
 
-    /// What to make of a new desired state. HealthChecks that stay go on as they are; of those that begin `before` says what the
-    /// real server was.
+    /// Applies health to a new desired state. Checks that stay go on as they are; for those that begin, `before` gives the state of
+    /// the real server.
     #[must_use]
     pub fn evaluate(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
-        let probe_plan = ProbePlan::of(desired);
+        let plan = ProbePlan::of(desired);
         let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
-        for (probe_target, places) in probe_plan.probe_targets() {
+        for (probe_target, places) in plan.probe_targets() {
             let watched = self.probed.monitors.get(probe_target).cloned().unwrap_or_else(|| {
                 generation += 1;
                 Watched {
@@ -122,24 +122,24 @@ impl HealthChecks {
             monitors.insert(probe_target.clone(), watched);
         }
         let probed = Probed {
-            probe_plan: Arc::new(probe_plan),
+            plan: Arc::new(plan),
             generation,
             monitors,
         };
-        let health_view = self.judge(desired, &probed, resolved);
+        let view = self.apply(desired, &probed, resolved);
         HealthView {
             probed: Some(probed),
-            ..health_view
+            ..view
         }
     }
 
-    /// What to make of the desired state there is.
+    /// Applies health to the desired state in force.
     #[must_use]
     pub fn reevaluate(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
-        self.judge(desired, &self.probed, resolved)
+        self.apply(desired, &self.probed, resolved)
     }
 
-    fn judge(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
+    fn apply(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         let mut services = self.services.clone();
         let known = |service, server| probed.known((service, server), resolved(server));
         let (desired, events) = services.follow(desired, known, self.began.elapsed());
@@ -151,24 +151,27 @@ impl HealthChecks {
         }
     }
 
-    /// A monitor for a probe_target that was not probed before. Where the same was asked by other numbers it goes on from there;
-    /// else from what the real servers were that it speaks for.
+    /// A monitor for a target that was not probed before. It continues that of a check with other intervals or counts, where there
+    /// was one, else it begins at the state of the real servers that the check decides about.
     fn begin(&self, probe_target: &ProbeTarget, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
-        let former = || places.iter().flat_map(|&place| self.probed.probe_plan.speakers(place));
+        let former = || places.iter().flat_map(|&place| self.probed.plan.speakers(place));
         if let Some(same) = former().find(|former| former.asks_the_same(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
             return Monitor::resumed(&probe_target.health, &known.monitor);
         }
-        let known: Vec<PriorState> = places.iter().filter_map(|&place| self.was(place, before)).collect();
+        let known: Vec<PriorState> = places
+            .iter()
+            .filter_map(|&place| self.state_before(place, before))
+            .collect();
         let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
         let weight = known.iter().find_map(|prior_state| prior_state.weight);
-        let tells = probe_target.health.check.reports_weight();
-        Monitor::new(&probe_target.health, up).with_weight(weight.filter(|_| tells))
+        let reports_weight = probe_target.health.check.reports_weight();
+        Monitor::new(&probe_target.health, up).with_weight(weight.filter(|_| reports_weight))
     }
 
-    /// What a real server was that is checked otherwise now, or for the first time.
-    fn was(&self, place: Place, before: &Before<'_>) -> Option<PriorState> {
+    /// The state of a real server whose check has changed, or is its first.
+    fn state_before(&self, place: Place, before: &Before<'_>) -> Option<PriorState> {
         let monitors: Vec<&Monitor> = self.probed.speaking(place).collect();
         if monitors.is_empty() {
             return before(place);
@@ -180,27 +183,27 @@ impl HealthChecks {
         })
     }
 
-    /// Puts an health_view into force: its plan has been carried out. Returns what there is to tell.
-    pub fn accept(&mut self, health_view: HealthView) -> Vec<Event> {
-        if let Some(probed) = health_view.probed {
+    /// Puts a view into force whose plan has been executed. Returns its events.
+    pub fn accept(&mut self, view: HealthView) -> Vec<Event> {
+        if let Some(probed) = view.probed {
             self.probed = probed;
         }
-        self.services = health_view.services;
-        self.effective = health_view.desired;
+        self.services = view.services;
+        self.effective = view.desired;
         let services = self.effective.services.iter().enumerate();
         self.places = services
             .map(|(place, service)| (service.virtual_service, place))
             .collect();
-        health_view.events
+        view.events
     }
 
-    /// Has those probed that are to be: the way there must stand.
+    /// Starts and stops probes as the view in force says. Real servers must be reachable by now.
     pub fn start_probes(&mut self) {
-        let due = (Arc::clone(&self.probed.probe_plan), self.probed.generation);
-        if self.told == due {
+        let due = (Arc::clone(&self.probed.plan), self.probed.generation);
+        if self.started == due {
             return;
         }
-        self.told = due;
+        self.started = due;
         let probe_targets = self.probed.monitors.iter();
         self.watch.follow(
             probe_targets
@@ -209,54 +212,54 @@ impl HealthChecks {
         );
     }
 
-    /// Says where real servers are.
+    /// Updates how probes reach real servers.
     pub fn reach(&self, reached: Reached) {
         self.watch.reach(reached);
     }
 
-    /// Waits until a probe tells something new; none: nothing will ever come again.
+    /// Waits for the next update; none: the probing thread has ended.
     pub async fn next_update(&mut self) -> Option<HealthUpdate> {
-        self.update.recv().await
+        self.updates.recv().await
     }
 
-    /// Takes in update, and those that wait behind; whether they may change who gets packets, or what is told.
+    /// Takes in an update, and those that wait behind it.
     pub fn on_health_update(&mut self, update: HealthUpdate) -> Change {
         let mut matters = false;
         let mut waiting = Some(update);
         while let Some(update) = waiting {
             let known = self.probed.monitors.get_mut(&update.probe_target);
-            // What was told by a check that is no longer is old.
+            // An update of a check that has ended says nothing.
             if let Some(known) = known.filter(|known| known.generation == update.generation) {
                 let (before, now) = (&known.monitor, &update.monitor);
                 let first = before.reason() == Some(&Failure::NotProbed) && now.reason() != before.reason();
                 matters |= first || (before.known(), before.weight()) != (now.known(), now.weight());
                 known.monitor = update.monitor;
             }
-            waiting = self.update.try_recv().ok();
+            waiting = self.updates.try_recv().ok();
         }
         self.log_suspension();
         Change::plan_if(matters)
     }
 
-    /// Says that checks see nothing, once for every reason, and that they see again.
+    /// Logs that health checks are suspended, once for every reason, and that they are resumed.
     fn log_suspension(&mut self) {
         let monitors = self.probed.monitors.iter();
-        let blind: BTreeMap<String, &ProbeTarget> = monitors
+        let suspended: BTreeMap<String, &ProbeTarget> = monitors
             .filter_map(|(probe_target, watched)| Some((watched.monitor.blind()?.to_string(), probe_target)))
             .collect();
-        for (reason, probe_target) in blind.iter().filter(|(reason, _)| !self.blind.contains(*reason)) {
+        for (reason, probe_target) in suspended.iter().filter(|(reason, _)| !self.suspended.contains(*reason)) {
             tracing::error!(
                 real_server = %probe_target.rip, vip = %probe_target.vip, check = %probe_target.health.check,
                 "health checks suspended ({reason}); real servers keep their last state"
             );
         }
-        if blind.is_empty() && !self.blind.is_empty() {
+        if suspended.is_empty() && !self.suspended.is_empty() {
             tracing::info!("health checks resumed");
         }
-        self.blind = blind.into_keys().collect();
+        self.suspended = suspended.into_keys().collect();
     }
 
-    /// Why the checks of a real server see nothing, if they do.
+    /// Why the checks of a real server are suspended, if they are.
     #[must_use]
     pub fn blind(&self, place: Place) -> Option<&Failure> {
         self.probed.speaking(place).find_map(Monitor::blind)
@@ -305,7 +308,7 @@ impl Probed {
 
     /// The monitors that speak for a real server.
     fn speaking(&self, place: Place) -> impl Iterator<Item = &Monitor> {
-        let speakers = self.probe_plan.speakers(place).iter();
+        let speakers = self.plan.speakers(place).iter();
         speakers.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
     }
 }

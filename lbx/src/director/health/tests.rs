@@ -1,4 +1,4 @@
-//! HealthChecks as they come and go, with nobody probed.
+//! Health checks that start and end, without probes.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ fn checks() -> HealthChecks {
 
 /// Takes a file into force where nothing was; nobody is probed.
 fn take(checks: &mut HealthChecks, desired: &Desired, before: Option<PriorState>) -> Vec<Event> {
-    let health_view = checks.evaluate(desired, &|_| before, |_| true);
-    checks.accept(health_view)
+    let view = checks.evaluate(desired, &|_| before, |_| true);
+    checks.accept(view)
 }
 
 /// HealthUpdate of a real server that has answered.
