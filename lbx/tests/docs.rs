@@ -144,47 +144,77 @@ fn service(inside: &str) -> String {
     format!("interface: eth0\nservices:\n  - {{ vip: 192.0.2.1, port: 80, realservers: [10.0.0.1], {inside} }}\n")
 }
 
+/// The keys in the tables of a page whose first column is headed «key».
+fn documented_keys(page: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("docs").join(page)).expect("a page");
+    let mut keys = BTreeSet::new();
+    let mut of_keys = false;
+    for line in text.lines() {
+        of_keys = line.starts_with("| key |") || (of_keys && line.starts_with('|'));
+        let key = line.strip_prefix("| `").and_then(|row| Some(row.split_once('`')?.0));
+        keys.extend(key.filter(|_| of_keys).map(str::to_owned));
+    }
+    // A row that stands for those of another mapping.
+    keys.retain(|key| !key.contains('…'));
+    keys
+}
+
 #[test]
 fn every_key_is_documented_and_every_documented_key_is_accepted() {
+    let of_service = |inside: &str| known_keys(&service(inside));
+    let of_check = |check: &str| of_service(&format!("health: {{ {check}: {{ nonsense: 1 }} }}"));
     let mappings = [
-        ("", "nonsense: 1\ninterface: eth0\nservices: []\n".to_owned()),
-        ("timeouts.", "interface: eth0\ntimeouts: { nonsense: 1 }\n".to_owned()),
-        ("tables.", "interface: eth0\ntables: { nonsense: 1 }\n".to_owned()),
-        ("services[].", service("nonsense: 1")),
-        ("persistence.", service("persistence: { nonsense: 1 }")),
+        ("timeouts.", known_keys("interface: eth0\ntimeouts: { nonsense: 1 }\n")),
+        ("tables.", known_keys("interface: eth0\ntables: { nonsense: 1 }\n")),
+        ("services[].", of_service("nonsense: 1")),
+        ("persistence.", of_service("persistence: { nonsense: 1 }")),
         (
             "realservers[].",
-            "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [{ nonsense: 1 }] }\n".to_owned(),
+            known_keys(
+                "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [{ nonsense: 1 }] }\n",
+            ),
         ),
-        ("damping.", service("health: { tcp: {}, damping: { nonsense: 1 } }")),
-        ("http.", service("health: { http: { nonsense: 1 } }")),
-        ("dns.", service("health: { dns: { nonsense: 1 } }")),
-        ("udp.", service("health: { udp: { nonsense: 1 } }")),
-        ("exec.", service("health: { exec: { nonsense: 1 } }")),
+        ("damping.", of_service("health: { tcp: {}, damping: { nonsense: 1 } }")),
+        ("http.", of_check("http")),
+        ("https.", of_check("https")),
+        ("dns.", of_check("dns")),
+        ("udp.", of_check("udp")),
+        ("exec.", of_check("exec")),
     ];
-    let rows = |page: &str| -> BTreeSet<String> {
-        let text = fs::read_to_string(root().join("docs").join(page)).expect("a page");
-        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
-        rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned())).collect()
-    };
-    let documented: BTreeSet<String> = &rows("configuration.md") | &rows("health.md");
-    for (prefix, text) in &mappings {
-        let known = known_keys(text);
-        for key in &known {
-            // The mappings themselves are documented by their keys.
-            if !["timeouts", "tables"].contains(&key.as_str()) {
-                assert!(
-                    documented.contains(&format!("{prefix}{key}")),
-                    "{prefix}{key} is not documented"
-                );
-            }
-        }
-        let of_mapping = documented.iter().filter_map(|key| key.strip_prefix(prefix));
-        for key in of_mapping.filter(|key| !prefix.is_empty() && !key.contains('.') && !key.contains('…')) {
+    let at_top = known_keys("nonsense: 1\ninterface: eth0\nservices: []\n");
+    let of_health = of_service("health: { tcp: {}, nonsense: 1 }");
+    let (configuration, health) = (documented_keys("configuration.md"), documented_keys("health.md"));
+    // Every documented key is known where it says that it stands.
+    for (page, keys, plain) in [
+        ("configuration.md", &configuration, &at_top),
+        ("health.md", &health, &of_health),
+    ] {
+        assert!(keys.len() > 20, "only {} keys in {page}", keys.len());
+        for key in keys {
+            let mapping = mappings
+                .iter()
+                .find_map(|(prefix, known)| Some((key.strip_prefix(prefix)?, known)));
+            let (name, known) = mapping.unwrap_or((key, plain));
             assert!(
-                known.iter().any(|known| known == key),
-                "{prefix}{key} is documented and not known"
+                known.iter().any(|known| known == name),
+                "{page}: {key} is documented and not known"
             );
         }
+    }
+    // Every known key is documented. Mappings are documented by their keys, and https has all of http.
+    let documented: BTreeSet<&str> = configuration.iter().chain(&health).map(String::as_str).collect();
+    let is_documented = |key: &str| {
+        let within = format!("{key}.");
+        documented.contains(key) || documented.iter().any(|other| other.starts_with(&within))
+    };
+    let plain = at_top.iter().chain(&of_health).cloned();
+    let in_mappings = mappings
+        .iter()
+        .flat_map(|(prefix, known)| known.iter().map(move |key| format!("{prefix}{key}")));
+    for key in plain.chain(in_mappings) {
+        let of_http = key.strip_prefix("https.").map(|name| format!("http.{name}"));
+        let check = ["tcp", "ping"].contains(&key.as_str());
+        let found = is_documented(&key) || of_http.is_some_and(|key| is_documented(&key)) || check;
+        assert!(found, "{key} is not documented");
     }
 }
