@@ -119,7 +119,9 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, error }) => {
-            eprintln!("lbx: {error:#}");
+            for line in format!("{error:#}").lines() {
+                eprintln!("lbx: {line}");
+            }
             exit.into()
         }
     }

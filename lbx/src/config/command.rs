@@ -1,10 +1,10 @@
-//! Commands that lbx runs: health checks by command, and those that are told what happens.
+//! Commands that lbx runs: health checks by command, and notifications.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    error::Fault,
-    field::Field,
+    error::{Fault, Faults, Parts},
+    field::{Field, Fields, Unique},
     limits,
     node::Value,
     text::{is_printable, text},
@@ -17,61 +17,67 @@ pub(super) const NOTIFY: [&str; 2] = ["command", "timeout"];
 
 /// What the names of variables that lbx sets itself begin with.
 const OWN: &str = "LBX_";
-/// Time for a command that is told what happens, unless the file says otherwise.
+/// Time for a notify command, unless the file says otherwise.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A check by command.
-pub(super) fn exec(field: &Field<'_>) -> Result<Exec, Fault> {
-    let fields = field.fields(&EXEC)?;
-    Ok(Exec {
-        command: command(&fields.required("command", "give a program, or a list of a program and its arguments")?)?,
-        environment: match fields.optional("environment")? {
-            Some(field) => environment(&field)?,
-            None => BTreeMap::new(),
-        },
-        weight: super::value::boolean_or(&fields, "weight", false)?,
+pub(super) fn exec(field: &Field<'_>) -> Result<Exec, Faults> {
+    field.mapping(&EXEC, |fields| {
+        let (command, environment, weight) = (
+            required_command(fields),
+            fields.read_or("environment", BTreeMap::new(), environment),
+            super::value::boolean_or(fields, "weight", false),
+        )
+            .all()?;
+        Ok(Exec {
+            command,
+            environment,
+            weight,
+        })
     })
 }
 
-/// Who is told what happens; none: nobody.
-pub(super) fn notify(field: &Field<'_>) -> Result<Option<Notify>, Fault> {
-    let (written, timeout) = match field.value() {
+/// The command that gets notifications; none: there are no notifications.
+pub(super) fn notify(field: &Field<'_>) -> Result<Option<Notify>, Faults> {
+    let (command, timeout) = match field.value() {
         value if value.is_text("none") => return Ok(None),
-        Value::Mapping(_) => {
-            let fields = field.fields(&NOTIFY)?;
-            let command = fields.required("command", "give a program, or a list of a program and its arguments")?;
-            (command, fields.optional("timeout")?)
-        }
-        _ => (field.clone(), None),
+        Value::Mapping(_) => field.mapping(&NOTIFY, |fields| {
+            let timeout = fields.read_or("timeout", NOTIFY_TIMEOUT, |field| {
+                time::duration(field, "a time for a command", limits::NOTIFY)
+            });
+            (required_command(fields), timeout).all()
+        })?,
+        _ => (command(field)?, NOTIFY_TIMEOUT),
     };
-    Ok(Some(Notify {
-        command: command(&written)?,
-        timeout: match timeout {
-            Some(timeout) => time::duration(&timeout, "a time for a command", limits::NOTIFY)?,
-            None => NOTIFY_TIMEOUT,
-        },
-    }))
+    Ok(Some(Notify { command, timeout }))
+}
+
+fn required_command(fields: &Fields<'_>) -> Result<Vec<String>, Faults> {
+    let expected = "give a program, or a list of a program and its arguments";
+    fields.required("command", expected).and_then(|field| command(&field))
 }
 
 /// A program, or a list of a program and its arguments.
-fn command(field: &Field<'_>) -> Result<Vec<String>, Fault> {
+fn command(field: &Field<'_>) -> Result<Vec<String>, Faults> {
     let Value::List(_) = field.value() else {
         let program = program(field)?;
         if program.contains(char::is_whitespace) {
-            return Err(field.fault(format!(
-                "{} has white space: no shell splits it, so give a list of the program and its arguments",
-                field.value()
-            )));
+            return Err(field
+                .fault(format!(
+                    "{} has white space: no shell splits it, so give a list of the program and its arguments",
+                    field.value()
+                ))
+                .into());
         }
         return Ok(vec![program]);
     };
     let expected = "list the program and its arguments";
     let items = field.at_most(limits::ARGUMENTS, "words in a command", expected)?;
-    let Some((first, arguments)) = items.split_first() else {
-        return Err(field.fault(format!("the list is empty: {expected}")));
-    };
-    let arguments = arguments.iter().map(argument);
-    std::iter::once(program(first)).chain(arguments).collect()
+    if items.is_empty() {
+        return Err(field.fault(format!("the list is empty: {expected}")).into());
+    }
+    let mut words = std::iter::once(program as fn(&Field<'_>) -> _).chain(std::iter::repeat(argument as _));
+    items.read(|item| words.next().unwrap_or(argument)(&item))
 }
 
 fn program(field: &Field<'_>) -> Result<String, Fault> {
@@ -85,22 +91,25 @@ fn argument(field: &Field<'_>) -> Result<String, Fault> {
     text(field, "an argument", limits::ARGUMENT, "without a zero byte", good).map(str::to_owned)
 }
 
-fn environment(field: &Field<'_>) -> Result<BTreeMap<String, String>, Fault> {
-    let mut variables = BTreeMap::new();
-    for (key, value) in field.entries(limits::VARIABLES, "variables")? {
-        let name = text(
-            &key,
-            "the name of a variable",
-            limits::VARIABLE,
-            "without =, white space or a control character",
-            |text| is_printable(text) && !text.contains(['=', ' ']),
-        )?;
-        if name.starts_with(OWN) {
-            return Err(key.fault(format!("names that begin with {OWN} are lbx's own: choose another")));
-        }
-        if variables.insert(name.to_owned(), argument(&value)?).is_some() {
-            return Err(key.fault("given twice: leave one out"));
-        }
+fn environment(field: &Field<'_>) -> Result<BTreeMap<String, String>, Faults> {
+    let mut seen = Unique::default();
+    let variables = field.entries(limits::VARIABLES, "variables", |key, value| {
+        (variable(key, &mut seen), argument(value)).all()
+    })?;
+    Ok(variables.into_iter().collect())
+}
+
+fn variable(key: &Field<'_>, seen: &mut Unique<String>) -> Result<String, Fault> {
+    let name = text(
+        key,
+        "the name of a variable",
+        limits::VARIABLE,
+        "without =, white space or a control character",
+        |text| is_printable(text) && !text.contains(['=', ' ']),
+    )?;
+    if name.starts_with(OWN) {
+        return Err(key.fault(format!("names that begin with {OWN} are lbx's own: choose another")));
     }
-    Ok(variables)
+    seen.insert(name.to_owned(), format_args!("{name:?}"), key)?;
+    Ok(name.to_owned())
 }

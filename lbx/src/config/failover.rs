@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     command,
-    error::Fault,
+    error::{Fault, Faults, Parts},
     field::{Field, Fields},
     health, limits,
     node::Value,
     text, time, value,
 };
-use crate::desired::{Failover, Health, Notify, OnFailure, Scheduler, Service};
+use crate::desired::{Failover, Health, Notify, OnFailure, RealServer, Scheduler, Service};
 
 pub(super) const DEFAULTS: [&str; 5] = ["health", "on_failure", "slow_start", "notify", "local"];
 pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
@@ -39,59 +39,64 @@ impl Default for Defaults<'_> {
 
 impl<'a> Defaults<'a> {
     /// What `defaults` says.
-    pub(super) fn read(field: &Field<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Fault> {
-        Self::default().overridden(&field.fields(&DEFAULTS)?, reader)
+    pub(super) fn read(field: &Field<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
+        field.mapping(&DEFAULTS, |fields| Self::default().overridden(fields, reader))
     }
 
     /// The same with what these fields say instead.
-    fn overridden(&self, fields: &Fields<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn overridden(&self, fields: &Fields<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
+        let (health, on_failure, slow_start, notify, local) = (
+            fields.read_or("health", self.health.clone(), |field| {
+                Ok::<_, Faults>(reader.read(field)?.map(|health| (health, field.clone())))
+            }),
+            fields.read_or("on_failure", self.on_failure, |field| {
+                value::choice(field, "treatment of connections")
+            }),
+            fields.read_or("slow_start", self.slow_start, time::seconds_or_none),
+            fields.read_or("notify", self.notify.clone(), command::notify),
+            value::boolean_or(fields, "local", self.local),
+        )
+            .all()?;
         Ok(Self {
-            health: match fields.optional("health")? {
-                Some(field) => reader.read(&field)?.map(|health| (health, field)),
-                None => self.health.clone(),
-            },
-            on_failure: match fields.optional("on_failure")? {
-                Some(field) => value::choice(&field, "treatment of connections")?,
-                None => self.on_failure,
-            },
-            slow_start: match fields.optional("slow_start")? {
-                Some(field) => time::seconds_or_none(&field)?,
-                None => self.slow_start,
-            },
-            notify: match fields.optional("notify")? {
-                Some(field) => command::notify(&field)?,
-                None => self.notify.clone(),
-            },
-            local: value::boolean_or(fields, "local", self.local)?,
+            health,
+            on_failure,
+            slow_start,
+            notify,
+            local,
         })
     }
 
-    /// The service with what its fields say of this, or else the defaults.
+    /// The largest sum of weights that these real servers can have, unless their checks report the weights.
+    pub(super) fn most(&self, servers: &[RealServer]) -> Option<u32> {
+        let reported = self
+            .health
+            .as_ref()
+            .is_some_and(|(health, _)| health.check.reports_weight());
+        (!reported).then(|| servers.iter().map(|server| u32::from(server.weight)).sum())
+    }
+
+    /// The service with this, its quorum and hysteresis.
     pub(super) fn complete(
-        &self,
-        fields: &Fields<'a>,
+        self,
         service: Service,
-        reader: &mut health::Reader<'_>,
-    ) -> Result<Service, Fault> {
-        let own = self.overridden(fields, reader)?;
-        if let Some((health, field)) = &own.health {
-            health::refuse_unstated_port(health, field, &service.name, &service.ports)?;
-        }
-        let health = own.health.map(|(health, _)| health);
-        let (quorum, hysteresis) = match fields.optional("quorum")? {
-            Some(field) => quorum(&field, most(&service, health.as_deref()))?,
-            None => (0, 0),
+        (quorum, hysteresis): (u32, u32),
+        fields: &Fields<'a>,
+    ) -> Result<Service, Faults> {
+        let port = match &self.health {
+            Some((health, field)) => health::refuse_unstated_port(health, field, &service.name, &service.ports),
+            None => Ok(()),
         };
+        let (slow_start, ()) = (slow_start(fields, self.slow_start, service.scheduler), port).all()?;
         Ok(Service {
             failover: Failover {
-                on_failure: own.on_failure,
+                on_failure: self.on_failure,
                 quorum,
                 hysteresis,
-                slow_start: slow_start(fields, own.slow_start, service.scheduler)?,
+                slow_start,
             },
-            health,
-            notify: own.notify,
-            local: own.local,
+            health: self.health.map(|(health, _)| health),
+            notify: self.notify,
+            local: self.local,
             ..service
         })
     }
@@ -116,33 +121,36 @@ fn slow_start(fields: &Fields<'_>, seconds: u16, scheduler: Scheduler) -> Result
     }
 }
 
-/// The largest sum of weights that a service can have, unless its checks make the weights.
-fn most(service: &Service, health: Option<&Health>) -> Option<u32> {
-    let sum = || service.servers.iter().map(|server| u32::from(server.weight)).sum();
-    (!health.is_some_and(|health| health.check.reports_weight())).then(sum)
+/// Quorum and hysteresis of a service whose real servers weigh `most` together, where that is known.
+pub(super) fn quorum(fields: &Fields<'_>, most: Option<u32>) -> Result<(u32, u32), Faults> {
+    fields.read_or("quorum", (0, 0), |field| match field.value() {
+        Value::Mapping(_) => field.mapping(&QUORUM, |fields| {
+            let weight = fields.required("weight", "give the sum of weights that makes the quorum");
+            let quorum = weight.and_then(|field| Ok(sum(&field, most)?));
+            let hysteresis = fields.read_or("hysteresis", 0, |field| hysteresis(field, quorum.as_ref().ok(), most));
+            (quorum, hysteresis).all()
+        }),
+        _ => Ok((sum(field, most)?, 0)),
+    })
 }
 
-/// Quorum and hysteresis: up from their sum on, down below their difference.
-fn quorum(field: &Field<'_>, most: Option<u32>) -> Result<(u32, u32), Fault> {
-    let sum = |field: &Field<'_>| value::number(field, "a sum of weights", limits::QUORUMS);
-    let (weight, hysteresis) = match field.value() {
-        Value::Mapping(_) => {
-            let fields = field.fields(&QUORUM)?;
-            let weight = fields.required("weight", "give the sum of weights that makes the quorum")?;
-            (weight, fields.optional("hysteresis")?)
-        }
-        _ => (field.clone(), None),
-    };
-    let quorum = sum(&weight)?;
-    if let Some(most) = most.filter(|most| *most < quorum) {
-        return Err(weight.fault(format!(
+/// The sum of weights that makes the quorum.
+fn sum(field: &Field<'_>, most: Option<u32>) -> Result<u32, Fault> {
+    let quorum = value::number(field, "a sum of weights", limits::QUORUMS)?;
+    match most.filter(|most| *most < quorum) {
+        Some(most) => Err(field.fault(format!(
             "{quorum} is more than all real servers weigh together, {most}: the service would never be up"
-        )));
+        ))),
+        None => Ok(quorum),
     }
-    let Some(field) = hysteresis else {
-        return Ok((quorum, 0));
+}
+
+/// A service is up from the sum of quorum and hysteresis on, and down below their difference.
+fn hysteresis(field: &Field<'_>, quorum: Option<&u32>, most: Option<u32>) -> Result<u32, Fault> {
+    let hysteresis = value::number(field, "a sum of weights", limits::HYSTERESES)?;
+    let Some(&quorum) = quorum else {
+        return Ok(hysteresis);
     };
-    let hysteresis = value::number(&field, "a sum of weights", limits::HYSTERESES)?;
     let least = quorum.saturating_add(hysteresis);
     match most {
         _ if hysteresis >= quorum => Err(field.fault(format!(
@@ -151,6 +159,6 @@ fn quorum(field: &Field<'_>, most: Option<u32>) -> Result<(u32, u32), Fault> {
         Some(most) if least > most => Err(field.fault(format!(
             "the service would be up again from {least} on, and all real servers weigh {most} together: make it smaller"
         ))),
-        _ => Ok((quorum, hysteresis)),
+        _ => Ok(hysteresis),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    error::{Fault, Place},
+    error::{Fault, Faults, Place},
     node::{Node, Value},
 };
 
@@ -70,22 +70,17 @@ impl<'a> Field<'a> {
         self.fault(format!("{} is not {what}: {expected}", self.value()))
     }
 
-    /// The items of a list, none of them empty; `expected` says of what, beginning with a verb.
-    pub(super) fn items(&self, expected: &str) -> Result<Vec<Self>, Fault> {
+    /// The items of a list; `expected` says of what, beginning with a verb.
+    pub(super) fn items(&self, expected: &str) -> Result<Items<'a>, Fault> {
         let Value::List(items) = self.value() else {
             return Err(self.is_not("a list", expected));
         };
         let item = |(index, node)| Field::new(format!("{}[{index}]", self.path), node);
-        items
-            .iter()
-            .enumerate()
-            .map(item)
-            .map(|item| item.filled(FILL_OR_OMIT))
-            .collect()
+        Ok(Items(items.iter().enumerate().map(item).collect()))
     }
 
     /// The items of a list that has room for `max`; `what` is what they are.
-    pub(super) fn at_most(&self, max: usize, what: &str, expected: &str) -> Result<Vec<Self>, Fault> {
+    pub(super) fn at_most(&self, max: usize, what: &str, expected: &str) -> Result<Items<'a>, Fault> {
         let items = self.items(expected)?;
         if items.len() > max {
             return Err(self.fault(format!("{} {what}: lbx holds {max} at most", items.len())));
@@ -93,12 +88,24 @@ impl<'a> Field<'a> {
         Ok(items)
     }
 
-    /// The fields of a mapping that may have the `known` ones.
-    pub(super) fn fields(&self, known: &[&'static str]) -> Result<Fields<'a>, Fault> {
+    /// Reads a mapping that may have the `known` fields; every other field is a fault, beside those of `read`.
+    pub(super) fn mapping<T>(
+        &self,
+        known: &[&'static str],
+        read: impl FnOnce(&Fields<'a>) -> Result<T, Faults>,
+    ) -> Result<T, Faults> {
         let Value::Mapping(entries) = self.value() else {
-            return Err(self.is_not("a mapping", format_args!("use the fields {}", known.join(", "))));
+            return Err(self
+                .is_not("a mapping", format_args!("use the fields {}", known.join(", ")))
+                .into());
         };
-        let mut found: Vec<(&'static str, Self)> = Vec::with_capacity(entries.len());
+        let mut faults = Faults::default();
+        let mut fields = Fields {
+            path: self.path.clone(),
+            place: self.place,
+            found: Vec::with_capacity(entries.len()),
+            has_unknown: false,
+        };
         for (key, node) in entries {
             let own = Field::new(self.path_of_key(&key.value), key);
             let Some(name) = known.iter().find(|name| key.value.is_text(name)) else {
@@ -106,18 +113,21 @@ impl<'a> Field<'a> {
                     Value::Text(_) => "unknown field".to_owned(),
                     _ => format!("{} is not a field name", key.value),
                 };
-                return Err(own.fault(format!("{what}: known here are {}", known.join(", "))));
+                faults.add(own.fault(format!("{what}: known here are {}", known.join(", "))));
+                fields.has_unknown = true;
+                continue;
             };
-            if let Some((_, first)) = found.iter().find(|(earlier, _)| earlier == name) {
-                return Err(own.fault(format!("given twice: it is already on line {}", first.place.line)));
+            if let Some(first) = fields.get(name) {
+                faults.add(own.fault(format!("given twice: it is already on line {}", first.place.line)));
+                continue;
             }
-            found.push((name, Field::new(own.path, node)));
+            fields.found.push((name, Field::new(own.path, node)));
         }
-        Ok(Fields {
-            path: self.path.clone(),
-            place: self.place,
-            found,
-        })
+        let value = faults.take(read(&fields));
+        match value {
+            Some(value) => faults.or(value),
+            None => Err(faults),
+        }
     }
 
     /// A mapping that has no fields.
@@ -129,21 +139,30 @@ impl<'a> Field<'a> {
     }
 
     /// The names and values of a mapping with names of the operator's own, `max` at most; `what` is what they are.
-    pub(super) fn entries(&self, max: usize, what: &str) -> Result<Vec<(Self, Self)>, Fault> {
+    pub(super) fn entries<T, E: Into<Faults>>(
+        &self,
+        max: usize,
+        what: &str,
+        mut read: impl FnMut(&Self, &Self) -> Result<T, E>,
+    ) -> Result<Vec<T>, Faults> {
         let Value::Mapping(entries) = self.value() else {
-            return Err(self.is_not("a mapping", format_args!("give {what} with their values")));
+            return Err(self
+                .is_not("a mapping", format_args!("give {what} with their values"))
+                .into());
         };
         if entries.len() > max {
-            return Err(self.fault(format!("{} {what}: lbx holds {max} at most", entries.len())));
+            return Err(self
+                .fault(format!("{} {what}: lbx holds {max} at most", entries.len()))
+                .into());
         }
-        entries
-            .iter()
-            .map(|(key, node)| {
-                let path = self.path_of_key(&key.value);
-                let value = Field::new(path.clone(), node).filled(FILL_OR_OMIT)?;
-                Ok((Field::new(path, key), value))
-            })
-            .collect()
+        let mut faults = Faults::default();
+        let read = entries.iter().filter_map(|(key, node)| {
+            let path = self.path_of_key(&key.value);
+            let value = faults.take(Field::new(path.clone(), node).filled(FILL_OR_OMIT))?;
+            faults.take(read(&Field::new(path, key), &value))
+        });
+        let read = read.collect();
+        faults.or(read)
     }
 
     /// Path and line, for a refusal of another value that is at odds with this one.
@@ -180,12 +199,53 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
+/// The items of a list.
+#[derive(Debug)]
+pub(super) struct Items<'a>(Vec<Field<'a>>);
+
+impl<'a> Items<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads every item.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them, such as an item that is empty.
+    pub(super) fn read<T, E: Into<Faults>>(
+        self,
+        read: impl FnMut(Field<'a>) -> Result<T, E>,
+    ) -> Result<Vec<T>, Faults> {
+        let (values, faults) = self.read_good(read);
+        faults.or(values)
+    }
+
+    /// Reads every item: those that are good, and what is wrong with the others.
+    pub(super) fn read_good<T, E: Into<Faults>>(
+        self,
+        mut read: impl FnMut(Field<'a>) -> Result<T, E>,
+    ) -> (Vec<T>, Faults) {
+        let mut faults = Faults::default();
+        let good = self.0.into_iter().filter_map(|item| {
+            let item = faults.take(item.filled(FILL_OR_OMIT))?;
+            faults.take(read(item))
+        });
+        (good.collect(), faults)
+    }
+}
+
 /// The fields of one mapping, every one of them known and there once.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: String,
     place: Place,
     found: Vec<(&'static str, Field<'a>)>,
+    /// Whether there are others besides: a field that is missing may be one of them, misspelled.
+    has_unknown: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -194,28 +254,57 @@ impl<'a> Fields<'a> {
         self.get(name).map(|field| field.filled(FILL_OR_OMIT)).transpose()
     }
 
+    /// What a field that may be left out says, or else the default.
+    pub(super) fn read_or<T, E: Into<Faults>>(
+        &self,
+        name: &str,
+        default: T,
+        read: impl FnOnce(&Field<'a>) -> Result<T, E>,
+    ) -> Result<T, Faults> {
+        match self.optional(name)? {
+            Some(field) => read(&field).map_err(Into::into),
+            None => Ok(default),
+        }
+    }
+
+    /// What a field that may be left out says, if it is there.
+    pub(super) fn read_optional<T, E: Into<Faults>>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, E>,
+    ) -> Result<Option<T>, Faults> {
+        self.read_or(name, None, |field| read(field).map(Some))
+    }
+
     /// A field that must be there; `expected` says what for, beginning with a verb.
-    pub(super) fn required(&self, name: &str, expected: &str) -> Result<Field<'a>, Fault> {
+    pub(super) fn required(&self, name: &str, expected: &str) -> Result<Field<'a>, Faults> {
         match self.get(name) {
-            Some(field) => field.filled(expected),
+            Some(field) => Ok(field.filled(expected)?),
+            None if self.has_unknown => Err(Faults::default()),
             None => Err(Fault {
                 place: Some(self.place),
                 field: join(&self.path, name),
                 message: format!("is missing: {expected}"),
-            }),
+            }
+            .into()),
         }
     }
 
     /// The one field of several of which one must be there; `what` is what they say.
-    pub(super) fn only_one(&self, of: &[&'static str], what: &str) -> Result<(&'static str, Field<'a>), Fault> {
+    pub(super) fn only_one(&self, of: &[&'static str], what: &str) -> Result<(&'static str, Field<'a>), Faults> {
         let mut found = self.found.iter().filter(|(name, _)| of.contains(name));
         match (found.next(), found.next()) {
-            (None, _) => Err(self.fault(format!("does not say {what}: use one of {}", of.join(", ")))),
+            (None, _) if self.has_unknown => Err(Faults::default()),
+            (None, _) => Err(self
+                .fault(format!("does not say {what}: use one of {}", of.join(", ")))
+                .into()),
             (Some((name, field)), None) => Ok((*name, field.clone().filled("write {} if there is no more to say")?)),
-            (Some((_, first)), Some((_, second))) => Err(second.fault(format!(
-                "says {what}, and so does {}: leave one of them out",
-                first.whereabouts()
-            ))),
+            (Some((_, first)), Some((_, second))) => Err(second
+                .fault(format!(
+                    "says {what}, and so does {}: leave one of them out",
+                    first.whereabouts()
+                ))
+                .into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, path::Path};
 
 use super::{
-    error::Fault,
+    error::{Fault, Faults, Parts},
     failover::Defaults,
     field::{Field, Unique},
     health, limits,
@@ -22,155 +22,188 @@ pub(super) const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "
 pub(super) const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
 
 /// The whole file; the paths it has begin at `folder`, unless they are absolute.
-pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Fault> {
+pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults> {
     if matches!(root.value(), Value::Null) {
-        return Err(root.fault("the file is empty: it needs at least interface and services"));
+        return Err(root
+            .fault("the file is empty: it needs at least interface and services")
+            .into());
     }
-    let fields = root.fields(&ROOT)?;
-    let interfaces =
-        interfaces(&fields.required("interface", "name the NIC where clients arrive, or a list of them")?)?;
-    let mode = value::choice_or_default(&fields, "mode")?;
-    let timeouts = match fields.optional("timeouts")? {
-        Some(field) => timeouts(&field)?,
-        None => Timeouts::default(),
-    };
-    let sizes = fields.optional("tables")?;
-    let tables = match &sizes {
-        Some(field) => tables(field)?,
-        None => TableSizes::default(),
-    };
-    let list = fields.required("services", "list what clients connect to")?;
-    let mut checks = health::Reader::new(folder);
-    let defaults = match fields.optional("defaults")? {
-        Some(field) => Defaults::read(&field, &mut checks)?,
-        None => Defaults::default(),
-    };
-    let services = services(&list, &defaults, &mut checks)?;
-    refuse_more_than_fits(&services, tables, &sizes.unwrap_or(list))?;
-    Ok(Desired {
-        interfaces,
-        mode,
-        timeouts,
-        tables,
-        services,
+    root.mapping(&ROOT, |fields| {
+        let nics = fields.required("interface", "name the NIC where clients arrive, or a list of them");
+        let sizes = fields.read_optional("tables", |field| Ok::<_, Faults>((tables(field)?, field.clone())));
+        let list = fields.required("services", "list what clients connect to");
+        let mut checks = health::Reader::new(folder);
+        let defaults = fields.read_or("defaults", Defaults::default(), |field| {
+            Defaults::read(field, &mut checks)
+        });
+        let services = |field: &Field<'_>| services(field, defaults.as_ref().ok(), &mut checks);
+        let (interfaces, mode, timeouts, sizes, services, list, _) = (
+            nics.and_then(|field| interfaces(&field)),
+            value::choice_or_default(fields, "mode"),
+            fields.read_or("timeouts", Timeouts::default(), timeouts),
+            sizes,
+            list.as_ref().map_err(|_| Faults::default()).and_then(services),
+            list,
+            defaults,
+        )
+            .all()?;
+        let (tables, field) = sizes.unwrap_or((TableSizes::default(), list));
+        refuse_more_than_fits(&services, tables, &field)?;
+        Ok(Desired {
+            interfaces,
+            mode,
+            timeouts,
+            tables,
+            services,
+        })
     })
 }
 
-fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Fault> {
+fn interfaces(field: &Field<'_>) -> Result<Vec<String>, Faults> {
     if !matches!(field.value(), Value::List(_)) {
         return Ok(vec![text::interface(field)?]);
     }
     let items = field.at_most(limits::INTERFACES, "interfaces", "use a list of names")?;
     if items.is_empty() {
-        return Err(field.fault("the list is empty: name at least one NIC"));
+        return Err(field.fault("the list is empty: name at least one NIC").into());
     }
     let mut seen = Unique::default();
-    items
-        .iter()
-        .map(|item| {
-            let name = text::interface(item)?;
-            seen.insert(name.clone(), format_args!("{name:?}"), item)?;
-            Ok(name)
-        })
-        .collect()
-}
-
-fn timeouts(field: &Field<'_>) -> Result<Timeouts, Fault> {
-    let fields = field.fields(&TIMEOUTS)?;
-    let read = |name, default| match fields.optional(name)? {
-        Some(timeout) => time::seconds(&timeout),
-        None => Ok(default),
-    };
-    let default = Timeouts::default();
-    Ok(Timeouts {
-        half_open: read("half_open", default.half_open)?,
-        established: read("established", default.established)?,
-        closing: read("closing", default.closing)?,
-        closed: read("closed", default.closed)?,
-        udp: read("udp", default.udp)?,
+    items.read(|item| {
+        let name = text::interface(&item)?;
+        seen.insert(name.clone(), format_args!("{name:?}"), &item)?;
+        Ok::<_, Fault>(name)
     })
 }
 
-fn tables(field: &Field<'_>) -> Result<TableSizes, Fault> {
-    let fields = field.fields(&TABLES)?;
-    let read = |name, default, value: &dyn Fn(&Field<'_>) -> Result<u32, Fault>| match fields.optional(name)? {
-        Some(field) => value(&field),
-        None => Ok(default),
-    };
+fn timeouts(field: &Field<'_>) -> Result<Timeouts, Faults> {
+    let default = Timeouts::default();
+    field.mapping(&TIMEOUTS, |fields| {
+        let (half_open, established, closing, closed, udp) = (
+            fields.read_or("half_open", default.half_open, time::seconds),
+            fields.read_or("established", default.established, time::seconds),
+            fields.read_or("closing", default.closing, time::seconds),
+            fields.read_or("closed", default.closed, time::seconds),
+            fields.read_or("udp", default.udp, time::seconds),
+        )
+            .all()?;
+        Ok(Timeouts {
+            half_open,
+            established,
+            closing,
+            closed,
+            udp,
+        })
+    })
+}
+
+fn tables(field: &Field<'_>) -> Result<TableSizes, Faults> {
     let default = TableSizes::default();
-    let flows = |field: &Field<'_>| value::power_of_two(field, "a number of flows", limits::TABLE_FLOWS);
-    Ok(TableSizes {
-        flows: read("flows", default.flows, &flows)?,
-        flows6: read("flows6", default.flows6, &flows)?,
-        slots: read("slots", default.slots, &|field| {
-            value::number(field, "a number of slots", limits::TABLE_SLOTS)
-        })?,
-        ports: read("ports", default.ports, &|field| {
-            value::power_of_two(field, "a number of ports", limits::TABLE_PORTS)
-        })?,
-        fragments: read("fragments", default.fragments, &|field| {
-            value::number(field, "a number of fragments", limits::TABLE_FRAGMENTS)
-        })?,
+    let table_flows = |field: &Field<'_>| value::power_of_two(field, "a number of flows", limits::TABLE_FLOWS);
+    field.mapping(&TABLES, |fields| {
+        let (flows, flows6, slots, ports, fragments) = (
+            fields.read_or("flows", default.flows, table_flows),
+            fields.read_or("flows6", default.flows6, table_flows),
+            fields.read_or("slots", default.slots, |field| {
+                value::number(field, "a number of slots", limits::TABLE_SLOTS)
+            }),
+            fields.read_or("ports", default.ports, |field| {
+                value::power_of_two(field, "a number of ports", limits::TABLE_PORTS)
+            }),
+            fields.read_or("fragments", default.fragments, |field| {
+                value::number(field, "a number of fragments", limits::TABLE_FRAGMENTS)
+            }),
+        )
+            .all()?;
+        Ok(TableSizes {
+            flows,
+            flows6,
+            slots,
+            ports,
+            fragments,
+        })
     })
 }
 
 /// The sums over all services must find room in the tables.
-fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field<'_>) -> Result<(), Fault> {
+fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field<'_>) -> Result<(), Faults> {
     let sum = |of: fn(&Service) -> u32| -> u64 { services.iter().map(|service| u64::from(of(service))).sum() };
+    let mut faults = Faults::default();
     for (what, needed, size) in [
         ("slots", sum(slot_count), tables.slots),
         ("ports", sum(|service| service.ports.count()), tables.ports),
     ] {
         if needed > u64::from(size) {
-            return Err(field.fault(format!(
+            faults.add(field.fault(format!(
                 "the services need {needed} {what} and tables.{what} is {size}: make it larger"
             )));
         }
     }
-    Ok(())
+    faults.or(())
 }
 
+/// All services; without the defaults, if these are wrong.
 fn services<'a>(
     field: &Field<'a>,
-    defaults: &Defaults<'a>,
+    defaults: Option<&Defaults<'a>>,
     checks: &mut health::Reader<'_>,
-) -> Result<Vec<Service>, Fault> {
+) -> Result<Vec<Service>, Faults> {
     let items = field.at_most(limits::SERVICES, "services", "use a list of services")?;
     if items.is_empty() {
-        return Err(field.fault("no services: give at least one, so that a file cut short never takes all down"));
+        return Err(field
+            .fault("no services: give at least one, so that a file cut short never takes all down")
+            .into());
     }
+    let (all, mut faults) = items.read_good(|item| service::read(&item, defaults, checks));
+    faults.add(common_names_and_ports(&all));
+    faults.add(too_many_real_servers(&all));
+    faults.add(vips_as_servers(&all));
+    faults.or(all.into_iter().map(|written| written.service).collect())
+}
+
+/// What two services have in common and must not.
+fn common_names_and_ports(all: &[Written<'_>]) -> Faults {
     let (mut names, mut taken) = (Unique::default(), Taken::default());
-    let mut room = limits::ALL_REAL_SERVERS;
-    let mut all = Vec::with_capacity(items.len());
-    for item in &items {
-        let written = service::read(item, defaults, checks)?;
+    let mut faults = Faults::default();
+    for written in all {
         let Service {
             name, virtual_service, ..
         } = &written.service;
-        taken.take(*virtual_service, &written.ports)?;
-        names.insert(
-            name.clone(),
-            format_args!("{name:?}"),
-            written.name.as_ref().unwrap_or(item),
-        )?;
-        room = room.checked_sub(written.addresses.len()).ok_or_else(|| {
-            item.fault(format!(
-                "too many real servers: lbx holds {} at most in all services together",
-                limits::ALL_REAL_SERVERS
-            ))
-        })?;
-        all.push(written);
+        let ports = faults.take(taken.take(*virtual_service, &written.ports));
+        let field = match &written.name {
+            Some(field) => field,
+            // Its name is made of the address that is taken: one fault, not two.
+            None if ports.is_none() => continue,
+            None => &written.field,
+        };
+        faults.take(names.insert(name.clone(), format_args!("{name:?}"), field));
     }
-    refuse_vips_as_servers(&all)?;
-    Ok(all.into_iter().map(|written| written.service).collect())
+    faults
 }
 
-/// A real server with the address of a VIP would have the director send to itself.
-fn refuse_vips_as_servers(all: &[Written<'_>]) -> Result<(), Fault> {
+/// The service with which the real servers of all become too many.
+fn too_many_real_servers(all: &[Written<'_>]) -> Faults {
+    let mut capacity = limits::ALL_REAL_SERVERS;
+    for Written { field, addresses, .. } in all {
+        let Some(rest) = capacity.checked_sub(addresses.len()) else {
+            let max = limits::ALL_REAL_SERVERS;
+            return field
+                .fault(format!(
+                    "too many real servers: lbx holds {max} at most in all services together"
+                ))
+                .into();
+        };
+        capacity = rest;
+    }
+    Faults::default()
+}
+
+/// Real servers with the address of a VIP: the director would send to itself.
+fn vips_as_servers(all: &[Written<'_>]) -> Faults {
     let mut vips: HashMap<IpAddr, &Field<'_>> = HashMap::new();
     for written in all {
         vips.entry(written.service.virtual_service.vip).or_insert(&written.vip);
     }
+    let mut faults = Faults::default();
     for Written { service, addresses, .. } in all {
         for (address, field) in addresses {
             let Some(vip) = vips.get(address) else {
@@ -181,8 +214,8 @@ fn refuse_vips_as_servers(all: &[Written<'_>]) -> Result<(), Fault> {
             } else {
                 format!("a VIP, {}", vip.whereabouts())
             };
-            return Err(field.fault(format!("{address} is {whose}: give the server's own address")));
+            faults.add(field.fault(format!("{address} is {whose}: give the server's own address")));
         }
     }
-    Ok(())
+    faults
 }

@@ -7,6 +7,9 @@ use lbx_common::maps;
 /// Largest file in bytes, so that a wrong path (a disk, an endless pipe) is refused and not read to its end.
 pub(super) const FILE: u64 = 64 << 20;
 
+/// Faults of a file that are reported one by one.
+pub(super) const FAULTS: usize = 50;
+
 /// Interfaces at most.
 pub(super) const INTERFACES: usize = maps::MAX_NICS as usize;
 /// Longest interface name in bytes (IFNAMSIZ less the terminating zero, linux/if.h).

@@ -11,7 +11,8 @@
 //! - `limits`: how much there may be of anything;
 //! - [`ConfigError`]: file, line, column, field, what is wrong and what was expected.
 //!
-//! The first fault ends the reading; nothing is guessed and nothing unknown is passed over.
+//! All faults are reported, in the order of the file; nothing is guessed and nothing unknown is passed over. Fields that
+//! depend on others are compared only where all of them could be read, so that one mistake is one line.
 
 mod command;
 mod error;
@@ -68,10 +69,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// What is wrong, and where.
 pub fn parse(text: &str, file: &Path) -> Result<Desired, ConfigError> {
-    node::parse(text)
-        .and_then(|root| {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            file::desired(&field::Field::root(&root), folder)
-        })
-        .map_err(|fault| ConfigError::new(file, fault))
+    let root = node::parse(text).map_err(|fault| ConfigError::new(file, fault))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    file::desired(&field::Field::root(&root), folder).map_err(|faults| ConfigError::new(file, faults))
 }

@@ -74,7 +74,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     };
     let options = serde_yaml::options! {
         budget: budget,
-        // Found by Field::fields, which knows the path and the first occurrence.
+        // Found by Field::mapping, which knows the path and the first occurrence.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,

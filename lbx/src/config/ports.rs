@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 
-use super::{error::Fault, field::Field, limits, node::Value, value};
+use super::{
+    error::{Fault, Faults},
+    field::Field,
+    limits,
+    node::Value,
+    value,
+};
 use crate::desired::{Protocol, VirtualService};
 
 /// All ports, as the range of the one that stands for them.
@@ -14,7 +20,7 @@ const ALL_WORD: &str = "all";
 pub(super) type Written<'a> = Vec<(RangeInclusive<u16>, Field<'a>)>;
 
 /// A port, a range, a list of both, or all.
-pub(super) fn written<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
+pub(super) fn written<'a>(field: &Field<'a>) -> Result<Written<'a>, Faults> {
     if is_all(field.value()) {
         return Ok(vec![(ALL, field.clone())]);
     }
@@ -24,9 +30,9 @@ pub(super) fn written<'a>(field: &Field<'a>) -> Result<Written<'a>, Fault> {
     };
     let items = field.items("list ports")?;
     if items.is_empty() {
-        return Err(field.fault("the list is empty: give at least one port"));
+        return Err(field.fault("the list is empty: give at least one port").into());
     }
-    items.into_iter().map(item).collect()
+    items.read(item)
 }
 
 fn item(field: Field<'_>) -> Result<(RangeInclusive<u16>, Field<'_>), Fault> {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{
-    error::Fault,
-    failover::Defaults,
+    error::{Fault, Faults, Parts},
+    failover::{self, Defaults},
     field::{Field, Fields, Unique},
     health, limits,
     node::Value,
@@ -46,6 +46,7 @@ const DEFAULT_PERSISTENCE: u16 = 300;
 /// A service, and the fields that the checks across services may have to point at.
 pub(super) struct Written<'a> {
     pub(super) service: Service,
+    pub(super) field: Field<'a>,
     pub(super) name: Option<Field<'a>>,
     pub(super) vip: Field<'a>,
     pub(super) ports: ports::Written<'a>,
@@ -53,71 +54,144 @@ pub(super) struct Written<'a> {
     pub(super) addresses: Vec<(IpAddr, Field<'a>)>,
 }
 
-/// Reads a service; `defaults` say what it leaves out of health.
+/// Reads a service; `defaults` hold for what it does not say of health itself: none if they could not be read.
 pub(super) fn read<'a>(
     field: &Field<'a>,
-    defaults: &Defaults<'a>,
+    defaults: Option<&Defaults<'a>>,
     checks: &mut health::Reader<'_>,
-) -> Result<Written<'a>, Fault> {
-    let fields = field.fields(&SERVICE)?;
-    let vip_field = fields.required("vip", "give the address that clients connect to")?;
-    let vip = value::address(&vip_field, "a VIP")?;
-    let ports = ports::written(&fields.required("port", "give the port that clients connect to")?)?;
-    let virtual_service = VirtualService {
-        vip,
-        port: ports::first(&ports),
-        protocol: value::choice_or_default(&fields, "protocol")?,
-    };
-    let name = fields.optional("name")?;
-    let scheduler = value::choice_or_default(&fields, "scheduler")?;
-    let quic = for_udp(&fields, "quic", virtual_service.protocol)?.is_some();
-    let mut servers = Servers::read(&fields, vip, quic)?;
-    let service = Service {
-        name: match &name {
-            Some(name) => text::service_name(name)?,
-            None => virtual_service.to_string(),
-        },
-        virtual_service,
-        ports: Ports::of(ports.iter().flat_map(|(range, _)| range.clone())),
-        scheduler,
-        hashing: hashing(&fields, scheduler)?,
-        slots: match fields.optional("slots")? {
-            Some(slots) => Some(value::prime(&slots, "a number of slots", limits::SLOTS)?),
-            None => None,
-        },
-        persistence: persistence(&fields, vip)?,
-        one_packet: false,
-        sorry_server: servers.sorry(&fields, vip)?,
-        quic,
-        health: None,
-        failover: Failover::default(),
-        notify: None,
-        local: true,
-        servers: servers.all,
-    };
-    Ok(Written {
-        service: defaults.complete(&fields, one_packet(&fields, service)?, checks)?,
-        name,
-        vip: vip_field,
-        ports,
-        addresses: servers.addresses,
+) -> Result<Written<'a>, Faults> {
+    field.mapping(&SERVICE, |fields| {
+        let vip = vip(fields);
+        let address = vip.as_ref().ok().map(|(address, _)| *address);
+        let protocol = value::choice_or_default(fields, "protocol");
+        let scheduler = value::choice_or_default(fields, "scheduler");
+        let quic = for_udp(fields, "quic", known(&protocol)).map(|field| field.is_some());
+        let servers = Servers::read(fields, address, known(&quic));
+        let failover = defaults.unwrap_or(&Defaults::default()).overridden(fields, checks);
+        let most = match (defaults, &servers, &failover) {
+            (Some(_), Ok(servers), Ok(failover)) => failover.most(&servers.all),
+            _ => None,
+        };
+        let options = Options::read(fields, address, known(&protocol), known(&scheduler));
+        let ((name, (vip, vip_field), ports, protocol), scheduler, quic, servers, options, failover, quorum) = (
+            (name(fields), vip, ports(fields), protocol).all(),
+            scheduler,
+            quic,
+            servers,
+            options,
+            failover,
+            failover::quorum(fields, most),
+        )
+            .all()?;
+        let virtual_service = VirtualService {
+            vip,
+            port: ports::first(&ports),
+            protocol,
+        };
+        let (name_field, name) = name.unzip();
+        let service = Service {
+            name: name.unwrap_or_else(|| virtual_service.to_string()),
+            virtual_service,
+            ports: Ports::of(ports.iter().flat_map(|(range, _)| range.clone())),
+            scheduler,
+            hashing: options.hashing,
+            slots: options.slots,
+            persistence: options.persistence,
+            one_packet: options.one_packet.is_some(),
+            sorry_server: servers.sorry,
+            quic,
+            health: None,
+            failover: Failover::default(),
+            notify: None,
+            local: true,
+            servers: servers.all,
+        };
+        let one_packet = match options.one_packet {
+            Some(field) => refuse_with_one_packet(&field, &service),
+            None => Ok(()),
+        };
+        let (service, ()) = (failover.complete(service, quorum, fields), one_packet).all()?;
+        Ok(Written {
+            service,
+            field: field.clone(),
+            name: name_field,
+            vip: vip_field,
+            ports,
+            addresses: servers.addresses,
+        })
     })
 }
 
+/// A value that others depend on, if it could be read.
+fn known<T: Copy, E>(value: &Result<T, E>) -> Option<T> {
+    value.as_ref().ok().copied()
+}
+
+fn vip<'a>(fields: &Fields<'a>) -> Result<(IpAddr, Field<'a>), Faults> {
+    let field = fields.required("vip", "give the address that clients connect to")?;
+    Ok((value::address(&field, "a VIP")?, field))
+}
+
+fn ports<'a>(fields: &Fields<'a>) -> Result<ports::Written<'a>, Faults> {
+    ports::written(&fields.required("port", "give the port that clients connect to")?)
+}
+
+fn name<'a>(fields: &Fields<'a>) -> Result<Option<(Field<'a>, String)>, Faults> {
+    fields.read_optional("name", |field| {
+        Ok::<_, Fault>((field.clone(), text::service_name(field)?))
+    })
+}
+
+/// How a service schedules, besides its scheduler.
+struct Options<'a> {
+    hashing: Hashing,
+    slots: Option<u32>,
+    persistence: Option<Persistence>,
+    /// The field that asks for one-packet scheduling.
+    one_packet: Option<Field<'a>>,
+}
+
+impl<'a> Options<'a> {
+    fn read(
+        fields: &Fields<'a>,
+        vip: Option<IpAddr>,
+        protocol: Option<Protocol>,
+        scheduler: Option<Scheduler>,
+    ) -> Result<Self, Faults> {
+        let (hashing, slots, persistence, one_packet) = (
+            scheduler.map_or(Ok(Scheduler::default().hashing()), |scheduler| {
+                hashing(fields, scheduler)
+            }),
+            fields.read_optional("slots", |field| value::prime(field, "a number of slots", limits::SLOTS)),
+            persistence(fields, vip),
+            for_udp(fields, "one_packet", protocol),
+        )
+            .all()?;
+        Ok(Self {
+            hashing,
+            slots,
+            persistence,
+            one_packet,
+        })
+    }
+}
+
 /// The field of a switch that is on and needs UDP.
-fn for_udp<'a>(fields: &Fields<'a>, name: &str, protocol: Protocol) -> Result<Option<Field<'a>>, Fault> {
+fn for_udp<'a>(fields: &Fields<'a>, name: &str, protocol: Option<Protocol>) -> Result<Option<Field<'a>>, Fault> {
     let Some(field) = fields.optional(name)? else {
         return Ok(None);
     };
     match (value::boolean(&field)?, protocol) {
         (false, _) => Ok(None),
-        (true, Protocol::Udp) => Ok(Some(field)),
-        (true, protocol) => Err(field.fault(format!("is for UDP alone, and the service is {protocol}: leave it out"))),
+        (true, Some(Protocol::Udp) | None) => Ok(Some(field)),
+        (true, Some(protocol)) => {
+            Err(field.fault(format!("is for UDP alone, and the service is {protocol}: leave it out")))
+        }
     }
 }
 
 /// What the scheduler's flags make of it.
-fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Fault> {
+fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Faults> {
     let mut hashing = scheduler.hashing();
     let Some(field) = fields.optional("flags")? else {
         return Ok(hashing);
@@ -127,14 +201,14 @@ fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Fault> 
             Scheduler::Maglev => ": it is mh with mh-port and mh-fallback",
             _ => ": leave them out",
         };
-        return Err(field.fault(format!("{scheduler} takes no flags{why}")));
+        return Err(field.fault(format!("{scheduler} takes no flags{why}")).into());
     };
     let items = field.items("list the flags of the scheduler")?;
     if items.is_empty() {
-        return Err(field.fault("the list is empty: leave it out"));
+        return Err(field.fault("the list is empty: leave it out").into());
     }
     let mut seen = Unique::default();
-    for item in items {
+    items.read(|item| {
         match item.value() {
             flag if flag.is_text(known.port) => hashing.port = true,
             flag if flag.is_text(known.fallback) => hashing.fallback = true,
@@ -143,54 +217,45 @@ fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Fault> 
                 return Err(item.is_not(format_args!("a flag of {scheduler}"), format_args!("use {expected}")));
             }
         }
-        seen.insert(item.value().to_string(), item.value(), &item)?;
-    }
+        seen.insert(item.value().to_string(), item.value(), &item)
+    })?;
     Ok(hashing)
 }
 
-fn persistence(fields: &Fields<'_>, vip: IpAddr) -> Result<Option<Persistence>, Fault> {
-    let drain = fields.optional("drain_persistence")?;
-    let Some(field) = fields.optional("persistence")? else {
+fn persistence(fields: &Fields<'_>, vip: Option<IpAddr>) -> Result<Option<Persistence>, Faults> {
+    let (drain, field) = (fields.optional("drain_persistence"), fields.optional("persistence")).all()?;
+    let Some(field) = field else {
         return match drain {
-            Some(drain) => Err(drain.fault("needs persistence: add it, or leave this out")),
+            Some(drain) => Err(drain.fault("needs persistence: add it, or leave this out").into()),
             None => Ok(None),
         };
     };
-    let (timeout, mask) = match field.value() {
-        Value::Mapping(_) => {
-            let fields = field.fields(&PERSISTENCE)?;
-            (fields.optional("timeout")?, fields.optional("mask")?)
-        }
-        _ => (Some(field), None),
+    // Without a VIP there is no family to hold a mask against, and no service either.
+    let mask = |field: &Field<'_>| vip.map_or(Ok(0), |vip| value::mask(field, vip));
+    let single = vip.map_or(0, |vip| *value::prefixes(vip).end());
+    let times = match field.value() {
+        Value::Mapping(_) => field.mapping(&PERSISTENCE, |fields| {
+            let timeout = fields.read_or("timeout", DEFAULT_PERSISTENCE, time::seconds);
+            (timeout, fields.read_or("mask", single, mask)).all()
+        }),
+        _ => time::seconds(&field)
+            .map(|timeout| (timeout, single))
+            .map_err(Faults::from),
     };
-    Ok(Some(Persistence {
-        timeout: match timeout {
-            Some(timeout) => time::seconds(&timeout)?,
-            None => DEFAULT_PERSISTENCE,
-        },
-        prefix: match mask {
-            Some(mask) => value::mask(&mask, vip)?,
-            None => *value::prefixes(vip).end(),
-        },
-        drain: match drain {
-            Some(drain) => value::boolean(&drain)?,
-            None => true,
-        },
-    }))
+    let drain = drain.map_or(Ok(true), |drain| value::boolean(&drain));
+    let ((timeout, prefix), drain) = (times, drain).all()?;
+    Ok(Some(Persistence { timeout, prefix, drain }))
 }
 
-/// The service with one-packet scheduling if the file asks for it: nothing is remembered of a datagram then.
-fn one_packet(fields: &Fields<'_>, service: Service) -> Result<Service, Fault> {
-    let protocol = service.virtual_service.protocol;
-    let Some(field) = for_udp(fields, "one_packet", protocol)? else {
-        return Ok(service);
-    };
+/// What does not go with one-packet scheduling: nothing is remembered of a datagram.
+fn refuse_with_one_packet(field: &Field<'_>, service: &Service) -> Result<(), Faults> {
     let scheduler = service.scheduler;
+    let mut faults = Faults::default();
     if service.persistence.is_some() {
-        return Err(field.fault("keeps no record of clients, which persistence needs: leave one of them out"));
+        faults.add(field.fault("keeps no record of clients, which persistence needs: leave one of them out"));
     }
     if service.servers.iter().any(|server| server.upper != 0) {
-        return Err(field.fault("counts no connections, which upper needs: leave one of them out"));
+        faults.add(field.fault("counts no connections, which upper needs: leave one of them out"));
     }
     if !scheduler.supports_one_packet() {
         let able: Vec<_> = Scheduler::ALL
@@ -199,82 +264,83 @@ fn one_packet(fields: &Fields<'_>, service: Service) -> Result<Service, Fault> {
             .map(Scheduler::name)
             .collect();
         let able = text::or_list(&able);
-        return Err(field.fault(format!(
+        faults.add(field.fault(format!(
             "keeps no records, which scheduler {scheduler} needs: use {able}"
         )));
     }
-    Ok(Service {
-        one_packet: true,
-        ..service
-    })
+    faults.or(())
 }
 
-/// The real servers of a service.
+/// The real servers of a service, and its sorry server.
 struct Servers<'a> {
     all: Vec<RealServer>,
+    sorry: Option<IpAddr>,
     addresses: Vec<(IpAddr, Field<'a>)>,
-    seen: Unique<IpAddr>,
 }
 
 impl<'a> Servers<'a> {
-    /// Reads them; of a service that knows QUIC they may have ids.
-    fn read(fields: &Fields<'a>, vip: IpAddr, quic: bool) -> Result<Self, Fault> {
-        let field = fields.required("realservers", "list the real servers")?;
-        let items = field.at_most(limits::REAL_SERVERS, "real servers", "use a list of real servers")?;
-        if items.is_empty() {
-            return Err(field.fault("no real servers: to drain one, keep it with weight 0"));
-        }
-        let mut servers = Self {
-            all: Vec::with_capacity(items.len()),
-            addresses: Vec::with_capacity(items.len()),
+    /// Reads them; of a service that knows QUIC they may have ids. What is not known is not compared.
+    fn read(fields: &Fields<'a>, vip: Option<IpAddr>, quic: Option<bool>) -> Result<Self, Faults> {
+        let mut addresses = Addresses {
+            vip,
             seen: Unique::default(),
+            all: Vec::new(),
         };
-        let mut quic_ids = Unique::default();
-        for item in &items {
-            let server = match item.value() {
-                Value::Mapping(_) => servers.mapping(item, vip, quic, &mut quic_ids)?,
-                _ => RealServer {
-                    address: servers.address(item.clone(), vip, "a real server")?,
-                    weight: DEFAULT_WEIGHT,
-                    upper: 0,
-                    lower: 0,
-                    quic_id: None,
-                    state: ServerState::Up,
-                },
-            };
-            servers.all.push(server);
-        }
-        Ok(servers)
+        let (all, sorry) = (
+            real_servers(fields, quic, &mut addresses),
+            fields.read_optional("sorry_server", |field| addresses.read(field, "a sorry server")),
+        )
+            .all()?;
+        Ok(Self {
+            all,
+            sorry,
+            addresses: addresses.all,
+        })
     }
+}
 
-    /// A real server with more to say than its address.
-    fn mapping(
-        &mut self,
-        field: &Field<'a>,
-        vip: IpAddr,
-        quic: bool,
-        quic_ids: &mut Unique<u16>,
-    ) -> Result<RealServer, Fault> {
-        let fields = field.fields(&REAL_SERVER)?;
-        let address = fields.required("address", "give the real server's own address")?;
-        let address = self.address(address, vip, "a real server")?;
-        let weight = match fields.optional("weight")? {
-            Some(weight) => value::weight(&weight)?,
-            None => DEFAULT_WEIGHT,
-        };
-        let (upper, lower) = thresholds(&fields)?;
-        let quic_id = fields.optional("quic_id")?;
-        if let (Some(field), false) = (&quic_id, quic) {
-            return Err(field.fault("needs quic: true in its service"));
-        }
-        let quic_id = match quic_id {
-            Some(field) => {
-                let id = value::quic_id(&field)?;
-                quic_ids.insert(id, id, &field)?;
-                Some(id)
-            }
-            None => None,
-        };
+fn real_servers<'a>(
+    fields: &Fields<'a>,
+    quic: Option<bool>,
+    addresses: &mut Addresses<'a>,
+) -> Result<Vec<RealServer>, Faults> {
+    let field = fields.required("realservers", "list the real servers")?;
+    let items = field.at_most(limits::REAL_SERVERS, "real servers", "use a list of real servers")?;
+    if items.is_empty() {
+        return Err(field
+            .fault("no real servers: to drain one, keep it with weight 0")
+            .into());
+    }
+    let mut quic_ids = Unique::default();
+    items.read(|item| match item.value() {
+        Value::Mapping(_) => real_server(&item, quic, addresses, &mut quic_ids),
+        _ => Ok(RealServer {
+            address: addresses.read(&item, "a real server")?,
+            weight: DEFAULT_WEIGHT,
+            upper: 0,
+            lower: 0,
+            quic_id: None,
+            state: ServerState::Up,
+        }),
+    })
+}
+
+/// A real server with more to say than its address.
+fn real_server<'a>(
+    field: &Field<'a>,
+    quic: Option<bool>,
+    addresses: &mut Addresses<'a>,
+    quic_ids: &mut Unique<u16>,
+) -> Result<RealServer, Faults> {
+    field.mapping(&REAL_SERVER, |fields| {
+        let address = fields.required("address", "give the real server's own address");
+        let (address, weight, (upper, lower), quic_id) = (
+            address.and_then(|field| Ok(addresses.read(&field, "a real server")?)),
+            fields.read_or("weight", DEFAULT_WEIGHT, value::weight),
+            thresholds(fields),
+            fields.read_optional("quic_id", |field| quic_id(field, quic, quic_ids)),
+        )
+            .all()?;
         Ok(RealServer {
             address,
             weight,
@@ -283,27 +349,36 @@ impl<'a> Servers<'a> {
             quic_id,
             state: ServerState::Up,
         })
-    }
+    })
+}
 
-    /// The server that is there for when there is no other.
-    fn sorry(&mut self, fields: &Fields<'a>, vip: IpAddr) -> Result<Option<IpAddr>, Fault> {
-        match fields.optional("sorry_server")? {
-            Some(field) => self.address(field, vip, "a sorry server").map(Some),
-            None => Ok(None),
-        }
+fn quic_id(field: &Field<'_>, quic: Option<bool>, seen: &mut Unique<u16>) -> Result<u16, Fault> {
+    if quic == Some(false) {
+        return Err(field.fault("needs quic: true in its service"));
     }
+    let id = value::quic_id(field)?;
+    seen.insert(id, id, field)?;
+    Ok(id)
+}
 
-    /// An address of the VIP's family that no other server of the service has.
-    fn address(&mut self, field: Field<'a>, vip: IpAddr, role: &str) -> Result<IpAddr, Fault> {
-        let address = value::address(&field, role)?;
-        if address.is_ipv4() != vip.is_ipv4() {
+/// The addresses of a service's servers: of the VIP's family, none of them twice.
+struct Addresses<'a> {
+    vip: Option<IpAddr>,
+    seen: Unique<IpAddr>,
+    all: Vec<(IpAddr, Field<'a>)>,
+}
+
+impl<'a> Addresses<'a> {
+    fn read(&mut self, field: &Field<'a>, role: &str) -> Result<IpAddr, Fault> {
+        let address = value::address(field, role)?;
+        if let Some(vip) = self.vip.filter(|vip| vip.is_ipv4() != address.is_ipv4()) {
             let (own, other) = (family(address), family(vip));
             return Err(field.fault(format!(
                 "{address} is an {own} address, and the VIP {vip} an {other} one: give an {other} address"
             )));
         }
-        self.seen.insert(address, address, &field)?;
-        self.addresses.push((address, field));
+        self.seen.insert(address, address, field)?;
+        self.all.push((address, field.clone()));
         Ok(address)
     }
 }
@@ -316,18 +391,20 @@ const fn family(address: IpAddr) -> &'static str {
 }
 
 /// Upper and lower threshold.
-fn thresholds(fields: &Fields<'_>) -> Result<(u32, u32), Fault> {
-    let read = |name| match fields.optional(name)? {
-        Some(field) => value::threshold(&field).map(|value| (value, Some(field))),
-        None => Ok((0, None)),
-    };
-    let (upper, _) = read("upper")?;
-    let (lower, field) = read("lower")?;
-    match field {
-        Some(field) if lower != 0 && upper == 0 => Err(field.fault("needs upper: give the threshold it belongs to")),
-        Some(field) if lower != 0 && lower >= upper => {
-            Err(field.fault(format!("{lower} is not below upper: use 0 to {}", upper - 1)))
-        }
-        _ => Ok((upper, lower)),
+fn thresholds(fields: &Fields<'_>) -> Result<(u32, u32), Faults> {
+    let (upper, lower) = (
+        fields.read_or("upper", 0, value::threshold),
+        fields.read_optional("lower", |field| {
+            Ok::<_, Fault>((value::threshold(field)?, field.clone()))
+        }),
+    )
+        .all()?;
+    match lower {
+        None | Some((0, _)) => Ok((upper, 0)),
+        Some((_, field)) if upper == 0 => Err(field.fault("needs upper: give the threshold it belongs to").into()),
+        Some((lower, field)) if lower >= upper => Err(field
+            .fault(format!("{lower} is not below upper: use 0 to {}", upper - 1))
+            .into()),
+        Some((lower, _)) => Ok((upper, lower)),
     }
 }

@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{
-    error::Fault,
+    error::{Fault, Faults},
     field::{Field, Fields},
     limits,
     node::Value,
@@ -121,8 +121,8 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Fault> {
 }
 
 /// The same of a field that may be left out.
-pub(super) fn boolean_or(fields: &Fields<'_>, name: &str, default: bool) -> Result<bool, Fault> {
-    fields.optional(name)?.map_or(Ok(default), |field| boolean(&field))
+pub(super) fn boolean_or(fields: &Fields<'_>, name: &str, default: bool) -> Result<bool, Faults> {
+    fields.read_or(name, default, boolean)
 }
 
 /// An address that one host can have; `role` says for what, with its article.
@@ -225,14 +225,11 @@ pub(super) fn choice<T: for<'de> Deserialize<'de>>(field: &Field<'_>, what: &str
 }
 
 /// The choice of a field called like what it chooses.
-pub(super) fn choice_or_default<T>(fields: &Fields<'_>, name: &str) -> Result<T, Fault>
+pub(super) fn choice_or_default<T>(fields: &Fields<'_>, name: &str) -> Result<T, Faults>
 where
     T: Default + for<'de> Deserialize<'de>,
 {
-    match fields.optional(name)? {
-        Some(field) => choice(&field, name),
-        None => Ok(T::default()),
-    }
+    fields.read_or(name, T::default(), |field| choice(field, name))
 }
 
 /// The names that would have been right.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Fault, Field, limits};
+use super::{Fault, Faults, Field, Parts, limits};
 use crate::{
     config::{
         field::Fields,
@@ -18,22 +18,25 @@ pub(in crate::config) const UDP: [&str; 2] = ["payload", "reply"];
 pub(in crate::config) const BYTES: [&str; 1] = ["hex"];
 
 /// A DNS question.
-pub(super) fn question(field: &Field<'_>) -> Result<Dns, Fault> {
-    let fields = field.fields(&DNS)?;
-    Ok(Dns {
-        name: match fields.optional("name")? {
-            Some(field) => domain(&field)?,
-            None => ".".to_owned(),
-        },
-        kind: word(&fields, "type", "a record type", "SOA", dns::is_kind)?,
-        rcode: word(&fields, "rcode", "a response code", "NOERROR", dns::is_rcode)?,
-        answer: match fields.optional("answer")? {
-            Some(field) => {
-                let kind = "of printable ASCII";
-                Some(text(&field, "the data of an answer", limits::DNS_ANSWER, kind, is_printable)?.to_owned())
-            }
-            None => None,
-        },
+pub(super) fn question(field: &Field<'_>) -> Result<Dns, Faults> {
+    let data = |field: &Field<'_>| {
+        let kind = "of printable ASCII";
+        text(field, "the data of an answer", limits::DNS_ANSWER, kind, is_printable).map(str::to_owned)
+    };
+    field.mapping(&DNS, |fields| {
+        let (name, kind, rcode, answer) = (
+            fields.read_or("name", ".".to_owned(), domain),
+            word(fields, "type", "a record type", "SOA", dns::is_kind),
+            word(fields, "rcode", "a response code", "NOERROR", dns::is_rcode),
+            fields.read_optional("answer", data),
+        )
+            .all()?;
+        Ok(Dns {
+            name,
+            kind,
+            rcode,
+            answer,
+        })
     })
 }
 
@@ -71,31 +74,28 @@ fn word(fields: &Fields<'_>, name: &str, what: &str, default: &str, known: fn(&s
 }
 
 /// A datagram and the answer it should have.
-pub(super) fn udp(field: &Field<'_>) -> Result<Udp, Fault> {
-    let fields = field.fields(&UDP)?;
-    Ok(Udp {
-        payload: match fields.optional("payload")? {
-            Some(field) => bytes(&field, "a payload", limits::DATAGRAM)?,
-            None => Vec::new(),
-        },
-        reply: match fields.optional("reply")? {
-            Some(field) => Some(bytes(&field, "a reply", 1..=*limits::DATAGRAM.end())?),
-            None => None,
-        },
+pub(super) fn udp(field: &Field<'_>) -> Result<Udp, Faults> {
+    field.mapping(&UDP, |fields| {
+        let (payload, reply) = (
+            fields.read_or("payload", Vec::new(), |field| {
+                bytes(field, "a payload", limits::DATAGRAM)
+            }),
+            fields.read_optional("reply", |field| bytes(field, "a reply", 1..=*limits::DATAGRAM.end())),
+        )
+            .all()?;
+        Ok(Udp { payload, reply })
     })
 }
 
 /// Bytes as text, or in hexadecimal.
-fn bytes(field: &Field<'_>, what: &str, lengths: RangeInclusive<usize>) -> Result<Vec<u8>, Fault> {
+fn bytes(field: &Field<'_>, what: &str, lengths: RangeInclusive<usize>) -> Result<Vec<u8>, Faults> {
     match field.value() {
-        Value::Mapping(_) => {
-            let fields = field.fields(&BYTES)?;
-            text::hex(
-                &fields.required("hex", "give bytes of two hexadecimal digits each")?,
-                what,
-                lengths,
-            )
-        }
-        _ => text(field, what, lengths, "of text, or { hex: \"00ff\" }", |_| true).map(|text| text.as_bytes().to_vec()),
+        Value::Mapping(_) => field.mapping(&BYTES, |fields| {
+            let hex = fields.required("hex", "give bytes of two hexadecimal digits each")?;
+            Ok(text::hex(&hex, what, lengths)?)
+        }),
+        _ => Ok(text(field, what, lengths, "of text, or { hex: \"00ff\" }", |_| true)?
+            .as_bytes()
+            .to_vec()),
     }
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use regex::bytes::Regex;
 
-use super::{Fault, Field, Folder, limits, tls};
+use super::{Fault, Faults, Field, Folder, Parts, limits, tls};
 use crate::{
     config::{
         field::{Fields, Unique},
@@ -25,51 +25,56 @@ const OWN: [&str; 4] = ["Host", "Connection", "Content-Length", "Transfer-Encodi
 const SUCCESS: (u16, u16) = (200, 299);
 
 /// A check by HTTP.
-pub(super) fn http(field: &Field<'_>) -> Result<Http, Fault> {
-    request(&field.fields(&HTTP)?)
+pub(super) fn http(field: &Field<'_>) -> Result<Http, Faults> {
+    field.mapping(&HTTP, request)
 }
 
 /// A check by HTTPS; a relative path of authorities begins at `folder`.
-pub(super) fn https(field: &Field<'_>, folder: Folder<'_>) -> Result<Http, Fault> {
+pub(super) fn https(field: &Field<'_>, folder: Folder<'_>) -> Result<Http, Faults> {
     let known = [&HTTP[..], &tls::TLS].concat();
-    let fields = field.fields(&known)?;
-    Ok(Http {
-        tls: Some(tls::read(&fields, folder)?),
-        ..request(&fields)?
+    field.mapping(&known, |fields| {
+        let (tls, request) = (tls::read(fields, folder), request(fields)).all()?;
+        Ok(Http {
+            tls: Some(tls),
+            ..request
+        })
     })
 }
 
-fn request(fields: &Fields<'_>) -> Result<Http, Fault> {
-    let method = match fields.optional("method")? {
-        Some(field) => text::one_of(&field, "method", &METHODS)?,
-        None => "GET",
+fn request(fields: &Fields<'_>) -> Result<Http, Faults> {
+    let method = fields.read_or("method", "GET", |field| text::one_of(field, "method", &METHODS));
+    let is_bodiless = method == Ok("HEAD");
+    let refuse_bodiless = |field: &Field<'_>| match is_bodiless {
+        true => Err(field.fault("needs a body, and the answer to HEAD has none: use GET")),
+        false => Ok(()),
     };
-    let bodiless = |field: &Field<'_>| match method {
-        "HEAD" => Err(field.fault("needs a body, and the answer to HEAD has none: use GET")),
-        _ => Ok(()),
-    };
-    let body = fields.optional("body")?;
-    body.as_ref().map(bodiless).transpose()?;
-    let weight = value::boolean_or(fields, "weight", false)?;
-    if let (true, Some(field)) = (weight, fields.optional("weight")?) {
-        bodiless(&field)?;
-    }
+    let body = fields.read_optional("body", |field| {
+        (refuse_bodiless(field), body(field)).all().map(|((), body)| body)
+    });
+    let weight = fields.read_or("weight", false, |field| {
+        let weight = value::boolean(field)?;
+        if weight {
+            refuse_bodiless(field)?;
+        }
+        Ok::<_, Fault>(weight)
+    });
+    let (method, path, host, headers, status, body, weight) = (
+        method,
+        fields.read_or("path", "/".to_owned(), path),
+        fields.read_optional("host", host),
+        fields.read_or("headers", Vec::new(), headers),
+        fields.read_or("status", vec![SUCCESS], statuses),
+        body,
+        weight,
+    )
+        .all()?;
     Ok(Http {
         method: method.to_owned(),
-        path: match fields.optional("path")? {
-            Some(field) => path(&field)?,
-            None => "/".to_owned(),
-        },
-        host: fields.optional("host")?.as_ref().map(host).transpose()?,
-        headers: match fields.optional("headers")? {
-            Some(field) => headers(&field)?,
-            None => Vec::new(),
-        },
-        status: match fields.optional("status")? {
-            Some(field) => statuses(&field)?,
-            None => vec![SUCCESS],
-        },
-        body: body.as_ref().map(self::body).transpose()?,
+        path,
+        host,
+        headers,
+        status,
+        body,
         tls: None,
         weight,
     })
@@ -106,29 +111,34 @@ fn ipv6(text: &str) -> bool {
 }
 
 /// Further headers (RFC 9110 section 5).
-fn headers(field: &Field<'_>) -> Result<Vec<(String, String)>, Fault> {
+fn headers(field: &Field<'_>) -> Result<Vec<(String, String)>, Faults> {
     let mut seen = Unique::default();
-    let mut headers = Vec::new();
-    for (key, written) in field.entries(limits::HEADERS, "headers")? {
-        let what = "the name of a header";
-        let name = text(&key, what, limits::HEADER_NAME, "of letters, digits, - and _", is_token)?;
-        if let Some(own) = OWN.iter().find(|own| own.eq_ignore_ascii_case(name)) {
-            return Err(key.fault(match *own {
-                "Host" => "give it as host, beside headers".to_owned(),
-                own => format!("lbx sends {own} as the request needs it: leave it out"),
-            }));
-        }
-        seen.insert(name.to_ascii_lowercase(), format_args!("{name:?}"), &key)?;
-        let good = |text: &str| is_printable(text) && text.trim() == text;
-        let kind = "of printable ASCII without spaces at the ends";
-        let value = text(&written, "the value of a header", limits::HEADER_VALUE, kind, good)?;
-        headers.push((name.to_owned(), value.to_owned()));
+    field.entries(limits::HEADERS, "headers", |key, value| {
+        (header_name(key, &mut seen), header_value(value)).all()
+    })
+}
+
+fn header_name(key: &Field<'_>, seen: &mut Unique<String>) -> Result<String, Fault> {
+    let what = "the name of a header";
+    let name = text(key, what, limits::HEADER_NAME, "of letters, digits, - and _", is_token)?;
+    if let Some(own) = OWN.iter().find(|own| own.eq_ignore_ascii_case(name)) {
+        return Err(key.fault(match *own {
+            "Host" => "give it as host, beside headers".to_owned(),
+            own => format!("lbx sends {own} as the request needs it: leave it out"),
+        }));
     }
-    Ok(headers)
+    seen.insert(name.to_ascii_lowercase(), format_args!("{name:?}"), key)?;
+    Ok(name.to_owned())
+}
+
+fn header_value(field: &Field<'_>) -> Result<String, Fault> {
+    let good = |text: &str| is_printable(text) && text.trim() == text;
+    let kind = "of printable ASCII without spaces at the ends";
+    text(field, "the value of a header", limits::HEADER_VALUE, kind, good).map(str::to_owned)
 }
 
 /// A status code, a range, or a list of both.
-fn statuses(field: &Field<'_>) -> Result<Vec<(u16, u16)>, Fault> {
+fn statuses(field: &Field<'_>) -> Result<Vec<(u16, u16)>, Faults> {
     let status = |field: &Field<'_>| {
         value::range(
             field,
@@ -144,9 +154,9 @@ fn statuses(field: &Field<'_>) -> Result<Vec<(u16, u16)>, Fault> {
     };
     let items = field.at_most(limits::STATUS_RANGES, "status codes", "list status codes")?;
     if items.is_empty() {
-        return Err(field.fault("the list is empty: give at least one status code"));
+        return Err(field.fault("the list is empty: give at least one status code").into());
     }
-    let mut ranges: Vec<_> = items.iter().map(status).collect::<Result<_, _>>()?;
+    let mut ranges = items.read(|item| status(&item))?;
     // What means the same is the same, so that services share a check however they write it.
     ranges.sort_unstable();
     ranges.dedup();
@@ -154,13 +164,15 @@ fn statuses(field: &Field<'_>) -> Result<Vec<(u16, u16)>, Fault> {
 }
 
 /// What the body must contain or be.
-fn body(field: &Field<'_>) -> Result<Body, Fault> {
-    let fields = field.fields(&BODY)?;
-    match fields.only_one(&BODY, "what the body must contain or be")? {
-        ("matches", field) => regex(&field).map(Body::Matches),
-        ("sha256", field) => digest(&field, "a SHA-256 digest").map(Body::Sha256),
-        (_, field) => digest(&field, "an MD5 digest").map(Body::Md5),
-    }
+fn body(field: &Field<'_>) -> Result<Body, Faults> {
+    field.mapping(&BODY, |fields| {
+        let body = match fields.only_one(&BODY, "what the body must contain or be")? {
+            ("matches", field) => regex(&field).map(Body::Matches),
+            ("sha256", field) => digest(&field, "a SHA-256 digest").map(Body::Sha256),
+            (_, field) => digest(&field, "an MD5 digest").map(Body::Md5),
+        };
+        Ok(body?)
+    })
 }
 
 fn regex(field: &Field<'_>) -> Result<String, Fault> {

@@ -10,7 +10,7 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use super::{
     command,
-    error::Fault,
+    error::{Fault, Faults, Parts},
     field::{Field, Fields},
     limits,
     node::Value,
@@ -60,7 +60,7 @@ impl<'f> Reader<'f> {
     }
 
     /// What a `health` field says; none: nothing is checked.
-    pub(super) fn read(&mut self, field: &Field<'_>) -> Result<Option<Arc<Health>>, Fault> {
+    pub(super) fn read(&mut self, field: &Field<'_>) -> Result<Option<Arc<Health>>, Faults> {
         if field.value().is_text(NONE) {
             return Ok(None);
         }
@@ -73,21 +73,20 @@ impl<'f> Reader<'f> {
         Ok(Some(health))
     }
 
-    fn health(&self, field: &Field<'_>) -> Result<Health, Fault> {
+    fn health(&self, field: &Field<'_>) -> Result<Health, Faults> {
         if let Value::Text(_) = field.value() {
             let words: Vec<_> = CHECKS.into_iter().chain([NONE]).collect();
             let name = text::one_of(field, "check", &words)?;
-            return common(
-                self.check(name, &field.implied(name))?,
-                &field.implied(name).fields(&COMMON)?,
-            );
+            let implied = field.implied(name);
+            return implied.mapping(&COMMON, |fields| common(self.check(name, &implied), fields));
         }
-        let fields = field.fields(&[&CHECKS[..], &COMMON].concat())?;
-        let (name, check) = fields.only_one(&CHECKS, "what is asked")?;
-        common(self.check(name, &check)?, &fields)
+        field.mapping(&[&CHECKS[..], &COMMON].concat(), |fields| {
+            let check = fields.only_one(&CHECKS, "what is asked");
+            common(check.and_then(|(name, check)| self.check(name, &check)), fields)
+        })
     }
 
-    fn check(&self, name: &str, field: &Field<'_>) -> Result<Check, Fault> {
+    fn check(&self, name: &str, field: &Field<'_>) -> Result<Check, Faults> {
         let check = match name {
             "http" => Check::Http(http::http(field)?),
             "https" => Check::Http(http::https(field, self.folder)?),
@@ -106,88 +105,98 @@ impl<'f> Reader<'f> {
 }
 
 /// A check with what all of them may say.
-fn common(check: Check, fields: &Fields<'_>) -> Result<Health, Fault> {
-    let (interval, timeout) = interval_and_timeout(fields)?;
-    let probes = |name, default| match fields.optional(name)? {
-        Some(field) => value::number(&field, "a number of probes", limits::PROBES),
-        None => Ok(default),
-    };
+fn common(check: Result<Check, Faults>, fields: &Fields<'_>) -> Result<Health, Faults> {
+    let probes = |field: &Field<'_>| value::number(field, "a number of probes", limits::PROBES);
+    let (target, port) = (target(check.as_ref().ok(), fields), port(check.as_ref().ok(), fields));
+    let ((check, target, port), (interval, timeout), (rise, fall), initial, jitter, damping) = (
+        (check, target, port).all(),
+        interval_and_timeout(fields),
+        (
+            fields.read_or("rise", RISE, probes),
+            fields.read_or("fall", FALL, probes),
+        )
+            .all(),
+        fields.read_or("initial", Initial::default(), |field| value::choice(field, "beginning")),
+        fields.read_or("jitter", JITTER, |field| {
+            value::number(field, "a percentage of the interval", limits::JITTER)
+        }),
+        fields.read_optional("damping", damping),
+    )
+        .all()?;
     Ok(Health {
-        target: target(&check, fields)?,
-        port: port(&check, fields)?,
+        target,
+        port,
         interval,
         timeout,
-        rise: probes("rise", RISE)?,
-        fall: probes("fall", FALL)?,
-        initial: match fields.optional("initial")? {
-            Some(field) => value::choice(&field, "beginning")?,
-            None => Initial::default(),
-        },
-        jitter: match fields.optional("jitter")? {
-            Some(field) => value::number(&field, "a percentage of the interval", limits::JITTER)?,
-            None => JITTER,
-        },
-        damping: fields.optional("damping")?.as_ref().map(damping).transpose()?,
+        rise,
+        fall,
+        initial,
+        jitter,
+        damping,
         check,
     })
 }
 
 /// A probe has ended when the next begins: those of a real server that does not answer would pile up.
-fn interval_and_timeout(fields: &Fields<'_>) -> Result<(Duration, Duration), Fault> {
-    let interval = match fields.optional("interval")? {
-        Some(field) => time::duration(&field, "an interval", limits::INTERVALS)?,
-        None => INTERVAL,
-    };
-    let Some(field) = fields.optional("timeout")? else {
-        return Ok((interval, TIMEOUT.min(interval)));
-    };
+fn interval_and_timeout(fields: &Fields<'_>) -> Result<(Duration, Duration), Faults> {
     let longest = *limits::INTERVALS.end();
-    let timeout = time::duration(&field, "a timeout", limits::SHORTEST_TIMEOUT..=longest)?;
-    if timeout > interval {
-        return Err(field.fault(format!(
-            "{} is longer than the interval, {}: a probe must end before the next begins",
-            time::Shown(timeout),
-            time::Shown(interval)
-        )));
+    let (interval, timeout) = (
+        fields.read_or("interval", INTERVAL, |field| {
+            time::duration(field, "an interval", limits::INTERVALS)
+        }),
+        fields.read_optional("timeout", |field| {
+            let timeout = time::duration(field, "a timeout", limits::SHORTEST_TIMEOUT..=longest)?;
+            Ok::<_, Fault>((timeout, field.clone()))
+        }),
+    )
+        .all()?;
+    match timeout {
+        None => Ok((interval, TIMEOUT.min(interval))),
+        Some((timeout, field)) if timeout > interval => Err(field
+            .fault(format!(
+                "{} is longer than the interval, {}: a probe must end before the next begins",
+                time::Shown(timeout),
+                time::Shown(interval)
+            ))
+            .into()),
+        Some((timeout, _)) => Ok((interval, timeout)),
     }
-    Ok((interval, timeout))
 }
 
-fn target(check: &Check, fields: &Fields<'_>) -> Result<Target, Fault> {
-    let Some(field) = fields.optional("target")? else {
-        return Ok(match check {
-            Check::Ping => Target::Rip,
-            _ => Target::default(),
-        });
+/// The address that is probed.
+fn target(check: Option<&Check>, fields: &Fields<'_>) -> Result<Target, Faults> {
+    let default = match check {
+        Some(Check::Ping) => Target::Rip,
+        _ => Target::default(),
     };
-    match check {
-        Check::Ping => Err(field.fault("ping asks the real server's own address: leave target out")),
-        Check::Exec(_) => Err(field.fault("a command is told both addresses and asks as it likes: leave target out")),
-        _ => value::choice(&field, "target"),
-    }
+    fields.read_or("target", default, |field| match check {
+        Some(Check::Ping) => Err(field.fault("ping asks the real server's own address: leave target out")),
+        Some(Check::Exec(_)) => {
+            Err(field.fault("a command is told both addresses and asks as it likes: leave target out"))
+        }
+        _ => value::choice(field, "target"),
+    })
 }
 
-fn port(check: &Check, fields: &Fields<'_>) -> Result<Option<u16>, Fault> {
-    match (fields.optional("port")?, check) {
-        (None, _) => Ok(None),
-        (Some(field), Check::Ping) => Err(field.fault("ping asks no port: leave it out")),
-        (Some(field), _) => value::number(&field, "a port", limits::PORTS).map(Some),
-    }
+fn port(check: Option<&Check>, fields: &Fields<'_>) -> Result<Option<u16>, Faults> {
+    fields.read_optional("port", |field| match check {
+        Some(Check::Ping) => Err(field.fault("ping asks no port: leave it out")),
+        _ => value::number(field, "a port", limits::PORTS),
+    })
 }
 
-fn damping(field: &Field<'_>) -> Result<Damping, Fault> {
-    let fields = field.fields(&DAMPING)?;
-    let time = |name| match fields.optional(name)? {
-        Some(field) => time::duration(&field, "a time of damping", limits::DAMPING),
-        None => Ok(FLAPPING),
-    };
-    Ok(Damping {
-        failures: match fields.optional("failures")? {
-            Some(field) => value::number(&field, "a number of failures", limits::PROBES)?,
-            None => FAILURES,
-        },
-        within: time("within")?,
-        hold: time("hold")?,
+fn damping(field: &Field<'_>) -> Result<Damping, Faults> {
+    let time = |field: &Field<'_>| time::duration(field, "a time of damping", limits::DAMPING);
+    field.mapping(&DAMPING, |fields| {
+        let (failures, within, hold) = (
+            fields.read_or("failures", FAILURES, |field| {
+                value::number(field, "a number of failures", limits::PROBES)
+            }),
+            fields.read_or("within", FLAPPING, time),
+            fields.read_or("hold", FLAPPING, time),
+        )
+            .all()?;
+        Ok(Damping { failures, within, hold })
     })
 }
 

@@ -1,8 +1,13 @@
 //! TLS of a check.
 
-use std::{fs::File, io::Read, net::IpAddr, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
-use super::{Fault, Folder, limits};
+use super::{Fault, Faults, Field, Folder, Parts, limits};
 use crate::{
     config::{field::Fields, text::text, value},
     desired::Tls,
@@ -14,40 +19,41 @@ pub(in crate::config) const TLS: [&str; 3] = ["server_name", "verify", "authorit
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// The fields of TLS among those of a check.
-pub(super) fn read(fields: &Fields<'_>, folder: Folder<'_>) -> Result<Tls, Fault> {
-    let verify = value::boolean_or(fields, "verify", true)?;
-    let authorities = fields.optional("authorities")?;
-    if let (Some(field), false) = (&authorities, verify) {
-        return Err(field.fault("needs verify: true: leave one of them out"));
-    }
-    Ok(Tls {
-        server_name: match fields.optional("server_name")? {
-            Some(field) => {
-                let kind = "like example.org or 192.0.2.1, without a port";
-                let is_server = |text: &str| is_name(text) || text.parse::<IpAddr>().is_ok();
-                Some(text(&field, "a server name", limits::HOST, kind, is_server)?.to_owned())
-            }
-            None => None,
-        },
+pub(super) fn read(fields: &Fields<'_>, folder: Folder<'_>) -> Result<Tls, Faults> {
+    let verify = value::boolean_or(fields, "verify", true);
+    let is_unverified = verify == Ok(false);
+    let (server_name, verify, authorities) = (
+        fields.read_optional("server_name", server_name),
         verify,
-        authorities: match authorities {
-            Some(field) => {
-                let good = |text: &str| !text.contains(char::is_control);
-                let name = text(
-                    &field,
-                    "a file name",
-                    limits::FILE_NAME,
-                    "without control characters",
-                    good,
-                )?;
-                let file = folder.0.join(name);
-                certificates(&file)
-                    .map_err(|why| field.fault(format!("{}: {why}: name a PEM file", file.display())))?;
-                Some(file)
-            }
-            None => None,
-        },
+        fields.read_optional("authorities", |field| match is_unverified {
+            true => Err(field.fault("needs verify: true: leave one of them out")),
+            false => authorities(field, folder),
+        }),
+    )
+        .all()?;
+    Ok(Tls {
+        server_name,
+        verify,
+        authorities,
     })
+}
+
+fn server_name(field: &Field<'_>) -> Result<String, Fault> {
+    let kind = "like example.org or 192.0.2.1, without a port";
+    let is_server = |text: &str| is_name(text) || text.parse::<IpAddr>().is_ok();
+    text(field, "a server name", limits::HOST, kind, is_server).map(str::to_owned)
+}
+
+fn authorities(field: &Field<'_>, folder: Folder<'_>) -> Result<PathBuf, Fault> {
+    let good = |text: &str| !text.contains(char::is_control);
+    let kind = "without control characters";
+    let file = folder
+        .0
+        .join(text(field, "a file name", limits::FILE_NAME, kind, good)?);
+    match certificates(&file) {
+        Ok(()) => Ok(file),
+        Err(why) => Err(field.fault(format!("{}: {why}: name a PEM file", file.display()))),
+    }
 }
 
 /// Whether a file can be read and holds certificates; if not, why.

@@ -13,6 +13,7 @@ mod refused_http;
 mod refused_options;
 mod refused_ports;
 mod refused_sizes;
+mod refused_together;
 mod refused_values;
 
 use std::path::Path;

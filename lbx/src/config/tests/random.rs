@@ -307,7 +307,10 @@ proptest! {
         }
         match read(&text) {
             Ok(desired) => assert_promises(&desired),
-            Err(error) => assert_eq!(error.to_string().lines().count(), 1),
+            Err(error) => {
+                assert_eq!(error.to_string().lines().count(), error.faults.len());
+                assert!(error.faults.is_sorted_by_key(|fault| fault.place));
+            }
         }
     }
 
@@ -315,7 +318,10 @@ proptest! {
     fn clashing_services(services in prop::collection::vec(service(), 1..4)) {
         match read(&format!("interface: eth0\nservices:\n{}", services.concat())) {
             Ok(desired) => assert_promises(&desired),
-            Err(error) => assert!(error.fault.place.is_some(), "{error}"),
+            Err(error) => {
+                assert!(!error.faults.is_empty());
+                assert!(error.faults.iter().all(|fault| fault.place.is_some()), "{error}");
+            }
         }
     }
 }

@@ -274,7 +274,11 @@ fn too_few_or_too_many() {
             "lb.yaml:65587:5: services[16]: too many real servers: lbx holds 65536 at most in all services together",
         ),
         (
-            format!("interface: [{}]", list(33, &|i| format!("eth{i},"))),
+            format!(
+                "interface: [{}]{}",
+                list(33, &|i| format!("eth{i},")),
+                services(1, " [10.1.0.1]").replacen('\n', "\nservices:\n", 1)
+            ),
             "lb.yaml:1:12: interface: 33 interfaces: lbx holds 32 at most",
         ),
     ]);

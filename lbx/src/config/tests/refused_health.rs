@@ -317,7 +317,7 @@ fn commands() {
         ),
         (
             "{exec: {command: /bin/check, environment: {A: b, A: c}}}",
-            "lb.yaml:8:62: services[0].health.exec.environment.A: given twice: leave one out",
+            "lb.yaml:8:62: services[0].health.exec.environment.A: \"A\" is already services[0].health.exec.environment.A (line 8)",
         ),
         (
             "{exec: {command: /bin/check, environment: {1: b}}}",

@@ -10,7 +10,8 @@ fn flags() {
             (
                 "scheduler: mh",
                 "scheduler: sh",
-                "lb.yaml:9:13: services[0].flags[0]: \"mh-port\" is not a flag of sh: use sh-port or sh-fallback",
+                "lb.yaml:9:13: services[0].flags[0]: \"mh-port\" is not a flag of sh: use sh-port or sh-fallback\n\
+                 lb.yaml:9:22: services[0].flags[1]: \"mh-fallback\" is not a flag of sh: use sh-port or sh-fallback",
             ),
             (
                 "scheduler: mh",
@@ -239,7 +240,8 @@ fn quic() {
             (
                 "quic: true",
                 "quic: false",
-                "lb.yaml:16:75: services[0].realservers[0].quic_id: needs quic: true in its service",
+                "lb.yaml:16:75: services[0].realservers[0].quic_id: needs quic: true in its service\n\
+                 lb.yaml:17:41: services[0].realservers[1].quic_id: needs quic: true in its service",
             ),
             (
                 "quic_id: 8",
