@@ -72,6 +72,15 @@ impl Signal {
         self.0 & !ACK == 0
     }
 
+    /// The names of its TCP flags, in the order in which a connection sees them.
+    pub fn tcp_flags(self) -> impl Iterator<Item = &'static str> {
+        let named = [(SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (ACK, "ACK")];
+        named
+            .into_iter()
+            .filter(move |(bit, _)| self.0 & bit != 0)
+            .map(|(_, name)| name)
+    }
+
     /// UDP.
     #[inline(always)]
     #[must_use]

@@ -1,4 +1,5 @@
-//! Which decisions are traced. The program looks at this only when it was loaded with tracing on.
+//! The decision trace: which decisions are traced, and why a real server was selected. The program looks at the filter only
+//! when it was loaded with tracing on.
 
 use crate::address::Address;
 
@@ -22,5 +23,39 @@ impl TraceFilter {
         let any_client = self.client.high | self.client.low == 0;
         let same_client = self.client.high == client.high && self.client.low == client.low;
         (any_client || same_client) && (self.service == 0 || self.service == service as u64 + 1)
+    }
+}
+
+/// Why a backend was selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The slot's backend: a hashed service outside of any window.
+    Slot = 0,
+    /// The flow's record.
+    Record = 1,
+    /// The scheduler's choice for a new flow.
+    Scheduled = 2,
+    /// The slot's owner: it gets packets of flows without a record.
+    Owner = 3,
+    /// The backend of the packet's first fragment.
+    Fragment = 4,
+    /// The server id in a QUIC connection id.
+    Quic = 5,
+}
+
+impl Reason {
+    /// The reason of a code.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Record,
+            2 => Self::Scheduled,
+            3 => Self::Owner,
+            4 => Self::Fragment,
+            5 => Self::Quic,
+            _ => Self::Slot,
+        }
     }
 }

@@ -10,6 +10,7 @@ use lbx_common::{
     hash,
     service::{HASH_ADDRESS, HASH_VIP, HASHED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL},
     slot::{self, Slot},
+    trace::Reason,
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     packet::Packet,
     persistence, quic,
     schedule::schedule,
-    selection::{Reason, Selection},
+    selection::Selection,
     service_ref::ServiceRef,
     verdict::{Exit, Step},
 };

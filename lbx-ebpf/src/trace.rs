@@ -25,7 +25,7 @@ pub fn emit(ctx: &XdpContext, packet: &Packet, service: &ServiceRef, selection: 
 fn record(ctx: &XdpContext, packet: &Packet, service: u16, selected: u32, reason: u8) {
     info!(
         ctx,
-        "client={:i}:{} service={} signal={} why={} backend={} new={} length={}",
+        "client={:i} port={} service={} signal={} reason={} backend={} new={} length={}",
         packet.client.octets(),
         u16::from_be_bytes(packet.client_port),
         service,

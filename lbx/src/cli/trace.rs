@@ -1,6 +1,6 @@
 //! `lbx trace`: decisions as they are made.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use clap::Args;
 
@@ -16,7 +16,7 @@ use crate::{
 pub struct Arguments {
     /// Only packets of this client
     #[arg(long, value_name = "ADDRESS")]
-    client: Option<Ipv4Addr>,
+    client: Option<IpAddr>,
     /// Only packets for the service of this name
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
@@ -26,7 +26,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let path = run_path(&global.name, "sock");
     let request = Request::Trace(TraceRequest {
-        client: arguments.client.map(Into::into),
+        client: arguments.client,
         service: arguments.service,
     });
     let mut conversation = client::ask(&global.name, &path, &request)

@@ -153,28 +153,33 @@ fn services<'a>(
             .fault("no services: give at least one, so that a file cut short never takes all down")
             .into());
     }
-    let (all, mut faults) = items.read_good(|item| service::read(&item, defaults, checks));
+    let (all, mut faults) = items.read_good(|item| Ok::<_, Faults>(service::read(item, defaults, checks)));
     faults.add(common_names_and_ports(&all));
     faults.add(too_many_real_servers(&all));
     faults.add(vips_as_servers(&all));
-    faults.or(all.into_iter().map(|written| written.service).collect())
+    let services: Vec<_> = all
+        .into_iter()
+        .filter_map(|written| faults.take(written.service))
+        .collect();
+    faults.or(services)
 }
 
 /// What two services have in common and must not.
 fn common_names_and_ports(all: &[Written<'_>]) -> Faults {
     let (mut names, mut taken) = (Unique::default(), Taken::default());
     let mut faults = Faults::default();
-    for written in all {
-        let Service {
-            name, virtual_service, ..
-        } = &written.service;
-        let ports = faults.take(taken.take(*virtual_service, &written.ports));
-        let field = match &written.name {
+    for Written { field, identity, .. } in all {
+        let Some(identity) = identity else {
+            continue;
+        };
+        let ports = faults.take(taken.take(identity.virtual_service, &identity.ports));
+        let field = match &identity.name_field {
             Some(field) => field,
             // Its name is made of the address that is taken: one fault, not two.
             None if ports.is_none() => continue,
-            None => &written.field,
+            None => field,
         };
+        let name = &identity.name;
         faults.take(names.insert(name.clone(), format_args!("{name:?}"), field));
     }
     faults
@@ -200,16 +205,20 @@ fn too_many_real_servers(all: &[Written<'_>]) -> Faults {
 /// Real servers with the address of a VIP: the director would send to itself.
 fn vips_as_servers(all: &[Written<'_>]) -> Faults {
     let mut vips: HashMap<IpAddr, &Field<'_>> = HashMap::new();
-    for written in all {
-        vips.entry(written.service.virtual_service.vip).or_insert(&written.vip);
+    for identity in all.iter().filter_map(|written| written.identity.as_ref()) {
+        vips.entry(identity.virtual_service.vip).or_insert(&identity.vip);
     }
     let mut faults = Faults::default();
-    for Written { service, addresses, .. } in all {
+    for Written {
+        identity, addresses, ..
+    } in all
+    {
+        let own = identity.as_ref().map(|identity| identity.virtual_service.vip);
         for (address, field) in addresses {
             let Some(vip) = vips.get(address) else {
                 continue;
             };
-            let whose = if *address == service.virtual_service.vip {
+            let whose = if Some(*address) == own {
                 "the VIP of its own service".to_owned()
             } else {
                 format!("a VIP, {}", vip.whereabouts())

@@ -43,56 +43,74 @@ const DEFAULT_WEIGHT: u16 = 1;
 /// Seconds for which clients persist unless the file says otherwise: those of a bare `-p` (ipvsadm(8)).
 const DEFAULT_PERSISTENCE: u16 = 300;
 
-/// A service, and the fields that the checks across services may have to point at.
+/// A service as far as it could be read, with what the checks across services need.
 pub(super) struct Written<'a> {
-    pub(super) service: Service,
     pub(super) field: Field<'a>,
-    pub(super) name: Option<Field<'a>>,
-    pub(super) vip: Field<'a>,
-    pub(super) ports: ports::Written<'a>,
+    pub(super) service: Result<Service, Faults>,
+    pub(super) identity: Option<Identity<'a>>,
     /// The addresses of its real servers and its sorry server.
     pub(super) addresses: Vec<(IpAddr, Field<'a>)>,
 }
 
-/// Reads a service; `defaults` hold for what it does not say of health itself: none if they could not be read.
-pub(super) fn read<'a>(
-    field: &Field<'a>,
-    defaults: Option<&Defaults<'a>>,
-    checks: &mut health::Reader<'_>,
-) -> Result<Written<'a>, Faults> {
-    field.mapping(&SERVICE, |fields| {
-        let vip = vip(fields);
-        let address = vip.as_ref().ok().map(|(address, _)| *address);
-        let protocol = value::choice_or_default(fields, "protocol");
-        let scheduler = value::choice_or_default(fields, "scheduler");
-        let quic = for_udp(fields, "quic", known(&protocol)).map(|field| field.is_some());
-        let servers = Servers::read(fields, address, known(&quic));
-        let failover = defaults.unwrap_or(&Defaults::default()).overridden(fields, checks);
-        let most = match (defaults, &servers, &failover) {
-            (Some(_), Ok(servers), Ok(failover)) => failover.most(&servers.all),
-            _ => None,
-        };
-        let options = Options::read(fields, address, known(&protocol), known(&scheduler));
-        let ((name, (vip, vip_field), ports, protocol), scheduler, quic, servers, options, failover, quorum) = (
-            (name(fields), vip, ports(fields), protocol).all(),
-            scheduler,
-            quic,
-            servers,
-            options,
-            failover,
-            failover::quorum(fields, most),
-        )
-            .all()?;
+/// What no other service may have.
+#[derive(Clone)]
+pub(super) struct Identity<'a> {
+    pub(super) name: String,
+    /// The field with its name, if it is given one.
+    pub(super) name_field: Option<Field<'a>>,
+    pub(super) virtual_service: VirtualService,
+    pub(super) vip: Field<'a>,
+    pub(super) ports: ports::Written<'a>,
+}
+
+impl<'a> Identity<'a> {
+    fn read(fields: &Fields<'a>, protocol: Result<Protocol, Faults>) -> Result<Self, Faults> {
+        let (name, (vip, field), ports, protocol) = (name(fields), vip(fields), ports(fields), protocol).all()?;
         let virtual_service = VirtualService {
             vip,
             port: ports::first(&ports),
             protocol,
         };
         let (name_field, name) = name.unzip();
-        let service = Service {
+        Ok(Self {
             name: name.unwrap_or_else(|| virtual_service.to_string()),
+            name_field,
             virtual_service,
-            ports: Ports::of(ports.iter().flat_map(|(range, _)| range.clone())),
+            vip: field,
+            ports,
+        })
+    }
+}
+
+/// Reads a service; `defaults` hold for what it does not say of health itself: none if they could not be read.
+pub(super) fn read<'a>(
+    field: Field<'a>,
+    defaults: Option<&Defaults<'a>>,
+    checks: &mut health::Reader<'_>,
+) -> Written<'a> {
+    let (mut identity, mut addresses) = (None, Vec::new());
+    let service = field.mapping(&SERVICE, |fields| {
+        let protocol = value::choice_or_default(fields, "protocol");
+        let vip = vip(fields).ok().map(|(address, _)| address);
+        let known_protocol = known(&protocol);
+        let own = Identity::read(fields, protocol);
+        identity = own.as_ref().ok().cloned();
+        let scheduler = value::choice_or_default(fields, "scheduler");
+        let quic = for_udp(fields, "quic", known_protocol).map(|field| field.is_some());
+        let servers = Servers::read(fields, vip, known(&quic), &mut addresses);
+        let failover = defaults.unwrap_or(&Defaults::default()).overridden(fields, checks);
+        let most = match (defaults, &servers, &failover) {
+            (Some(_), Ok(servers), Ok(failover)) => failover.most(&servers.all),
+            _ => None,
+        };
+        let options = Options::read(fields, vip, known_protocol, known(&scheduler));
+        let quorum = failover::quorum(fields, most);
+        let (own, scheduler, quic, servers, options, failover, quorum) =
+            (own, scheduler, quic, servers, options, failover, quorum).all()?;
+        let service = Service {
+            name: own.name,
+            virtual_service: own.virtual_service,
+            ports: Ports::of(own.ports.iter().flat_map(|(range, _)| range.clone())),
             scheduler,
             hashing: options.hashing,
             slots: options.slots,
@@ -111,15 +129,14 @@ pub(super) fn read<'a>(
             None => Ok(()),
         };
         let (service, ()) = (failover.complete(service, quorum, fields), one_packet).all()?;
-        Ok(Written {
-            service,
-            field: field.clone(),
-            name: name_field,
-            vip: vip_field,
-            ports,
-            addresses: servers.addresses,
-        })
-    })
+        Ok(service)
+    });
+    Written {
+        field,
+        service,
+        identity,
+        addresses,
+    }
 }
 
 /// A value that others depend on, if it could be read.
@@ -272,37 +289,37 @@ fn refuse_with_one_packet(field: &Field<'_>, service: &Service) -> Result<(), Fa
 }
 
 /// The real servers of a service, and its sorry server.
-struct Servers<'a> {
+struct Servers {
     all: Vec<RealServer>,
     sorry: Option<IpAddr>,
-    addresses: Vec<(IpAddr, Field<'a>)>,
 }
 
-impl<'a> Servers<'a> {
+impl Servers {
     /// Reads them; of a service that knows QUIC they may have ids. What is not known is not compared.
-    fn read(fields: &Fields<'a>, vip: Option<IpAddr>, quic: Option<bool>) -> Result<Self, Faults> {
+    fn read<'a>(
+        fields: &Fields<'a>,
+        vip: Option<IpAddr>,
+        quic: Option<bool>,
+        all: &mut Vec<(IpAddr, Field<'a>)>,
+    ) -> Result<Self, Faults> {
         let mut addresses = Addresses {
             vip,
             seen: Unique::default(),
-            all: Vec::new(),
+            all,
         };
         let (all, sorry) = (
             real_servers(fields, quic, &mut addresses),
             fields.read_optional("sorry_server", |field| addresses.read(field, "a sorry server")),
         )
             .all()?;
-        Ok(Self {
-            all,
-            sorry,
-            addresses: addresses.all,
-        })
+        Ok(Self { all, sorry })
     }
 }
 
 fn real_servers<'a>(
     fields: &Fields<'a>,
     quic: Option<bool>,
-    addresses: &mut Addresses<'a>,
+    addresses: &mut Addresses<'a, '_>,
 ) -> Result<Vec<RealServer>, Faults> {
     let field = fields.required("realservers", "list the real servers")?;
     let items = field.at_most(limits::REAL_SERVERS, "real servers", "use a list of real servers")?;
@@ -329,7 +346,7 @@ fn real_servers<'a>(
 fn real_server<'a>(
     field: &Field<'a>,
     quic: Option<bool>,
-    addresses: &mut Addresses<'a>,
+    addresses: &mut Addresses<'a, '_>,
     quic_ids: &mut Unique<u16>,
 ) -> Result<RealServer, Faults> {
     field.mapping(&REAL_SERVER, |fields| {
@@ -362,13 +379,13 @@ fn quic_id(field: &Field<'_>, quic: Option<bool>, seen: &mut Unique<u16>) -> Res
 }
 
 /// The addresses of a service's servers: of the VIP's family, none of them twice.
-struct Addresses<'a> {
+struct Addresses<'a, 'all> {
     vip: Option<IpAddr>,
     seen: Unique<IpAddr>,
-    all: Vec<(IpAddr, Field<'a>)>,
+    all: &'all mut Vec<(IpAddr, Field<'a>)>,
 }
 
-impl<'a> Addresses<'a> {
+impl<'a> Addresses<'a, '_> {
     fn read(&mut self, field: &Field<'a>, role: &str) -> Result<IpAddr, Fault> {
         let address = value::address(field, role)?;
         if let Some(vip) = self.vip.filter(|vip| vip.is_ipv4() != address.is_ipv4()) {

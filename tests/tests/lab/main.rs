@@ -31,6 +31,7 @@ mod schedulers_by_load;
 mod setup;
 mod sorry;
 mod thresholds;
+mod trace;
 mod traffic;
 mod two_nics;
 mod v6;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         itself::tests(),
         scene::tests(),
         schedulers::tests(),
+        trace::tests(),
         traffic::tests(),
         changes::tests(),
         lifecycle::tests(),

@@ -1,10 +1,18 @@
-//! Decisions told as they are made: the program is exchanged for one that tells them, and back when nobody listens.
+//! The decision trace: the program is replaced by one that traces, and the usual one comes back when the client disconnects.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Mutex,
+    time::Duration,
+};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use lbx_common::{address::Address, trace::TraceFilter};
+use lbx_common::{
+    address::Address,
+    signal::Signal,
+    trace::{Reason, TraceFilter},
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -13,17 +21,17 @@ use crate::{
     tables::{Tables, lookup::address},
 };
 
-/// How often the program's buffer is looked at: soon enough for a person, and it holds a thousand decisions.
+/// How often the program's buffer is read: soon enough for a person, and it holds a thousand decisions.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running trace.
 pub struct Tracer {
-    /// The program that tells; NICs run it while this lives.
+    /// The program that traces; NICs run it while this lives.
     program: Ebpf,
     logger: EbpfLogger<Lines>,
     lines: std::sync::mpsc::Receiver<String>,
     listener: mpsc::Sender<Answer>,
-    /// When the program's buffer is looked at next.
+    /// When the program's buffer is read next.
     next_poll: Instant,
 }
 
@@ -107,7 +115,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// Waits until it is time to look at what the program has told, or nobody listens any more; whether somebody does.
+    /// Waits until the program's buffer is to be read, or the client has disconnected; whether it is still there.
     pub async fn wait(&self) -> bool {
         tokio::select! {
             () = tokio::time::sleep_until(self.next_poll) => true,
@@ -115,7 +123,7 @@ impl Tracer {
         }
     }
 
-    /// Passes on what the program has told. A listener that cannot keep up loses lines.
+    /// Sends the client what the program has traced. A client that cannot keep up loses lines.
     pub fn forward(&mut self, tables: &Tables, names: impl Fn(u16) -> Option<String>) {
         self.next_poll = Instant::now() + POLL_INTERVAL;
         self.logger.flush();
@@ -127,38 +135,58 @@ impl Tracer {
 
 /// The program's line with names in place of its numbers. The fields are those of `lbx-ebpf/src/trace.rs`.
 fn describe(line: &str, tables: &Tables, names: &impl Fn(u16) -> Option<String>) -> String {
+    decision(line, tables, names).unwrap_or_else(|| line.to_owned())
+}
+
+fn decision(line: &str, tables: &Tables, names: &impl Fn(u16) -> Option<String>) -> Option<String> {
     let field = |name: &str| {
         line.split(' ')
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     };
-    let number = |name: &str| field(name).and_then(|value| value.parse::<u16>().ok());
-    let (Some(client), Some(service)) = (field("client"), number("service")) else {
-        return line.to_owned();
-    };
+    let number = |name: &str| field(name)?.parse::<u16>().ok();
+    let code = |name: &str| field(name)?.parse::<u8>().ok();
+    let client: IpAddr = field("client")?.parse().ok()?;
+    let client = SocketAddr::new(client.to_canonical(), number("port")?);
+    let (service, backend) = (number("service")?, number("backend")?);
     let server = tables
         .by_number(service)
-        .and_then(|(_, loaded)| loaded.members.get(&number("backend")?));
-    let signal = ["SYN", "FIN", "RST", "SYN+ACK", "ACK", "datagram"];
-    let why = [
-        "hashed to it",
-        "its record says so",
-        "scheduled",
-        "the slot's owner, no record",
-    ];
-    let word = |words: &[&'static str], name| {
-        number(name)
-            .and_then(|n| words.get(usize::from(n)).copied())
-            .unwrap_or("?")
-    };
-    format!(
+        .and_then(|(_, loaded)| loaded.members.get(&backend));
+    Some(format!(
         "{client} -> {} {} {} bytes -> {} ({}{})",
         names(service).unwrap_or_else(|| format!("service {service}")),
-        word(&signal, "signal"),
-        field("length").unwrap_or("?"),
-        server.map_or_else(|| "?".to_owned(), |member| member.address.to_string()),
-        word(&why, "why"),
-        if number("new") == Some(1) { ", new" } else { "" },
-    )
+        flags(Signal::from_code(code("signal")?)),
+        field("length")?,
+        server.map_or_else(|| format!("backend {backend}"), |member| member.address.to_string()),
+        reason(Reason::from_code(code("reason")?)),
+        if number("new")? == 1 { ", new" } else { "" },
+    ))
+}
+
+/// What kind of packet it is: its TCP flags as far as they matter to a flow.
+fn flags(signal: Signal) -> String {
+    if signal.datagram() {
+        return "datagram".to_owned();
+    }
+    if signal.is_related() {
+        return "fragment or ICMP error".to_owned();
+    }
+    let names: Vec<_> = signal.tcp_flags().collect();
+    if names.is_empty() {
+        "no flags".to_owned()
+    } else {
+        names.join("+")
+    }
+}
+
+const fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Slot => "hashed",
+        Reason::Record => "recorded",
+        Reason::Scheduled => "scheduled",
+        Reason::Owner => "slot owner, no record",
+        Reason::Fragment => "as its first fragment",
+        Reason::Quic => "QUIC server id",
+    }
 }
 
 #[cfg(test)]
@@ -167,10 +195,24 @@ mod tests {
 
     #[test]
     fn numbers_become_names() {
-        let line = "client=192.168.1.10:40000 service=0 signal=0 why=2 backend=1 new=1 length=60";
-        let told = describe(line, &Tables::default(), &|_| Some("web".into()));
-        assert_eq!(told, "192.168.1.10:40000 -> web SYN 60 bytes -> ? (scheduled, new)");
-        assert_eq!(describe("odd", &Tables::default(), &|_| None), "odd");
+        let described = |line: &str| describe(line, &Tables::default(), &|_| Some("web".into()));
+        for (line, expected) in [
+            (
+                "client=::ffff:192.168.1.10 port=40000 service=0 signal=2 reason=2 backend=1 new=1 length=60",
+                "192.168.1.10:40000 -> web SYN 60 bytes -> backend 1 (scheduled, new)",
+            ),
+            (
+                "client=2001:db8::10 port=40000 service=0 signal=17 reason=1 backend=1 new=0 length=72",
+                "[2001:db8::10]:40000 -> web FIN+ACK 72 bytes -> backend 1 (recorded)",
+            ),
+            (
+                "client=::ffff:192.168.1.10 port=53 service=0 signal=128 reason=0 backend=2 new=0 length=40",
+                "192.168.1.10:53 -> web datagram 40 bytes -> backend 2 (hashed)",
+            ),
+            ("odd", "odd"),
+        ] {
+            assert_eq!(described(line), expected);
+        }
     }
 
     #[test]
