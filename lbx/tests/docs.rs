@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lbx::config;
+use lbx::{config, dataplane::memory, desired::TableSizes};
 
 /// The front page fits on a few screens.
 const README_LINES: usize = 150;
@@ -107,6 +107,32 @@ fn links_resolve() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Commands with a prompt are in `console` blocks, which the lab runs and compares.
+#[test]
+fn commands_are_in_blocks_that_are_run() {
+    let is_command = |line: &str| {
+        let (host, rest) = line.trim_start().split_once('$').unwrap_or(("-", ""));
+        rest.starts_with(' ')
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let mut stray = Vec::new();
+    for (page, text) in pages() {
+        let mut fence = "";
+        for (index, line) in text.lines().enumerate() {
+            match line.strip_prefix("```") {
+                Some(kind) => fence = kind,
+                None if fence != "console" && is_command(line) => {
+                    stray.push(format!("{}:{}: {line}", page.display(), index + 1));
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(stray.is_empty(), "{stray:#?}");
+}
+
 /// The fenced YAML blocks of a page that are whole configurations.
 fn configurations(text: &str) -> Vec<&str> {
     let blocks = text.split("```yaml\n").skip(1);
@@ -134,7 +160,10 @@ fn configurations_are_accepted() {
 fn known_keys(text: &str) -> Vec<String> {
     let error = config::parse(text, Path::new("lb.yaml")).expect_err("an unknown key is refused");
     let message = error.to_string();
-    let keys = message.split_once("known here are ").map(|(_, keys)| keys);
+    let mut lines = message.lines().filter(|line| line.contains("nonsense: unknown field"));
+    let keys = lines
+        .next()
+        .and_then(|line| Some(line.split_once("known here are ")?.1));
     let keys = keys.unwrap_or_else(|| panic!("no list of keys: {message}"));
     keys.split(", ").map(|key| key.trim().to_owned()).collect()
 }
@@ -217,4 +246,36 @@ fn every_key_is_documented_and_every_documented_key_is_accepted() {
         let found = is_documented(&key) || of_http.is_some_and(|key| is_documented(&key)) || check;
         assert!(found, "{key} is not documented");
     }
+}
+
+/// Entries and memory of the maps are stated for two CPUs.
+#[test]
+fn sizes_are_those_of_the_maps() {
+    let usage = memory::usage(&TableSizes::default(), 2);
+    let all: u64 = usage.iter().map(|usage| usage.bytes).sum();
+    let all = format!("{:.1} MiB", all as f64 / f64::from(1 << 20));
+    for page in ["getting-started.md", "commands.md"] {
+        let text = fs::read_to_string(root().join("docs").join(page)).expect("a page");
+        assert!(text.contains(&all), "docs/{page} does not say {all}");
+    }
+    let tables = fs::read_to_string(root().join("docs/architecture/tables.md")).expect("a page");
+    let (_, tables) = tables.split_once("\n| map | type |").expect("a table of maps");
+    let (tables, _) = tables.split_once("\n\n").expect("an end of the table");
+    let mut rows = 0;
+    for line in tables.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let name = cells[1].trim_matches('`');
+        let Some(map) = usage.iter().find(|usage| usage.map == name) else {
+            panic!("docs/architecture/tables.md has {name}, and there is no such map");
+        };
+        rows += 1;
+        let stated: Vec<_> = cells[6].split(' ').collect();
+        let bytes = match stated[..] {
+            [number, "MiB"] => number.parse::<u64>().expect("a number") << 20,
+            [number, "KiB"] => number.parse::<u64>().expect("a number") << 10,
+            _ => continue,
+        };
+        assert_eq!(map.bytes, bytes, "{name}");
+    }
+    assert_eq!(rows, usage.len(), "every map has a row");
 }

@@ -134,6 +134,7 @@ pub const NEEDS: &[Need] = &[
     Need::program(Part::Lab, "arping", "iputils-arping"),
     Need::program(Part::Lab, "setpriv", "util-linux"),
     Need::program(Part::Lab, "tcpdump", "tcpdump"),
+    Need::program(Part::Lab, "jq", "jq"),
     Need::ask(
         Part::Lint,
         "clippy",

@@ -1,107 +1,125 @@
-//! The pages say what lbx prints: their samples are compared with real logs and listings.
+//! The pages say what lbx prints: every `console` block is run, page by page, and compared.
+//!
+//! - `page`: the files and commands of a page, in its order;
+//! - `hosts`: runs them on a client, a director and two real servers of the lab.
 
-use std::fs;
+mod hosts;
+mod page;
+
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
-    cluster::Service,
     lab::{Lab, VIP},
-    lbx::Agent,
-    wait,
+    lbx,
 };
 
-use crate::setup::web;
+use self::{hosts::Hosts, page::Part};
 
 crate::harness::tests!(Lbx:
-    log_of_a_director_is_as_documented,
-    log_of_a_real_server_is_as_documented,
-    listing_is_as_documented,
+    every_page_with_commands_is_run,
+    front_page,
+    getting_started,
+    commands,
+    configuration,
+    operations,
+    real_servers,
+    scripts_of_real_servers,
 );
 
-const PAGE: &str = "docs/getting-started.md";
+/// The pages that are run, and how many commands each has at least: a page that loses its fences loses its test.
+const PAGES: [(&str, usize); 6] = [
+    ("README.md", 4),
+    ("docs/getting-started.md", 6),
+    ("docs/commands.md", 16),
+    ("docs/configuration.md", 2),
+    ("docs/operations.md", 10),
+    ("docs/real-servers.md", 3),
+];
 
-fn page() -> Result<String> {
-    let path = format!("{}/../{PAGE}", env!("CARGO_MANIFEST_DIR"));
-    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The documented log lines, without their times, of the sample that begins with one of a kind.
-fn documented_log(first: &str) -> Result<Vec<String>> {
-    let page = page()?;
-    let lines = page
-        .lines()
-        .map(|line| line.split_once("Z  INFO ").map(|(_, line)| line));
-    let mut samples: Vec<Vec<String>> = vec![Vec::new()];
-    for line in lines {
-        match line {
-            Some(line) => samples.last_mut().context("no sample")?.push(line.to_owned()),
-            None => samples.push(Vec::new()),
+fn read(name: &str) -> Result<String> {
+    fs::read_to_string(root().join(name)).with_context(|| format!("cannot read {name}"))
+}
+
+fn every_page_with_commands_is_run() -> Result<()> {
+    let pages = BTreeMap::from(PAGES);
+    let mut names = vec!["README.md".to_owned()];
+    for folder in ["docs", "docs/architecture"] {
+        for entry in fs::read_dir(root().join(folder))? {
+            let name = entry?.file_name().into_string().ok().context("a name")?;
+            if name.ends_with(".md") {
+                names.push(format!("{folder}/{name}"));
+            }
         }
     }
-    let begins = |sample: &Vec<String>| sample.first().is_some_and(|line| line.starts_with(first));
-    samples
-        .into_iter()
-        .find(begins)
-        .with_context(|| format!("no sample begins with {first:?}"))
-}
-
-/// That a log has these lines in this order.
-fn expect_lines(log: &str, documented: &[String]) -> Result<()> {
-    let mut lines = log.lines();
-    for line in documented {
-        ensure!(
-            lines.any(|logged| logged.ends_with(&format!(" INFO {line}"))),
-            "{PAGE} has {line:?}, the log not, or not in this place:\n{log}"
-        );
+    for name in names {
+        let parts = page::parts(&read(&name)?).with_context(|| name.clone())?;
+        let commands = parts.iter().filter(|part| matches!(part, Part::Command(_))).count();
+        let least = pages.get(name.as_str()).copied().unwrap_or_default();
+        ensure!(commands >= least, "{name} has {commands} commands, and had {least}");
+        ensure!(commands == 0 || least > 0, "{name} has commands that no test runs");
     }
     Ok(())
 }
 
-fn log_of_a_director_is_as_documented() -> Result<()> {
-    let site = web(Service::web("rr", 2))?;
-    let documented = documented_log("service added")?;
-    ensure!(documented.len() >= 6, "{documented:?}");
-    let name = format!("name=\"{}\"", site.lab.id());
-    wait::until_true(std::time::Duration::from_secs(5), "the director is ready", || {
-        Ok(site.director.log().contains("ready"))
-    })?;
-    expect_lines(&site.director.log().replace(&name, "name=\"lbx\""), &documented)
+/// Runs a page.
+fn run(name: &str) -> Result<()> {
+    let mut hosts = Hosts::new()?;
+    for part in page::parts(&read(name)?).with_context(|| name.to_owned())? {
+        match part {
+            Part::File { name, text } => hosts.write(&name, &text)?,
+            Part::Command(command) => hosts
+                .run(&command)
+                .with_context(|| format!("{name}:{}: `{}`", command.line, command.text))?,
+        }
+    }
+    Ok(())
 }
 
-fn log_of_a_real_server_is_as_documented() -> Result<()> {
-    let lab = Lab::with_real_servers(1)?;
-    let agent = Agent::start(lab.real_server(1), lab.id(), VIP)?;
-    let documented = documented_log("sysctl -w")?;
-    ensure!(documented.len() >= 6, "{documented:?}");
-    let last = documented.last().context("no line")?;
-    wait::until_true(std::time::Duration::from_secs(5), "it is a real server", || {
-        Ok(agent.log().contains(last))
-    })?;
-    expect_lines(&agent.log(), &documented)
+fn front_page() -> Result<()> {
+    run("README.md")
 }
 
-/// After six requests of the demo, as its page shows.
-fn listing_is_as_documented() -> Result<()> {
-    let site = web(Service::web("rr", 2))?;
-    site.pages(6)?;
-    let page = page()?;
-    let sample = page
-        .split("director$ lbx list\n")
-        .nth(1)
-        .context("no listing in the page")?;
-    let documented: Vec<&str> = sample.lines().map_while(|line| line.strip_prefix("    ")).collect();
-    ensure!(documented.len() >= 6, "{documented:?}");
-    let mut listed = String::new();
-    wait::until_true(
-        std::time::Duration::from_secs(5),
-        "the listing is as documented",
-        || {
-            listed = site.director.list_text(&[])?;
-            Ok(listed
-                .lines()
-                .map(str::trim_end)
-                .eq(documented.iter().map(|line| line.trim_end())))
-        },
-    )
-    .with_context(|| format!("{PAGE}:\n{}\nlbx list:\n{listed}", documented.join("\n")))
+fn getting_started() -> Result<()> {
+    run("docs/getting-started.md")
+}
+
+fn commands() -> Result<()> {
+    run("docs/commands.md")
+}
+
+fn configuration() -> Result<()> {
+    run("docs/configuration.md")
+}
+
+fn operations() -> Result<()> {
+    run("docs/operations.md")
+}
+
+fn real_servers() -> Result<()> {
+    run("docs/real-servers.md")
+}
+
+/// What the pages show as the script of LVS-DR makes a real server by lbx's own judgement.
+fn scripts_of_real_servers() -> Result<()> {
+    for name in ["README.md", "docs/getting-started.md"] {
+        let page = read(name)?;
+        let mut blocks = page
+            .split("```sh\n")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once("```")?.0));
+        let script = blocks
+            .find(|block| block.contains("arp_ignore"))
+            .with_context(|| format!("{name} has no script"))?;
+        let lab = Lab::with_real_servers(1)?;
+        let host = lab.real_server(1);
+        host.run(["sh", "-ec", script])?.success()?;
+        let check = lbx::real_server(host, lab.id(), &["--vip", &VIP.to_string(), "check"])?;
+        check.success().with_context(|| name.to_owned())?;
+    }
+    Ok(())
 }
