@@ -9,7 +9,7 @@
 //! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
 //! - [`manual_setup`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
-//! - [`process`], [`wait`], [`patience`], [`mac`], [`bpffs`]: what all of these need.
+//! - [`process`], [`wait`], [`patience`], [`timing`], [`mac`], [`bpffs`]: what all of these need.
 //!
 //! The library needs root to do anything, but its unit tests do not.
 
@@ -35,6 +35,7 @@ pub mod payload;
 pub mod process;
 pub mod servers;
 pub mod standing;
+pub mod timing;
 pub mod tls;
 pub mod told;
 pub mod wait;

@@ -20,8 +20,21 @@ pub struct Tally {
     pub skipped: u64,
 }
 
-impl Tally {
-    /// Runs a test runner, or cargo with several, and counts while its output streams to `out`.
+/// A test and its time in seconds.
+pub type Timing = (f64, String);
+
+/// What the runners of one command have shown.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Their sums.
+    pub tally: Tally,
+    /// The tests that they name as their slowest.
+    pub slowest: Vec<Timing>,
+}
+
+impl Run {
+    /// Runs a test runner, or cargo with several, and counts while its output streams to `out`. Tests are numbered there, and
+    /// the slowest are left for the caller to print.
     ///
     /// A runner that fails without reporting a failed test (it crashed, or did not compile) counts as one.
     ///
@@ -33,8 +46,7 @@ impl Tally {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
         let mut output = child.stdout.take().context("the runner has no output")?;
-        let mut tally = Self::default();
-        let mut line = Vec::new();
+        let mut reader = Reader::default();
         let mut chunk = [0; 8192];
         // By chunk, not by line: a test's name shows before its result does.
         loop {
@@ -42,26 +54,89 @@ impl Tally {
             if size == 0 {
                 break;
             }
-            out.write_all(&chunk[..size])?;
-            out.flush()?;
             for &byte in &chunk[..size] {
-                if byte == b'\n' {
-                    tally += Self::of_line(&String::from_utf8_lossy(&line));
-                    line.clear();
-                } else {
-                    line.push(byte);
+                reader.take(byte, out)?;
+            }
+            out.flush()?;
+        }
+        if !reader.line.is_empty() {
+            reader.end_line(out)?;
+        }
+        let mut run = reader.run;
+        let status = child.wait()?;
+        if !status.success() && run.tally.failed == 0 {
+            eprintln!("the runner reported no failed test but ended with {status}: counted as one failure");
+            run.tally.failed = 1;
+        }
+        Ok(run)
+    }
+}
+
+/// Reads the output of runners, byte by byte.
+#[derive(Default)]
+struct Reader {
+    run: Run,
+    line: Vec<u8>,
+    /// Whether the line is a test's, whose name has been passed on already.
+    of_test: bool,
+    done: u64,
+    total: u64,
+    /// Whether lines are those after [`SLOWEST`].
+    slowest: bool,
+}
+
+/// What a runner's line of a test begins with.
+const TEST: &[u8] = b"test ";
+/// What a runner's summary begins with.
+const RESULT: &[u8] = b"test result:";
+/// The line before a runner's slowest tests (`tests/src/timing.rs`).
+const SLOWEST: &str = "slowest tests:";
+
+impl Reader {
+    fn take(&mut self, byte: u8, out: &mut impl Write) -> Result<()> {
+        if byte == b'\n' {
+            return self.end_line(out);
+        }
+        self.line.push(byte);
+        if self.of_test {
+            out.write_all(&[byte])?;
+        } else if self.line.len() == RESULT.len() && self.line.starts_with(TEST) && self.line != RESULT {
+            self.of_test = true;
+            self.done += 1;
+            write!(out, "[{}/{}] ", self.done, self.total)?;
+            out.write_all(&self.line)?;
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self, out: &mut impl Write) -> Result<()> {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+        if std::mem::take(&mut self.of_test) {
+            return Ok(out.write_all(b"\n")?);
+        }
+        let running = line.strip_prefix("running ").and_then(|rest| rest.split(' ').next());
+        if let Some(total) = running.and_then(|number| number.parse().ok()) {
+            (self.done, self.total) = (0, total);
+        }
+        let timing = || {
+            let (seconds, name) = line.trim_start().split_once(" s  ")?;
+            Some((seconds.parse().ok()?, name.to_owned()))
+        };
+        match timing().filter(|_| self.slowest) {
+            Some(timing) => self.run.slowest.push(timing),
+            None => {
+                self.slowest = line == SLOWEST;
+                self.run.tally += Tally::of_line(&line);
+                if !self.slowest {
+                    writeln!(out, "{line}")?;
                 }
             }
         }
-        tally += Self::of_line(&String::from_utf8_lossy(&line));
-        let status = child.wait()?;
-        if !status.success() && tally.failed == 0 {
-            eprintln!("the runner reported no failed test but ended with {status}: counted as one failure");
-            tally.failed = 1;
-        }
-        Ok(tally)
+        Ok(())
     }
+}
 
+impl Tally {
     /// What one line of a runner adds: nothing, unless it is its summary.
     fn of_line(line: &str) -> Self {
         let Some(summary) = line.strip_prefix("test result:") else {
@@ -104,7 +179,9 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Tally {
-        Tally::of(Command::new("sh").args(["-c", script]), &mut Vec::new()).unwrap()
+        Run::of(Command::new("sh").args(["-c", script]), &mut Vec::new())
+            .unwrap()
+            .tally
     }
 
     #[test]
@@ -128,5 +205,25 @@ mod tests {
             shell("printf 'test result: ok. 5 passed; 0 failed; 0 ignored'").passed,
             5
         );
+    }
+
+    #[test]
+    fn tests_are_numbered_and_the_slowest_are_collected() {
+        let script = "printf 'running 2 tests\\ntest a::b ... ok\\ntest c ... FAILED\\n'
+             echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s'
+             printf 'slowest tests:\\n     1.5 s  a::b\\n     0.1 s  c\\nrunning 1 test\\ntest only ... ok\\n'";
+        let mut out = Vec::new();
+        let run = Run::of(Command::new("sh").args(["-c", script]), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(
+            out.starts_with("running 2 tests\n[1/2] test a::b ... ok\n[2/2] test c ... FAILED\ntest result: "),
+            "{out}"
+        );
+        assert!(
+            out.ends_with("running 1 test\n[1/1] test only ... ok\n") && !out.contains("slowest"),
+            "{out}"
+        );
+        assert_eq!(run.slowest, [(1.5, "a::b".to_owned()), (0.1, "c".to_owned())]);
+        assert_eq!(run.tally.to_string(), "1 passed, 1 failed, 0 skipped");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     root::Root,
     setup::{self, Part},
     steps::Steps,
-    tally::Tally,
+    tally::{Run, Tally, Timing},
 };
 
 /// What `test` is told.
@@ -32,12 +32,17 @@ pub struct Arguments {
     filters: Vec<String>,
 }
 
+/// Tests that are named at the end as the slowest.
+const SLOWEST: usize = 10;
+
 /// What has been seen so far.
 #[derive(Default)]
 struct Report {
     tally: Tally,
     /// Why something was skipped or failed outside a test.
     notes: Vec<String>,
+    /// The slowest tests of every runner.
+    slowest: Vec<Timing>,
 }
 
 /// Runs the task; its last line is the sum, whatever happened.
@@ -57,10 +62,7 @@ pub fn task(arguments: &Arguments) -> ExitCode {
     if lab_steps > 0 {
         lab(&mut steps, &mut report, &arguments.filters);
     }
-    for note in &report.notes {
-        println!("{note}");
-    }
-    println!("{}", report.tally);
+    report.print();
     if report.tally.failed > 0 {
         ExitCode::FAILURE
     } else {
@@ -209,14 +211,30 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, stress_xdp: &Path, 
 }
 
 impl Report {
+    /// The slowest tests, what happened outside tests, and the sum on the last line.
+    fn print(&mut self) {
+        self.slowest.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        println!("slowest tests:");
+        for (seconds, name) in self.slowest.iter().take(SLOWEST) {
+            println!("{seconds:>8.1} s  {name}");
+        }
+        for note in &self.notes {
+            println!("{note}");
+        }
+        println!("{}", self.tally);
+    }
+
     /// Runs a runner as a step of its own.
     fn runner(&mut self, steps: &mut Steps, what: &str, mut command: Command) {
         steps.run(what, || self.count(what, &mut command));
     }
 
     fn count(&mut self, what: &str, command: &mut Command) {
-        match Tally::of(command, &mut io::stdout()) {
-            Ok(tally) => self.tally += tally,
+        match Run::of(command, &mut io::stdout()) {
+            Ok(run) => {
+                self.tally += run.tally;
+                self.slowest.extend(run.slowest);
+            }
             Err(error) => self.fail(&format!("{what}: {error:#}")),
         }
     }

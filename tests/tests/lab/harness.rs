@@ -1,16 +1,12 @@
 //! What makes a function a test: what it needs, and what is shown when it fails.
 
-use std::{
-    path::Path,
-    sync::{LazyLock, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::LazyLock};
 
 use anyhow::Result;
 use lbx_tests::{
     dns,
     lab::{CLIENT, Lab},
-    lbx, nginx, process,
+    lbx, nginx, process, timing,
 };
 use libtest_mimic::{Completion, Failed, Trial};
 
@@ -39,19 +35,6 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// How long each test has taken.
-static TAKEN: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
-
-/// Prints the tests that took longest.
-pub fn print_slowest() {
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    taken.sort_by(|one, other| other.cmp(one));
-    println!("slowest tests:");
-    for (time, name) in taken.iter().take(10) {
-        println!("{:>8.1} s  {name}", time.as_secs_f64());
-    }
-}
-
 /// A test that is ignored, with the reason, where it cannot run.
 pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>) -> Trial {
     let module = module.split_once("::").map_or(module, |(_, rest)| rest);
@@ -61,10 +44,7 @@ pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>
             return Ok(Completion::ignored_with(reason));
         }
         drop(process::take_logs());
-        let begun = Instant::now();
-        let result = body();
-        let taken = (begun.elapsed(), name);
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+        let result = timing::timed(&name, body);
         result.map(|()| Completion::Completed).map_err(|error| failure(&error))
     })
 }
@@ -91,7 +71,7 @@ fn missing_for_lab() -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     let programs = [
-        "ip", "ethtool", "bpftool", "arping", "ping", "curl", "setpriv", "openssl", "wrk", "nft",
+        "ip", "ethtool", "bpftool", "arping", "ping", "curl", "jq", "setpriv", "openssl", "wrk", "nft",
     ];
     let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
     absent.extend(

@@ -39,6 +39,7 @@ mod vlan;
 
 use std::process::ExitCode;
 
+use lbx_tests::{patience, timing};
 use libtest_mimic::Arguments;
 
 /// Labs at a time: the tests wait more than they compute, but two cores are soon full.
@@ -79,11 +80,8 @@ fn main() -> ExitCode {
         local::tests(),
     ];
     // Measured before the tests load the machine themselves.
-    println!(
-        "limits are those of an idle machine × {:.1}",
-        lbx_tests::patience::slowness()
-    );
+    println!("limits are those of an idle machine × {:.1}", patience::slowness());
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
-    harness::print_slowest();
+    timing::print_slowest();
     conclusion.exit_code()
 }

@@ -31,6 +31,7 @@ use std::{env, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbx::desired::TableSizes;
+use lbx_tests::timing;
 use libtest_mimic::{Arguments, Trial};
 use proptest::{
     strategy::{Strategy as _, ValueTree as _},
@@ -63,8 +64,11 @@ const TIGHT: TableSizes = TableSizes {
 };
 
 fn main() -> ExitCode {
-    let trial =
-        |name, test: fn() -> Result<()>| Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()));
+    let trial = |name, test: fn() -> Result<()>| {
+        Trial::test(name, move || {
+            timing::timed(name, test).map_err(|error| format!("{error:#}").into())
+        })
+    };
     let mut trials = vec![
         trial("the promise is held where every flow has room for a record", || {
             hold(ROOMY, 3, 0.2)
@@ -81,7 +85,9 @@ fn main() -> ExitCode {
             })
         })
     }));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    timing::print_slowest();
+    conclusion.exit_code()
 }
 
 /// Holds the promise for so many quarters of all steps; `kept`: the share of packets at least that it must have been about.

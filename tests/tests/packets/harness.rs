@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lbx::{dataplane::DataplaneError, desired::Service};
 use lbx_common::drops::DropReason;
-use lbx_tests::packet::Frame;
+use lbx_tests::{packet::Frame, timing};
 use libtest_mimic::{Completion, Trial};
 use nix::unistd::Uid;
 
@@ -61,11 +61,12 @@ pub fn free_story(says: &'static str, plays: impl FnOnce() -> Result<()> + Send 
 impl Fixture {
     /// A test that is ignored, with the reason, where it cannot run.
     pub fn trial(self, subject: &str) -> Trial {
-        Trial::ignorable_test(format!("{subject}: {}", self.says), move || {
+        let name = format!("{subject}: {}", self.says);
+        Trial::ignorable_test(name.clone(), move || {
             if !Uid::effective().is_root() {
                 return Ok(Completion::ignored_with("needs root"));
             }
-            match (self.plays)() {
+            match timing::timed(&name, self.plays) {
                 Ok(()) => Ok(Completion::Completed),
                 Err(error) => match error.downcast_ref() {
                     Some(absent @ DataplaneError::NoProgram) => Ok(Completion::ignored_with(absent.to_string())),

@@ -39,6 +39,7 @@ mod vlan;
 
 use std::process::ExitCode;
 
+use lbx_tests::timing;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
@@ -75,5 +76,6 @@ fn main() -> ExitCode {
         .collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     pool::clear();
+    timing::print_slowest();
     conclusion.exit_code()
 }

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use lbx::dataplane::DataplaneError;
+use lbx_tests::timing;
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::unistd::Uid;
 
@@ -35,12 +36,14 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let tests = floods::all().into_iter().chain(cpus::all()).chain(fuzz::all());
     let trials = tests.map(|(name, test)| trial(name, test)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    timing::print_slowest();
+    conclusion.exit_code()
 }
 
 /// A test that is ignored, with the reason, where it cannot run.
 fn trial(name: String, test: fn() -> Result<()>) -> Trial {
-    Trial::ignorable_test(name, move || {
+    Trial::ignorable_test(name.clone(), move || {
         if !Uid::effective().is_root() {
             return Ok(Completion::ignored_with("needs root"));
         }
@@ -49,7 +52,7 @@ fn trial(name: String, test: fn() -> Result<()>) -> Trial {
                 "needs the stress_xdp: `cargo xtask build-ebpf` builds it",
             ));
         }
-        match test() {
+        match timing::timed(&name, test) {
             Ok(()) => Ok(Completion::Completed),
             Err(error) => match error.downcast_ref() {
                 Some(absent @ DataplaneError::NoProgram) => Ok(Completion::ignored_with(absent.to_string())),
