@@ -9,8 +9,8 @@ pub const DEAD: u8 = 2;
 /// Weight 0: keeps its connections, and gets new ones only from persistent clients.
 pub const DRAINING: u8 = 3;
 /// Removed from the configuration: keeps its connections, and gets no new ones, not even from persistent clients.
-pub const LEAVING: u8 = 5;
-/// Failed, in a service that keeps the connections of failed backends: otherwise as [`LEAVING`].
+pub const REMOVED: u8 = 5;
+/// Failed, in a service that keeps the connections of failed backends: otherwise as [`REMOVED`].
 pub const FAILED_KEEP: u8 = 7;
 /// Failed, in a service that suspends the connections of failed backends: their packets are dropped until it recovers.
 pub const FAILED_DROP: u8 = 9;
@@ -138,7 +138,7 @@ impl Backend {
 pub struct Head {
     /// MAC address of the real server.
     pub mac: [u8; 6],
-    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`LEAVING`], [`FAILED_KEEP`] or [`FAILED_DROP`].
+    /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`REMOVED`], [`FAILED_KEEP`] or [`FAILED_DROP`].
     pub state: u8,
 }
 

@@ -54,16 +54,16 @@ impl From<Exit> for ExitCode {
 }
 
 /// Gives a typed error its exit status.
-pub trait OrExit<T> {
+pub trait WithExitCode<T> {
     /// The value, or the error with this exit status.
     ///
     /// # Errors
     /// The error it was given.
-    fn or_exit(self, exit: Exit) -> Result<T, Failure>;
+    fn with_exit_code(self, exit: Exit) -> Result<T, Failure>;
 }
 
-impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
-    fn or_exit(self, exit: Exit) -> Result<T, Failure> {
+impl<T, E: Into<anyhow::Error>> WithExitCode<T> for Result<T, E> {
+    fn with_exit_code(self, exit: Exit) -> Result<T, Failure> {
         self.map_err(|error| Failure::new(exit, error))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     control::scheduling::Scheduling,
     dataplane::memory::{self, Usage},
     desired::{Bracketed, Desired, RealServer, Service, Timeouts},
-    exit::{Exit, Failure, OrExit},
+    exit::{Exit, Failure, WithExitCode},
     tables::{Layout, NextHop, Tables, plan::PlanError},
 };
 
@@ -29,8 +29,8 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
         let error = anyhow::anyhow!("no configuration to check: name it with --config FILE");
         return Err(Failure::new(Exit::Usage, error));
     };
-    let desired = config::load(file).or_exit(Exit::Config)?;
-    fits(&desired).or_exit(Exit::Config)?;
+    let desired = config::load(file).with_exit_code(Exit::Config)?;
+    fits(&desired).with_exit_code(Exit::Config)?;
     print(&summary(file, &desired, memory::cpus()))?;
     for missing in health::missing_programs(&desired) {
         tracing::warn!("{missing}");

@@ -24,11 +24,11 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let path = run_path(&global.name, "sock");
     let ask = async {
-        let mut conversation = client::ask(&global.name, &path, &Request::List).await?;
-        conversation.next().await
+        let mut responses = client::send_request(&global.name, &path, &Request::List).await?;
+        responses.next().await
     };
     let Some(Answer::Report(report)) = ask.await.map_err(control_failure)? else {
-        return Err(anyhow::anyhow!("the director gave no list").into());
+        return Err(anyhow::anyhow!("the director's reply is not a listing").into());
     };
     if arguments.json {
         let json = serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?;

@@ -55,7 +55,7 @@ enum Command {
     Check(check::Arguments),
     /// Lists services, real servers and their connections, as `ipvsadm -Ln` does
     List(list::Arguments),
-    /// Tells the decisions of the running director, packet by packet
+    /// Prints the decisions of the running director, packet by packet
     Trace(trace::Arguments),
     /// Makes this host a real server: VIPs on lo, host routes, ARP kept quiet
     Realserver(realserver::Arguments),

@@ -12,7 +12,7 @@ use tokio::{
 use super::{Global, print};
 use crate::{
     config,
-    exit::{Exit, Failure, OrExit},
+    exit::{Exit, Failure, WithExitCode},
     net::Net,
     realserver::{
         RealServerError,
@@ -46,7 +46,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says of each rule whether it holds, and what would fix it; changes nothing and needs no root
+    /// Reports the status and the fix of each rule; changes nothing and needs no root
     ///
     /// The exit status is 7 if a rule fails.
     Check,
@@ -62,7 +62,7 @@ fn parse_vip(text: &str) -> Result<IpAddr, String> {
 
 /// Applies the rules and keeps them, or undoes or checks them.
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let net = Net::new().or_exit(Exit::Failure)?;
+    let net = Net::new().with_exit_code(Exit::Failure)?;
     if arguments.command.is_some() && (arguments.once || arguments.undo) {
         return Err(Failure::new(
             Exit::Usage,
@@ -80,9 +80,9 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     if arguments.once {
         return agent.apply().await.map_err(failure);
     }
-    let mut hangup = signal(SignalKind::hangup()).or_exit(Exit::Failure)?;
-    let mut interrupt = signal(SignalKind::interrupt()).or_exit(Exit::Failure)?;
-    let mut terminate = signal(SignalKind::terminate()).or_exit(Exit::Failure)?;
+    let mut hangup = signal(SignalKind::hangup()).with_exit_code(Exit::Failure)?;
+    let mut interrupt = signal(SignalKind::interrupt()).with_exit_code(Exit::Failure)?;
+    let mut terminate = signal(SignalKind::terminate()).with_exit_code(Exit::Failure)?;
     let (sender, reloads) = mpsc::channel(1);
     let stop = async {
         loop {
@@ -116,8 +116,8 @@ async fn vips(net: &Net, global: &Global, given: &[IpAddr]) -> Result<BTreeSet<I
         (Some(_), false) => Err(usage("name VIPs in one way only")),
         (None, false) => Ok(given.iter().copied().collect()),
         (Some(file), true) => {
-            let desired = config::load(file).or_exit(Exit::Config)?;
-            let own = net.addresses().await.or_exit(Exit::Failure)?;
+            let desired = config::load(file).with_exit_code(Exit::Config)?;
+            let own = net.addresses().await.with_exit_code(Exit::Failure)?;
             let vips = vips_of(&desired, &own);
             if vips.is_empty() {
                 let error = anyhow!(

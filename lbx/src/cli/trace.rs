@@ -29,10 +29,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
         client: arguments.client,
         service: arguments.service,
     });
-    let mut conversation = client::ask(&global.name, &path, &request)
+    let mut responses = client::send_request(&global.name, &path, &request)
         .await
         .map_err(control_failure)?;
-    while let Some(answer) = conversation.next().await.map_err(control_failure)? {
+    while let Some(answer) = responses.next().await.map_err(control_failure)? {
         if let Answer::Trace(line) = answer
             && !print(&format!("{line}\n"))?
         {

@@ -64,7 +64,7 @@ fn command(field: &Field<'_>) -> Result<Vec<String>, Faults> {
         if program.contains(char::is_whitespace) {
             return Err(field
                 .fault(format!(
-                    "{} has white space: no shell splits it, so give a list of the program and its arguments",
+                    "{} has white space: it is not run by a shell, so give a list of the program and its arguments",
                     field.value()
                 ))
                 .into());

@@ -33,7 +33,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The socket is root's.
-    #[error("not permitted: asking the director needs root ({path})")]
+    #[error("control socket {path}: permission denied: run it as root")]
     NotPermitted {
         /// Its socket.
         path: String,
@@ -51,9 +51,9 @@ pub enum ClientError {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct ResponseStream {
     lines: Lines<BufReader<OwnedReadHalf>>,
-    /// Closing it would end the conversation.
+    /// Closing it would end the responses.
     _writer: OwnedWriteHalf,
 }
 
@@ -61,7 +61,7 @@ pub struct Conversation {
 ///
 /// # Errors
 /// None of that name runs, or it cannot be reached.
-pub async fn ask(name: &str, path: &Path, request: &Request) -> Result<Conversation, ClientError> {
+pub async fn send_request(name: &str, path: &Path, request: &Request) -> Result<ResponseStream, ClientError> {
     let stream = UnixStream::connect(path)
         .await
         .map_err(|source| ClientError::of(source, name, path))?;
@@ -69,13 +69,13 @@ pub async fn ask(name: &str, path: &Path, request: &Request) -> Result<Conversat
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     writer.write_all(&line).await?;
-    Ok(Conversation {
+    Ok(ResponseStream {
         lines: BufReader::new(reader).lines(),
         _writer: writer,
     })
 }
 
-impl Conversation {
+impl ResponseStream {
     /// The next answer; none when the daemon has no more.
     ///
     /// # Errors
@@ -134,6 +134,6 @@ mod tests {
             error(io::ErrorKind::ConnectionRefused, "web"),
             "no director named web is running: start one with `sudo lbx --config lb.yaml --name web`, or name another with --name"
         );
-        assert!(error(io::ErrorKind::PermissionDenied, "web").contains("needs root"));
+        assert!(error(io::ErrorKind::PermissionDenied, "web").contains("run it as root"));
     }
 }

@@ -13,7 +13,7 @@ use super::{Answer, Request};
 
 /// A request and where its answers go. The client is gone when the channel is closed.
 #[derive(Debug)]
-pub struct Call {
+pub struct IncomingRequest {
     /// What is asked.
     pub request: Request,
     /// Where answers go.
@@ -44,7 +44,7 @@ impl Drop for ControlSocket {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: PathBuf) -> io::Result<(ControlSocket, mpsc::Receiver<Call>)> {
+pub fn listen(path: PathBuf) -> io::Result<(ControlSocket, mpsc::Receiver<IncomingRequest>)> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -69,13 +69,13 @@ pub fn listen(path: PathBuf) -> io::Result<(ControlSocket, mpsc::Receiver<Call>)
 }
 
 /// Serves one client. Whatever it does wrong ends with it.
-async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
+async fn serve(stream: UnixStream, calls: mpsc::Sender<IncomingRequest>) {
     if let Err(error) = converse(stream, calls).await {
         tracing::debug!(%error, "control client");
     }
 }
 
-async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn converse(stream: UnixStream, calls: mpsc::Sender<IncomingRequest>) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(REQUEST_MAX));
     let mut line = String::new();
@@ -85,7 +85,7 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<(
         Err(error) => return write(&mut writer, &Answer::Error(format!("not a request: {error}"))).await,
     };
     let (answers, mut receiver) = mpsc::channel(QUEUE);
-    if calls.send(Call { request, answers }).await.is_err() {
+    if calls.send(IncomingRequest { request, answers }).await.is_err() {
         return Ok(());
     }
     let mut rest = Vec::new();

@@ -91,11 +91,11 @@ impl Server {
             }
             State::Unresolved => Some("no MAC address: does it answer ARP? It gets no connections".to_owned()),
             State::Down => Some(format!("down: {}", self.reason.as_deref().unwrap_or("unknown"))),
-            State::Sorry => Some("sorry server: gets new connections when nobody else does".to_owned()),
+            State::Sorry => Some("sorry server: gets new connections while no real server is available".to_owned()),
         };
         let weight = match self.effective_weight {
             Some(weight) if self.state == State::Up && weight != self.weight => {
-                Some(format!("scheduled by weight {weight} for now"))
+                Some(format!("effective weight {weight}"))
             }
             _ => None,
         };

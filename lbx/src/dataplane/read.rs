@@ -174,7 +174,7 @@ impl adopt::Maps for Dataplane {
         Some(Slot::from_word(word.load(Ordering::Acquire)))
     }
 
-    fn turn(&self, index: u32) -> Result<RingEntry, DataplaneError> {
+    fn ring_entry(&self, index: u32) -> Result<RingEntry, DataplaneError> {
         let entry = self.maps.rings.get(&index, 0).map_err(map_failed(maps::RINGS))?;
         Ok(RingEntry::from_word(entry))
     }

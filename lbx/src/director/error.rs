@@ -44,8 +44,8 @@ pub enum DirectorError {
     Health(#[source] std::io::Error),
     /// The thread that probes has ended.
     #[error("health checks have stopped")]
-    Unprobed,
+    ProbesStopped,
     /// The kernel tells nothing any more.
     #[error("network events are no longer received")]
-    Blind,
+    NetworkEventsLost,
 }

@@ -14,8 +14,8 @@ use super::{
     operator::{OperatorEvent, listing::Sources},
 };
 use crate::{
-    control::{Answer, Request, server::Call},
-    health::watch::HealthUpdate,
+    control::{Answer, Request, server::IncomingRequest},
+    health::probe_thread::HealthUpdate,
     net::Event,
 };
 
@@ -92,13 +92,13 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
                 let change = director.network.on_event(event, &director.configuration.desired).await;
                 director.follow(change).await;
             }
-            Wake::Network(None) => return Err(DirectorError::Blind),
+            Wake::Network(None) => return Err(DirectorError::NetworkEventsLost),
             Wake::Health(Some(update)) => {
                 let change = director.health.on_health_update(update);
                 director.follow(change).await;
             }
-            Wake::Health(None) => return Err(DirectorError::Unprobed),
-            Wake::Operator(OperatorEvent::Closed) => return Err(DirectorError::Blind),
+            Wake::Health(None) => return Err(DirectorError::ProbesStopped),
+            Wake::Operator(OperatorEvent::Closed) => return Err(DirectorError::NetworkEventsLost),
             Wake::Operator(event) => director.on_operator_event(event).await,
         }
         director.advance_reload().await;
@@ -115,7 +115,7 @@ impl Director {
     /// Does what a change asks for.
     async fn follow(&mut self, change: Change) {
         if change.reachability {
-            self.health.reach(self.network.reached());
+            self.health.set_paths(self.network.server_paths());
         }
         if change.network {
             self.follow_network().await;
@@ -217,13 +217,13 @@ impl Director {
 
     async fn on_operator_event(&mut self, event: OperatorEvent) {
         match event {
-            OperatorEvent::Call(call) => self.answer(call).await,
+            OperatorEvent::IncomingRequest(call) => self.answer(call).await,
             OperatorEvent::TraceLines => self.operator.forward_trace(&self.loaded, &self.configuration.desired),
             OperatorEvent::TraceEnded | OperatorEvent::Closed => self.operator.stop_trace(&mut self.loaded),
         }
     }
 
-    async fn answer(&mut self, call: Call) {
+    async fn answer(&mut self, call: IncomingRequest) {
         match &call.request {
             Request::List => {
                 let answer = match self.report().await {

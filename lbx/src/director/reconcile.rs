@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config,
     desired::Desired,
-    health::probe_plan::Place,
+    health::probe_plan::ServerKey,
     tables::{Plan, Tables, event::Event},
 };
 
@@ -185,7 +185,7 @@ impl Director {
     pub(super) fn commit(&mut self, plan: Plan, view: HealthView) -> Result<(), DirectorError> {
         let planned = self.loaded.execute(plan)?;
         let events = self.health.accept(view);
-        self.health.reach(self.network.reached());
+        self.health.set_paths(self.network.server_paths());
         // One line for one change: health knows the reason.
         let planned = planned.iter().filter(|event| !self.health.reports(&events, event));
         planned.for_each(Event::log);
@@ -196,7 +196,7 @@ impl Director {
 
 /// The state of a real server before it was checked: up unless it has failed. One that is not among those of a former daemon
 /// (`adopted`) was down.
-fn prior_state(tables: &Tables, adopted: bool, (id, address): Place) -> Option<PriorState> {
+fn prior_state(tables: &Tables, adopted: bool, (id, address): ServerKey) -> Option<PriorState> {
     let loaded = tables.services.get(&id)?;
     match loaded.usable_backend(address) {
         Some((_, member)) => Some(PriorState {

@@ -1,27 +1,27 @@
-//! Health events: one line each in the log, and a notification each.
+//! Health events: each is one log line and one notification.
 
 use std::{fmt, net::IpAddr};
 
 use super::failure::Failure;
 use crate::desired::VirtualService;
 
-/// Something that health has changed.
+/// A change of a service's or a real server's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Where.
+    /// The service.
     pub service: VirtualService,
-    /// What.
-    pub what: What,
+    /// What changed.
+    pub kind: EventKind,
 }
 
-/// What happened.
+/// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// A real server is up.
     ServerUp {
         /// RIP.
         server: IpAddr,
-        /// The weight it is to have, at the end of a slow start.
+        /// Its weight; after slow start, if there is one.
         weight: u16,
     },
     /// A real server is down.
@@ -31,7 +31,7 @@ pub enum What {
         /// Why.
         reason: Failure,
     },
-    /// A real server's check says another weight.
+    /// A real server's check reports another weight.
     Weight {
         /// RIP.
         server: IpAddr,
@@ -49,15 +49,15 @@ pub enum What {
     QuorumLost {
         /// Sum of their weights.
         weight: u32,
-        /// What it takes.
+        /// The quorum.
         quorum: u32,
-        /// Whether the sorry server gets new connections now.
+        /// Whether new connections go to the sorry server now.
         sorry: bool,
     },
 }
 
-impl What {
-    /// The real server it is about, if it is about one.
+impl EventKind {
+    /// The real server; none for events of the whole service.
     #[must_use]
     pub const fn real_server(&self) -> Option<IpAddr> {
         match *self {
@@ -71,22 +71,22 @@ impl What {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
-            What::ServerUp { server, weight } => {
+        match &self.kind {
+            EventKind::ServerUp { server, weight } => {
                 write!(f, "real server {server} up: health checks pass, weight {weight}")
             }
-            What::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
-            What::Weight { server, from, to } => {
+            EventKind::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
+            EventKind::Weight { server, from, to } => {
                 write!(
                     f,
                     "real server {server}: weight reported by its check changed from {from} to {to}"
                 )
             }
-            What::QuorumGained { weight } => write!(
+            EventKind::QuorumGained { weight } => write!(
                 f,
                 "service up: quorum gained, real servers with a total weight of {weight} are up"
             ),
-            What::QuorumLost { weight, quorum, sorry } => {
+            EventKind::QuorumLost { weight, quorum, sorry } => {
                 let then = if *sorry {
                     "; new connections go to the sorry server"
                 } else {

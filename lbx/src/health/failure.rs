@@ -1,19 +1,19 @@
-//! Why a probe has failed, in an operator's words.
+//! Why a probe failed.
 
 use std::{fmt, io, net::IpAddr, time::Duration};
 
-/// Why a probe has failed.
+/// Why a probe failed. The text of each is what operators see: in the log, in listings and in notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing has been asked yet.
+    /// No probe has ended yet.
     NotProbed,
     /// The real server's MAC address is not known.
     NoMac,
     /// The port is closed: TCP reset or ICMP port unreachable.
     Refused,
-    /// Nothing came in time.
+    /// No answer within the timeout.
     TimedOut(Duration),
-    /// Somebody is there, and was not done in time: the connection was made, or the command started.
+    /// The connection was made or the command started, but the answer was not complete within the timeout.
     Slow(Duration),
     /// The real server answers on its own address, and not on the VIP.
     VipMissing {
@@ -22,16 +22,16 @@ pub enum Failure {
         /// The RIP.
         rip: IpAddr,
     },
-    /// An answer came, but not by way of the VIP: another program is in the way of the probes, and nothing is known.
+    /// The answer did not come from the VIP: another program changes the probes, so the result counts for nothing.
     NotRewritten,
-    /// The connection was lost half-way.
+    /// The connection was closed before the answer was complete.
     Closed,
-    /// The kernel or a router says that there is no way.
+    /// No route, or an ICMP error of a router or firewall.
     Unreachable(String),
     /// TLS failed.
     Tls(String),
-    /// What came is not of the protocol.
-    Garbled(String),
+    /// The reply is not of the protocol.
+    MalformedReply(String),
     /// HTTP status.
     Status(u16),
     /// The body is not what it should be.
@@ -44,29 +44,29 @@ pub enum Failure {
     Exit {
         /// Its exit status.
         code: i32,
-        /// The end of what it wrote to its standard error; may be empty.
-        said: String,
+        /// The end of its standard error; may be empty.
+        stderr: String,
     },
     /// The command was killed by this signal.
     Killed(i32),
-    /// The command cannot be started, or no socket be had here: not the real server's fault.
+    /// The director cannot start the command or make a socket: not the real server's fault.
     Local(String),
 }
 
 impl Failure {
-    /// Whether nobody has answered at all: then it is worth asking whether the real server is there.
+    /// Whether there was no answer at all: then the RIP is probed to find out why.
     #[must_use]
-    pub const fn is_silence(&self) -> bool {
+    pub const fn is_unresponsive(&self) -> bool {
         matches!(self, Self::TimedOut(_) | Self::Unreachable(_))
     }
 
-    /// Whether it says nothing of the real server: the director could not ask, or not the way it should.
+    /// Whether it says nothing of the real server's state: the director could not send the probe, or it was changed on its way.
     #[must_use]
-    pub const fn is_blind(&self) -> bool {
+    pub const fn is_inconclusive(&self) -> bool {
         matches!(self, Self::NotProbed | Self::NotRewritten | Self::Local(_))
     }
 
-    /// Whether the peer has said something: then it matters who the peer was.
+    /// Whether the peer sent something: then it is verified that the peer was the VIP.
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         match self {
@@ -74,7 +74,7 @@ impl Failure {
             | Self::Slow(_)
             | Self::Closed
             | Self::Tls(_)
-            | Self::Garbled(_)
+            | Self::MalformedReply(_)
             | Self::Status(_)
             | Self::Body(_)
             | Self::Rcode(_)
@@ -93,23 +93,22 @@ impl Failure {
 }
 
 impl Failure {
-    /// What an error of this machine's own means, where nobody else has been asked yet: of socket(2), bind(2), setsockopt(2)
-    /// and the like.
+    /// The failure for an error of a call that sends nothing: socket(2), bind(2), setsockopt(2) and the like.
     #[must_use]
-    pub fn here(error: impl Into<io::Error>) -> Self {
+    pub fn from_local_error(error: impl Into<io::Error>) -> Self {
         Self::Local(error.into().to_string())
     }
 }
 
-/// What an error of a socket means that talks to the real server, or begins to. It is the real server's or the network's
-/// unless it can only have come about here: the kernel turns ICMP errors into many numbers (`icmp_err_convert` in
-/// net/ipv4/icmp.c, `icmpv6_err_convert` in net/ipv6/icmp.c), and whoever is behind one of them gets no clients either.
+/// The failure for an error of a socket that is connected to the real server, or connects. It is the real server's or the
+/// network's unless only this host can cause it: the kernel turns ICMP errors into many numbers (`icmp_err_convert` in
+/// net/ipv4/icmp.c, `icmpv6_err_convert` in net/ipv6/icmp.c), and clients get the same ICMP errors.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::ConnectionRefused => return Self::Refused,
-            // Timed out: a connection that was made, and nobody is at the other end any more.
+            // Timed out: the peer of an established connection no longer acknowledges.
             Kind::ConnectionReset
             | Kind::ConnectionAborted
             | Kind::BrokenPipe
@@ -120,13 +119,13 @@ impl From<io::Error> for Failure {
         match error.raw_os_error() {
             Some(code) if is_local(code) => Self::Local(error.to_string()),
             Some(_) => Self::Unreachable(error.to_string()),
-            None => Self::Garbled(error.to_string()),
+            None => Self::MalformedReply(error.to_string()),
         }
     }
 }
 
-/// Whether connect(2), send(2) and recv(2) say this only of this machine: no files, memory or ports (`EAGAIN` for UDP), or a
-/// packet that its own netfilter has dropped (`EPERM`).
+/// Whether connect(2), send(2) and recv(2) return this only for reasons of this host: no files, memory or ports (`EAGAIN`
+/// for UDP), or a packet that its own netfilter dropped (`EPERM`).
 const fn is_local(code: i32) -> bool {
     matches!(
         code,
@@ -159,13 +158,13 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("connection closed before the answer was complete"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
-            Self::Garbled(why) => write!(f, "no proper answer: {why}"),
+            Self::MalformedReply(why) => write!(f, "no proper answer: {why}"),
             Self::Status(status) => write!(f, "wrong status {status}"),
             Self::Body(why) => write!(f, "wrong body: {why}"),
             Self::Rcode(rcode) => write!(f, "wrong response code {rcode}"),
             Self::Answer(why) => write!(f, "wrong answer: {why}"),
-            Self::Exit { code, said } if said.is_empty() => write!(f, "command ended with status {code}"),
-            Self::Exit { code, said } => write!(f, "command ended with status {code}: {said}"),
+            Self::Exit { code, stderr } if stderr.is_empty() => write!(f, "command ended with status {code}"),
+            Self::Exit { code, stderr } => write!(f, "command ended with status {code}: {stderr}"),
             Self::Killed(signal) => write!(f, "command killed by signal {signal}"),
             Self::Local(why) => write!(f, "cannot probe: {why}"),
         }
@@ -177,9 +176,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_network_says_is_not_our_own_fault() {
-        let meant = |code| Failure::from(io::Error::from_raw_os_error(code));
-        // All that ICMP errors become, and what routes say.
+    fn errors_of_the_network_count_as_failures() {
+        let failure_of = |code| Failure::from(io::Error::from_raw_os_error(code));
+        // All that ICMP errors and routes become.
         for code in [
             libc::EACCES,
             libc::EHOSTDOWN,
@@ -192,13 +191,13 @@ mod tests {
             libc::EOPNOTSUPP,
             libc::EPROTO,
         ] {
-            let failure = meant(code);
+            let failure = failure_of(code);
             assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
-            assert!(failure.is_silence() && !failure.is_blind());
+            assert!(failure.is_unresponsive() && !failure.is_inconclusive());
         }
-        assert_eq!(meant(libc::ECONNREFUSED), Failure::Refused);
+        assert_eq!(failure_of(libc::ECONNREFUSED), Failure::Refused);
         for code in [libc::ECONNRESET, libc::ECONNABORTED, libc::EPIPE, libc::ETIMEDOUT] {
-            assert_eq!(meant(code), Failure::Closed, "{code}");
+            assert_eq!(failure_of(code), Failure::Closed, "{code}");
         }
         for code in [
             libc::EMFILE,
@@ -210,16 +209,19 @@ mod tests {
             libc::EAGAIN,
             libc::EPERM,
         ] {
-            assert!(meant(code).is_blind(), "{code}");
+            assert!(failure_of(code).is_inconclusive(), "{code}");
         }
         let nonsense = io::Error::new(io::ErrorKind::InvalidData, "nonsense");
-        assert_eq!(Failure::from(nonsense), Failure::Garbled("nonsense".to_owned()));
+        assert_eq!(Failure::from(nonsense), Failure::MalformedReply("nonsense".to_owned()));
     }
 
     #[test]
-    fn without_a_socket_nothing_is_known() {
+    fn errors_before_the_probe_are_inconclusive() {
         for code in [libc::EACCES, libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::ETIMEDOUT] {
-            assert!(Failure::here(io::Error::from_raw_os_error(code)).is_blind(), "{code}");
+            assert!(
+                Failure::from_local_error(io::Error::from_raw_os_error(code)).is_inconclusive(),
+                "{code}"
+            );
         }
     }
 }

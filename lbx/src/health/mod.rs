@@ -1,11 +1,11 @@
-//! Whether real servers do what clients need: probes, and what follows from them.
+//! Health checks of real servers: probes, the states that follow from them, and events.
 //!
-//! - [`probe`]: whom a probe asks and how its sockets reach the VIP on one real server; [`failure`]: why it failed
-//! - [`check`]: what each kind of check asks, and what it takes for an answer
+//! - [`probe`]: the endpoint of a probe, and how its sockets reach the VIP on one real server; [`failure`]: why it failed
+//! - [`check`]: the kinds of checks: what each sends and which reply passes
 //! - [`probe_plan`]: which targets are probed, and which real servers each result is about
-//! - [`watch`]: the thread that probes
-//! - [`monitor`]: what one check makes of one real server; [`service`]: what that makes of a service; [`event`]: what there
-//!   is to tell
+//! - [`probe_thread`]: the thread that probes
+//! - [`monitor`]: the state of one check of one real server; [`service`]: the states of services; [`event`]: what is logged
+//!   and notified
 
 pub mod check;
 pub mod event;
@@ -13,14 +13,14 @@ pub mod failure;
 pub mod monitor;
 pub mod probe;
 pub mod probe_plan;
+pub mod probe_thread;
 pub mod service;
-pub mod watch;
 
 pub use self::{
     check::{CheckError, Prepared},
     event::Event,
     failure::Failure,
     monitor::{Change, Monitor},
-    probe::{Aim, Dialer, Evidence, Outcome, Passed},
+    probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
     service::{ProbeState, Services},
 };

@@ -1,4 +1,4 @@
-//! What every check has in common: whom it asks, how its sockets are made, and what comes of it.
+//! What all checks have in common: the endpoint of a probe, how its sockets are bound, and its outcome.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,14 +9,14 @@ use std::{
 use super::failure::Failure;
 use crate::desired::Target;
 
-/// Whom a probe asks.
+/// The addresses, port, MAC address and timeout of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aim {
+pub struct ProbeEndpoint {
     /// The real server's own address.
     pub rip: IpAddr,
-    /// The VIP whose service is asked for.
+    /// The VIP of the service.
     pub vip: IpAddr,
-    /// Which of the two is asked on the real server.
+    /// Which of the two addresses is probed.
     pub target: Target,
     /// The port.
     pub port: u16,
@@ -24,14 +24,14 @@ pub struct Aim {
     pub source: IpAddr,
     /// The real server's MAC address.
     pub mac: [u8; 6],
-    /// Time for the whole probe.
+    /// Timeout of the whole probe.
     pub timeout: Duration,
 }
 
-impl Aim {
-    /// The address that is asked, as the real server sees it.
+impl ProbeEndpoint {
+    /// The address under test, as the real server sees it.
     #[must_use]
-    pub const fn asked(&self) -> IpAddr {
+    pub const fn probed_address(&self) -> IpAddr {
         match self.target {
             Target::Vip => self.vip,
             Target::Rip => self.rip,
@@ -47,53 +47,63 @@ impl Aim {
 
 /// A probe that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    /// The weight that the real server asks for, where its check says one.
+pub struct ProbeSuccess {
+    /// The weight that the check reports, if it reports one.
     pub weight: Option<u16>,
 }
 
-/// What a session must have seen for its probe to count.
+/// The packets that a session must have seen for its probe to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// Packets to the VIP, and answers from there; an ICMP error about them is an answer.
+pub enum RequiredTraffic {
+    /// Packets to the VIP, and replies from it; an ICMP error about them is a reply.
     BothWays,
-    /// Packets to the VIP: nothing need have come back.
+    /// Packets to the VIP; no reply is required.
     Sent,
 }
 
-/// What came of a probe.
-pub type Outcome = Result<Passed, Failure>;
+/// The outcome of a probe.
+pub type Outcome = Result<ProbeSuccess, Failure>;
 
-/// Leads the packets of a socket to the VIP on the real server, and back.
+/// Steers the packets of a socket to the VIP on the real server, and the replies back.
 ///
-/// A check makes an ordinary socket, [binds](Dialer::bind) it, connects it to [`Aim::peer`], talks, and at last asks
-/// whether it has [really](Dialer::vouch) talked to the VIP.
+/// A check makes an ordinary socket, [binds](Dialer::bind) it, connects it to [`ProbeEndpoint::peer`], sends its request,
+/// and at last [verifies](Dialer::verify_steered) that the peer was the VIP.
 pub trait Dialer: Send + Sync {
-    /// Binds a new socket to the director's address and a port no other probe uses, and has its packets led to the VIP
-    /// (where `aim.target` is the RIP: binds it only).
+    /// Binds a new socket to the director's address and a port that no other probe uses, and steers its packets to the VIP
+    /// (if `endpoint.target` is the RIP: only binds it).
     ///
     /// # Errors
     /// No port is free, or the kernel refuses.
-    fn bind(&self, socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure>;
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure>;
 
-    /// Whether packets of the session went to the VIP and, as far as `evidence` asks for it, came back from there.
-    /// `local` is the socket's own address; the socket is still open.
+    /// Verifies that packets of the session went to the VIP and, if `required`, came back from it. `local` is the socket's
+    /// own address; the socket is still open.
     ///
     /// # Errors
     /// [`Failure::NotRewritten`].
-    fn vouch(&self, local: SocketAddr, aim: &Aim, evidence: Evidence) -> Result<(), Failure>;
+    fn verify_steered(
+        &self,
+        local: SocketAddr,
+        endpoint: &ProbeEndpoint,
+        required: RequiredTraffic,
+    ) -> Result<(), Failure>;
 }
 
-/// Probes the RIP alone: nothing is led anywhere.
+/// For probes of the RIP: no packet is steered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Direct;
+pub struct UnsteeredDialer;
 
-impl Dialer for Direct {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &Aim) -> Result<(), Failure> {
+impl Dialer for UnsteeredDialer {
+    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
+    fn verify_steered(
+        &self,
+        _local: SocketAddr,
+        _aim: &ProbeEndpoint,
+        _evidence: RequiredTraffic,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 }

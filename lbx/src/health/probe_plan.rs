@@ -1,4 +1,4 @@
-//! What is probed, and whom it speaks for: services that agree in a check share it.
+//! Which targets are probed, and for which real servers: services with the same check of a real server share its probes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,54 +13,54 @@ use crate::desired::{Check, Desired, Health, Protocol, Service, Target, VirtualS
 pub struct ProbeTarget {
     /// The real server.
     pub rip: IpAddr,
-    /// The VIP that is asked for.
+    /// The VIP.
     pub vip: IpAddr,
     /// The port.
     pub port: u16,
     /// Protocol of the service.
     pub protocol: Protocol,
-    /// How much is asked.
-    pub depth: Depth,
-    /// What is asked, and how often.
+    /// The whole check, or the presence of the VIP.
+    pub scope: ProbeScope,
+    /// The check and its intervals.
     pub health: Arc<Health>,
 }
 
 impl ProbeTarget {
-    /// Whether another probe_target asks the same of the same, be it at other times or by other numbers.
+    /// Whether another target has the same endpoint and check; intervals and counts may differ.
     #[must_use]
-    pub fn asks_the_same(&self, other: &Self) -> bool {
-        let whom = |probe_target: &Self| {
+    pub fn is_same_check(&self, other: &Self) -> bool {
+        let endpoint = |probe_target: &Self| {
             (
                 probe_target.rip,
                 probe_target.vip,
                 probe_target.port,
                 probe_target.protocol,
-                probe_target.depth,
+                probe_target.scope,
             )
         };
-        whom(self) == whom(other)
+        endpoint(self) == endpoint(other)
             && (&self.health.check, self.health.target) == (&other.health.check, other.health.target)
     }
 }
 
-/// How much is asked.
+/// The extent of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Depth {
+pub enum ProbeScope {
     /// The whole check.
     Full,
-    /// Whether the VIP is there at all: the whole check is made on another VIP of the same real server.
-    Presence,
+    /// Only whether the VIP is configured: another VIP of the same real server gets the whole check.
+    VipPresence,
 }
 
 /// A real server of a service.
-pub type Place = (VirtualService, IpAddr);
+pub type ServerKey = (VirtualService, IpAddr);
 
-/// The probe_targets that speak for each real server that is checked: it is up if all of them are.
+/// The targets of each real server that is checked: it is up if all of them are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProbePlan(BTreeMap<Place, Vec<ProbeTarget>>);
+pub struct ProbePlan(BTreeMap<ServerKey, Vec<ProbeTarget>>);
 
 impl ProbePlan {
-    /// Whom to probe for a desired state.
+    /// The plan of a desired state.
     #[must_use]
     pub fn of(desired: &Desired) -> Self {
         let mut first: BTreeMap<Shared<'_>, IpAddr> = BTreeMap::new();
@@ -71,46 +71,46 @@ impl ProbePlan {
                 .and_modify(|least| *least = vip.min(*least))
                 .or_insert(vip);
         }
-        let speakers = checked(desired).map(|(service, health, rip)| {
+        let targets = checked(desired).map(|(service, health, rip)| {
             let shared = Shared::of(service, health, rip);
             let (own, full) = (service.virtual_service.vip, first[&shared]);
-            let probe_target = |vip, depth| ProbeTarget {
+            let probe_target = |vip, scope| ProbeTarget {
                 rip,
                 vip,
                 port: shared.port,
                 protocol: shared.protocol,
-                depth,
+                scope,
                 health: Arc::clone(health),
             };
-            let mut probe_targets = vec![probe_target(full, Depth::Full)];
-            if own != full && asks_for_vip(health) {
-                probe_targets.push(probe_target(own, Depth::Presence));
+            let mut probe_targets = vec![probe_target(full, ProbeScope::Full)];
+            if own != full && is_vip_probed(health) {
+                probe_targets.push(probe_target(own, ProbeScope::VipPresence));
             }
             ((service.virtual_service, rip), probe_targets)
         });
-        Self(speakers.collect())
+        Self(targets.collect())
     }
 
-    /// The probe_targets that speak for a real server of a service; none: it is not checked.
+    /// The targets of a real server of a service; none: it is not checked.
     #[must_use]
-    pub fn speakers(&self, place: Place) -> &[ProbeTarget] {
-        self.0.get(&place).map_or(&[], Vec::as_slice)
+    pub fn targets_for(&self, server: ServerKey) -> &[ProbeTarget] {
+        self.0.get(&server).map_or(&[], Vec::as_slice)
     }
 
-    /// Every probe_target with those it speaks for.
+    /// Every target with the real servers whose state it decides.
     #[must_use]
-    pub fn probe_targets(&self) -> BTreeMap<&ProbeTarget, BTreeSet<Place>> {
-        let mut probe_targets: BTreeMap<&ProbeTarget, BTreeSet<Place>> = BTreeMap::new();
-        for (&place, speakers) in &self.0 {
-            for probe_target in speakers {
-                probe_targets.entry(probe_target).or_default().insert(place);
+    pub fn probe_targets(&self) -> BTreeMap<&ProbeTarget, BTreeSet<ServerKey>> {
+        let mut probe_targets: BTreeMap<&ProbeTarget, BTreeSet<ServerKey>> = BTreeMap::new();
+        for (&server, targets) in &self.0 {
+            for probe_target in targets {
+                probe_targets.entry(probe_target).or_default().insert(server);
             }
         }
         probe_targets
     }
 }
 
-/// What services must agree in to share a check. A command is told the VIP, so it is another for each.
+/// What services must have in common to share a check. A command gets the VIP, so each VIP has its own.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Shared<'d> {
     rip: IpAddr,
@@ -148,7 +148,7 @@ fn checked<'d>(desired: &'d Desired) -> impl Iterator<Item = (&'d Service, &'d A
 }
 
 /// Whether a check goes to the VIP, so that another VIP is another matter.
-const fn asks_for_vip(health: &Health) -> bool {
+const fn is_vip_probed(health: &Health) -> bool {
     matches!(health.target, Target::Vip) && !matches!(health.check, Check::Exec(_) | Check::Ping)
 }
 
@@ -198,14 +198,14 @@ mod tests {
         desired
     }
 
-    fn place(desired: &Desired, service: usize, server: u8) -> Place {
+    fn place(desired: &Desired, service: usize, server: u8) -> ServerKey {
         (desired.services[service].virtual_service, rip(server))
     }
 
-    fn asked(probe_plan: &ProbePlan, place: Place) -> Vec<(IpAddr, Depth)> {
-        let speakers = probe_plan.speakers(place).iter();
+    fn asked(probe_plan: &ProbePlan, server: ServerKey) -> Vec<(IpAddr, ProbeScope)> {
+        let speakers = probe_plan.targets_for(server).iter();
         speakers
-            .map(|probe_target| (probe_target.vip, probe_target.depth))
+            .map(|probe_target| (probe_target.vip, probe_target.scope))
             .collect()
     }
 
@@ -221,21 +221,21 @@ mod tests {
     fn one_full_check_for_many_vips_and_a_look_at_each_of_the_others() {
         let desired = desired(&[7, 3, 5], Some(&health(Check::Tcp, Target::Vip)));
         let probe_plan = ProbePlan::of(&desired);
-        let full = (vip(3), Depth::Full);
+        let full = (vip(3), ProbeScope::Full);
         assert_eq!(
             asked(&probe_plan, place(&desired, 0, 1)),
-            [full, (vip(7), Depth::Presence)]
+            [full, (vip(7), ProbeScope::VipPresence)]
         );
         assert_eq!(asked(&probe_plan, place(&desired, 1, 1)), [full]);
         assert_eq!(
             asked(&probe_plan, place(&desired, 2, 2)),
-            [full, (vip(5), Depth::Presence)]
+            [full, (vip(5), ProbeScope::VipPresence)]
         );
         let probe_targets = probe_plan.probe_targets();
         assert_eq!(probe_targets.len(), 6, "three for each real server");
         let fully = probe_targets
             .iter()
-            .filter(|(probe_target, _)| probe_target.depth == Depth::Full);
+            .filter(|(probe_target, _)| probe_target.scope == ProbeScope::Full);
         assert!(fully.clone().count() == 2 && fully.clone().all(|(_, places)| places.len() == 3));
     }
 
@@ -260,7 +260,7 @@ mod tests {
             probe_plan
                 .probe_targets()
                 .keys()
-                .all(|probe_target| probe_target.depth == Depth::Full)
+                .all(|probe_target| probe_target.scope == ProbeScope::Full)
         );
     }
 

@@ -1,4 +1,4 @@
-//! What the health of its real servers makes of a service: who gets packets, and how many.
+//! Health applied to services: the state and weight of each real server, slow start and quorum.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,32 +8,32 @@ use std::{
 };
 
 use super::{
-    event::{Event, What},
+    event::{Event, EventKind},
     failure::Failure,
     monitor::Monitor,
 };
 use crate::desired::{Desired, Failover, RealServer, ServerState, Service, VirtualService};
 
-/// Steps of a slow start at most, and never two in a second: each moves slots.
+/// Steps of a slow start at most, and at most one a second: each moves slots.
 const STEPS: u64 = 20;
 
-/// What is known of a real server of a service.
+/// The state of a real server of a service, by its checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeState {
     /// It is up.
     Up {
-        /// The weight its check says, which goes before that of the file: a plain number, not a percentage of the file's.
+        /// The weight that its check reports: it replaces that of the file and is not a percentage of it.
         weight: Option<u16>,
     },
     /// It is down.
     Down(Failure),
-    /// Its first probe is to tell.
+    /// Its first probe has not ended yet, and decides.
     Unknown,
 }
 
 impl ProbeState {
-    /// What the checks of a real server say together: it is up if all of them say so, and `resolved`, its MAC address, is
-    /// known. Without checks it is up.
+    /// The state by all checks of a real server: up if all of them are, and its MAC address is `resolved`. Without checks it
+    /// is up.
     #[must_use]
     pub fn of<'m>(monitors: impl IntoIterator<Item = &'m Monitor>, resolved: bool) -> Self {
         if !resolved {
@@ -51,7 +51,7 @@ impl ProbeState {
         known
     }
 
-    /// Whether it is up, if that is known.
+    /// Whether it is up; none while unknown.
     const fn is_up(&self) -> Option<bool> {
         match self {
             Self::Up { .. } => Some(true),
@@ -61,16 +61,16 @@ impl ProbeState {
     }
 }
 
-/// What has become of all services so far.
+/// The states of all services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services(BTreeMap<VirtualService, Group>);
+pub struct Services(BTreeMap<VirtualService, ServiceState>);
 
 impl Services {
-    /// What the data plane is to do: the file's state, as far as what is `known` of the real servers allows. Time is what
-    /// has passed since some beginning. Besides when anything changes, a reason from [`Failure::NotProbed`] to another
-    /// included, it must be called every second while anybody [rises](Self::rising).
+    /// The file's state with health applied, and the events. `known` is the state of a real server by its checks; `now` is the
+    /// time since any fixed start. To be called when anything changes (a reason other than [`Failure::NotProbed`] included),
+    /// and every second while a [slow start](Self::is_slow_start_active) goes on.
     #[must_use]
-    pub fn follow(
+    pub fn apply(
         &mut self,
         file: &Desired,
         known: impl Fn(VirtualService, IpAddr) -> ProbeState,
@@ -82,95 +82,97 @@ impl Services {
         let mut events = Vec::new();
         for service in &mut desired.services {
             let id = service.virtual_service;
-            let (servers, told) = match self.0.get_mut(&id) {
-                Some(group) => group.follow(service, |server| known(id, server), now),
+            let (servers, changes) = match self.0.get_mut(&id) {
+                Some(group) => group.apply(service, |server| known(id, server), now),
                 None => {
-                    let (group, servers, told) = Group::begin(service, |server| known(id, server), now);
+                    let (group, servers, changes) = ServiceState::begin(service, |server| known(id, server), now);
                     self.0.insert(id, group);
-                    (servers, told)
+                    (servers, changes)
                 }
             };
             service.servers = servers;
-            events.extend(told.into_iter().map(|what| Event { service: id, what }));
+            events.extend(changes.into_iter().map(|kind| Event { service: id, kind }));
         }
         (desired, events)
     }
 
-    /// Whether the weight of any real server still rises.
+    /// Whether any real server is in slow start.
     #[must_use]
-    pub fn rising(&self) -> bool {
+    pub fn is_slow_start_active(&self) -> bool {
         let mut servers = self.0.values().flat_map(|group| group.servers.values());
-        servers.any(|server| server.rising.is_some())
+        servers.any(|server| server.slow_start_since.is_some())
     }
 
-    /// Whether a service has its quorum; none where that is not known yet.
+    /// Whether a service has its quorum; none before that is known.
     #[must_use]
     pub fn quorum(&self, id: VirtualService) -> Option<bool> {
         self.0.get(&id)?.quorum
     }
 }
 
-/// The real servers of a service together.
+/// The state of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Group {
-    /// Whether enough are up; none before that is known.
+struct ServiceState {
+    /// Whether it has its quorum; none before that is known.
     quorum: Option<bool>,
     servers: BTreeMap<IpAddr, Server>,
 }
 
-/// One of them, as it was last seen.
+/// The last state of a real server of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Server {
     up: Option<bool>,
-    /// That it is down has been told: one that a former daemon has left so is told when its first probe says why.
-    told_down: bool,
-    /// It was there when the service began and has not been probed since: it may have been up all the time.
-    settled: bool,
-    /// What its check said last, while it is down too.
+    /// Whether the event that it is down was emitted: for one that was down before this daemon, that happens when its first
+    /// probe has a reason.
+    down_emitted: bool,
+    /// Whether it was there when the service began and has not been probed since: it may have been up all the time, so it
+    /// gets no slow start.
+    initial: bool,
+    /// The weight that its check reported last; kept while it is down.
     weight: Option<u16>,
-    /// When it came up, while its weight rises.
-    rising: Option<Duration>,
+    /// The begin of its slow start, while that goes on.
+    slow_start_since: Option<Duration>,
 }
 
-impl Group {
-    /// The first look at a service: nobody rises, and what is as it should be is not told.
+impl ServiceState {
+    /// A new service: without slow starts, and without events for what is as it should be.
     fn begin(
         service: &Service,
         known: impl Fn(IpAddr) -> ProbeState,
         now: Duration,
-    ) -> (Self, Vec<RealServer>, Vec<What>) {
+    ) -> (Self, Vec<RealServer>, Vec<EventKind>) {
         let mut group = Self::default();
         for server in &service.servers {
             let up = known(server.address).is_up().filter(|&up| up);
-            let seen = Server {
+            let state = Server {
                 up,
-                settled: up.is_none(),
+                initial: up.is_none(),
                 ..Server::default()
             };
-            group.servers.insert(server.address, seen);
+            group.servers.insert(server.address, state);
         }
-        let (servers, mut told) = group.follow(service, known, now);
-        told.retain(|what| !matches!(what, What::QuorumGained { .. } | What::Weight { .. }));
-        (group, servers, told)
+        let (servers, mut events) = group.apply(service, known, now);
+        events.retain(|kind| !matches!(kind, EventKind::QuorumGained { .. } | EventKind::Weight { .. }));
+        (group, servers, events)
     }
 
-    fn follow(
+    fn apply(
         &mut self,
         service: &Service,
         known: impl Fn(IpAddr) -> ProbeState,
         now: Duration,
-    ) -> (Vec<RealServer>, Vec<What>) {
-        let mut told = Vec::new();
+    ) -> (Vec<RealServer>, Vec<EventKind>) {
+        let mut events = Vec::new();
         let mut servers = BTreeMap::new();
         for server in &service.servers {
             let before = self.servers.remove(&server.address);
             let known = known(server.address);
-            told.extend(update(server, before.as_ref(), &known));
-            let seen = Server::seen(before, &known, service.failover.slow_start, now);
-            servers.insert(server.address, seen);
+            events.extend(event_of(server, before.as_ref(), &known));
+            let state = Server::next(before, &known, service.failover.slow_start, now);
+            servers.insert(server.address, state);
         }
         self.servers = servers;
-        told.extend(self.decide(service));
+        events.extend(self.update_quorum(service));
         let out_of_service = self.quorum == Some(false) && service.sorry_server.is_some();
         let servers = service.servers.iter().map(|server| {
             let seen = &self.servers[&server.address];
@@ -178,17 +180,17 @@ impl Group {
                 weight: seen.weight.unwrap_or(server.weight),
                 state: match seen.up {
                     Some(true) if out_of_service => ServerState::Draining,
-                    Some(true) => seen.rise(service.failover.slow_start, now),
+                    Some(true) => seen.server_state(service.failover.slow_start, now),
                     _ => ServerState::Down(service.failover.on_failure),
                 },
                 ..*server
             }
         });
-        (servers.collect(), told)
+        (servers.collect(), events)
     }
 
-    /// Decides whether enough are up. As long as the first probes may still make it so, nobody says no.
-    fn decide(&mut self, service: &Service) -> Option<What> {
+    /// Decides whether the service has its quorum. It is not lost while first probes that have not ended may bring it.
+    fn update_quorum(&mut self, service: &Service) -> Option<EventKind> {
         let Failover { quorum, hysteresis, .. } = service.failover;
         let quorum = quorum.max(1);
         let hysteresis = hysteresis.min(quorum - 1);
@@ -204,15 +206,15 @@ impl Group {
             Some(false) => weight >= quorum.saturating_add(hysteresis),
             None => weight >= quorum,
         };
-        let may_come = || self.servers.values().any(|server| server.up.is_none());
-        if self.quorum == Some(enough) || (self.quorum.is_none() && !enough && may_come()) {
+        let is_undecided = || self.servers.values().any(|server| server.up.is_none());
+        if self.quorum == Some(enough) || (self.quorum.is_none() && !enough && is_undecided()) {
             return None;
         }
         self.quorum = Some(enough);
         Some(if enough {
-            What::QuorumGained { weight }
+            EventKind::QuorumGained { weight }
         } else {
-            What::QuorumLost {
+            EventKind::QuorumLost {
                 weight,
                 quorum,
                 sorry: service.sorry_server.is_some(),
@@ -221,27 +223,27 @@ impl Group {
     }
 }
 
-/// What there is to tell of a real server. That one is down is told once, as soon as there is a reason: not before it has
-/// been probed.
-fn update(server: &RealServer, before: Option<&Server>, known: &ProbeState) -> Option<What> {
+/// The event of a real server, if its state has changed. That it is down is one event, as soon as there is a reason: not
+/// before it was probed.
+fn event_of(server: &RealServer, before: Option<&Server>, known: &ProbeState) -> Option<EventKind> {
     let address = server.address;
     let was = before.and_then(|before| before.up);
     match known {
         ProbeState::Up { weight } if was == Some(true) => {
             let from = before.and_then(|before| before.weight).unwrap_or(server.weight);
             let to = weight.unwrap_or(server.weight);
-            (from != to).then_some(What::Weight {
+            (from != to).then_some(EventKind::Weight {
                 server: address,
                 from,
                 to,
             })
         }
-        ProbeState::Up { weight } => before.map(|_| What::ServerUp {
+        ProbeState::Up { weight } => before.map(|_| EventKind::ServerUp {
             server: address,
             weight: weight.unwrap_or(server.weight),
         }),
-        ProbeState::Down(reason) if says_why(reason) && before.is_none_or(|before| !before.told_down) => {
-            Some(What::ServerDown {
+        ProbeState::Down(reason) if is_result(reason) && before.is_none_or(|before| !before.down_emitted) => {
+            Some(EventKind::ServerDown {
                 server: address,
                 reason: reason.clone(),
             })
@@ -250,57 +252,59 @@ fn update(server: &RealServer, before: Option<&Server>, known: &ProbeState) -> O
     }
 }
 
-/// Whether a reason is more than that nobody has asked.
-const fn says_why(reason: &Failure) -> bool {
+/// Whether a reason is that of a probe that has ended.
+const fn is_result(reason: &Failure) -> bool {
     !matches!(reason, Failure::NotProbed)
 }
 
 impl Server {
-    /// It, after another look.
-    fn seen(before: Option<Self>, known: &ProbeState, slow_start: u16, now: Duration) -> Self {
+    /// Its next state.
+    fn next(before: Option<Self>, known: &ProbeState, slow_start: u16, now: Duration) -> Self {
         let before = before.unwrap_or_default();
         let up = known.is_up();
-        let rising = match up {
-            Some(true) if before.up == Some(true) => before.rising,
-            Some(true) if !before.settled => Some(now),
+        let slow_start_since = match up {
+            Some(true) if before.up == Some(true) => before.slow_start_since,
+            Some(true) if !before.initial => Some(now),
             _ => None,
         };
         Self {
             up,
-            told_down: match known {
-                ProbeState::Down(reason) => before.told_down || says_why(reason),
+            down_emitted: match known {
+                ProbeState::Down(reason) => before.down_emitted || is_result(reason),
                 ProbeState::Up { .. } | ProbeState::Unknown => false,
             },
-            settled: before.settled && up.is_none(),
+            initial: before.initial && up.is_none(),
             weight: match known {
                 ProbeState::Up { weight } => *weight,
                 _ => before.weight,
             },
-            rising: rising.filter(|&since| part(since, now, slow_start).is_some()),
+            slow_start_since: slow_start_since.filter(|&since| slow_start_part(since, now, slow_start).is_some()),
         }
     }
 
-    /// How one that is up stands.
-    fn rise(&self, slow_start: u16, now: Duration) -> ServerState {
-        let part = self.rising.and_then(|since| part(since, now, slow_start));
+    /// The state of one that is up.
+    fn server_state(&self, slow_start: u16, now: Duration) -> ServerState {
+        let part = self
+            .slow_start_since
+            .and_then(|since| slow_start_part(since, now, slow_start));
         part.map_or(ServerState::Up, ServerState::SlowStart)
     }
 }
 
-/// The hundredths of its weight that a real server gets which came up then; none when it gets all of it. They change with
-/// the whole second alone, whoever it is.
-fn part(since: Duration, now: Duration, slow_start: u16) -> Option<NonZeroU8> {
+/// The percentage of its weight that a real server has in slow start; none after it. It changes on whole seconds, the same
+/// ones for all real servers.
+fn slow_start_part(since: Duration, now: Duration, slow_start: u16) -> Option<NonZeroU8> {
     let whole = u64::from(slow_start);
     let passed = now.as_secs().saturating_sub(since.as_secs());
     if passed >= whole {
         return None;
     }
     let steps = whole.min(STEPS);
-    let hundredths = match passed * steps / whole {
+    let percentage = match passed * steps / whole {
         0 => 50 / steps,
         step => 100 * step / steps,
     };
-    NonZeroU8::new(hundredths as u8)
+    NonZeroU8::new(percentage as u8)
 }
 
 #[cfg(test)]

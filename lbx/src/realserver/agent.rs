@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Fix, Observed, blocked, evaluate, wanted},
+    rules::{Finding, Fix, Observed, blocked, evaluate, required_value},
     state::{State, Store},
     sysctl::{self, Setting},
 };
@@ -198,7 +198,7 @@ impl Agent {
             }
         }
         applied.busy = !todo.is_empty();
-        self.remember(&todo, &blocked, observed)?;
+        self.record_original(&todo, &blocked, observed)?;
         for (setting, reason) in &todo.sysctls {
             if sysctl::write(setting)? {
                 tracing::info!("sysctl -w {setting} ({reason})");
@@ -223,7 +223,7 @@ impl Agent {
     }
 
     /// Writes down what is about to change, before it does.
-    fn remember(
+    fn record_original(
         &mut self,
         todo: &Todo,
         blocked: &BTreeSet<IpAddr>,
@@ -240,7 +240,7 @@ impl Agent {
         for (setting, _) in &todo.sysctls {
             let values = observed.conf.get(&setting.conf);
             if let Some(&now) = values.and_then(|values| values.get(&setting.key)) {
-                state.remember(&setting.conf, setting.key, now, &others);
+                state.record_original(&setting.conf, setting.key, now, &others);
             }
         }
         if state != self.state {
@@ -378,7 +378,7 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
 
 /// Sets a sysctl back, unless its value is no longer the one we set: then that is somebody else's decision since.
 fn restore(setting: &Setting) -> Result<bool, RealServerError> {
-    let ours = sysctl::read_one(&setting.conf, setting.key)? == Some(wanted(setting.key));
+    let ours = sysctl::read_one(&setting.conf, setting.key)? == Some(required_value(setting.key));
     if ours {
         sysctl::write(setting)?;
         tracing::info!("restored {setting}");

@@ -58,10 +58,10 @@ pub enum RealServerError {
     #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
     Unwatched,
     /// Something stands in the way of all VIPs that only the operator can decide about.
-    #[error("nothing was changed, since this is yours to decide: {}", reasons(.0))]
+    #[error("nothing was changed, the operator has to act first: {}", reasons(.0))]
     Refused(Vec<Finding>),
     /// Something stands in the way of some VIPs.
-    #[error("the other VIPs are ready, but this is yours to decide: {}", reasons(.0))]
+    #[error("the other VIPs are ready, for these the operator has to act: {}", reasons(.0))]
     Partly(Vec<Finding>),
 }
 

@@ -126,7 +126,7 @@ pub fn effective(all: i32, nic: i32) -> i32 {
 
 /// The value to set where another one does not keep the VIP quiet, as every LVS script has it.
 #[must_use]
-pub const fn wanted(key: Key) -> i32 {
+pub const fn required_value(key: Key) -> i32 {
     match key {
         Key::ArpIgnore => 1,
         Key::ArpAnnounce => 2,
@@ -138,7 +138,7 @@ pub const fn wanted(key: Key) -> i32 {
 /// always a stricter one: arp_ignore=3 answers for a global address of any NIC, 4 to 7 are as 0, and an unknown
 /// arp_announce is as 0.
 #[must_use]
-pub const fn keeps_quiet(key: Key, value: i32) -> bool {
+pub const fn suppresses_arp(key: Key, value: i32) -> bool {
     match key {
         // 1: only addresses of the NIC where it arrives; 2: and from its subnet; 8: nothing at all.
         Key::ArpIgnore => matches!(value, 1 | 2 | 8),
@@ -193,7 +193,7 @@ fn value(observed: &Observed, conf: &str, key: Key) -> Option<i32> {
 fn arp_of_conf(observed: &Observed, key: Key, conf: &str) -> Finding {
     let seen = value(observed, conf, key).unwrap_or_default();
     let rule = format!("{key} of {conf}");
-    if keeps_quiet(key, seen) {
+    if suppresses_arp(key, seen) {
         return Finding::ok(rule, seen.to_string());
     }
     Finding::not(Verdict::Note, rule, seen.to_string(), set(key, conf))
@@ -205,7 +205,7 @@ fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
     let effective_now = effective(all, own);
     let rule = format!("{key} on {nic}");
     let seen = format!("{effective_now} (all={all}, {nic}={own})");
-    if keeps_quiet(key, effective_now) {
+    if suppresses_arp(key, effective_now) {
         let nothing = key == Key::ArpIgnore && effective_now == 8;
         let remark = if nothing {
             ", answers no ARP at all, not even for its own address"
@@ -215,8 +215,12 @@ fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
         return Some(Finding::ok(rule, seen + remark));
     }
     // With `all` set, a NIC needs a value of its own only where its present one would spoil the maximum.
-    let all_then = if keeps_quiet(key, all) { all } else { wanted(key) };
-    let conf = if keeps_quiet(key, effective(all_then, own)) {
+    let all_then = if suppresses_arp(key, all) {
+        all
+    } else {
+        required_value(key)
+    };
+    let conf = if suppresses_arp(key, effective(all_then, own)) {
         "all"
     } else {
         nic
@@ -237,7 +241,7 @@ fn set(key: Key, conf: &str) -> Fix {
     Fix::Sysctl(Setting {
         conf: conf.to_owned(),
         key,
-        value: wanted(key),
+        value: required_value(key),
     })
 }
 
@@ -251,7 +255,7 @@ fn strict_rp_filter(observed: &Observed) -> Vec<Finding> {
         let own = value(observed, nic, Key::RpFilter)?;
         let strict = effective(all, own) == 1;
         strict.then(|| {
-            let seen = format!("1 (all={all}, {nic}={own}), drops what comes in by another NIC than leads back");
+            let seen = format!("1 (all={all}, {nic}={own}), strict: drops packets that arrive by another NIC than their return route uses");
             let loose = Setting {
                 conf: nic.clone(),
                 key: Key::RpFilter,

@@ -33,7 +33,7 @@ impl State {
 
     /// Takes a value down as the original one, unless there is one already. What another real server has taken down
     /// goes before what is there now, which would be that one's doing.
-    pub fn remember(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
+    pub fn record_original(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
         let earlier = others.iter().find_map(|other| other.original(conf, key));
         let values = self.sysctls.entry(conf.to_owned()).or_default();
         values.entry(key).or_insert(earlier.unwrap_or(now));
@@ -52,7 +52,7 @@ impl State {
         let mut merged = self.clone();
         for (conf, values) in others.iter().flat_map(|other| &other.sysctls) {
             for (&key, &value) in values {
-                merged.remember(conf, key, value, &[]);
+                merged.record_original(conf, key, value, &[]);
             }
         }
         let settings = |(conf, values): (String, Values)| {
@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn the_first_value_is_the_original() {
         let mut state = State::default();
-        state.remember("all", Key::ArpIgnore, 0, &[]);
-        state.remember("all", Key::ArpIgnore, 1, &[]);
+        state.record_original("all", Key::ArpIgnore, 0, &[]);
+        state.record_original("all", Key::ArpIgnore, 1, &[]);
         assert_eq!(state.original("all", Key::ArpIgnore), Some(0));
     }
 
@@ -205,10 +205,10 @@ mod tests {
         let (mut first, mut second) = (State::default(), State::default());
         first.vips.insert(VIP);
         second.vips.extend([VIP, OTHER]);
-        first.remember("all", Key::ArpIgnore, 0, &[]);
+        first.record_original("all", Key::ArpIgnore, 0, &[]);
         // The second finds what the first has set.
-        second.remember("all", Key::ArpIgnore, 1, std::slice::from_ref(&first));
-        first.remember("eth1", Key::ArpIgnore, 3, &[]);
+        second.record_original("all", Key::ArpIgnore, 1, std::slice::from_ref(&first));
+        first.record_original("eth1", Key::ArpIgnore, 3, &[]);
 
         assert_eq!(first.own_vips(std::slice::from_ref(&second)).count(), 0);
         first.vips.clear();
@@ -235,7 +235,7 @@ mod tests {
 
         let mut state = State::default();
         state.vips.insert(VIP);
-        state.remember("eth0.100", Key::ArpAnnounce, 0, &[]);
+        state.record_original("eth0.100", Key::ArpAnnounce, 0, &[]);
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap().as_ref(), Some(&state));
 

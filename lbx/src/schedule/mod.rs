@@ -27,7 +27,7 @@ pub struct Candidate {
 impl Candidate {
     /// Its entry in a ring.
     #[must_use]
-    pub const fn turn(&self) -> RingEntry {
+    pub const fn ring_entry(&self) -> RingEntry {
         RingEntry {
             index: self.index,
             weight: self.weight,

@@ -42,7 +42,7 @@ pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
 /// Each once, in the order given.
 #[must_use]
 pub fn once(candidates: &[Candidate]) -> Vec<RingEntry> {
-    candidates.iter().map(Candidate::turn).collect()
+    candidates.iter().map(Candidate::ring_entry).collect()
 }
 
 /// Each once, by descending weight, equals in the order given.
@@ -68,7 +68,7 @@ pub fn weighted(candidates: &[Candidate]) -> Vec<RingEntry> {
             // The first of equals, so that the ring starts in the order of the file.
             let best = (0..credit.len()).rev().max_by_key(|&i| credit[i])?;
             credit[best] -= total;
-            Some(candidates[best].turn())
+            Some(candidates[best].ring_entry())
         })
         .collect()
 }

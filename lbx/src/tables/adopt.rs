@@ -47,7 +47,7 @@ pub trait Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    fn turn(&self, index: u32) -> Result<RingEntry, Self::Error>;
+    fn ring_entry(&self, index: u32) -> Result<RingEntry, Self::Error>;
     /// The backend at an index; none beyond the table.
     fn backend(&self, index: u32) -> Option<Backend>;
 }
@@ -211,7 +211,7 @@ fn read_service<M: Maps>(
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
     let ring: Vec<RingEntry> = indices(service.ring_base, service.ring_len)
-        .map(|index| maps.turn(index))
+        .map(|index| maps.ring_entry(index))
         .collect::<Result<_, _>>()?;
     let members = (0..slot::NONE)
         .zip(&backends)
@@ -270,6 +270,6 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
             state if backend::usable(state) => BackendState::Up,
             _ => BackendState::Dead { since: now },
         },
-        wanted: state != backend::LEAVING,
+        configured: state != backend::REMOVED,
     }
 }

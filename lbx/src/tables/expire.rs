@@ -119,9 +119,9 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
         let write = match member.state {
             state
                 if state.is_usable()
-                    && !member.wanted
+                    && !member.configured
                     && !named
-                    && slots.is_quiet(now)
+                    && slots.is_quiescent(now)
                     && !in_slots.contains(&index) =>
             {
                 member.state = BackendState::Dead { since: now };
@@ -140,7 +140,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
                         .filter(|&(&other, _)| other != index)
                         .map(|(_, m)| m)
                 };
-                if member.wanted && !siblings().any(|other| other.address == member.address) {
+                if member.configured && !siblings().any(|other| other.address == member.address) {
                     continue;
                 }
                 if !siblings().any(|other| other.counter == member.counter) {

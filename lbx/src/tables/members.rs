@@ -86,7 +86,7 @@ pub struct Member {
     /// Its state.
     pub state: BackendState,
     /// Whether it is in the desired state; otherwise it drains.
-    pub wanted: bool,
+    pub configured: bool,
 }
 
 /// The state of a backend.
@@ -132,20 +132,20 @@ impl BackendState {
 impl Member {
     /// A new backend.
     #[must_use]
-    pub const fn new(wanted: &DesiredServer, next_hop: NextHop, counter: u32) -> Self {
+    pub const fn new(desired: &DesiredServer, next_hop: NextHop, counter: u32) -> Self {
         Self {
-            address: wanted.address,
-            weight: wanted.weight,
-            upper: wanted.upper,
-            lower: wanted.lower,
-            sorry: wanted.sorry,
+            address: desired.address,
+            weight: desired.weight,
+            upper: desired.upper,
+            lower: desired.lower,
+            sorry: desired.sorry,
             next_hop,
             counter,
-            state: match wanted.state {
+            state: match desired.state {
                 ServerState::Draining => BackendState::Draining,
                 _ => BackendState::Up,
             },
-            wanted: true,
+            configured: true,
         }
     }
 
@@ -160,7 +160,7 @@ impl Member {
     pub fn to_backend(&self) -> Backend {
         let state = match self.state {
             BackendState::Dead { .. } => backend::DEAD,
-            _ if !self.wanted => backend::LEAVING,
+            _ if !self.configured => backend::REMOVED,
             BackendState::FailedDrop => backend::FAILED_DROP,
             BackendState::FailedKeep => backend::FAILED_KEEP,
             BackendState::Up if self.accepts_connections() => backend::UP,
@@ -195,13 +195,13 @@ impl Member {
         events: &mut Vec<EventKind>,
     ) {
         let server = self.address;
-        let wanted = all.get(&server);
-        let wanted_before = std::mem::replace(&mut self.wanted, wanted.is_some());
+        let desired = all.get(&server);
+        let was_configured = std::mem::replace(&mut self.configured, desired.is_some());
         if !self.state.is_usable() {
             return;
         }
-        let weight = wanted.map_or(0, |wanted| wanted.weight);
-        if wanted.is_none() && wanted_before {
+        let weight = desired.map_or(0, |desired| desired.weight);
+        if desired.is_none() && was_configured {
             events.push(EventKind::Draining(server));
         } else if weight != self.weight {
             events.push(EventKind::Weight {
@@ -211,10 +211,10 @@ impl Member {
             });
         }
         self.weight = weight;
-        self.sorry = wanted.is_some_and(|wanted| wanted.sorry);
-        if let Some(wanted) = wanted {
-            self.upper = wanted.upper;
-            self.lower = wanted.lower;
+        self.sorry = desired.is_some_and(|desired| desired.sorry);
+        if let Some(desired) = desired {
+            self.upper = desired.upper;
+            self.lower = desired.lower;
         }
         let next_hop = next_hops.get(&server);
         if let Some(&next_hop) = next_hop {
@@ -227,20 +227,20 @@ impl Member {
             }
             self.next_hop = next_hop;
         }
-        self.update_state(wanted, next_hop.is_some(), now, events);
+        self.update_state(desired, next_hop.is_some(), now, events);
     }
 
     /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
-    fn update_state(&mut self, wanted: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
-        let failed = match wanted {
-            Some(wanted) if !has_hop => Some(wanted.on_failure),
+    fn update_state(&mut self, desired: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
+        let failed = match desired {
+            Some(desired) if !has_hop => Some(desired.on_failure),
             None if !has_hop => Some(OnFailure::Rehash),
-            Some(wanted) => wanted.fails(),
+            Some(desired) => desired.fails(),
             None => None,
         };
         let state = match failed {
             Some(on_failure) => BackendState::failed(on_failure, now),
-            None if wanted.is_some_and(|wanted| wanted.state == ServerState::Draining) => BackendState::Draining,
+            None if desired.is_some_and(|desired| desired.state == ServerState::Draining) => BackendState::Draining,
             None => BackendState::Up,
         };
         let had_failed = std::mem::replace(&mut self.state, state).has_failed();
@@ -248,7 +248,7 @@ impl Member {
         match failed {
             Some(on_failure) if !had_failed && has_hop => events.push(EventKind::ServerFailed { server, on_failure }),
             Some(on_failure) if !had_failed => events.push(EventKind::ServerUnresolved { server, on_failure }),
-            None if had_failed && self.wanted => events.push(EventKind::ServerUp {
+            None if had_failed && self.configured => events.push(EventKind::ServerUp {
                 server,
                 weight: self.weight,
                 mac: self.next_hop.mac,

@@ -132,7 +132,7 @@ impl LoadedService {
             && self
                 .members
                 .values()
-                .all(|member| member.wanted && addresses.insert(member.address))
+                .all(|member| member.configured && addresses.insert(member.address))
     }
 
     /// The counters of its backends. A backend shares the counter of a dead one of the same real server.
@@ -284,7 +284,7 @@ impl LoadedService {
         let table = maglev::table(candidates, self.slots_range.len);
         let members = &self.members;
         let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.is_usable());
-        self.slots.retarget(&table, usable, now)
+        self.slots.set_current(&table, usable, now)
     }
 
     /// The ring of the candidates: turns, or each once with its weight; empty where the slots schedule and no backend has
@@ -302,12 +302,12 @@ impl LoadedService {
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
-    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, MappingInUse> {
+    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, HashInputInUse> {
         let Some(mapping) = mapping.filter(|&mapping| mapping != self.mapping) else {
             return Ok(false);
         };
         if !self.records_all() || self.recording_since.is_some() {
-            return Err(MappingInUse);
+            return Err(HashInputInUse);
         }
         self.mapping = mapping & MAPPING;
         Ok(true)
@@ -316,7 +316,7 @@ impl LoadedService {
 
 /// The mapping cannot change while flows without a record depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappingInUse;
+pub struct HashInputInUse;
 
 fn by_address(wanted: &[DesiredServer]) -> BTreeMap<IpAddr, DesiredServer> {
     wanted.iter().map(|server| (server.address, *server)).collect()

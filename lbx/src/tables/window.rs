@@ -69,7 +69,7 @@ impl Slots {
     }
 
     /// Sets `current` to a new table. `usable` says which backends still get packets.
-    pub fn retarget(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
+    pub fn set_current(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
         self.update(now, |slot, opened, index| {
             let current = table.get(index).copied().unwrap_or(NONE);
             let moved = current != slot.current;
@@ -104,7 +104,7 @@ impl Slots {
 
     /// Whether every packet in flight sees the last change.
     #[must_use]
-    pub fn is_quiet(&self, now: u32) -> bool {
+    pub fn is_quiescent(&self, now: u32) -> bool {
         elapsed(self.changed, now) >= GRACE
     }
 
@@ -121,7 +121,7 @@ impl Slots {
     /// Ends the tracking of slots without a record that disagrees with the owner, once every packet sees the last change: before,
     /// a packet in flight may have written a record after the scan.
     pub fn settle(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
-        if self.is_settled || !self.is_quiet(now) {
+        if self.is_settled || !self.is_quiescent(now) {
             return Vec::new();
         }
         let last = self.changed;
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_owner_is_replaced_after_one_timeout() {
         let mut slots = Slots::settled(&[0], 0);
-        assert_eq!(slots.retarget(&[1], |_| true, 10).len(), 1);
+        assert_eq!(slots.set_current(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
         assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
         slots.close_windows(11 + OPEN, TIMEOUT);
@@ -193,8 +193,8 @@ mod tests {
     #[test]
     fn a_second_change_does_not_prolong_the_window() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.retarget(&[1], |_| true, 10);
-        slots.retarget(&[2], |_| true, 500);
+        slots.set_current(&[1], |_| true, 10);
+        slots.set_current(&[2], |_| true, 500);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (2, 2, true));
     }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_clock_wraps_within_a_window() {
         let mut slots = Slots::settled(&[0], TICK_MASK - 20);
-        slots.retarget(&[1], |_| true, TICK_MASK - 10);
+        slots.set_current(&[1], |_| true, TICK_MASK - 10);
         assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
         assert!(slots.settle(OPEN - 9, |_| false).is_empty());
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn there_and_back_again_restarts_the_window_but_stays_tracked() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.retarget(&[1], |_| true, 10);
-        slots.retarget(&[0], |_| true, 20);
+        slots.set_current(&[1], |_| true, 10);
+        slots.set_current(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
-        slots.retarget(&[1], |_| true, 800);
+        slots.set_current(&[1], |_| true, 800);
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 0, true), "the owner took connections until 800");
     }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_failed_owner_is_replaced_at_once() {
         let mut slots = Slots::settled(&[0], 0);
-        slots.retarget(&[1], |backend| backend == 1, 10);
+        slots.set_current(&[1], |backend| backend == 1, 10);
         assert_eq!(slot(&slots), (1, 1, true));
     }
 

@@ -15,7 +15,7 @@ use lbx::{
         local::{egress::EgressAttachment, probes::SessionCounts},
     },
     desired::Target,
-    health::{Aim, Failure},
+    health::{Failure, ProbeEndpoint},
 };
 use lbx_common::{
     flow::TICK_MASK,
@@ -84,7 +84,7 @@ fn a_probe_reaches_the_vip_and_fails_without_it() -> Result<()> {
     expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
     // The real server itself is well.
     expect(
-        &prober.page(&Aim {
+        &prober.page(&ProbeEndpoint {
             target: Target::Rip,
             ..aim
         })?,
@@ -106,7 +106,7 @@ fn so_it_does_over_ipv6() -> Result<()> {
     rs1.ip(&format!("address del {VIP6}/128 dev lo"))?;
     expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
     expect(
-        &prober.page(&Aim {
+        &prober.page(&ProbeEndpoint {
             target: Target::Rip,
             ..aim
         })?,
@@ -131,7 +131,7 @@ fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
     let _nginx = Nginx::start(lab.real_server(1))?;
     // Its answers to the VIP's clients go by whatever way the director is.
     let prober = Prober::start(lab, &["eth0", "eth1"])?;
-    let aim = Aim {
+    let aim = ProbeEndpoint {
         rip: rip.into(),
         source: dip.into(),
         mac: Mac::of(rip).0,
@@ -282,7 +282,7 @@ fn offloads_make_no_difference() -> Result<()> {
     let (prober, nginx) = scene()?;
     payload::write(&nginx.root().join("index.html"), 1)?;
     let hosts = [prober.lab.director(), prober.lab.real_server(1)];
-    let whole = |aim: &Aim| -> Result<()> {
+    let whole = |aim: &ProbeEndpoint| -> Result<()> {
         let page = prober.inside(|| prober.fetch_bytes(aim))?;
         let length = page.as_ref().map(Vec::len);
         ensure!(length == Ok(1 << 20), "{length:?}");
@@ -358,7 +358,7 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let _server = TcpServer::start(lab.real_server(1), 80)?;
     let prober = Prober::start(lab, &["eth0"])?;
-    let aim = Aim {
+    let aim = ProbeEndpoint {
         timeout: Duration::from_secs(2),
         ..aim(1, 80)
     };
@@ -399,7 +399,7 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
 
 fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    let aim = Aim {
+    let aim = ProbeEndpoint {
         timeout: Duration::from_secs(300),
         ..aim(1, 80)
     };

@@ -1,4 +1,4 @@
-//! The sorry server: it gets new connections when nobody else does.
+//! The sorry server: it gets new connections while no real server is available.
 
 use std::time::Duration;
 

@@ -170,9 +170,9 @@ fn target(check: Option<&Check>, fields: &Fields<'_>) -> Result<Target, Faults> 
         _ => Target::default(),
     };
     fields.read_or("target", default, |field| match check {
-        Some(Check::Ping) => Err(field.fault("ping asks the real server's own address: leave target out")),
+        Some(Check::Ping) => Err(field.fault("ping always probes the RIP: leave target out")),
         Some(Check::Exec(_)) => {
-            Err(field.fault("a command is told both addresses and asks as it likes: leave target out"))
+            Err(field.fault("exec checks have no target, the command gets VIP and RIP: leave target out"))
         }
         _ => value::choice(field, "target"),
     })
@@ -180,7 +180,7 @@ fn target(check: Option<&Check>, fields: &Fields<'_>) -> Result<Target, Faults> 
 
 fn port(check: Option<&Check>, fields: &Fields<'_>) -> Result<Option<u16>, Faults> {
     fields.read_optional("port", |field| match check {
-        Some(Check::Ping) => Err(field.fault("ping asks no port: leave it out")),
+        Some(Check::Ping) => Err(field.fault("ping has no port: leave it out")),
         _ => value::number(field, "a port", limits::PORTS),
     })
 }
@@ -210,6 +210,6 @@ pub(super) fn refuse_unstated_port(health: &Health, field: &Field<'_>, name: &st
         ports => format!("the ports {ports}"),
     };
     Err(field.fault(format!(
-        "needs port: service {name:?} has {which}, and one must be asked"
+        "needs port: service {name:?} has {which}, and a check probes one"
     )))
 }

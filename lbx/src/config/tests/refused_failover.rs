@@ -55,7 +55,7 @@ fn fields_of_a_service() {
         ),
         (
             "slow_start: 30s",
-            "lb.yaml:8:17: services[0].slow_start: raises weights, which rr does not heed: use wrr, maglev, wlc, sed, nq, sh, mh, fo, ovf, dh or p2c",
+            "lb.yaml:8:17: services[0].slow_start: slow_start is not supported by scheduler rr, which ignores weights: use wrr, maglev, wlc, sed, nq, sh, mh, fo, ovf, dh or p2c",
         ),
         (
             "local: no",
@@ -83,7 +83,7 @@ fn fields_of_a_service() {
         ),
         (
             "notify: /bin/told me",
-            "lb.yaml:8:13: services[0].notify: \"/bin/told me\" has white space: no shell splits it, so give a list of the program and its arguments",
+            "lb.yaml:8:13: services[0].notify: \"/bin/told me\" has white space: it is not run by a shell, so give a list of the program and its arguments",
         ),
     ]);
 }
@@ -95,15 +95,15 @@ fn ports_that_must_be_stated() {
     assert_texts_refused([
         (
             of("all", "tcp"),
-            "lb.yaml:8:13: services[0].health: needs port: service \"web\" has all ports, and one must be asked",
+            "lb.yaml:8:13: services[0].health: needs port: service \"web\" has all ports, and a check probes one",
         ),
         (
             of("[443, 80]", "{exec: {command: /bin/check}}"),
-            "lb.yaml:8:13: services[0].health: needs port: service \"web\" has the ports 80,443, and one must be asked",
+            "lb.yaml:8:13: services[0].health: needs port: service \"web\" has the ports 80,443, and a check probes one",
         ),
         (
             by_default,
-            "lb.yaml:1:20: defaults.health: needs port: service \"web\" has the ports 80-81, and one must be asked",
+            "lb.yaml:1:20: defaults.health: needs port: service \"web\" has the ports 80-81, and a check probes one",
         ),
     ]);
 }

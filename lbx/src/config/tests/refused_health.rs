@@ -165,15 +165,15 @@ fn whom() {
         ),
         (
             "{ping: {}, target: vip}",
-            "lb.yaml:8:32: services[0].health.target: ping asks the real server's own address: leave target out",
+            "lb.yaml:8:32: services[0].health.target: ping always probes the RIP: leave target out",
         ),
         (
             "{ping: {}, target: rip}",
-            "lb.yaml:8:32: services[0].health.target: ping asks the real server's own address: leave target out",
+            "lb.yaml:8:32: services[0].health.target: ping always probes the RIP: leave target out",
         ),
         (
             "{exec: {command: /bin/true}, target: rip}",
-            "lb.yaml:8:50: services[0].health.target: a command is told both addresses and asks as it likes: leave target out",
+            "lb.yaml:8:50: services[0].health.target: exec checks have no target, the command gets VIP and RIP: leave target out",
         ),
         (
             "{tcp: {}, port: 0}",
@@ -189,7 +189,7 @@ fn whom() {
         ),
         (
             "{ping: {}, port: 80}",
-            "lb.yaml:8:30: services[0].health.port: ping asks no port: leave it out",
+            "lb.yaml:8:30: services[0].health.port: ping has no port: leave it out",
         ),
     ]);
 }
@@ -293,7 +293,7 @@ fn commands() {
         ),
         (
             "{exec: {command: /bin/check -a}}",
-            "lb.yaml:8:30: services[0].health.exec.command: \"/bin/check -a\" has white space: no shell splits it, so give a list of the program and its arguments",
+            "lb.yaml:8:30: services[0].health.exec.command: \"/bin/check -a\" has white space: it is not run by a shell, so give a list of the program and its arguments",
         ),
         (
             "{exec: {command: [/bin/check, 5]}}",

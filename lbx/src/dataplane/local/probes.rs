@@ -20,7 +20,7 @@ use super::{ports::Ports, sessions::Sessions, sweeper::Sweeper};
 use crate::{
     dataplane::{DataplaneError, clock, pins::Pins},
     desired::{Protocol, Target},
-    health::{Aim, Dialer, Failure, probe::Evidence},
+    health::{Dialer, Failure, ProbeEndpoint, probe::RequiredTraffic},
     tables::lookup,
 };
 
@@ -79,8 +79,8 @@ struct Lease {
 
 impl Lease {
     /// Whether its probe targets this real server.
-    fn targets(&self, aim: &Aim) -> bool {
-        self.key.remote == lookup::address(aim.rip) && self.key.remote_port == aim.port.to_be_bytes()
+    fn targets(&self, endpoint: &ProbeEndpoint) -> bool {
+        self.key.remote == lookup::address(endpoint.rip) && self.key.remote_port == endpoint.port.to_be_bytes()
     }
 }
 
@@ -161,11 +161,16 @@ impl Probes {
     }
 
     /// Packets of a probe sent to the VIP, and received from it.
-    fn counts(&self, local: SocketAddr, aim: &Aim) -> Result<Option<(u64, u64)>, Failure> {
+    fn counts(&self, local: SocketAddr, endpoint: &ProbeEndpoint) -> Result<Option<(u64, u64)>, Failure> {
         let state = &mut *self.state();
         // No two probes of one real server have the same port in both protocols.
         let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
-        let found = local_ports.find(|local_port| state.leases.get(local_port).is_some_and(|lease| lease.targets(aim)));
+        let found = local_ports.find(|local_port| {
+            state
+                .leases
+                .get(local_port)
+                .is_some_and(|lease| lease.targets(endpoint))
+        });
         let Some(lease) = found.and_then(|local_port| state.leases.get_mut(&local_port)) else {
             return Ok(None);
         };
@@ -200,7 +205,7 @@ impl LocalPort {
 }
 
 impl Dialer for Probes {
-    fn bind(&self, socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure> {
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
         let protocol = protocol(socket)?;
         if protocol == Some(Protocol::Tcp) {
             let at_once = libc::linger {
@@ -211,55 +216,67 @@ impl Dialer for Probes {
             sockopt::Linger.set(&socket, &at_once).map_err(refused)?;
         }
         match protocol {
-            Some(protocol) if aim.target == Target::Vip => self.state().bind(socket, protocol, aim),
-            _ => bind_to(socket, SocketAddr::new(aim.source, 0)).map_err(|error| Failure::Local(error.to_string())),
+            Some(protocol) if endpoint.target == Target::Vip => self.state().bind(socket, protocol, endpoint),
+            _ => {
+                bind_to(socket, SocketAddr::new(endpoint.source, 0)).map_err(|error| Failure::Local(error.to_string()))
+            }
         }
     }
 
-    fn vouch(&self, local: SocketAddr, aim: &Aim, evidence: Evidence) -> Result<(), Failure> {
-        if aim.target == Target::Rip {
+    fn verify_steered(
+        &self,
+        local: SocketAddr,
+        endpoint: &ProbeEndpoint,
+        required: RequiredTraffic,
+    ) -> Result<(), Failure> {
+        if endpoint.target == Target::Rip {
             return Ok(());
         }
-        match (self.counts(local, aim)?, evidence) {
-            (Some((1.., 1..)), _) | (Some((1.., _)), Evidence::Sent) => Ok(()),
+        match (self.counts(local, endpoint)?, required) {
+            (Some((1.., 1..)), _) | (Some((1.., _)), RequiredTraffic::Sent) => Ok(()),
             _ => Err(Failure::NotRewritten),
         }
     }
 }
 
 impl State {
-    fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<(), Failure> {
-        let local_port = self.bind_free_port(socket, protocol, aim)?;
+    fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+        let local_port = self.bind_free_port(socket, protocol, endpoint)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
         let led = Steering {
-            vip: address(aim.vip),
-            rip: address(aim.rip),
-            port: aim.port.to_be_bytes(),
+            vip: address(endpoint.vip),
+            rip: address(endpoint.rip),
+            port: endpoint.port.to_be_bytes(),
             protocol: protocol.number(),
             kind: PROBE,
             ..Steering::default()
         };
         let key = SessionKey {
             remote: led.rip,
-            local: address(aim.source),
+            local: address(endpoint.source),
             remote_port: led.port,
             local_port: local_port.port.to_be_bytes(),
             protocol: led.protocol,
             direction: OUT,
             ..SessionKey::default()
         };
-        // What was sent from this port before is no evidence for this probe.
+        // What was sent from this port before is no required for this probe.
         self.sessions.remove(&key).map_err(failed)?;
         self.sessions.steer(socket, led).map_err(failed)?;
-        let until = Instant::now() + aim.timeout + LINGER;
+        let until = Instant::now() + endpoint.timeout + LINGER;
         self.leases.insert(local_port, Lease { key, until });
         Ok(())
     }
 
     /// Binds to a port that is neither leased nor in use.
-    fn bind_free_port(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, aim: &Aim) -> Result<LocalPort, Failure> {
+    fn bind_free_port(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        protocol: Protocol,
+        endpoint: &ProbeEndpoint,
+    ) -> Result<LocalPort, Failure> {
         let now = Instant::now();
-        let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(aim.source, port));
+        let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(endpoint.source, port));
         let Self {
             sessions,
             leases,
@@ -267,7 +284,10 @@ impl State {
         } = self;
         let port = ports.next(|port| {
             let local_port = local_port(port);
-            if leases.get(&local_port.twin()).is_some_and(|lease| lease.targets(aim)) {
+            if leases
+                .get(&local_port.twin())
+                .is_some_and(|lease| lease.targets(endpoint))
+            {
                 return Ok(false);
             }
             if let Some(lease) = leases.get(&local_port) {
@@ -277,10 +297,10 @@ impl State {
                 sessions.remove(&lease.key).map_err(failed)?;
                 leases.remove(&local_port);
             }
-            match bind_to(socket, SocketAddr::new(aim.source, port)) {
+            match bind_to(socket, SocketAddr::new(endpoint.source, port)) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
-                Err(error) => Err(Failure::Local(format!("{}: {error}", aim.source))),
+                Err(error) => Err(Failure::Local(format!("{}: {error}", endpoint.source))),
             }
         })?;
         let none = || Failure::Local("no local port is free".to_owned());

@@ -1,9 +1,9 @@
-//! The health part: what is probed, what the results mean for the real servers, and who is notified.
+//! The health part: which targets are probed, health applied to the desired state, and notifications.
 //!
 //! - [`notify`]: commands that are run on events; `report`: the events in the log
 //!
 //! ```text
-//! Desired → ProbePlan → Watch → Monitors → Services → Desired as far as health allows → Tables::plan
+//! Desired → ProbePlan → ProbeThread → Monitors → Services → Desired with health applied → Tables::plan
 //! ```
 
 pub mod notify;
@@ -27,15 +27,15 @@ use crate::{
     desired::{Desired, ServerState, Service, VirtualService},
     health::{
         Dialer, Event, Failure, Monitor, ProbeState, Services,
-        probe_plan::{Place, ProbePlan, ProbeTarget},
-        watch::{HealthUpdate, Reached, Watch, Watched},
+        probe_plan::{ProbePlan, ProbeTarget, ServerKey},
+        probe_thread::{HealthUpdate, MonitoredTarget, ProbeThread, ServerPaths},
     },
 };
 
-/// Health, as the director sees it.
+/// The health checks of a director.
 #[derive(Debug)]
 pub struct HealthChecks {
-    watch: Watch,
+    probes: ProbeThread,
     updates: UnboundedReceiver<HealthUpdate>,
     notifier: Notifier,
     began: Instant,
@@ -47,8 +47,8 @@ pub struct HealthChecks {
     suspended: BTreeSet<String>,
     /// The desired state with health applied, as it was executed last.
     effective: Desired,
-    /// Where in it each service is.
-    places: BTreeMap<VirtualService, usize>,
+    /// The index of each service in it.
+    indices: BTreeMap<VirtualService, usize>,
 }
 
 /// A desired state with health applied: comes into force when the plan for it has been executed.
@@ -68,7 +68,7 @@ struct Probed {
     plan: Arc<ProbePlan>,
     /// Of the last monitor that began.
     generation: u64,
-    monitors: BTreeMap<ProbeTarget, Watched>,
+    monitors: BTreeMap<ProbeTarget, MonitoredTarget>,
 }
 
 /// The state of a real server before this check of it began.
@@ -81,7 +81,7 @@ pub struct PriorState {
 }
 
 /// The state of real servers before their checks begin.
-pub type Before<'b> = dyn Fn(Place) -> Option<PriorState> + 'b;
+pub type PriorStates<'b> = dyn Fn(ServerKey) -> Option<PriorState> + 'b;
 
 impl HealthChecks {
     /// Starts with nothing to check.
@@ -89,16 +89,16 @@ impl HealthChecks {
     /// # Errors
     /// The probing thread cannot be started.
     pub fn start(director: &str, dialer: Arc<dyn Dialer>, nothing: Desired) -> io::Result<Self> {
-        let (watch, updates) = Watch::start(dialer)?;
+        let (probes, updates) = ProbeThread::start(dialer)?;
         Ok(Self {
-            watch,
+            probes,
             updates,
             notifier: Notifier::start(director),
             began: Instant::now(),
             probed: Probed::default(),
             started: (Arc::default(), 0),
             suspended: BTreeSet::new(),
-            places: BTreeMap::new(),
+            indices: BTreeMap::new(),
             services: Services::default(),
             effective: nothing,
         })
@@ -107,16 +107,21 @@ impl HealthChecks {
     /// Applies health to a new desired state. Checks that stay go on as they are; for those that begin, `before` gives the state of
     /// the real server.
     #[must_use]
-    pub fn evaluate(&self, desired: &Desired, before: &Before<'_>, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
+    pub fn evaluate(
+        &self,
+        desired: &Desired,
+        before: &PriorStates<'_>,
+        resolved: impl Fn(IpAddr) -> bool,
+    ) -> HealthView {
         let plan = ProbePlan::of(desired);
         let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
-        for (probe_target, places) in plan.probe_targets() {
+        for (probe_target, servers) in plan.probe_targets() {
             let watched = self.probed.monitors.get(probe_target).cloned().unwrap_or_else(|| {
                 generation += 1;
-                Watched {
+                MonitoredTarget {
                     generation,
-                    monitor: self.begin(probe_target, &places, before),
+                    monitor: self.begin(probe_target, &servers, before),
                 }
             });
             monitors.insert(probe_target.clone(), watched);
@@ -141,8 +146,8 @@ impl HealthChecks {
 
     fn apply(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         let mut services = self.services.clone();
-        let known = |service, server| probed.known((service, server), resolved(server));
-        let (desired, events) = services.follow(desired, known, self.began.elapsed());
+        let known = |service, server| probed.state((service, server), resolved(server));
+        let (desired, events) = services.apply(desired, known, self.began.elapsed());
         HealthView {
             desired,
             probed: None,
@@ -153,16 +158,16 @@ impl HealthChecks {
 
     /// A monitor for a target that was not probed before. It continues that of a check with other intervals or counts, where there
     /// was one, else it begins at the state of the real servers that the check decides about.
-    fn begin(&self, probe_target: &ProbeTarget, places: &BTreeSet<Place>, before: &Before<'_>) -> Monitor {
-        let former = || places.iter().flat_map(|&place| self.probed.plan.speakers(place));
-        if let Some(same) = former().find(|former| former.asks_the_same(probe_target))
+    fn begin(&self, probe_target: &ProbeTarget, servers: &BTreeSet<ServerKey>, before: &PriorStates<'_>) -> Monitor {
+        let former = || servers.iter().flat_map(|&server| self.probed.plan.targets_for(server));
+        if let Some(same) = former().find(|former| former.is_same_check(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
             return Monitor::resumed(&probe_target.health, &known.monitor);
         }
-        let known: Vec<PriorState> = places
+        let known: Vec<PriorState> = servers
             .iter()
-            .filter_map(|&place| self.state_before(place, before))
+            .filter_map(|&server| self.state_before(server, before))
             .collect();
         let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
         let weight = known.iter().find_map(|prior_state| prior_state.weight);
@@ -171,10 +176,10 @@ impl HealthChecks {
     }
 
     /// The state of a real server whose check has changed, or is its first.
-    fn state_before(&self, place: Place, before: &Before<'_>) -> Option<PriorState> {
-        let monitors: Vec<&Monitor> = self.probed.speaking(place).collect();
+    fn state_before(&self, server: ServerKey, before: &PriorStates<'_>) -> Option<PriorState> {
+        let monitors: Vec<&Monitor> = self.probed.monitors_of(server).collect();
         if monitors.is_empty() {
-            return before(place);
+            return before(server);
         }
         let known: Vec<bool> = monitors.iter().map(|monitor| monitor.known()).collect::<Option<_>>()?;
         Some(PriorState {
@@ -191,8 +196,8 @@ impl HealthChecks {
         self.services = view.services;
         self.effective = view.desired;
         let services = self.effective.services.iter().enumerate();
-        self.places = services
-            .map(|(place, service)| (service.virtual_service, place))
+        self.indices = services
+            .map(|(index, service)| (service.virtual_service, index))
             .collect();
         view.events
     }
@@ -205,7 +210,7 @@ impl HealthChecks {
         }
         self.started = due;
         let probe_targets = self.probed.monitors.iter();
-        self.watch.follow(
+        self.probes.set_targets(
             probe_targets
                 .map(|(probe_target, watched)| (probe_target.clone(), watched.clone()))
                 .collect(),
@@ -213,8 +218,8 @@ impl HealthChecks {
     }
 
     /// Updates how probes reach real servers.
-    pub fn reach(&self, reached: Reached) {
-        self.watch.reach(reached);
+    pub fn set_paths(&self, paths: ServerPaths) {
+        self.probes.set_paths(paths);
     }
 
     /// Waits for the next update; none: the probing thread has ended.
@@ -224,28 +229,30 @@ impl HealthChecks {
 
     /// Takes in an update, and those that wait behind it.
     pub fn on_health_update(&mut self, update: HealthUpdate) -> Change {
-        let mut matters = false;
+        let mut changed = false;
         let mut waiting = Some(update);
         while let Some(update) = waiting {
             let known = self.probed.monitors.get_mut(&update.probe_target);
-            // An update of a check that has ended says nothing.
+            // An update of a check that has ended is ignored.
             if let Some(known) = known.filter(|known| known.generation == update.generation) {
                 let (before, now) = (&known.monitor, &update.monitor);
                 let first = before.reason() == Some(&Failure::NotProbed) && now.reason() != before.reason();
-                matters |= first || (before.known(), before.weight()) != (now.known(), now.weight());
+                changed |= first || (before.known(), before.weight()) != (now.known(), now.weight());
                 known.monitor = update.monitor;
             }
             waiting = self.updates.try_recv().ok();
         }
         self.log_suspension();
-        Change::plan_if(matters)
+        Change::plan_if(changed)
     }
 
     /// Logs that health checks are suspended, once for every reason, and that they are resumed.
     fn log_suspension(&mut self) {
         let monitors = self.probed.monitors.iter();
         let suspended: BTreeMap<String, &ProbeTarget> = monitors
-            .filter_map(|(probe_target, watched)| Some((watched.monitor.blind()?.to_string(), probe_target)))
+            .filter_map(|(probe_target, watched)| {
+                Some((watched.monitor.inconclusive_reason()?.to_string(), probe_target))
+            })
             .collect();
         for (reason, probe_target) in suspended.iter().filter(|(reason, _)| !self.suspended.contains(*reason)) {
             tracing::error!(
@@ -261,25 +268,25 @@ impl HealthChecks {
 
     /// Why the checks of a real server are suspended, if they are.
     #[must_use]
-    pub fn blind(&self, place: Place) -> Option<&Failure> {
-        self.probed.speaking(place).find_map(Monitor::blind)
+    pub fn suspension_reason(&self, server: ServerKey) -> Option<&Failure> {
+        self.probed.monitors_of(server).find_map(Monitor::inconclusive_reason)
     }
 
-    /// Whether time alone changes weights.
+    /// Whether weights change with time: a slow start goes on.
     #[must_use]
     pub fn is_slow_start_active(&self) -> bool {
-        self.services.rising()
+        self.services.is_slow_start_active()
     }
 
-    /// What is known of a real server.
+    /// The state of a real server by its checks.
     #[must_use]
-    pub fn known(&self, place: Place, resolved: bool) -> ProbeState {
-        self.probed.known(place, resolved)
+    pub fn probe_state(&self, server: ServerKey, resolved: bool) -> ProbeState {
+        self.probed.state(server, resolved)
     }
 
-    /// A service as it was carried out last.
+    /// A service as it was executed last.
     fn effective(&self, service: VirtualService) -> Option<&Service> {
-        self.places.get(&service).map(|&place| &self.effective.services[place])
+        self.indices.get(&service).map(|&index| &self.effective.services[index])
     }
 
     /// Whether a service has its quorum, as far as that is known.
@@ -290,7 +297,7 @@ impl HealthChecks {
 
     /// The weight that a real server is scheduled by.
     #[must_use]
-    pub fn effective_weight(&self, (id, address): Place) -> Option<u16> {
+    pub fn effective_weight(&self, (id, address): ServerKey) -> Option<u16> {
         let service = self.effective(id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
         Some(match server.state {
@@ -302,13 +309,13 @@ impl HealthChecks {
 }
 
 impl Probed {
-    fn known(&self, place: Place, resolved: bool) -> ProbeState {
-        ProbeState::of(self.speaking(place), resolved)
+    fn state(&self, server: ServerKey, resolved: bool) -> ProbeState {
+        ProbeState::of(self.monitors_of(server), resolved)
     }
 
-    /// The monitors that speak for a real server.
-    fn speaking(&self, place: Place) -> impl Iterator<Item = &Monitor> {
-        let speakers = self.plan.speakers(place).iter();
-        speakers.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
+    /// The monitors of a real server.
+    fn monitors_of(&self, server: ServerKey) -> impl Iterator<Item = &Monitor> {
+        let targets = self.plan.targets_for(server).iter();
+        targets.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
     }
 }

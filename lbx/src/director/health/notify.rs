@@ -89,7 +89,7 @@ impl Notifier {
     /// Queues a notification.
     pub fn send(&self, notify: &Notify, notice: Notice) {
         if let Err(error) = self.0.try_send((notify.clone(), notice)) {
-            tracing::error!(%error, "notification lost: too many wait for their command");
+            tracing::error!(%error, "notification dropped: queue full, the notify command is too slow");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{HealthChecks, notify::Notice};
 use crate::{
     desired::Service,
-    health::{Event, Failure, event::What},
+    health::{Event, Failure, event::EventKind as HealthEventKind},
     tables::event::{Event as Planned, EventKind},
 };
 
@@ -14,10 +14,10 @@ impl HealthChecks {
             let Some(service) = self.effective(event.service) else {
                 continue;
             };
-            let (id, real_server) = (event.service, event.what.real_server().map(tracing::field::display));
-            match event.what {
+            let (id, real_server) = (event.service, event.kind.real_server().map(tracing::field::display));
+            match event.kind {
                 _ if !is_logged(service, event) => tracing::debug!(service = %id, real_server, "{event}"),
-                What::ServerDown { .. } | What::QuorumLost { .. } => {
+                HealthEventKind::ServerDown { .. } | HealthEventKind::QuorumLost { .. } => {
                     tracing::warn!(service = %id, real_server, "{event}");
                 }
                 _ => tracing::info!(service = %id, real_server, "{event}"),
@@ -33,8 +33,11 @@ impl HealthChecks {
             EventKind::ServerUp { .. } | EventKind::ServerFailed { .. } | EventKind::ServerUnresolved { .. }
         );
         let same = |event: &&Event| {
-            let up_or_down = matches!(event.what, What::ServerUp { .. } | What::ServerDown { .. });
-            up_or_down && event.service == planned.service && event.what.real_server() == planned.kind.real_server()
+            let up_or_down = matches!(
+                event.kind,
+                HealthEventKind::ServerUp { .. } | HealthEventKind::ServerDown { .. }
+            );
+            up_or_down && event.service == planned.service && event.kind.real_server() == planned.kind.real_server()
         };
         up_or_down
             && events.iter().filter(same).any(|event| {
@@ -49,13 +52,13 @@ impl HealthChecks {
             return;
         };
         let of = |name| Notice::of(service, name);
-        let notice = match &event.what {
-            What::ServerUp { server, weight } => Notice {
+        let notice = match &event.kind {
+            HealthEventKind::ServerUp { server, weight } => Notice {
                 server: Some(*server),
                 weight: Some(*weight),
                 ..of("server_up")
             },
-            What::ServerDown { server, reason } => Notice {
+            HealthEventKind::ServerDown { server, reason } => Notice {
                 server: Some(*server),
                 weight: service
                     .servers
@@ -65,9 +68,9 @@ impl HealthChecks {
                 reason: Some(reason.to_string()),
                 ..of("server_down")
             },
-            What::QuorumGained { .. } => of("quorum_gained"),
-            What::QuorumLost { .. } => of("quorum_lost"),
-            What::Weight { .. } => return,
+            HealthEventKind::QuorumGained { .. } => of("quorum_gained"),
+            HealthEventKind::QuorumLost { .. } => of("quorum_lost"),
+            HealthEventKind::Weight { .. } => return,
         };
         self.notifier.send(notify, notice);
     }
@@ -76,8 +79,8 @@ impl HealthChecks {
 /// Whether health logs an event. Without a check the plan does: MAC addresses are resolved and lost there.
 fn is_logged(service: &Service, event: &Event) -> bool {
     let unresolved = matches!(
-        event.what,
-        What::ServerDown {
+        event.kind,
+        HealthEventKind::ServerDown {
             reason: Failure::NoMac,
             ..
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::{
     config,
-    health::{Passed, event::What, probe::Direct},
+    health::{ProbeSuccess, event::EventKind, probe::UnsteeredDialer},
 };
 
 fn desired(health: &str) -> Desired {
@@ -20,7 +20,7 @@ fn checks() -> HealthChecks {
         services: Vec::new(),
         ..desired("none")
     };
-    HealthChecks::start("test", Arc::new(Direct), nothing).expect("a thread")
+    HealthChecks::start("test", Arc::new(UnsteeredDialer), nothing).expect("a thread")
 }
 
 /// Takes a file into force where nothing was; nobody is probed.
@@ -38,7 +38,7 @@ fn passed(checks: &HealthChecks, server: IpAddr) -> HealthUpdate {
         .find(|(probe_target, _)| probe_target.rip == server)
         .expect("it is checked");
     let mut monitor = watched.monitor.clone();
-    monitor.note(&Ok(Passed::default()), checks.began.elapsed());
+    monitor.record_outcome(&Ok(ProbeSuccess::default()), checks.began.elapsed());
     HealthUpdate {
         probe_target: probe_target.clone(),
         generation: watched.generation,
@@ -46,13 +46,13 @@ fn passed(checks: &HealthChecks, server: IpAddr) -> HealthUpdate {
     }
 }
 
-fn place(desired: &Desired) -> Place {
+fn server_of(desired: &Desired) -> ServerKey {
     let service = &desired.services[0];
     (service.virtual_service, service.servers[0].address)
 }
 
-fn is_up(checks: &HealthChecks, place: Place) -> Option<bool> {
-    match checks.known(place, true) {
+fn is_up(checks: &HealthChecks, server: ServerKey) -> Option<bool> {
+    match checks.probe_state(server, true) {
         ProbeState::Up { .. } => Some(true),
         ProbeState::Down(_) => Some(false),
         ProbeState::Unknown => None,
@@ -63,27 +63,27 @@ fn is_up(checks: &HealthChecks, place: Place) -> Option<bool> {
 async fn what_the_task_of_a_former_check_has_found_is_old() {
     let (mut checks, file) = (checks(), desired("tcp"));
     take(&mut checks, &file, None);
-    let place = place(&file);
-    let old = passed(&checks, place.1);
+    let server = server_of(&file);
+    let old = passed(&checks, server.1);
     take(&mut checks, &desired("none"), None);
     take(&mut checks, &file, None);
     assert_eq!(checks.on_health_update(old), Change::NONE);
-    assert_eq!(is_up(&checks, place), None);
-    let new = passed(&checks, place.1);
+    assert_eq!(is_up(&checks, server), None);
+    let new = passed(&checks, server.1);
     assert_eq!(checks.on_health_update(new), Change::plan_if(true));
-    assert_eq!(is_up(&checks, place), Some(true));
+    assert_eq!(is_up(&checks, server), Some(true));
 }
 
 #[tokio::test]
 async fn a_check_by_other_numbers_goes_on_and_another_check_begins_where_it_was() {
     let (mut checks, file) = (checks(), desired("{ tcp: {}, interval: 2s }"));
     take(&mut checks, &file, None);
-    let place = place(&file);
-    let update = passed(&checks, place.1);
+    let server = server_of(&file);
+    let update = passed(&checks, server.1);
     checks.on_health_update(update);
     for edited in ["{ tcp: {}, interval: 3s, rise: 5 }", "{ http: {}, interval: 3s }"] {
         take(&mut checks, &desired(edited), None);
-        assert_eq!(is_up(&checks, place), Some(true), "{edited}");
+        assert_eq!(is_up(&checks, server), Some(true), "{edited}");
     }
 }
 
@@ -93,9 +93,11 @@ async fn whoever_stood_before_anybody_asked_stands_until_asked() {
         let (mut checks, file) = (checks(), desired("tcp"));
         let prior_state = PriorState { up, weight: Some(1) };
         let told = take(&mut checks, &file, Some(prior_state));
-        assert_eq!(is_up(&checks, place(&file)), Some(up));
+        assert_eq!(is_up(&checks, server_of(&file)), Some(up));
         assert!(
-            !told.iter().any(|event| matches!(event.what, What::ServerUp { .. })),
+            !told
+                .iter()
+                .any(|event| matches!(event.kind, EventKind::ServerUp { .. })),
             "{told:?}"
         );
     }
@@ -113,7 +115,7 @@ async fn an_outlook_that_is_refused_leaves_no_trace() {
             .keys()
             .all(|probe_target| probe_target.health.check.name() == "tcp")
     );
-    let place = place(&file);
-    let update = passed(&checks, place.1);
+    let server = server_of(&file);
+    let update = passed(&checks, server.1);
     assert_eq!(checks.on_health_update(update), Change::plan_if(true));
 }

@@ -33,7 +33,7 @@ use self::{
 use super::change::Change;
 use crate::{
     desired::Desired,
-    health::watch::{Reach, Reached},
+    health::probe_thread::{ServerPath, ServerPaths},
     net::{Event, Link, Neighbour, Net, NetError},
     tables::NextHops,
 };
@@ -281,16 +281,16 @@ impl Network {
 
     /// How health checks reach the real servers.
     #[must_use]
-    pub fn reached(&self) -> Reached {
+    pub fn server_paths(&self) -> ServerPaths {
         let next_hops = self.next_hops();
         let reach = |(&server, next_hop): (&IpAddr, &crate::tables::NextHop)| {
             let route = self.topology.server_routes.get(&server)?;
             Some((
                 server,
-                Reach {
+                ServerPath {
                     source: route.source,
                     mac: next_hop.mac,
-                    cut_off: self.neighbours.is_disconnected(server),
+                    no_carrier: self.neighbours.is_disconnected(server),
                 },
             ))
         };

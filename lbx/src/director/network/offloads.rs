@@ -54,7 +54,7 @@ struct Off {
 pub enum OffloadError {
     /// A feature cannot be turned off.
     #[error(
-        "the NIC takes VLAN tags out of frames before the program sees them, and cannot be told not to ({feature})"
+        "VLAN tag stripping ({feature}) cannot be turned off on this NIC, and the XDP program would not see VLAN tags"
     )]
     Fixed {
         /// Its name for ethtool.

@@ -23,7 +23,7 @@ pub enum SegmentError {
     #[error("its frames carry more than two VLAN tags")]
     TooManyTags,
     /// VLAN 0 means a priority and no VLAN (IEEE 802.1Q section 9.6).
-    #[error("VLAN 0 is none: use the device below it")]
+    #[error("VLAN ID 0 is a priority tag and no VLAN: use the device below it")]
     PriorityTag,
     /// The device below is not here.
     #[error("the device below it is in another network namespace")]

@@ -100,17 +100,17 @@ impl Sources<'_> {
             None => counters::Traffic::default(),
         };
         let mut servers = Vec::new();
-        for wanted in members::desired_servers(service) {
-            let member = loaded.and_then(|loaded| loaded.usable_backend(wanted.address));
+        for configured in members::desired_servers(service) {
+            let member = loaded.and_then(|loaded| loaded.usable_backend(configured.address));
             let listed = match (loaded, member) {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
-                _ => self.unresolved(loaded, &wanted)?,
+                _ => self.unresolved(loaded, &configured)?,
             };
             let listed = Server {
-                quic_id: wanted.quic_id,
+                quic_id: configured.quic_id,
                 ..listed
             };
-            servers.push(if wanted.sorry {
+            servers.push(if configured.sorry {
                 listed
             } else {
                 self.with_health(service, listed)
@@ -120,7 +120,7 @@ impl Sources<'_> {
             .iter()
             .flat_map(|loaded| loaded.members.iter().map(move |m| (loaded, m)))
         {
-            if !member.wanted && member.state.is_usable() {
+            if !member.configured && member.state.is_usable() {
                 servers.push(self.server(service, loaded, index, member)?);
             }
         }
@@ -172,7 +172,7 @@ impl Sources<'_> {
             state: match member {
                 Member {
                     sorry: true,
-                    wanted: true,
+                    configured: true,
                     ..
                 } => State::Sorry,
                 member if member.accepts_connections() => State::Up,
@@ -191,29 +191,38 @@ impl Sources<'_> {
 
     /// A real server of the file, with what its checks say and what else is to be known of it.
     fn with_health(&self, service: &desired::Service, listed: Server) -> Server {
-        let place = (service.virtual_service, listed.address);
-        let wanted = service.servers.iter().find(|server| server.address == listed.address);
-        let known = self.checks.known(place, self.neighbours.is_resolved(listed.address));
+        let server = (service.virtual_service, listed.address);
+        let configured = service.servers.iter().find(|server| server.address == listed.address);
+        let known = self
+            .checks
+            .probe_state(server, self.neighbours.is_resolved(listed.address));
         let (state, reason) = match known {
             ProbeState::Up { .. } => (listed.state, None),
             ProbeState::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
             ProbeState::Down(reason) => (State::Down, Some(reason)),
             ProbeState::Unknown => (
                 State::Down,
-                self.checks.blind(place).cloned().or(Some(Failure::NotProbed)),
+                self.checks
+                    .suspension_reason(server)
+                    .cloned()
+                    .or(Some(Failure::NotProbed)),
             ),
         };
         let vip_conflicts = self.vip_conflicts.of(service.virtual_service.vip);
         let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
         let warning = "answers ARP for the VIP: clients may bypass the director (see `lbx realserver check`)";
-        let blind = self.checks.blind(place);
-        let blind = blind.map(|reason| format!("health checks suspended, last state kept: {reason}"));
+        let suspension = self.checks.suspension_reason(server);
+        let suspension = suspension.map(|reason| format!("health checks suspended, last state kept: {reason}"));
         Server {
-            weight: wanted.map_or(listed.weight, |wanted| wanted.weight),
+            weight: configured.map_or(listed.weight, |configured| configured.weight),
             state,
             reason: reason.map(|reason| reason.to_string()),
-            effective_weight: self.checks.effective_weight(place),
-            warnings: answers.then(|| warning.to_owned()).into_iter().chain(blind).collect(),
+            effective_weight: self.checks.effective_weight(server),
+            warnings: answers
+                .then(|| warning.to_owned())
+                .into_iter()
+                .chain(suspension)
+                .collect(),
             ..listed
         }
     }

@@ -16,7 +16,7 @@ use super::{loaded::Loaded, log_failure};
 use crate::{
     control::{
         TraceRequest,
-        server::{Call, ControlSocket},
+        server::{ControlSocket, IncomingRequest},
     },
     dataplane::clock,
     desired::Desired,
@@ -25,7 +25,7 @@ use crate::{
 
 /// What operators see, and how they ask for it.
 pub struct Operator {
-    calls: mpsc::Receiver<Call>,
+    calls: mpsc::Receiver<IncomingRequest>,
     /// Connections of hashed services.
     pub estimator: Estimator,
     tracer: Option<Tracer>,
@@ -37,7 +37,7 @@ pub struct Operator {
 #[derive(Debug)]
 pub enum OperatorEvent {
     /// A call came in.
-    Call(Call),
+    IncomingRequest(IncomingRequest),
     /// The trace has lines to forward.
     TraceLines,
     /// The client that traces has disconnected.
@@ -49,7 +49,7 @@ pub enum OperatorEvent {
 impl Operator {
     /// Serves a control socket.
     #[must_use]
-    pub fn new(socket: ControlSocket, calls: mpsc::Receiver<Call>) -> Self {
+    pub fn new(socket: ControlSocket, calls: mpsc::Receiver<IncomingRequest>) -> Self {
         Self {
             calls,
             estimator: Estimator::default(),
@@ -68,7 +68,7 @@ impl Operator {
             }
         };
         tokio::select! {
-            call = self.calls.recv() => call.map_or(OperatorEvent::Closed, OperatorEvent::Call),
+            call = self.calls.recv() => call.map_or(OperatorEvent::Closed, OperatorEvent::IncomingRequest),
             connected = traced => if connected { OperatorEvent::TraceLines } else { OperatorEvent::TraceEnded },
         }
     }
@@ -91,7 +91,7 @@ impl Operator {
         loaded: &mut Loaded,
         desired: &Desired,
         request: &TraceRequest,
-        call: &Call,
+        call: &IncomingRequest,
     ) -> Result<(), TraceError> {
         let number = |name: &str| {
             let service = desired.services.iter().find(|service| service.name == name)?;

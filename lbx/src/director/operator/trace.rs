@@ -39,7 +39,7 @@ pub struct Tracer {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// No service of that name.
-    #[error("no service is named {0}")]
+    #[error("no service is named {0}: `lbx list` shows the names")]
     UnknownService(String),
     /// The program cannot be loaded or exchanged.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use crate::{
     desired::{Body, Http},
     health::{
         failure::Failure,
-        probe::{Outcome, Passed},
+        probe::{Outcome, ProbeSuccess},
     },
 };
 
@@ -70,7 +70,7 @@ impl Expected {
         } else {
             None
         };
-        Ok(Passed { weight })
+        Ok(ProbeSuccess { weight })
     }
 }
 

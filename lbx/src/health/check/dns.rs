@@ -23,7 +23,7 @@ use crate::{
     desired::Dns,
     health::{
         failure::Failure,
-        probe::{Aim, Dialer, Evidence, Outcome, Passed},
+        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -80,11 +80,11 @@ pub fn is_rcode(word: &str) -> bool {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(question: &Question, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
-    let (session, socket) = Session::udp(aim, dialer)?;
+pub async fn run(question: &Question, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+    let (session, socket) = Session::udp(endpoint, dialer)?;
     let ask = ask(question, &socket);
     let outcome = session.deadline.bound(Failure::TimedOut, ask).await;
-    session.close(socket, outcome, Evidence::BothWays)
+    session.close(socket, outcome, RequiredTraffic::BothWays)
 }
 
 async fn ask(question: &Question, socket: &UdpSocket) -> Outcome {
@@ -104,7 +104,7 @@ async fn ask(question: &Question, socket: &UdpSocket) -> Outcome {
 }
 
 fn judge(question: &Question, answer: &[u8]) -> Outcome {
-    let garbled = |why: &dyn std::fmt::Display| Failure::Garbled(why.to_string());
+    let garbled = |why: &dyn std::fmt::Display| Failure::MalformedReply(why.to_string());
     let message = Message::from_octets(answer).map_err(|error| garbled(&error))?;
     if !message.header().qr() {
         return Err(garbled(&"a question came back"));
@@ -114,7 +114,7 @@ fn judge(question: &Question, answer: &[u8]) -> Outcome {
         return Err(Failure::Rcode(rcode.to_string()));
     }
     let Some(expected) = &question.answer else {
-        return Ok(Passed::default());
+        return Ok(ProbeSuccess::default());
     };
     let mut found = Vec::new();
     for record in message.answer().map_err(|error| garbled(&error))? {
@@ -125,7 +125,7 @@ fn judge(question: &Question, answer: &[u8]) -> Outcome {
         let record = record.into_any_record::<AllRecordData<_, ParsedName<_>>>();
         let data = record.map_err(|error| garbled(&error))?.data().to_string();
         if same(&data, expected) {
-            return Ok(Passed::default());
+            return Ok(ProbeSuccess::default());
         }
         found.push(data);
     }

@@ -27,7 +27,7 @@ use crate::{
     desired::Exec,
     health::{
         failure::Failure,
-        probe::{Aim, Outcome, Passed},
+        probe::{Outcome, ProbeEndpoint, ProbeSuccess},
     },
 };
 
@@ -49,33 +49,33 @@ pub fn validate(exec: &Exec) -> Result<(), CheckError> {
 ///
 /// # Errors
 /// How the command failed.
-pub async fn run(exec: &Exec, aim: &Aim) -> Outcome {
-    let deadline = Deadline::of(aim);
-    let mut running = start(exec, aim)?;
-    let end = async { end(&mut running).await.map_err(Failure::here) };
-    let (status, said) = deadline.bound(Failure::Slow, end).await?;
-    judge(status, said, exec.weight)
+pub async fn run(exec: &Exec, endpoint: &ProbeEndpoint) -> Outcome {
+    let deadline = Deadline::of(endpoint);
+    let mut running = start(exec, endpoint)?;
+    let end = async { end(&mut running).await.map_err(Failure::from_local_error) };
+    let (status, stderr) = deadline.bound(Failure::Slow, end).await?;
+    judge(status, stderr, exec.weight)
 }
 
 /// What the end of a command means, as keepalived's `MISC_CHECK`.
-fn judge(status: ExitStatus, said: String, weight: bool) -> Outcome {
+fn judge(status: ExitStatus, stderr: String, weight: bool) -> Outcome {
     let Some(code) = status.code() else {
         return Err(Failure::Killed(status.signal().unwrap_or_default()));
     };
     match u16::try_from(code) {
-        Ok(0) => Ok(Passed::default()),
-        Ok(code @ 2..) if weight => Ok(Passed { weight: Some(code - 2) }),
-        _ => Err(Failure::Exit { code, said }),
+        Ok(0) => Ok(ProbeSuccess::default()),
+        Ok(code @ 2..) if weight => Ok(ProbeSuccess { weight: Some(code - 2) }),
+        _ => Err(Failure::Exit { code, stderr }),
     }
 }
 
 /// Starts the command of a check.
-fn start(exec: &Exec, aim: &Aim) -> Result<Running, Failure> {
+fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<Running, Failure> {
     let told = [
-        ("LBX_VIP", aim.vip.to_string()),
-        ("LBX_RIP", aim.rip.to_string()),
-        ("LBX_PORT", aim.port.to_string()),
-        ("LBX_TIMEOUT", aim.timeout.as_secs_f64().to_string()),
+        ("LBX_VIP", endpoint.vip.to_string()),
+        ("LBX_RIP", endpoint.rip.to_string()),
+        ("LBX_PORT", endpoint.port.to_string()),
+        ("LBX_TIMEOUT", endpoint.timeout.as_secs_f64().to_string()),
     ];
     let own = exec
         .environment

@@ -19,14 +19,14 @@ use super::{
     CheckError,
     body::Expected,
     http_error::connection_failure,
-    socket::{Session, Unshut},
+    socket::{Session, WithoutShutdown},
     tls,
 };
 use crate::{
     desired::Http,
     health::{
         failure::Failure,
-        probe::{Aim, Dialer, Evidence, Outcome, Passed},
+        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -83,13 +83,13 @@ impl Request {
     }
 
     /// The request for one real server.
-    fn to(&self, aim: &Aim) -> Result<hyper::Request<String>, Failure> {
+    fn to(&self, endpoint: &ProbeEndpoint) -> Result<hyper::Request<String>, Failure> {
         let mut request = hyper::Request::new(String::new());
         request.method_mut().clone_from(&self.method);
         request.uri_mut().clone_from(&self.uri);
         request.headers_mut().clone_from(&self.headers);
         if !self.headers.contains_key(header::HOST) {
-            let host = HeaderValue::try_from(authority(aim, self.tls.is_some()));
+            let host = HeaderValue::try_from(authority(endpoint, self.tls.is_some()));
             let host = host.map_err(|error| Failure::Local(error.to_string()))?;
             request.headers_mut().insert(header::HOST, host);
         }
@@ -139,12 +139,12 @@ fn headers(http: &Http) -> Result<HeaderMap, CheckError> {
 }
 
 /// What stands in `Host` where the file says nothing (RFC 9110 §7.2): the address, and the port unless it is the usual.
-fn authority(aim: &Aim, tls: bool) -> String {
-    let address = match aim.asked() {
+fn authority(endpoint: &ProbeEndpoint, tls: bool) -> String {
+    let address = match endpoint.probed_address() {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    match (aim.port, tls) {
+    match (endpoint.port, tls) {
         (80, false) | (443, true) => address,
         (port, _) => format!("{address}:{port}"),
     }
@@ -154,30 +154,37 @@ fn authority(aim: &Aim, tls: bool) -> String {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(request: &Request, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
-    let (session, mut stream) = Session::tcp(aim, dialer)?;
+pub async fn run(request: &Request, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+    let (session, mut stream) = Session::tcp(endpoint, dialer)?;
     let outcome = match session.connected(&stream).await {
         Ok(()) => {
-            let talk = talk(request, aim, &mut stream);
+            let talk = talk(request, endpoint, &mut stream);
             session.deadline.bound(Failure::Slow, talk).await
         }
         Err(failure) => Err(failure),
     };
-    session.close(stream, outcome, Evidence::BothWays)
+    session.close(stream, outcome, RequiredTraffic::BothWays)
 }
 
-async fn talk(request: &Request, aim: &Aim, stream: &mut TcpStream) -> Outcome {
+async fn talk(request: &Request, endpoint: &ProbeEndpoint, stream: &mut TcpStream) -> Outcome {
     match &request.tls {
-        Some(tls) => exchange(request, aim, tls.handshake(aim, stream).await?).await,
-        None => exchange(request, aim, stream).await,
+        Some(tls) => exchange(request, endpoint, tls.handshake(endpoint, stream).await?).await,
+        None => exchange(request, endpoint, stream).await,
     }
 }
 
-async fn exchange(request: &Request, aim: &Aim, io: impl AsyncRead + AsyncWrite + Unpin + Send) -> Outcome {
+async fn exchange(
+    request: &Request,
+    endpoint: &ProbeEndpoint,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send,
+) -> Outcome {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(LARGEST_HEAD);
-    let (mut sender, connection) = builder.handshake(Unshut::new(io)).await.map_err(connection_failure)?;
-    let question = request.to(aim)?;
+    let (mut sender, connection) = builder
+        .handshake(WithoutShutdown::new(io))
+        .await
+        .map_err(connection_failure)?;
+    let question = request.to(endpoint)?;
     let mut ask = pin!(async move {
         let response = sender.send_request(question).await.map_err(connection_failure)?;
         judge(request, response).await
@@ -198,6 +205,6 @@ async fn judge(request: &Request, response: hyper::Response<hyper::body::Incomin
     }
     match &request.body {
         Some(expected) => expected.judge(response.into_body()).await,
-        None => Ok(Passed::default()),
+        None => Ok(ProbeSuccess::default()),
     }
 }

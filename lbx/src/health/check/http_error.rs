@@ -15,7 +15,7 @@ pub fn connection_failure(error: hyper::Error) -> Failure {
         source = cause.source();
     }
     if error.is_parse() || error.is_user() {
-        Failure::Garbled(error.to_string())
+        Failure::MalformedReply(error.to_string())
     } else {
         Failure::Closed
     }

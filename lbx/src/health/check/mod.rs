@@ -26,8 +26,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use self::reach::{diagnose, presence};
-use super::probe::{Aim, Dialer, Outcome};
+pub use self::reach::{check_vip_present, diagnose};
+use super::probe::{Dialer, Outcome, ProbeEndpoint};
 use crate::desired::{Check, Exec, Udp};
 
 /// Why a check cannot be made as it is written.
@@ -129,17 +129,17 @@ impl Prepared {
     }
 }
 
-/// Probes once. Takes no longer than `aim.timeout`, but for a moment to reap a command.
+/// Probes once. Takes no longer than `endpoint.timeout`, but for a moment to reap a command.
 ///
 /// # Errors
 /// Why it failed.
-pub async fn run(check: &Prepared, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(check: &Prepared, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
     match &check.0 {
-        Kind::Tcp => tcp::run(aim, dialer).await,
-        Kind::Http(request) => http::run(request, aim, dialer).await,
-        Kind::Dns(question) => dns::run(question, aim, dialer).await,
-        Kind::Udp(udp) => udp::run(udp, aim, dialer).await,
-        Kind::Exec(exec) => exec::run(exec, aim).await,
-        Kind::Ping => ping::run(aim).await,
+        Kind::Tcp => tcp::run(endpoint, dialer).await,
+        Kind::Http(request) => http::run(request, endpoint, dialer).await,
+        Kind::Dns(question) => dns::run(question, endpoint, dialer).await,
+        Kind::Udp(udp) => udp::run(udp, endpoint, dialer).await,
+        Kind::Exec(exec) => exec::run(exec, endpoint).await,
+        Kind::Ping => ping::run(endpoint).await,
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::UdpSocket;
 use super::socket::{self, Deadline};
 use crate::health::{
     failure::Failure,
-    probe::{Aim, Outcome, Passed},
+    probe::{Outcome, ProbeEndpoint, ProbeSuccess},
 };
 
 /// Length of an ICMP header in bytes, with the id and number of an echo.
@@ -28,10 +28,10 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 ///
 /// # Errors
 /// There is no answer.
-pub async fn run(aim: &Aim) -> Outcome {
-    let deadline = Deadline::of(aim);
-    let (socket, raw) = open(aim.rip)?;
-    deadline.bound(Failure::TimedOut, ask(&socket, raw, aim.rip)).await
+pub async fn run(endpoint: &ProbeEndpoint) -> Outcome {
+    let deadline = Deadline::of(endpoint);
+    let (socket, raw) = open(endpoint.rip)?;
+    deadline.bound(Failure::TimedOut, ask(&socket, raw, endpoint.rip)).await
 }
 
 /// A socket for echoes, and whether it is a raw one.
@@ -44,15 +44,15 @@ fn open(rip: IpAddr) -> Result<(UdpSocket, bool), Failure> {
         Ok(fd) => (fd, false),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let fd = socket::new(rip, SockType::Raw, Some(protocol));
-            (fd.map_err(Failure::here)?, true)
+            (fd.map_err(Failure::from_local_error)?, true)
         }
-        Err(error) => return Err(Failure::here(error)),
+        Err(error) => return Err(Failure::from_local_error(error)),
     };
-    socket::hear_errors(&fd, rip).map_err(Failure::here)?;
+    socket::enable_recverr(&fd, rip).map_err(Failure::from_local_error)?;
     // A connected one hears of this real server only.
     socket::connected(&fd, net::SocketAddr::new(rip, 0))?;
     // To send and receive is the same for all sockets of datagrams.
-    let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::here)?;
+    let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::from_local_error)?;
     Ok((socket, raw))
 }
 
@@ -69,7 +69,7 @@ async fn ask(socket: &UdpSocket, raw: bool, rip: IpAddr) -> Outcome {
             _ => 0,
         };
         if is_reply(buffer[..length].get(skip..).unwrap_or_default(), &request) {
-            return Ok(Passed::default());
+            return Ok(ProbeSuccess::default());
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
         };
         let rip = Ipv4Addr::LOCALHOST.into();
         let (outcome, ()) = tokio::join!(ask(&ours, false, rip), real_server);
-        assert_eq!(outcome, Ok(Passed::default()));
+        assert_eq!(outcome, Ok(ProbeSuccess::default()));
         let left = ours.try_recv(&mut [0; 64]).unwrap_err();
         assert_eq!(
             left.kind(),

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::health::{
     failure::Failure,
-    probe::{Aim, Dialer, Evidence, Outcome},
+    probe::{Dialer, Outcome, ProbeEndpoint, RequiredTraffic},
 };
 
 /// When a probe must be done.
@@ -38,10 +38,10 @@ pub struct Deadline {
 impl Deadline {
     /// The end of a probe that begins now.
     #[must_use]
-    pub fn of(aim: &Aim) -> Self {
+    pub fn of(endpoint: &ProbeEndpoint) -> Self {
         Self {
-            at: Instant::now() + aim.timeout,
-            whole: aim.timeout,
+            at: Instant::now() + endpoint.timeout,
+            whole: endpoint.timeout,
         }
     }
 
@@ -63,7 +63,7 @@ impl Deadline {
 
 /// A probe's way to the address that it asks, from its own.
 pub struct Session<'a> {
-    aim: &'a Aim,
+    endpoint: &'a ProbeEndpoint,
     dialer: &'a dyn Dialer,
     local: SocketAddr,
     /// When the probe must be done.
@@ -75,13 +75,17 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn tcp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, TcpStream), Failure> {
-        let fd = dialled(aim, dialer, SockType::Stream)?;
-        let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(Failure::here)?;
+    pub fn tcp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer) -> Result<(Self, TcpStream), Failure> {
+        let fd = dialled(endpoint, dialer, SockType::Stream)?;
+        let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(Failure::from_local_error)?;
         // The socket goes by a reset: TIME_WAIT would use up the ports.
-        stream.set_zero_linger().map_err(Failure::here)?;
+        stream.set_zero_linger().map_err(Failure::from_local_error)?;
         Ok((
-            Self::new(aim, dialer, stream.local_addr().map_err(Failure::here)?),
+            Self::new(
+                endpoint,
+                dialer,
+                stream.local_addr().map_err(Failure::from_local_error)?,
+            ),
             stream,
         ))
     }
@@ -90,22 +94,26 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn udp(aim: &'a Aim, dialer: &'a dyn Dialer) -> Result<(Self, UdpSocket), Failure> {
-        let fd = dialled(aim, dialer, SockType::Datagram)?;
-        hear_errors(&fd, aim.rip).map_err(Failure::here)?;
-        let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::here)?;
+    pub fn udp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer) -> Result<(Self, UdpSocket), Failure> {
+        let fd = dialled(endpoint, dialer, SockType::Datagram)?;
+        enable_recverr(&fd, endpoint.rip).map_err(Failure::from_local_error)?;
+        let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::from_local_error)?;
         Ok((
-            Self::new(aim, dialer, socket.local_addr().map_err(Failure::here)?),
+            Self::new(
+                endpoint,
+                dialer,
+                socket.local_addr().map_err(Failure::from_local_error)?,
+            ),
             socket,
         ))
     }
 
-    fn new(aim: &'a Aim, dialer: &'a dyn Dialer, local: SocketAddr) -> Self {
+    fn new(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer, local: SocketAddr) -> Self {
         Self {
-            aim,
+            endpoint,
             dialer,
             local,
-            deadline: Deadline::of(aim),
+            deadline: Deadline::of(endpoint),
         }
     }
 
@@ -119,7 +127,7 @@ impl<'a> Session<'a> {
             match stream.take_error()? {
                 None => Ok(()),
                 // The kernel has given up before us (net.ipv4.tcp_syn_retries).
-                Some(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::TimedOut(self.aim.timeout)),
+                Some(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::TimedOut(self.endpoint.timeout)),
                 Some(error) => Err(error.into()),
             }
         };
@@ -130,10 +138,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Failure::NotRewritten`] where it was somebody else who passed or answered; else those of `outcome`.
-    pub fn close<S>(self, socket: S, outcome: Outcome, evidence: Evidence) -> Outcome {
+    pub fn close<S>(self, socket: S, outcome: Outcome, required: RequiredTraffic) -> Outcome {
         let answered = outcome.as_ref().err().is_none_or(Failure::is_answer);
         if answered {
-            self.dialer.vouch(self.local, self.aim, evidence)?;
+            self.dialer.verify_steered(self.local, self.endpoint, required)?;
         }
         // Not before: as long as it is open no other probe has its port.
         drop(socket);
@@ -142,10 +150,10 @@ impl<'a> Session<'a> {
 }
 
 /// A socket that is bound and connected; TCP may still be at it.
-fn dialled(aim: &Aim, dialer: &dyn Dialer, kind: SockType) -> Result<OwnedFd, Failure> {
-    let fd = new(aim.rip, kind, None).map_err(Failure::here)?;
-    dialer.bind(fd.as_fd(), aim)?;
-    connected(&fd, aim.peer())?;
+fn dialled(endpoint: &ProbeEndpoint, dialer: &dyn Dialer, kind: SockType) -> Result<OwnedFd, Failure> {
+    let fd = new(endpoint.rip, kind, None).map_err(Failure::from_local_error)?;
+    dialer.bind(fd.as_fd(), endpoint)?;
+    connected(&fd, endpoint.peer())?;
     Ok(fd)
 }
 
@@ -177,7 +185,7 @@ pub fn connected(fd: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn hear_errors(fd: &OwnedFd, address: IpAddr) -> io::Result<()> {
+pub fn enable_recverr(fd: &OwnedFd, address: IpAddr) -> io::Result<()> {
     match address {
         IpAddr::V4(_) => setsockopt(fd, sockopt::Ipv4RecvErr, &true)?,
         IpAddr::V6(_) => setsockopt(fd, sockopt::Ipv6RecvErr, &true)?,
@@ -187,16 +195,16 @@ pub fn hear_errors(fd: &OwnedFd, address: IpAddr) -> io::Result<()> {
 
 /// A connection of hyper that only [`Session::close`] ends. hyper shuts down its half of one that will not be used
 /// again; where the server does the same, TIME_WAIT would be here in spite of the reset.
-pub struct Unshut<T>(TokioIo<T>);
+pub struct WithoutShutdown<T>(TokioIo<T>);
 
-impl<T> Unshut<T> {
+impl<T> WithoutShutdown<T> {
     /// A connection for hyper.
     pub fn new(io: T) -> Self {
         Self(TokioIo::new(io))
     }
 }
 
-impl<T: AsyncRead + Unpin> rt::Read for Unshut<T> {
+impl<T: AsyncRead + Unpin> rt::Read for WithoutShutdown<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -206,7 +214,7 @@ impl<T: AsyncRead + Unpin> rt::Read for Unshut<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> rt::Write for Unshut<T> {
+impl<T: AsyncWrite + Unpin> rt::Write for WithoutShutdown<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }

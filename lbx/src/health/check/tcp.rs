@@ -1,14 +1,14 @@
 //! Whether a TCP connection can be made.
 
 use super::socket::Session;
-use crate::health::probe::{Aim, Dialer, Evidence, Outcome, Passed};
+use crate::health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic};
 
 /// Probes once.
 ///
 /// # Errors
 /// Why there is no connection.
-pub async fn run(aim: &Aim, dialer: &dyn Dialer) -> Outcome {
-    let (session, stream) = Session::tcp(aim, dialer)?;
-    let outcome = session.connected(&stream).await.map(|()| Passed::default());
-    session.close(stream, outcome, Evidence::BothWays)
+pub async fn run(endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+    let (session, stream) = Session::tcp(endpoint, dialer)?;
+    let outcome = session.connected(&stream).await.map(|()| ProbeSuccess::default());
+    session.close(stream, outcome, RequiredTraffic::BothWays)
 }

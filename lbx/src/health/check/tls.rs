@@ -24,7 +24,7 @@ use tokio_rustls::{
 use super::CheckError;
 use crate::{
     desired::Tls,
-    health::{failure::Failure, probe::Aim},
+    health::{failure::Failure, probe::ProbeEndpoint},
 };
 
 /// What all probes of a check have in common.
@@ -73,13 +73,13 @@ impl Client {
     /// The server is not who it should be, or does not talk TLS.
     pub async fn handshake<'a>(
         &self,
-        aim: &Aim,
+        endpoint: &ProbeEndpoint,
         stream: &'a mut TcpStream,
     ) -> Result<TlsStream<&'a mut TcpStream>, Failure> {
         let name = self
             .name
             .clone()
-            .unwrap_or_else(|| ServerName::IpAddress(IpAddr::from(aim.asked())));
+            .unwrap_or_else(|| ServerName::IpAddress(IpAddr::from(endpoint.probed_address())));
         self.connector.connect(name, stream).await.map_err(|error| lost(&error))
     }
 }

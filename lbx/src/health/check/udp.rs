@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::{reach::presence, socket::Session};
+use super::{reach::check_vip_present, socket::Session};
 use crate::{
     desired::Udp,
     health::{
         failure::Failure,
-        probe::{Aim, Dialer, Evidence, Outcome, Passed},
+        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -27,35 +27,42 @@ const SHOWN: usize = 32;
 ///
 /// # Errors
 /// Why the answer is none.
-pub async fn run(udp: &Udp, aim: &Aim, dialer: &dyn Dialer) -> Outcome {
-    let (session, socket) = Session::udp(aim, dialer)?;
+pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+    let (session, socket) = Session::udp(endpoint, dialer)?;
     let deadline = session.deadline;
     let Some(reply) = &udp.reply else {
-        let quiet = aim.timeout / 2;
-        let (outcome, evidence) = match deadline.bound(Failure::TimedOut, unrefused(&socket, udp, quiet)).await {
-            Ok(evidence) => (Ok(Passed::default()), evidence),
-            Err(failure) => (Err(failure), Evidence::BothWays),
+        let quiet = endpoint.timeout / 2;
+        let (outcome, required) = match deadline.bound(Failure::TimedOut, unrefused(&socket, udp, quiet)).await {
+            Ok(required) => (Ok(ProbeSuccess::default()), required),
+            Err(failure) => (Err(failure), RequiredTraffic::BothWays),
         };
-        let passed = session.close(socket, outcome, evidence)?;
-        if evidence == Evidence::Sent {
-            let rest = aim.timeout.saturating_sub(quiet);
-            presence(&Aim { timeout: rest, ..*aim }, dialer).await?;
+        let passed = session.close(socket, outcome, required)?;
+        if required == RequiredTraffic::Sent {
+            let rest = endpoint.timeout.saturating_sub(quiet);
+            check_vip_present(
+                &ProbeEndpoint {
+                    timeout: rest,
+                    ..*endpoint
+                },
+                dialer,
+            )
+            .await?;
         }
         return Ok(passed);
     };
     let outcome = deadline
         .bound(Failure::TimedOut, answered(&socket, &udp.payload, reply))
         .await;
-    session.close(socket, outcome, Evidence::BothWays)
+    session.close(socket, outcome, RequiredTraffic::BothWays)
 }
 
 /// Sends, and waits whether anybody objects.
-async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<Evidence, Failure> {
+async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<RequiredTraffic, Failure> {
     socket.send(&udp.payload).await?;
     match timeout(quiet, socket.recv(&mut [0; 1])).await {
-        Ok(Ok(_)) => Ok(Evidence::BothWays),
+        Ok(Ok(_)) => Ok(RequiredTraffic::BothWays),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Ok(Evidence::Sent),
+        Err(_) => Ok(RequiredTraffic::Sent),
     }
 }
 
@@ -66,7 +73,7 @@ async fn answered(socket: &UdpSocket, payload: &[u8], reply: &[u8]) -> Outcome {
     let length = socket.recv(&mut buffer).await?;
     let answer = &buffer[..length];
     if answer.starts_with(reply) {
-        return Ok(Passed::default());
+        return Ok(ProbeSuccess::default());
     }
     let more = if length > SHOWN { "…" } else { "" };
     let shown = answer[..length.min(SHOWN)].escape_ascii();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     desired::{Check, Target},
-    health::Passed,
+    health::ProbeSuccess,
 };
 
 fn health(rise: u32, fall: u32, initial: Initial, damping: Option<Damping>) -> Health {
@@ -26,10 +26,10 @@ fn health(rise: u32, fall: u32, initial: Initial, damping: Option<Damping>) -> H
     }
 }
 
-const PASS: Outcome = Ok(Passed { weight: None });
+const PASS: Outcome = Ok(ProbeSuccess { weight: None });
 
 fn asks(weight: u16) -> Outcome {
-    Ok(Passed { weight: Some(weight) })
+    Ok(ProbeSuccess { weight: Some(weight) })
 }
 
 fn local() -> Outcome {
@@ -154,7 +154,7 @@ proptest! {
         for (outcome, pause) in history {
             now += pause;
             let (was, asked) = (monitor.known(), weight);
-            let change = monitor.note(&outcome, now);
+            let change = monitor.record_outcome(&outcome, now);
             match &outcome {
                 Ok(passed) => {
                     model.probe(&health, before, true, now);
@@ -162,7 +162,7 @@ proptest! {
                 }
                 Err(failure) => {
                     reason = Some(failure.clone());
-                    if !failure.is_blind() {
+                    if !failure.is_inconclusive() {
                         model.probe(&health, before, false, now);
                     }
                 }
@@ -177,7 +177,7 @@ proptest! {
                 (Some(true), _) if weight != asked => Some(Change::Weight),
                 _ => None,
             };
-            prop_assert_eq!(change.filter(|change| *change != Change::Blind), told);
+            prop_assert_eq!(change.filter(|change| *change != Change::Inconclusive), told);
         }
     }
 }
@@ -189,7 +189,7 @@ fn after(health: &Health, before: Option<bool>, outcomes: &[Outcome]) -> (Monito
     let changes = outcomes
         .iter()
         .zip(times)
-        .map(|(outcome, now)| monitor.note(outcome, now))
+        .map(|(outcome, now)| monitor.record_outcome(outcome, now))
         .collect();
     (monitor, changes)
 }
@@ -210,34 +210,57 @@ fn the_first_probe_decides_alone_unless_more_is_known() {
 #[test]
 fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
     let health = health(1, 2, Initial::First, None);
-    for blind in [Err(Failure::NotRewritten), local()] {
-        let blind = || blind.clone();
+    for outcome in [Err(Failure::NotRewritten), local()] {
+        let inconclusive = || outcome.clone();
         let (monitor, changes) = after(
             &health,
             Some(true),
-            &[blind(), blind(), blind(), PASS, blind(), blind()],
+            &[
+                inconclusive(),
+                inconclusive(),
+                inconclusive(),
+                PASS,
+                inconclusive(),
+                inconclusive(),
+            ],
         );
-        let told = Some(Change::Blind);
+        let told = Some(Change::Inconclusive);
         assert_eq!(changes, [None, told, None, None, None, told]);
-        assert!(monitor.is_up() && monitor.reason() == blind().as_ref().err());
-        assert_eq!(monitor.blind(), blind().as_ref().err());
-        assert_eq!(after(&health, Some(true), &[blind()]).0.blind(), None, "once is chance");
+        assert!(monitor.is_up() && monitor.reason() == inconclusive().as_ref().err());
+        assert_eq!(monitor.inconclusive_reason(), inconclusive().as_ref().err());
+        assert_eq!(
+            after(&health, Some(true), &[inconclusive()]).0.inconclusive_reason(),
+            None,
+            "once is chance"
+        );
         for seen in [PASS, Err(Failure::Refused)] {
-            let (monitor, _) = after(&health, Some(true), &[blind(), blind(), seen, blind()]);
-            assert_eq!(monitor.blind(), None);
+            let (monitor, _) = after(
+                &health,
+                Some(true),
+                &[inconclusive(), inconclusive(), seen, inconclusive()],
+            );
+            assert_eq!(monitor.inconclusive_reason(), None);
         }
-        assert_eq!(after(&health, None, &[]).0.blind(), None, "not probed yet");
-        let (undecided, _) = after(&health, None, &[blind()]);
-        assert_eq!(undecided.blind(), blind().as_ref().err(), "it holds everything up");
+        assert_eq!(
+            after(&health, None, &[]).0.inconclusive_reason(),
+            None,
+            "not probed yet"
+        );
+        let (undecided, _) = after(&health, None, &[inconclusive()]);
+        assert_eq!(
+            undecided.inconclusive_reason(),
+            inconclusive().as_ref().err(),
+            "it holds everything up"
+        );
         for before in [None, Some(false)] {
-            let (monitor, _) = after(&health, before, &[blind(), blind(), blind()]);
+            let (monitor, _) = after(&health, before, &[inconclusive(), inconclusive(), inconclusive()]);
             assert!(!monitor.is_up() && monitor.known() == before);
         }
         // What it sees in between counts as if it were all.
         let (monitor, _) = after(
             &health,
             Some(true),
-            &[Err(Failure::Refused), blind(), Err(Failure::Refused)],
+            &[Err(Failure::Refused), inconclusive(), Err(Failure::Refused)],
         );
         assert_eq!((monitor.is_up(), monitor.reason()), (false, Some(&Failure::Refused)));
     }
@@ -272,13 +295,13 @@ fn a_check_goes_on_by_other_numbers() {
     let now = Duration::from_secs(9);
     let mut monitor = Monitor::resumed(&health(3, 2, Initial::Down, None), &before);
     assert_eq!((monitor.known(), monitor.weight()), (Some(true), Some(7)));
-    assert_eq!(monitor.note(&fail(), now), None, "it counts anew");
-    assert_eq!(monitor.note(&fail(), now), Some(Change::Down));
+    assert_eq!(monitor.record_outcome(&fail(), now), None, "it counts anew");
+    assert_eq!(monitor.record_outcome(&fail(), now), Some(Change::Down));
     let mut monitor = Monitor::resumed(&health(2, 1, Initial::Up, None), &monitor);
     assert_eq!((monitor.known(), monitor.weight()), (Some(false), Some(7)));
     assert_eq!(monitor.reason(), Some(&Failure::Refused));
     assert_eq!(
-        [PASS, PASS].map(|pass| monitor.note(&pass, now)),
+        [PASS, PASS].map(|pass| monitor.record_outcome(&pass, now)),
         [None, Some(Change::Up)]
     );
     assert_eq!(monitor.weight(), None, "the new check asks for none");
@@ -304,14 +327,14 @@ fn damping_remembers_across_checks() {
     let fail = || Err(Failure::Refused);
     let (once, _) = after(&holding(3), None, &[PASS, fail(), PASS]);
     let mut monitor = Monitor::resumed(&holding(2), &once);
-    monitor.note(&fail(), Duration::from_secs(4));
+    monitor.record_outcome(&fail(), Duration::from_secs(4));
     assert!(monitor.is_damped(), "the second time, though the check is another");
     let mut monitor = Monitor::resumed(&holding(2), &monitor);
-    let changes = [5, 6, 7].map(|now| monitor.note(&PASS, Duration::from_secs(now)));
+    let changes = [5, 6, 7].map(|now| monitor.record_outcome(&PASS, Duration::from_secs(now)));
     assert_eq!(changes, [None, None, Some(Change::Up)]);
     let (damped, _) = after(&holding(3), None, &[PASS, fail(), PASS, fail()]);
     let mut monitor = Monitor::resumed(&health(1, 1, Initial::First, None), &damped);
-    assert_eq!(monitor.note(&PASS, Duration::from_secs(5)), Some(Change::Up));
+    assert_eq!(monitor.record_outcome(&PASS, Duration::from_secs(5)), Some(Change::Up));
 }
 
 #[test]
@@ -319,8 +342,8 @@ fn a_weight_that_is_known_holds_until_a_probe_passes() {
     let health = health(1, 3, Initial::First, None);
     let mut monitor = Monitor::new(&health, Some(true)).with_weight(Some(7));
     let now = Duration::ZERO;
-    assert_eq!(monitor.note(&Err(Failure::Refused), now), None);
+    assert_eq!(monitor.record_outcome(&Err(Failure::Refused), now), None);
     assert_eq!(monitor.weight(), Some(7));
-    assert_eq!(monitor.note(&asks(7), now), None, "no change, no news");
-    assert_eq!(monitor.note(&asks(8), now), Some(Change::Weight));
+    assert_eq!(monitor.record_outcome(&asks(7), now), None, "no change, no news");
+    assert_eq!(monitor.record_outcome(&asks(8), now), Some(Change::Weight));
 }

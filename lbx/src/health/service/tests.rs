@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     config,
     desired::{Health, OnFailure},
-    health::Passed,
+    health::ProbeSuccess,
 };
 
 const UP: ProbeState = ProbeState::Up { weight: None };
@@ -61,26 +61,29 @@ impl Play {
             .extend(known.into_iter().map(|(last, known)| (rip(last), known)));
     }
 
-    /// What is to be done, and what there is to tell.
-    fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<What>) {
+    /// The states of the real servers, and the events.
+    fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<EventKind>) {
         let known = &self.known;
         let (desired, events) = self
             .services
-            .follow(&self.file, |_, server| known[&server].clone(), self.now);
+            .apply(&self.file, |_, server| known[&server].clone(), self.now);
         let servers = desired.services[0].servers.iter();
         (
             servers.map(|server| (server.weight, server.state)).collect(),
-            events.into_iter().map(|event| event.what).collect(),
+            events.into_iter().map(|event| event.kind).collect(),
         )
     }
 
     /// The same, after changes.
-    fn after(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> (Vec<(u16, ServerState)>, Vec<What>) {
+    fn after(
+        &mut self,
+        known: impl IntoIterator<Item = (u8, ProbeState)>,
+    ) -> (Vec<(u16, ServerState)>, Vec<EventKind>) {
         self.tell(known);
         self.look()
     }
 
-    fn events(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> Vec<What> {
+    fn events(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> Vec<EventKind> {
         self.after(known).1
     }
 
@@ -97,22 +100,22 @@ fn failover(quorum: u32, hysteresis: u32) -> Failover {
     }
 }
 
-fn is_up(server: u8) -> What {
-    What::ServerUp {
+fn is_up(server: u8) -> EventKind {
+    EventKind::ServerUp {
         server: rip(server),
         weight: 1,
     }
 }
 
-fn is_down(server: u8) -> What {
-    What::ServerDown {
+fn is_down(server: u8) -> EventKind {
+    EventKind::ServerDown {
         server: rip(server),
         reason: Failure::Refused,
     }
 }
 
-fn lost(weight: u32, quorum: u32, sorry: bool) -> What {
-    What::QuorumLost { weight, quorum, sorry }
+fn lost(weight: u32, quorum: u32, sorry: bool) -> EventKind {
+    EventKind::QuorumLost { weight, quorum, sorry }
 }
 
 #[test]
@@ -152,7 +155,7 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
         told.is_empty()
             && servers
                 .iter()
-                .all(|(_, standing)| *standing == ServerState::Down(OnFailure::Rehash))
+                .all(|(_, state)| *state == ServerState::Down(OnFailure::Rehash))
     );
     let (servers, told) = play.after([(1, UP)]);
     assert_eq!(
@@ -166,7 +169,10 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
     play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
     play.look();
     assert_eq!(play.events([(1, UP)]), [is_up(1)]);
-    assert_eq!(play.events([(2, UP)]), [is_up(2), What::QuorumGained { weight: 2 }]);
+    assert_eq!(
+        play.events([(2, UP)]),
+        [is_up(2), EventKind::QuorumGained { weight: 2 }]
+    );
 }
 
 #[test]
@@ -202,8 +208,8 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
     );
     play.tell([(2, refused())]);
     let told = play.events([(1, UP)]);
-    let gained = What::QuorumGained { weight: 3 };
-    let first = What::ServerUp {
+    let gained = EventKind::QuorumGained { weight: 3 };
+    let first = EventKind::ServerUp {
         server: rip(1),
         weight: 2,
     };
@@ -229,16 +235,16 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
     let (servers, told) = play.after([(2, weighs(7))]);
     assert_eq!(
         (servers[1], told),
-        ((7, ServerState::Up), vec![What::Weight { server, from: 1, to: 7 }])
+        ((7, ServerState::Up), vec![EventKind::Weight { server, from: 1, to: 7 }])
     );
     let (servers, _) = play.after([(2, refused())]);
     assert_eq!(servers[1].0, 7, "shares of others do not change for that");
     let (_, told) = play.after([(2, weighs(7))]);
-    assert!(told.contains(&What::ServerUp { server, weight: 7 }));
+    assert!(told.contains(&EventKind::ServerUp { server, weight: 7 }));
     // A weight of 0 drains, and is no part of a quorum.
     let (servers, told) = play.after([(2, weighs(0))]);
     assert_eq!(servers[1], (0, ServerState::Up));
-    assert_eq!(told, [What::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]);
+    assert_eq!(told, [EventKind::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]);
     assert_eq!(play.after([(2, UP)]).0[1], (1, ServerState::Up));
 }
 
@@ -249,16 +255,16 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
         ..Failover::default()
     });
     assert!(
-        play.look().0.iter().all(|(_, standing)| *standing == ServerState::Up),
+        play.look().0.iter().all(|(_, state)| *state == ServerState::Up),
         "none of those at the start rises"
     );
     play.events([(2, refused())]);
-    assert!(!play.services.rising());
-    let (mut seen, mut standing) = (Vec::new(), play.after([(2, UP)]).0[1].1);
+    assert!(!play.services.is_slow_start_active());
+    let (mut seen, mut state) = (Vec::new(), play.after([(2, UP)]).0[1].1);
     let came = play.now;
-    while play.services.rising() {
-        let ServerState::SlowStart(part) = standing else {
-            panic!("{standing:?}")
+    while play.services.is_slow_start_active() {
+        let ServerState::SlowStart(part) = state else {
+            panic!("{state:?}")
         };
         if seen.last().is_none_or(|&(_, last)| last != part.get()) {
             seen.push((play.now.as_secs() - came.as_secs(), part.get()));
@@ -266,9 +272,9 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
         play.now += Duration::from_millis(100);
         let (servers, told) = play.look();
         assert!(told.is_empty());
-        standing = servers[1].1;
+        state = servers[1].1;
     }
-    assert_eq!(standing, ServerState::Up);
+    assert_eq!(state, ServerState::Up);
     assert_eq!(play.now.as_secs(), came.as_secs() + 30);
     assert_eq!(seen.first(), Some(&(0, 2)));
     assert!(
@@ -287,7 +293,7 @@ fn who_rises() {
     });
     play.tell([(1, ProbeState::Unknown), (2, ProbeState::Down(Failure::NotProbed))]);
     play.look();
-    let rises = |(_, standing): &(u16, ServerState)| matches!(standing, ServerState::SlowStart(_));
+    let rises = |(_, state): &(u16, ServerState)| matches!(state, ServerState::SlowStart(_));
     let (servers, _) = play.after([(1, UP), (2, UP)]);
     let rising: Vec<bool> = servers.iter().map(rises).collect();
     assert_eq!(
@@ -299,7 +305,7 @@ fn who_rises() {
     play.now += Duration::from_secs(9);
     play.events([(2, refused())]);
     assert_eq!(play.after([(2, UP)]).0[1].1, play.after([]).0[1].1);
-    assert!(play.services.rising());
+    assert!(play.services.is_slow_start_active());
     play.now += Duration::from_secs(9);
     assert!(rises(&play.look().0[1]));
     // One that is new in the file does.
@@ -311,7 +317,7 @@ fn who_rises() {
     assert_eq!(rising, [false, false, false, true]);
     play.service().failover.slow_start = 0;
     assert_eq!(play.look().0[3].1, ServerState::Up);
-    assert!(!play.services.rising());
+    assert!(!play.services.is_slow_start_active());
 }
 
 #[test]
@@ -320,7 +326,7 @@ fn what_the_file_no_longer_has_is_forgotten() {
     play.events([(1, refused()), (2, refused()), (3, refused())]);
     assert_eq!(play.quorum(), Some(false));
     play.file.services.clear();
-    let (desired, events) = play.services.follow(&play.file, |_, _| UP, play.now);
+    let (desired, events) = play.services.apply(&play.file, |_, _| UP, play.now);
     assert!(desired.services.is_empty() && events.is_empty());
     assert_eq!(play.services, Services::default());
 }
@@ -330,14 +336,14 @@ fn all_checks_of_a_real_server_must_pass() {
     let text = "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [10.0.0.1], health: { tcp: {}, rise: 1, fall: 1 } }\n";
     let file = config::parse(text, Path::new("test.yaml")).expect("a good file");
     let health: &Health = file.services[0].health.as_ref().expect("a check");
-    let monitor = |outcomes: &[Result<Passed, Failure>]| {
+    let monitor = |outcomes: &[Result<ProbeSuccess, Failure>]| {
         let mut monitor = Monitor::new(health, None);
         for outcome in outcomes {
-            monitor.note(outcome, Duration::ZERO);
+            monitor.record_outcome(outcome, Duration::ZERO);
         }
         monitor
     };
-    let asks = |weight| Ok(Passed { weight });
+    let asks = |weight| Ok(ProbeSuccess { weight });
     let (passes, fails, new) = (monitor(&[asks(None)]), monitor(&[Err(Failure::Refused)]), monitor(&[]));
     let agent = monitor(&[asks(Some(5))]);
     assert_eq!(ProbeState::of([], true), UP);
@@ -355,10 +361,10 @@ fn known() -> impl Strategy<Value = ProbeState> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whoever only hears the events knows who is up and whether the service is; and who is up gets packets, and nobody
-    /// else.
+    /// The events alone say which real servers are up and whether the service is; and exactly the real servers that are up
+    /// get packets.
     #[test]
-    fn events_and_standings_tell_the_same(
+    fn events_and_states_agree(
         (quorum, hysteresis) in (0..4u32, 0..4u32),
         sorry in any::<bool>(),
         steps in prop::collection::vec((1..=3u8, known(), 0..3u64), 1..60),
@@ -374,20 +380,20 @@ proptest! {
             let unknown = known == ProbeState::Unknown;
             let (servers, told) = play.after([(server, known)]);
             for what in told {
-                let place = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
+                let index = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
                 match what {
-                    What::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[place(server)], true)),
-                    What::ServerDown { server, .. } => up[place(server)] = false,
-                    What::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
-                    What::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
-                    What::Weight { .. } => {}
+                    EventKind::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[index(server)], true)),
+                    EventKind::ServerDown { server, .. } => up[index(server)] = false,
+                    EventKind::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
+                    EventKind::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
+                    EventKind::Weight { .. } => {}
                 }
             }
-            // What begins to be asked anew is down until it has answered, and that is no update.
+            // A real server whose checks begin anew is down until its first probe has ended, without an event.
             up[usize::from(server) - 1] &= !unknown;
-            for ((_, standing), up) in servers.iter().zip(up) {
-                prop_assert_eq!(matches!(standing, ServerState::Down(_)), !up);
-                prop_assert_eq!(*standing == ServerState::Draining, up && sorry && !service);
+            for ((_, state), up) in servers.iter().zip(up) {
+                prop_assert_eq!(matches!(state, ServerState::Down(_)), !up);
+                prop_assert_eq!(*state == ServerState::Draining, up && sorry && !service);
             }
             prop_assert_eq!(play.quorum(), Some(service));
             let known = play.known.values();

@@ -262,7 +262,7 @@ impl adopt::Maps for Image {
         (index < maps::MAX_SLOTS).then(|| self.slots.get(index as usize).copied().unwrap_or(Slot::from_word(0)))
     }
 
-    fn turn(&self, index: u32) -> Result<RingEntry, Infallible> {
+    fn ring_entry(&self, index: u32) -> Result<RingEntry, Infallible> {
         Ok(self
             .rings
             .get(index as usize)

@@ -69,7 +69,7 @@ pub enum TopologyError {
     },
     /// What clients may send does not fit through the NIC that leads to a RIP.
     #[error(
-        "real server {server} of service {service} is behind {name} with MTU {mtu}, but clients' packets come in by {ingress} with MTU {ingress_mtu}: lbx does not make packets smaller, so give {name} an MTU of {ingress_mtu}"
+        "real server {server} of service {service} is behind {name} with MTU {mtu}, but clients' packets come in by {ingress} with MTU {ingress_mtu}: lbx does not fragment packets, so give {name} an MTU of {ingress_mtu}"
     )]
     SmallMtu {
         /// RIP.

@@ -10,7 +10,7 @@ use crate::{
     desired::Target,
     health::{
         failure::Failure,
-        probe::{Aim, Dialer, Evidence},
+        probe::{Dialer, ProbeEndpoint, RequiredTraffic},
     },
 };
 
@@ -18,26 +18,36 @@ use crate::{
 pub struct Untrue;
 
 impl Dialer for Untrue {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &Aim) -> Result<(), Failure> {
+    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
+    fn verify_steered(
+        &self,
+        _local: SocketAddr,
+        _aim: &ProbeEndpoint,
+        _evidence: RequiredTraffic,
+    ) -> Result<(), Failure> {
         Err(Failure::NotRewritten)
     }
 }
 
 /// Vouches for all, and keeps what it was asked.
 #[derive(Default)]
-pub struct Witness(pub Mutex<Vec<(SocketAddr, Evidence)>>);
+pub struct Witness(pub Mutex<Vec<(SocketAddr, RequiredTraffic)>>);
 
 impl Dialer for Witness {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &Aim) -> Result<(), Failure> {
+    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn vouch(&self, local: SocketAddr, _aim: &Aim, evidence: Evidence) -> Result<(), Failure> {
-        self.0.lock().unwrap().push((local, evidence));
+    fn verify_steered(
+        &self,
+        local: SocketAddr,
+        _aim: &ProbeEndpoint,
+        required: RequiredTraffic,
+    ) -> Result<(), Failure> {
+        self.0.lock().unwrap().push((local, required));
         Ok(())
     }
 }
@@ -46,14 +56,19 @@ impl Dialer for Witness {
 pub struct Deaf(pub &'static [Target]);
 
 impl Dialer for Deaf {
-    fn bind(&self, socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure> {
-        if self.0.contains(&aim.target) {
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+        if self.0.contains(&endpoint.target) {
             hear_nothing(socket);
         }
         Ok(())
     }
 
-    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
+    fn verify_steered(
+        &self,
+        _local: SocketAddr,
+        _aim: &ProbeEndpoint,
+        _evidence: RequiredTraffic,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -68,14 +83,19 @@ pub struct Words {
 }
 
 impl Dialer for Words {
-    fn bind(&self, _socket: BorrowedFd<'_>, aim: &Aim) -> Result<(), Failure> {
-        match aim.target {
+    fn bind(&self, _socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+        match endpoint.target {
             Target::Vip => (self.vip)(),
             Target::Rip => (self.rip)(),
         }
     }
 
-    fn vouch(&self, _local: SocketAddr, _aim: &Aim, _evidence: Evidence) -> Result<(), Failure> {
+    fn verify_steered(
+        &self,
+        _local: SocketAddr,
+        _aim: &ProbeEndpoint,
+        _evidence: RequiredTraffic,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use domain::{
     rdata::{A, Aaaa, Soa},
 };
 
-use super::{PASSED, aim, aim_at, dialers::Untrue, hasty, probe, probe_through, servers};
+use super::{PASSED, aim_at, dialers::Untrue, endpoint, hasty, probe, probe_through, servers};
 use crate::{
     desired::{Check, Dns},
     health::{
@@ -70,7 +70,7 @@ fn answer(asked: &[u8]) -> Vec<u8> {
 
 async fn judged(dns: Dns) -> Outcome {
     let port = servers::udp(|asked| vec![answer(asked)]).await;
-    probe(&Check::Dns(dns), &aim(port)).await
+    probe(&Check::Dns(dns), &endpoint(port)).await
 }
 
 #[tokio::test]
@@ -124,8 +124,8 @@ async fn what_is_cut_off_passes_if_nobody_looks_for_it() {
         vec![answer.finish()]
     })
     .await;
-    assert_eq!(probe(&Check::Dns(root()), &aim(port)).await, PASSED);
-    let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &aim(port)).await;
+    assert_eq!(probe(&Check::Dns(root()), &endpoint(port)).await, PASSED);
+    let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &endpoint(port)).await;
     assert_eq!(outcome, Err(Failure::Answer("no A record, cut off".to_owned())));
 }
 
@@ -137,20 +137,20 @@ async fn answers_to_others_are_no_answers() {
         answer
     };
     let port = servers::udp(move |asked| vec![another(asked), vec![], answer(asked)]).await;
-    assert_eq!(probe(&Check::Dns(root()), &aim(port)).await, PASSED);
-    let aim = hasty(servers::udp(move |asked| vec![another(asked)]).await);
-    let outcome = probe(&Check::Dns(root()), &aim).await;
-    assert_eq!(outcome, Err(Failure::TimedOut(aim.timeout)));
+    assert_eq!(probe(&Check::Dns(root()), &endpoint(port)).await, PASSED);
+    let endpoint = hasty(servers::udp(move |asked| vec![another(asked)]).await);
+    let outcome = probe(&Check::Dns(root()), &endpoint).await;
+    assert_eq!(outcome, Err(Failure::TimedOut(endpoint.timeout)));
 }
 
 #[tokio::test]
 async fn what_is_no_answer_fails() {
     let echo = servers::udp(|asked| vec![asked.to_vec()]).await;
-    let outcome = probe(&Check::Dns(root()), &aim(echo)).await;
-    assert_eq!(outcome, Err(Failure::Garbled("a question came back".to_owned())));
+    let outcome = probe(&Check::Dns(root()), &endpoint(echo)).await;
+    assert_eq!(outcome, Err(Failure::MalformedReply("a question came back".to_owned())));
     let short = servers::udp(|asked| vec![asked[..5].to_vec()]).await;
-    let outcome = probe(&Check::Dns(root()), &aim(short)).await;
-    assert!(matches!(outcome, Err(Failure::Garbled(_))), "{outcome:?}");
+    let outcome = probe(&Check::Dns(root()), &endpoint(short)).await;
+    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
     // One record promised, none there.
     let cut = servers::udp(|asked| {
         let mut answer = answer(asked);
@@ -158,20 +158,20 @@ async fn what_is_no_answer_fails() {
         vec![answer]
     })
     .await;
-    let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &aim(cut)).await;
-    assert!(matches!(outcome, Err(Failure::Garbled(_))), "{outcome:?}");
+    let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &endpoint(cut)).await;
+    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn nobody_there_refuses() {
-    let aim = aim_at(Ipv4Addr::LOCALHOST.into(), servers::closed_port().await);
-    assert_eq!(probe(&Check::Dns(root()), &aim).await, Err(Failure::Refused));
+    let endpoint = aim_at(Ipv4Addr::LOCALHOST.into(), servers::closed_port().await);
+    assert_eq!(probe(&Check::Dns(root()), &endpoint).await, Err(Failure::Refused));
 }
 
 #[tokio::test]
 async fn the_dialer_has_the_last_word() {
     let port = servers::udp(|asked| vec![answer(asked)]).await;
-    let outcome = probe_through(&Untrue, &Check::Dns(root()), &aim(port)).await;
+    let outcome = probe_through(&Untrue, &Check::Dns(root()), &endpoint(port)).await;
     assert_eq!(outcome, Err(Failure::NotRewritten));
 }
 

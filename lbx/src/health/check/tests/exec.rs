@@ -4,13 +4,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PASSED, aim, probe};
+use super::{PASSED, endpoint, probe};
 use crate::{
     desired::{Check, Exec},
     health::{
         check::{CheckError, Prepared},
         failure::Failure,
-        probe::{Aim, Outcome, Passed},
+        probe::{Outcome, ProbeEndpoint, ProbeSuccess},
     },
 };
 
@@ -27,12 +27,12 @@ fn shell(script: &str) -> Check {
 }
 
 async fn ran(script: &str) -> Outcome {
-    probe(&shell(script), &aim(80)).await
+    probe(&shell(script), &endpoint(80)).await
 }
 
-fn failed(code: i32, said: &str) -> Outcome {
-    let said = said.to_owned();
-    Err(Failure::Exit { code, said })
+fn failed(code: i32, stderr: &str) -> Outcome {
+    let stderr = stderr.to_owned();
+    Err(Failure::Exit { code, stderr })
 }
 
 #[tokio::test]
@@ -45,12 +45,12 @@ async fn the_exit_status_decides() {
 
 #[tokio::test]
 async fn keepalived_s_weights_are_taken_when_asked_for() {
-    let ran = async |script| probe(&command(&["sh", "-c", script], true), &aim(80)).await;
+    let ran = async |script| probe(&command(&["sh", "-c", script], true), &endpoint(80)).await;
     assert_eq!(ran("exit 0").await, PASSED);
     assert_eq!(ran("exit 1").await, failed(1, ""));
     for (script, weight) in [("exit 2", 0), ("exit 12", 10), ("exit 255", 253)] {
         let weight = Some(weight);
-        assert_eq!(ran(script).await, Ok(Passed { weight }), "{script}");
+        assert_eq!(ran(script).await, Ok(ProbeSuccess { weight }), "{script}");
     }
 }
 
@@ -73,12 +73,12 @@ async fn it_knows_whom_to_ask_and_nothing_else() {
     let script = "[ \"$LBX_VIP $LBX_RIP $LBX_PORT $LBX_TIMEOUT\" = '192.0.2.1 127.0.0.1 8080 5' ] || exit 2; \
                   [ \"$GREETING\" = 'hello  you' ] || exit 3; [ -n \"$PATH\" ] || exit 4; \
                   ! env | grep -Ev '^(LBX_(VIP|RIP|PORT|TIMEOUT)|GREETING|PATH)=|^(PWD|OLDPWD|SHLVL|_)=' >&2 || exit 5";
-    assert_eq!(probe(&shell(script), &aim(8080)).await, PASSED);
+    assert_eq!(probe(&shell(script), &endpoint(8080)).await, PASSED);
 }
 
 #[tokio::test]
 async fn what_cannot_be_started_is_not_the_server_s_fault() {
-    let outcome = probe(&command(&["/nonexistent/check"], false), &aim(80)).await;
+    let outcome = probe(&command(&["/nonexistent/check"], false), &endpoint(80)).await;
     let Err(Failure::Local(why)) = outcome else {
         panic!("{outcome:?}");
     };
@@ -91,9 +91,9 @@ async fn what_cannot_be_started_is_not_the_server_s_fault() {
 
 #[tokio::test]
 async fn its_whole_group_is_killed_when_time_is_over() {
-    let aim = Aim {
+    let endpoint = ProbeEndpoint {
         timeout: Duration::from_millis(300),
-        ..aim(80)
+        ..endpoint(80)
     };
     // The sleep is a child of the shell, and both hold standard error.
     let directory = std::env::temp_dir().join(format!("lbx-exec-{}", std::process::id()));
@@ -101,7 +101,10 @@ async fn its_whole_group_is_killed_when_time_is_over() {
     let file = directory.join("pid");
     let script = format!("sleep 60 & echo $! > {}; wait", file.display());
     let begin = Instant::now();
-    assert_eq!(probe(&shell(&script), &aim).await, Err(Failure::Slow(aim.timeout)));
+    assert_eq!(
+        probe(&shell(&script), &endpoint).await,
+        Err(Failure::Slow(endpoint.timeout))
+    );
     assert!(begin.elapsed() < Duration::from_secs(5));
     let sleeper = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();

@@ -4,16 +4,16 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    PASSED, aim,
+    PASSED,
     dialers::{Untrue, Witness},
-    hasty, probe, probe_through, servers,
+    endpoint, hasty, probe, probe_through, servers,
 };
 use crate::{
     desired::{Body, Check, Http, Tls},
     health::{
         check::{CheckError, validate},
         failure::Failure,
-        probe::{Evidence, Outcome, Passed},
+        probe::{Outcome, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -49,13 +49,13 @@ fn answer(status: &str, body: &str) -> String {
 /// What a check makes of these bytes.
 async fn judged(http: Http, answer: impl Into<Vec<u8>>) -> Outcome {
     let (port, _heads) = servers::http(answer).await;
-    probe(&Check::Http(http), &aim(port)).await
+    probe(&Check::Http(http), &endpoint(port)).await
 }
 
 /// The head of the request that a check sends, and the port.
 async fn asked(http: Http) -> (String, u16) {
     let (port, mut heads) = servers::http(answer("200 OK", "")).await;
-    assert_eq!(probe(&Check::Http(http), &aim(port)).await, PASSED);
+    assert_eq!(probe(&Check::Http(http), &endpoint(port)).await, PASSED);
     (heads.recv().await.unwrap(), port)
 }
 
@@ -174,7 +174,7 @@ async fn the_body_may_hold_the_weight() {
     let weight = Some(30);
     assert_eq!(
         judged(http.clone(), answer("200 OK", "30\n")).await,
-        Ok(Passed { weight })
+        Ok(ProbeSuccess { weight })
     );
     let outcome = judged(http, answer("200 OK", "75%\n")).await;
     let why = "\"75%\" is no weight from 0 to 65535".to_owned();
@@ -191,18 +191,18 @@ async fn what_is_cut_short_or_no_http_fails() {
     );
     assert_eq!(judged(plain(), "").await, Err(Failure::Closed));
     let outcome = judged(plain(), "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n").await;
-    assert!(matches!(outcome, Err(Failure::Garbled(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
     let endless = [b"HTTP/1.1 200 OK\r\nX-A: ".to_vec(), vec![b'x'; 100 << 10]].concat();
     let outcome = judged(plain(), endless).await;
-    assert!(matches!(outcome, Err(Failure::Garbled(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_slow_and_not_silent() {
-    let aim = hasty(servers::mute().await);
-    let outcome = probe(&Check::Http(plain()), &aim).await;
-    assert_eq!(outcome, Err(Failure::Slow(aim.timeout)));
-    assert!(!outcome.unwrap_err().is_silence());
+    let endpoint = hasty(servers::mute().await);
+    let outcome = probe(&Check::Http(plain()), &endpoint).await;
+    assert_eq!(outcome, Err(Failure::Slow(endpoint.timeout)));
+    assert!(!outcome.unwrap_err().is_unresponsive());
     let https = Http {
         tls: Some(Tls {
             server_name: None,
@@ -211,25 +211,31 @@ async fn a_server_that_hangs_is_slow_and_not_silent() {
         }),
         ..plain()
     };
-    let outcome = probe(&Check::Http(https), &aim).await;
-    assert_eq!(outcome, Err(Failure::Slow(aim.timeout)));
+    let outcome = probe(&Check::Http(https), &endpoint).await;
+    assert_eq!(outcome, Err(Failure::Slow(endpoint.timeout)));
 }
 
 #[tokio::test]
 async fn nobody_there_refuses() {
     let port = servers::closed_port().await;
-    assert_eq!(probe(&Check::Http(plain()), &aim(port)).await, Err(Failure::Refused));
+    assert_eq!(
+        probe(&Check::Http(plain()), &endpoint(port)).await,
+        Err(Failure::Refused)
+    );
 }
 
 #[tokio::test]
 async fn the_dialer_has_the_last_word() {
     let (port, _heads) = servers::http(answer("200 OK", "")).await;
     let check = Check::Http(plain());
-    let outcome = probe_through(&Untrue, &check, &aim(port)).await;
+    let outcome = probe_through(&Untrue, &check, &endpoint(port)).await;
     assert_eq!(outcome, Err(Failure::NotRewritten));
     let witness = Witness::default();
-    assert_eq!(probe_through(&witness, &check, &aim(port)).await, PASSED);
-    assert!(matches!(witness.0.lock().unwrap()[..], [(_, Evidence::BothWays)]));
+    assert_eq!(probe_through(&witness, &check, &endpoint(port)).await, PASSED);
+    assert!(matches!(
+        witness.0.lock().unwrap()[..],
+        [(_, RequiredTraffic::BothWays)]
+    ));
 }
 
 #[test]
@@ -262,8 +268,8 @@ async fn the_probe_does_not_end_the_connection_but_by_reset() {
         stream.read_u8().await.unwrap_err().kind()
     };
     let check = Check::Http(matching("ok"));
-    let aim = aim(port);
-    let (outcome, end) = tokio::join!(probe(&check, &aim), server);
+    let endpoint = endpoint(port);
+    let (outcome, end) = tokio::join!(probe(&check, &endpoint), server);
     assert_eq!(outcome, PASSED);
     assert_eq!(end, ErrorKind::ConnectionReset);
 }

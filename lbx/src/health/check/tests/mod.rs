@@ -19,19 +19,19 @@ use std::{
 use super::{Prepared, run};
 use crate::{
     desired::{Check, Target},
-    health::probe::{Aim, Dialer, Direct, Outcome, Passed},
+    health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, UnsteeredDialer},
 };
 
 /// What passes without a word about the weight.
-const PASSED: Outcome = Ok(Passed { weight: None });
+const PASSED: Outcome = Ok(ProbeSuccess { weight: None });
 
 /// Asks a port of the loopback address.
-fn aim(port: u16) -> Aim {
+fn endpoint(port: u16) -> ProbeEndpoint {
     aim_at(Ipv4Addr::LOCALHOST.into(), port)
 }
 
-fn aim_at(ip: IpAddr, port: u16) -> Aim {
-    Aim {
+fn aim_at(ip: IpAddr, port: u16) -> ProbeEndpoint {
+    ProbeEndpoint {
         rip: ip,
         vip: Ipv4Addr::new(192, 0, 2, 1).into(),
         target: Target::Vip,
@@ -43,20 +43,20 @@ fn aim_at(ip: IpAddr, port: u16) -> Aim {
 }
 
 /// The same, with little patience: for what will not be answered.
-fn hasty(port: u16) -> Aim {
-    Aim {
+fn hasty(port: u16) -> ProbeEndpoint {
+    ProbeEndpoint {
         timeout: Duration::from_millis(300),
-        ..aim(port)
+        ..endpoint(port)
     }
 }
 
-async fn probe(check: &Check, aim: &Aim) -> Outcome {
-    probe_through(&Direct, check, aim).await
+async fn probe(check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
+    probe_through(&UnsteeredDialer, check, endpoint).await
 }
 
-async fn probe_through(dialer: &dyn Dialer, check: &Check, aim: &Aim) -> Outcome {
+async fn probe_through(dialer: &dyn Dialer, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
     let prepared = Prepared::new(check).expect("a check that can be made");
-    run(&prepared, aim, dialer).await
+    run(&prepared, endpoint, dialer).await
 }
 
 /// Probes may be run on whatever thread.
@@ -66,6 +66,6 @@ fn probes_are_send() {
         value
     }
     let prepared = Prepared::new(&Check::Tcp).unwrap();
-    let aim = aim(1);
-    drop(send(run(&prepared, &aim, &Direct)));
+    let endpoint = endpoint(1);
+    drop(send(run(&prepared, &endpoint, &UnsteeredDialer)));
 }

@@ -33,7 +33,7 @@ async fn many_at_once_are_told_apart() {
     let aims: Vec<_> = (1..=100)
         .map(|last| aim_at(Ipv4Addr::new(127, 0, 1, last).into(), 0))
         .collect();
-    for outcome in join_all(aims.iter().map(|aim| probe(&Check::Ping, aim))).await {
+    for outcome in join_all(aims.iter().map(|endpoint| probe(&Check::Ping, endpoint))).await {
         assert_eq!(outcome, expected(&outcome));
     }
 }

@@ -1,49 +1,55 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    PASSED, aim,
+    PASSED,
     dialers::{Deaf, Untrue, Word, Words},
-    hasty, servers,
+    endpoint, hasty, servers,
 };
 use crate::{
     desired::Target,
     health::{
-        check::{diagnose, presence},
+        check::{check_vip_present, diagnose},
         failure::Failure,
-        probe::{Aim, Direct},
+        probe::{ProbeEndpoint, UnsteeredDialer},
     },
 };
 
-fn missing(aim: &Aim) -> Failure {
+fn missing(endpoint: &ProbeEndpoint) -> Failure {
     Failure::VipMissing {
-        vip: aim.vip,
-        rip: aim.rip,
+        vip: endpoint.vip,
+        rip: endpoint.rip,
     }
 }
 
 #[tokio::test]
 async fn open_or_closed_an_address_is_there() {
     let (listener, port) = servers::listener().await;
-    assert_eq!(presence(&aim(port), &Direct).await, PASSED);
+    assert_eq!(check_vip_present(&endpoint(port), &UnsteeredDialer).await, PASSED);
     drop(listener);
-    assert_eq!(presence(&aim(port), &Direct).await, PASSED);
-    assert_eq!(presence(&aim(port), &Untrue).await, Err(Failure::NotRewritten));
+    assert_eq!(check_vip_present(&endpoint(port), &UnsteeredDialer).await, PASSED);
+    assert_eq!(
+        check_vip_present(&endpoint(port), &Untrue).await,
+        Err(Failure::NotRewritten)
+    );
     // The RIP is not waited for.
-    let aim = aim(port);
+    let endpoint = endpoint(port);
     let begun = Instant::now();
-    assert_eq!(presence(&aim, &Deaf(&[Target::Rip])).await, PASSED);
-    assert!(begun.elapsed() < aim.timeout / 2);
+    assert_eq!(check_vip_present(&endpoint, &Deaf(&[Target::Rip])).await, PASSED);
+    assert!(begun.elapsed() < endpoint.timeout / 2);
 }
 
 #[tokio::test]
 async fn an_address_is_not_there_if_only_the_rip_answers() {
-    let aim = hasty(servers::closed_port().await);
-    let missing = Err(missing(&aim));
-    assert_eq!(presence(&aim, &Deaf(&[Target::Vip])).await, missing);
+    let endpoint = hasty(servers::closed_port().await);
+    let missing = Err(missing(&endpoint));
+    assert_eq!(check_vip_present(&endpoint, &Deaf(&[Target::Vip])).await, missing);
     // A firewall lets neither through: TCP says nothing.
     let begun = Instant::now();
-    assert_eq!(presence(&aim, &Deaf(&[Target::Vip, Target::Rip])).await, PASSED);
-    assert!(begun.elapsed() < aim.timeout * 2, "both were asked at once");
+    assert_eq!(
+        check_vip_present(&endpoint, &Deaf(&[Target::Vip, Target::Rip])).await,
+        PASSED
+    );
+    assert!(begun.elapsed() < endpoint.timeout * 2, "both were asked at once");
 }
 
 #[tokio::test]
@@ -54,58 +60,61 @@ async fn presence_by_what_the_two_addresses_say() {
     fn prohibited() -> Result<(), Failure> {
         Err(Failure::Unreachable("Permission denied".to_owned()))
     }
-    fn blind() -> Result<(), Failure> {
+    fn cannot_probe() -> Result<(), Failure> {
         Err(Failure::Local("too many open files".to_owned()))
     }
     fn answers() -> Result<(), Failure> {
         Ok(())
     }
-    let aim = aim(servers::closed_port().await);
-    let missing = Err(missing(&aim));
+    let endpoint = endpoint(servers::closed_port().await);
+    let missing = Err(missing(&endpoint));
     let cannot = Err(Failure::Local("too many open files".to_owned()));
     for (vip, rip, outcome) in [
         (answers as Word, answers as Word, PASSED),
         (answers, silent, PASSED),
-        (answers, blind, PASSED),
+        (answers, cannot_probe, PASSED),
         (silent, answers, missing.clone()),
         (prohibited, answers, missing),
         (silent, silent, PASSED),
         (silent, prohibited, PASSED),
         (prohibited, prohibited, PASSED),
-        (silent, blind, cannot.clone()),
-        (blind, answers, cannot.clone()),
-        (blind, silent, cannot),
+        (silent, cannot_probe, cannot.clone()),
+        (cannot_probe, answers, cannot.clone()),
+        (cannot_probe, silent, cannot),
     ] {
-        assert_eq!(presence(&aim, &Words { vip, rip }).await, outcome);
+        assert_eq!(check_vip_present(&endpoint, &Words { vip, rip }).await, outcome);
     }
 }
 
 #[tokio::test]
 async fn the_vip_is_missing_if_only_the_rip_answers() {
-    let aim = hasty(servers::closed_port().await);
-    let silence = Failure::TimedOut(aim.timeout);
-    let missing = missing(&aim);
-    let found = diagnose(silence.clone(), &aim, &Deaf(&[Target::Vip])).await;
+    let endpoint = hasty(servers::closed_port().await);
+    let silence = Failure::TimedOut(endpoint.timeout);
+    let missing = missing(&endpoint);
+    let found = diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Vip])).await;
     assert_eq!(found, missing);
     // A server that hangs on an address that is there.
-    assert_eq!(diagnose(silence.clone(), &aim, &Direct).await, silence);
+    assert_eq!(diagnose(silence.clone(), &endpoint, &UnsteeredDialer).await, silence);
     // A host that is off, or whose own address drops all.
-    assert_eq!(diagnose(silence.clone(), &aim, &Deaf(&[Target::Rip])).await, silence);
+    assert_eq!(
+        diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Rip])).await,
+        silence
+    );
     // Where nothing is rewritten nothing is known.
-    assert_eq!(diagnose(silence.clone(), &aim, &Untrue).await, silence);
+    assert_eq!(diagnose(silence.clone(), &endpoint, &Untrue).await, silence);
 }
 
 #[tokio::test]
 async fn only_silence_about_the_vip_is_asked_about() {
-    let aim = hasty(servers::closed_port().await);
+    let endpoint = hasty(servers::closed_port().await);
     let deaf = Deaf(&[Target::Vip]);
-    assert_eq!(diagnose(Failure::Refused, &aim, &deaf).await, Failure::Refused);
-    let slow = Failure::Slow(aim.timeout);
-    assert_eq!(diagnose(slow.clone(), &aim, &deaf).await, slow);
-    let straight = Aim {
+    assert_eq!(diagnose(Failure::Refused, &endpoint, &deaf).await, Failure::Refused);
+    let slow = Failure::Slow(endpoint.timeout);
+    assert_eq!(diagnose(slow.clone(), &endpoint, &deaf).await, slow);
+    let straight = ProbeEndpoint {
         target: Target::Rip,
-        ..aim
+        ..endpoint
     };
-    let silence = Failure::TimedOut(aim.timeout);
+    let silence = Failure::TimedOut(endpoint.timeout);
     assert_eq!(diagnose(silence.clone(), &straight, &deaf).await, silence);
 }

@@ -20,7 +20,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{PASSED, aim, http::plain, probe, servers};
+use super::{PASSED, endpoint, http::plain, probe, servers};
 use crate::{
     desired::{Check, Http, Tls},
     health::{
@@ -122,15 +122,15 @@ fn assert_tls(outcome: &crate::health::Outcome, why: &str) {
 async fn a_trusted_server_of_that_name_passes() {
     let authority = Authority::new();
     let (port, mut asked) = authority.server(names(&["example.org", "other.example"])).await;
-    let aim = aim(port);
+    let endpoint = endpoint(port);
     let file = Some(authority.file.as_path());
     // The host without its port is the name.
     let http = https(Some("example.org:8443"), file, true);
-    assert_eq!(probe(&Check::Http(http.clone()), &aim).await, PASSED);
+    assert_eq!(probe(&Check::Http(http.clone()), &endpoint).await, PASSED);
     assert_eq!(asked.recv().await.unwrap().as_deref(), Some("example.org"));
     // A name of its own goes before it.
     let http = named(http, "other.example");
-    assert_eq!(probe(&Check::Http(http), &aim).await, PASSED);
+    assert_eq!(probe(&Check::Http(http), &endpoint).await, PASSED);
     assert_eq!(asked.recv().await.unwrap().as_deref(), Some("other.example"));
 }
 
@@ -140,10 +140,10 @@ async fn without_a_name_the_address_is_verified() {
     let file = Some(authority.file.as_path());
     let check = Check::Http(https(None, file, true));
     let (port, mut asked) = authority.server(names(&["192.0.2.1"])).await;
-    assert_eq!(probe(&check, &aim(port)).await, PASSED);
+    assert_eq!(probe(&check, &endpoint(port)).await, PASSED);
     assert_eq!(asked.recv().await.unwrap(), None);
     let (port, _) = authority.server(names(&["192.0.2.2"])).await;
-    assert_tls(&probe(&check, &aim(port)).await, "not valid for name");
+    assert_tls(&probe(&check, &endpoint(port)).await, "not valid for name");
 }
 
 #[tokio::test]
@@ -160,9 +160,9 @@ async fn wrong_certificates_fail_unless_nobody_looks() {
         (&authority, old, "expired"),
     ] {
         let (port, _asked) = who.server(params).await;
-        assert_tls(&probe(&check, &aim(port)).await, why);
+        assert_tls(&probe(&check, &endpoint(port)).await, why);
         let unverified = Check::Http(https(Some("example.org"), None, false));
-        assert_eq!(probe(&unverified, &aim(port)).await, PASSED, "{why}");
+        assert_eq!(probe(&unverified, &endpoint(port)).await, PASSED, "{why}");
     }
 }
 
@@ -175,7 +175,7 @@ async fn a_server_without_tls_fails() {
         }
     });
     let check = Check::Http(https(None, None, false));
-    assert_tls(&probe(&check, &aim(port)).await, "corrupt message");
+    assert_tls(&probe(&check, &endpoint(port)).await, "corrupt message");
 }
 
 #[test]

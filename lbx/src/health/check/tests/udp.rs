@@ -3,15 +3,15 @@ use std::{net::Ipv4Addr, time::Duration};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{
-    PASSED, aim,
+    PASSED,
     dialers::{Deaf, Untrue, Witness},
-    hasty, probe, probe_through, servers,
+    endpoint, hasty, probe, probe_through, servers,
 };
 use crate::{
     desired::{Check, Target, Udp},
     health::{
         failure::Failure,
-        probe::{Aim, Evidence},
+        probe::{ProbeEndpoint, RequiredTraffic},
     },
 };
 
@@ -29,70 +29,74 @@ async fn the_beginning_of_the_answer_decides() {
         vec![b"pong 1".to_vec()]
     })
     .await;
-    let aim = aim(port);
-    assert_eq!(probe(&check(Some("pong")), &aim).await, PASSED);
-    assert_eq!(probe(&check(Some("")), &aim).await, PASSED);
+    let endpoint = endpoint(port);
+    assert_eq!(probe(&check(Some("pong")), &endpoint).await, PASSED);
+    assert_eq!(probe(&check(Some("")), &endpoint).await, PASSED);
     let wrong = Err(Failure::Answer("\"pong 1\"".to_owned()));
-    assert_eq!(probe(&check(Some("pong 12")), &aim).await, wrong);
-    assert_eq!(probe(&check(Some("ping")), &aim).await, wrong);
+    assert_eq!(probe(&check(Some("pong 12")), &endpoint).await, wrong);
+    assert_eq!(probe(&check(Some("ping")), &endpoint).await, wrong);
 }
 
 #[tokio::test]
 async fn a_long_wrong_answer_is_shown_in_part() {
     let port = servers::udp(|_| vec![vec![b'x'; 1000]]).await;
     let shown = format!("\"{}…\"", "x".repeat(32));
-    let outcome = probe(&check(Some("y")), &aim(port)).await;
+    let outcome = probe(&check(Some("y")), &endpoint(port)).await;
     assert_eq!(outcome, Err(Failure::Answer(shown)));
 }
 
 #[tokio::test]
 async fn a_closed_port_refuses() {
-    let aim = aim(servers::closed_port().await);
-    assert_eq!(probe(&check(Some("pong")), &aim).await, Err(Failure::Refused));
-    assert_eq!(probe(&check(None), &aim).await, Err(Failure::Refused));
+    let endpoint = endpoint(servers::closed_port().await);
+    assert_eq!(probe(&check(Some("pong")), &endpoint).await, Err(Failure::Refused));
+    assert_eq!(probe(&check(None), &endpoint).await, Err(Failure::Refused));
 }
 
 #[tokio::test]
 async fn silence_fails_where_an_answer_is_expected() {
-    let aim = hasty(servers::udp(|_| vec![]).await);
-    let outcome = probe(&check(Some("pong")), &aim).await;
-    assert_eq!(outcome, Err(Failure::TimedOut(aim.timeout)));
+    let endpoint = hasty(servers::udp(|_| vec![]).await);
+    let outcome = probe(&check(Some("pong")), &endpoint).await;
+    assert_eq!(outcome, Err(Failure::TimedOut(endpoint.timeout)));
 }
 
 #[tokio::test]
 async fn an_answer_nobody_expects_passes_at_once() {
     let port = servers::udp(|_| vec![b"whatever".to_vec()]).await;
     let witness = Witness::default();
-    assert_eq!(probe_through(&witness, &check(None), &aim(port)).await, PASSED);
+    assert_eq!(probe_through(&witness, &check(None), &endpoint(port)).await, PASSED);
     let asked: Vec<_> = witness
         .0
         .lock()
         .unwrap()
         .iter()
-        .map(|&(_, evidence)| evidence)
+        .map(|&(_, required)| required)
         .collect();
-    assert_eq!(asked, [Evidence::BothWays]);
+    assert_eq!(asked, [RequiredTraffic::BothWays]);
 }
 
 #[tokio::test]
 async fn silence_passes_where_the_address_is_there() {
     let port = servers::udp(|_| vec![]).await;
-    let aim = Aim {
+    let endpoint = ProbeEndpoint {
         timeout: Duration::from_secs(1),
-        ..aim(port)
+        ..endpoint(port)
     };
     let witness = Witness::default();
-    assert_eq!(probe_through(&witness, &check(None), &aim).await, PASSED);
+    assert_eq!(probe_through(&witness, &check(None), &endpoint).await, PASSED);
     let asked: Vec<_> = witness
         .0
         .lock()
         .unwrap()
         .iter()
-        .map(|&(_, evidence)| evidence)
+        .map(|&(_, required)| required)
         .collect();
-    assert_eq!(asked, [Evidence::Sent, Evidence::BothWays], "first UDP, then TCP");
     assert_eq!(
-        probe_through(&Untrue, &check(None), &aim).await,
+        asked,
+        [RequiredTraffic::Sent, RequiredTraffic::BothWays],
+        "first UDP, then TCP"
+    );
+    assert_eq!(
+        probe_through(&Untrue, &check(None), &endpoint).await,
         Err(Failure::NotRewritten)
     );
 }
@@ -103,14 +107,14 @@ async fn silence_fails_where_only_the_rip_is_there() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-    let aim = hasty(port);
+    let endpoint = hasty(port);
     let missing = Failure::VipMissing {
-        vip: aim.vip,
-        rip: aim.rip,
+        vip: endpoint.vip,
+        rip: endpoint.rip,
     };
-    let outcome = probe_through(&Deaf(&[Target::Vip]), &check(None), &aim).await;
+    let outcome = probe_through(&Deaf(&[Target::Vip]), &check(None), &endpoint).await;
     assert_eq!(outcome, Err(missing));
     // A firewall that drops all of TCP: it says nothing of the VIP.
-    let outcome = probe_through(&Deaf(&[Target::Vip, Target::Rip]), &check(None), &aim).await;
+    let outcome = probe_through(&Deaf(&[Target::Vip, Target::Rip]), &check(None), &endpoint).await;
     assert_eq!(outcome, PASSED);
 }
