@@ -289,8 +289,19 @@ pub fn real_server(host: &Host, name: &str, arguments: &[&str]) -> Result<Output
 
 fn real_server_words(name: &str, arguments: &[&str]) -> Result<Vec<String>> {
     let program = binary()?.display().to_string();
-    let words = [&program, "realserver", "--name", name];
-    Ok(words.iter().chain(arguments).map(|&word| word.to_owned()).collect())
+    // A check looks at the host and not at what an agent of some name has done.
+    let named: &[&str] = if arguments.contains(&"check") {
+        &[]
+    } else {
+        &["--name", name]
+    };
+    let words = [&program, "realserver"];
+    Ok(words
+        .iter()
+        .chain(named)
+        .chain(arguments)
+        .map(|&word| word.to_owned())
+        .collect())
 }
 
 /// `lbx realserver` in the foreground: keeps its host a real server until the handle goes.

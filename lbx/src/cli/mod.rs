@@ -70,22 +70,29 @@ fn parse_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Options of [`Global`] that a subcommand has no use for: not in its help, and refused.
-const UNUSED: [(&str, &[&str]); 3] = [("check", &["name"]), ("list", &["config"]), ("trace", &["config"])];
+/// Options of [`Global`] that a subcommand does not use: not in its help, and refused.
+const UNUSED: [(&[&str], &str); 4] = [
+    (&["check"], "name"),
+    (&["list"], "config"),
+    (&["trace"], "config"),
+    (&["realserver", "check"], "name"),
+];
 
 /// The command line as clap knows it.
 fn command() -> clap::Command {
-    // A subcommand's own argument takes the place of the global one of its name.
-    let hidden = |option: &&'static str| Arg::new(*option).long(*option).hide(true);
-    UNUSED.iter().fold(Cli::command(), |command, (subcommand, options)| {
-        command.mut_subcommand(subcommand, |subcommand| {
-            options.iter().map(hidden).fold(subcommand, |subcommand, option| {
-                // -c is the only short one.
-                let short = (option.get_id() == "config").then_some('c');
-                subcommand.arg(option.short(short))
-            })
-        })
+    UNUSED.iter().fold(Cli::command(), |command, (subcommand, option)| {
+        hide(command, subcommand, option)
     })
+}
+
+/// Hides a global option in a subcommand: an argument of its own takes the place of the global one of this name.
+fn hide(command: clap::Command, subcommand: &[&'static str], option: &'static str) -> clap::Command {
+    let Some((first, rest)) = subcommand.split_first() else {
+        // -c is the only short one.
+        let short = (option == "config").then_some('c');
+        return command.arg(Arg::new(option).long(option).short(short).hide(true));
+    };
+    command.mut_subcommand(first, |inner| hide(inner, rest, option))
 }
 
 /// Parses a command line.
@@ -96,20 +103,34 @@ fn parse(words: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>)
     let mut command = command();
     let matches = command.try_get_matches_from_mut(words)?;
     if let Some((subcommand, option)) = unused(&matches) {
-        let message = format!("--{option} is not used by `lbx {subcommand}`");
+        let message = format!("--{option} is not used by `lbx {}`", subcommand.join(" "));
+        let mut command = &mut command;
+        for name in subcommand {
+            command = command
+                .find_subcommand_mut(name)
+                .expect("the subcommand that was parsed");
+        }
         return Err(command.error(ErrorKind::UnknownArgument, message));
     }
     Cli::from_arg_matches(&matches)
 }
 
-/// An option that was given and is not used.
-fn unused(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
-    let (name, of_subcommand) = matches.subcommand()?;
-    let (subcommand, options) = UNUSED.iter().find(|(subcommand, _)| *subcommand == name)?;
-    let given = |matches: &ArgMatches, option: &str| matches.value_source(option) == Some(ValueSource::CommandLine);
-    let mut options = options.iter();
-    let option = options.find(|option| given(matches, option) || given(of_subcommand, option))?;
-    Some((subcommand, option))
+/// An option that was given and is not used, with its subcommand.
+fn unused(matches: &ArgMatches) -> Option<(&'static [&'static str], &'static str)> {
+    UNUSED.into_iter().find(|(subcommand, option)| {
+        let given = |matches: &ArgMatches| matches.value_source(option) == Some(ValueSource::CommandLine);
+        let mut matches = matches;
+        let mut is_given = given(matches);
+        for name in *subcommand {
+            match matches.subcommand() {
+                Some((own, inner)) if own == *name => matches = inner,
+                _ => return false,
+            }
+            // A position before the last subcommand is that of the global option.
+            is_given |= given(matches);
+        }
+        is_given && matches.subcommand().is_none()
+    })
 }
 
 /// Parses the command line, runs what it asks for and reports what went wrong.
@@ -178,7 +199,8 @@ mod tests {
     use super::*;
 
     fn help_of(subcommand: &str) -> String {
-        parse(["lbx", subcommand, "--help"]).unwrap_err().to_string()
+        let words = ["lbx"].into_iter().chain(subcommand.split(' ')).chain(["--help"]);
+        parse(words).unwrap_err().to_string()
     }
 
     #[test]
@@ -188,6 +210,7 @@ mod tests {
             ("list", "--name", Some("--config")),
             ("trace", "--name", Some("--config")),
             ("realserver", "--config", None),
+            ("realserver check", "--config", Some("--name")),
         ] {
             let help = help_of(subcommand);
             assert!(help.contains(used), "{subcommand}: {help}");
@@ -201,16 +224,24 @@ mod tests {
 
     #[test]
     fn an_option_that_is_not_used_is_refused_in_either_position() {
-        for words in [
-            ["lbx", "list", "--config", "lb.yaml"],
-            ["lbx", "--config", "lb.yaml", "list"],
-            ["lbx", "list", "-c", "lb.yaml"],
-            ["lbx", "-c", "lb.yaml", "trace"],
-            ["lbx", "check", "--name", "web"],
+        for (words, subcommand) in [
+            ("lbx list --config lb.yaml", "list"),
+            ("lbx --config lb.yaml list", "list"),
+            ("lbx list -c lb.yaml", "list"),
+            ("lbx -c lb.yaml trace", "trace"),
+            ("lbx check --name web", "check"),
+            ("lbx realserver check --name web", "realserver check"),
+            ("lbx realserver --name web check", "realserver check"),
+            ("lbx --name web realserver check", "realserver check"),
         ] {
-            let error = parse(words).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{words:?}");
-            assert!(error.to_string().contains("is not used by"), "{words:?}: {error}");
+            let error = parse(words.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words}");
+            let text = error.to_string();
+            assert!(
+                text.contains(&format!("is not used by `lbx {subcommand}`")),
+                "{words}: {text}"
+            );
+            assert!(text.contains(&format!("Usage: lbx {subcommand} ")), "{words}: {text}");
         }
     }
 

@@ -115,7 +115,9 @@ fn slow_start(fields: &Fields<'_>, seconds: u16, scheduler: Scheduler) -> Result
                 .map(Scheduler::name)
                 .collect();
             let able = text::or_list(&able);
-            Err(field.fault(format!("slow_start is not supported by scheduler {scheduler}, which ignores weights: use {able}")))
+            Err(field.fault(format!(
+                "slow_start is not supported by scheduler {scheduler}, which ignores weights: use {able}"
+            )))
         }
         _ => Ok(0),
     }
