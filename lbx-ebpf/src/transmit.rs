@@ -14,7 +14,7 @@ use crate::{
 pub enum Egress {
     /// The ingress NIC.
     SameNic,
-    /// Another one; the kernel has been told by a redirect.
+    /// Another one: the redirect has set it.
     OtherNic,
 }
 

@@ -49,7 +49,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The number is known until the child is waited for, so it is nobody else's.
+        // The number is known until the child is waited for, so no other process has it.
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id {
             // It may just have ended; tokio reaps it either way.

@@ -4,7 +4,7 @@
 //!   ([`leftovers`]);
 //! - [`lbx`](mod@lbx): the program under test as director and as a real server's agent, its file ([`cluster`]) and its listing
 //!   ([`listing`]);
-//! - [`standing`], [`told`]: what it says of real servers' health, in its listing and to a command;
+//! - [`server_states`], [`notifications`]: the states of real servers in its listing, and its notify command;
 //! - [`nginx`], [`tls`], [`dns`], [`servers`]: who serves;
 //! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
 //! - [`manual_setup`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
@@ -29,15 +29,15 @@ pub mod mac;
 pub mod manual_setup;
 pub mod netns;
 pub mod nginx;
+pub mod notifications;
 pub mod packet;
 pub mod patience;
 pub mod payload;
 pub mod process;
+pub mod server_states;
 pub mod servers;
-pub mod standing;
 pub mod timing;
 pub mod tls;
-pub mod told;
 pub mod wait;
 pub mod wrk;
 pub mod xdp;

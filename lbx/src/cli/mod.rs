@@ -165,7 +165,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     })
 }
 
-/// Writes to standard output; whether anybody still reads it. That nobody does (`lbx check | head`) is no failure.
+/// Writes to standard output; false if its reader has gone, which is no failure (`lbx check | head`).
 fn print(text: &str) -> Result<bool, Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Ok(true),

@@ -61,7 +61,7 @@ pub(super) const PROBES: RangeInclusive<u32> = 1..=255;
 pub(super) const JITTER: RangeInclusive<u8> = 0..=50;
 /// Times of damping.
 pub(super) const DAMPING: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(16 * 3600);
-/// Time for a command that is told what happens.
+/// Time for a notify command.
 pub(super) const NOTIFY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 /// Sums of weights that make a quorum.
 pub(super) const QUORUMS: RangeInclusive<u32> = 1..=u32::MAX;

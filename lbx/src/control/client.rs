@@ -15,7 +15,7 @@ use super::{Answer, DEFAULT_NAME, Request};
 /// Why the daemon does not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens on its socket.
+    /// No director listens on its socket.
     #[error(
         "no director named {name} is running: start one with `sudo lbx --config lb.yaml{}`, or name another with --name",
         name_option(name)

@@ -28,7 +28,7 @@ pub enum Request {
     Trace(TraceRequest),
 }
 
-/// Whose decisions are traced; with neither, everybody's.
+/// The packets that are traced; with neither, all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRequest {
     /// A client.

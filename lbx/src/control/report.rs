@@ -33,7 +33,7 @@ pub struct Report {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// `native`, `generic`, or `none` where the program has been detached by somebody.
+    /// `native`, `generic`, or `none` where another process detached the program.
     pub mode: String,
 }
 
@@ -57,7 +57,7 @@ pub struct Service {
     /// The number of its slots, if the file says it.
     #[serde(default)]
     pub slots: Option<u32>,
-    /// Who gets new connections when nobody else does.
+    /// The sorry server: it gets new connections while no real server is available.
     #[serde(default)]
     pub sorry_server: Option<IpAddr>,
     /// Whether QUIC packets follow the server id in their connection id.
@@ -133,7 +133,7 @@ pub enum State {
     Unresolved,
     /// Its checks fail: it gets no new connections.
     Down,
-    /// The sorry server: it gets new connections when nobody else does.
+    /// The sorry server: it gets new connections while no real server is available.
     Sorry,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired::{Persistence, Scheduler, Service};
 
-/// How a service schedules. What a daemon of another version does not tell is not there.
+/// How a service schedules. Fields that a director of another version does not send are missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scheduling {
     /// Scheduler.

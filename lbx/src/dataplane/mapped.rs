@@ -61,5 +61,5 @@ impl Drop for Mapped {
 
 // SAFETY: an address of shared words, valid in every thread.
 unsafe impl Send for Mapped {}
-// SAFETY: whoever shares it shares atomic words.
+// SAFETY: all access is to atomic words.
 unsafe impl Sync for Mapped {}

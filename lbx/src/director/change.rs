@@ -9,7 +9,7 @@ pub struct Change {
     pub plan: bool,
     /// Links, routes or VIPs have changed: the network is read again, and everything follows.
     pub network: bool,
-    /// Real servers can be reached otherwise than before: health checks are told how.
+    /// Paths to real servers have changed: health checks get the new ones.
     pub reachability: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Why a director cannot do as it is told.
+//! Why a director cannot start or reload.
 
 use super::network::{nics::NicError, topology::TopologyError};
 use crate::{
@@ -39,13 +39,13 @@ pub enum DirectorError {
     /// The control socket cannot be made.
     #[error("control socket")]
     Control(#[source] std::io::Error),
-    /// Nobody can be probed.
+    /// The probing thread cannot be started.
     #[error("cannot start health checks")]
     Health(#[source] std::io::Error),
     /// The thread that probes has ended.
     #[error("health checks have stopped")]
     ProbesStopped,
-    /// The kernel tells nothing any more.
+    /// The netlink socket has failed.
     #[error("network events are no longer received")]
     NetworkEventsLost,
 }

@@ -42,7 +42,7 @@ impl ArpListener {
         if fd < 0 {
             return Err(failed());
         }
-        // SAFETY: just opened, owned by nobody else.
+        // SAFETY: just opened, not owned by anything else.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         // SAFETY: sockaddr_ll is plain data for which all zeroes is a valid value.
         let mut here: libc::sockaddr_ll = unsafe { mem::zeroed() };

@@ -25,7 +25,7 @@ use crate::{
     preflight::{NET_ADMIN, require_capabilities},
 };
 
-/// How often the sysctls are read: the kernel tells nobody when they change.
+/// How often the sysctls are read: the kernel has no event for their changes.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The least time between two looks, so that a fight with another tool costs no CPU.
@@ -376,7 +376,7 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
     Ok(Some(undone))
 }
 
-/// Sets a sysctl back, unless its value is no longer the one we set: then that is somebody else's decision since.
+/// Restores a sysctl, unless its value is no longer the one that lbx set: then another process changed it since.
 fn restore(setting: &Setting) -> Result<bool, RealServerError> {
     let ours = sysctl::read_one(&setting.conf, setting.key)? == Some(required_value(setting.key));
     if ours {

@@ -54,7 +54,7 @@ pub enum RealServerError {
     /// There is no loopback interface.
     #[error("this network namespace has no interface named lo to put the VIP on")]
     NoLoopback,
-    /// The netlink socket that tells of changes has failed.
+    /// The netlink socket for changes has failed.
     #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
     Unwatched,
     /// Something stands in the way of all VIPs that only the operator can decide about.

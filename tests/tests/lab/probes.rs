@@ -36,7 +36,7 @@ use socket2::Type;
 
 use crate::{
     prober::Prober,
-    probing::{TIMEOUT, aim, aim6},
+    probing::{TIMEOUT, endpoint, endpoint6},
 };
 
 crate::harness::tests!(Lab:
@@ -78,37 +78,37 @@ fn served() -> Result<String, Failure> {
 
 fn a_probe_reaches_the_vip_and_fails_without_it() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    let (rs1, aim) = (prober.lab.real_server(1), aim(1, 80));
-    expect(&prober.page(&aim)?, &served())?;
+    let (rs1, endpoint) = (prober.lab.real_server(1), endpoint(1, 80));
+    expect(&prober.page(&endpoint)?, &served())?;
     rs1.ip(&format!("address del {VIP}/32 dev lo"))?;
-    expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    expect(&prober.page(&endpoint)?, &Err(Failure::TimedOut(TIMEOUT)))?;
     // The real server itself is well.
     expect(
         &prober.page(&ProbeEndpoint {
             target: Target::Rip,
-            ..aim
+            ..endpoint
         })?,
         &served(),
     )?;
     rs1.ip(&format!("address add {VIP}/32 dev lo"))?;
-    expect(&prober.page(&aim)?, &served())
+    expect(&prober.page(&endpoint)?, &served())
 }
 
 fn so_it_does_over_ipv6() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    let (rs1, aim) = (prober.lab.real_server(1), aim6(1, 80));
+    let (rs1, endpoint) = (prober.lab.real_server(1), endpoint6(1, 80));
     // What the kernel would not choose by itself has to be the source.
     prober
         .lab
         .director()
         .ip(&format!("address add {VIP6}/128 dev eth0 nodad preferred_lft 0"))?;
-    expect(&prober.page(&aim)?, &served())?;
+    expect(&prober.page(&endpoint)?, &served())?;
     rs1.ip(&format!("address del {VIP6}/128 dev lo"))?;
-    expect(&prober.page(&aim)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    expect(&prober.page(&endpoint)?, &Err(Failure::TimedOut(TIMEOUT)))?;
     expect(
         &prober.page(&ProbeEndpoint {
             target: Target::Rip,
-            ..aim
+            ..endpoint
         })?,
         &served(),
     )
@@ -117,7 +117,7 @@ fn so_it_does_over_ipv6() -> Result<()> {
 fn the_vip_may_be_the_directors_own_too() -> Result<()> {
     let (prober, _nginx) = scene()?;
     prober.lab.director().ip(&format!("address add {VIP}/32 dev eth0"))?;
-    expect(&prober.page(&aim(1, 80))?, &served())
+    expect(&prober.page(&endpoint(1, 80))?, &served())
 }
 
 fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
@@ -131,28 +131,28 @@ fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
     let _nginx = Nginx::start(lab.real_server(1))?;
     // Its answers to the VIP's clients go by whatever way the director is.
     let prober = Prober::start(lab, &["eth0", "eth1"])?;
-    let aim = ProbeEndpoint {
+    let endpoint = ProbeEndpoint {
         rip: rip.into(),
         source: dip.into(),
         mac: Mac::of(rip).0,
-        ..aim(1, 80)
+        ..endpoint(1, 80)
     };
-    expect(&prober.page(&aim)?, &served())
+    expect(&prober.page(&endpoint)?, &served())
 }
 
 fn a_closed_port_refuses() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    for aim in [aim(1, 81), aim6(1, 81)] {
-        expect(&prober.page(&aim)?, &Err(Failure::Refused))?;
+    for endpoint in [endpoint(1, 81), endpoint6(1, 81)] {
+        expect(&prober.page(&endpoint)?, &Err(Failure::Refused))?;
     }
     Ok(())
 }
 
 fn a_datagram_to_a_closed_port_is_refused() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    for aim in [aim(1, 53), aim6(1, 53)] {
+    for endpoint in [endpoint(1, 53), endpoint6(1, 53)] {
         // The error comes from the VIP, and is about a packet to the VIP.
-        expect(&prober.ask(&aim)?, &Err(Failure::Refused))?;
+        expect(&prober.ask(&endpoint)?, &Err(Failure::Refused))?;
     }
     Ok(())
 }
@@ -161,8 +161,8 @@ fn datagrams_reach_the_vip() -> Result<()> {
     let (prober, _nginx) = scene()?;
     let rs1 = prober.lab.real_server(1);
     let _servers = [UdpServer::start(rs1, (VIP, 53))?, UdpServer::start(rs1, (VIP6, 53))?];
-    for aim in [aim(1, 53), aim6(1, 53)] {
-        expect(&prober.ask(&aim)?, &Ok("rs1 question".to_owned()))?;
+    for endpoint in [endpoint(1, 53), endpoint6(1, 53)] {
+        expect(&prober.ask(&endpoint)?, &Ok("rs1 question".to_owned()))?;
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ fn a_large_datagram_comes_back_in_fragments() -> Result<()> {
     let (prober, _nginx) = scene()?;
     let _server = UdpServer::start(prober.lab.real_server(1), (VIP, 53))?;
     let question = "q".repeat(4_000);
-    let answer = prober.inside(|| prober.exchange(&aim(1, 53), question.as_bytes()))?;
+    let answer = prober.inside(|| prober.exchange(&endpoint(1, 53), question.as_bytes()))?;
     expect(&answer, &Ok(format!("rs1 {question}")))
 }
 
@@ -184,7 +184,7 @@ fn an_answer_from_the_rip_is_none_from_the_vip() -> Result<()> {
         let (length, from) = socket.recv_from(&mut buffer)?;
         socket.send_to(&buffer[..length], from)
     });
-    expect(&prober.ask(&aim(1, 53))?, &Err(Failure::NotRewritten))?;
+    expect(&prober.ask(&endpoint(1, 53))?, &Err(Failure::NotRewritten))?;
     answering.join().expect("it does not panic")?;
     Ok(())
 }
@@ -193,10 +193,10 @@ fn without_the_program_nothing_is_vouched_for() -> Result<()> {
     let (mut prober, _nginx) = scene()?;
     prober.see_to(&BTreeSet::new())?;
     // The RIP answers, and that says nothing.
-    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))?;
+    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))?;
     let devices = prober.devices(&["eth0"])?;
     prober.see_to(&devices)?;
-    expect(&prober.page(&aim(1, 80))?, &served())?;
+    expect(&prober.page(&endpoint(1, 80))?, &served())?;
     // Somebody else takes it away; the next look finds that.
     let device = devices.first().context("no device")?;
     let pin = bpffs::pins_of(prober.lab.id()).join(format!("v{ABI}/egress_{device}"));
@@ -206,9 +206,9 @@ fn without_the_program_nothing_is_vouched_for() -> Result<()> {
         .director()
         .run(["bpftool", "link", "detach", "pinned", &pin])?
         .success()?;
-    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))?;
+    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))?;
     prober.see_to(&devices)?;
-    expect(&prober.page(&aim(1, 80))?, &served())?;
+    expect(&prober.page(&endpoint(1, 80))?, &served())?;
     Ok(())
 }
 
@@ -225,21 +225,21 @@ fn filters_do_what_links_do() -> Result<()> {
     };
     prober.see_to_by(EgressAttachment::Filter, &devices)?;
     ensure!(filters(&prober)? == 1, "no filter");
-    for aim in [aim(1, 80), aim6(1, 80)] {
-        expect(&prober.page(&aim)?, &served())?;
+    for endpoint in [endpoint(1, 80), endpoint6(1, 80)] {
+        expect(&prober.page(&endpoint)?, &served())?;
     }
     // The next daemon takes its place, without a second one.
     prober.restart_by(EgressAttachment::Filter, &["eth0"])?;
     ensure!(filters(&prober)? == 1, "not one filter");
-    expect(&prober.page(&aim(1, 80))?, &served())?;
+    expect(&prober.page(&endpoint(1, 80))?, &served())?;
     // Links take the place of filters, and filters that of links.
     prober.see_to(&devices)?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
-    expect(&prober.page(&aim(1, 80))?, &served())?;
+    expect(&prober.page(&endpoint(1, 80))?, &served())?;
     prober.see_to_by(EgressAttachment::Filter, &devices)?;
     prober.see_to_by(EgressAttachment::Filter, &BTreeSet::new())?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
-    expect(&prober.page(&aim(1, 80))?, &Err(Failure::NotRewritten))
+    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))
 }
 
 fn a_filter_that_is_there_is_left_alone() -> Result<()> {
@@ -275,15 +275,15 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
         .lines()
         .filter(|line| line.contains("lbx_egress") && !line.starts_with("deleted"));
     ensure!(added.count() == 1, "{told}");
-    expect(&prober.page(&aim(1, 80))?, &served())
+    expect(&prober.page(&endpoint(1, 80))?, &served())
 }
 
 fn offloads_make_no_difference() -> Result<()> {
     let (prober, nginx) = scene()?;
     payload::write(&nginx.root().join("index.html"), 1)?;
     let hosts = [prober.lab.director(), prober.lab.real_server(1)];
-    let whole = |aim: &ProbeEndpoint| -> Result<()> {
-        let page = prober.inside(|| prober.fetch_bytes(aim))?;
+    let whole = |endpoint: &ProbeEndpoint| -> Result<()> {
+        let page = prober.inside(|| prober.fetch_bytes(endpoint))?;
         let length = page.as_ref().map(Vec::len);
         ensure!(length == Ok(1 << 20), "{length:?}");
         Ok(())
@@ -299,8 +299,8 @@ fn offloads_make_no_difference() -> Result<()> {
         for host in hosts {
             host.set_offload("eth0", feature, on)?;
         }
-        for aim in [aim(1, 80), aim6(1, 80)] {
-            whole(&aim)?;
+        for endpoint in [endpoint(1, 80), endpoint6(1, 80)] {
+            whole(&endpoint)?;
         }
     }
     // No checksum was wrong on the way.
@@ -330,11 +330,11 @@ fn two_real_servers_on_one_port_are_told_apart() -> Result<()> {
         let mut talks = Vec::new();
         for round in 0..200 {
             let number = round % 2 + 1;
-            let aim = aim(number, 80);
+            let endpoint = endpoint(number, 80);
             let socket = prober
-                .socket(&aim, Type::STREAM)
+                .socket(&endpoint, Type::STREAM)
                 .map_err(|failure| anyhow::anyhow!("{failure}"))?;
-            socket.connect_timeout(&aim.peer().into(), Duration::from_secs(2))?;
+            socket.connect_timeout(&endpoint.peer().into(), Duration::from_secs(2))?;
             talks.push((number, socket.into()));
         }
         Ok(talks)
@@ -358,15 +358,15 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     manual_setup::make_real_server(lab.real_server(1), VIP)?;
     let _server = TcpServer::start(lab.real_server(1), 80)?;
     let prober = Prober::start(lab, &["eth0"])?;
-    let aim = ProbeEndpoint {
+    let endpoint = ProbeEndpoint {
         timeout: Duration::from_secs(2),
-        ..aim(1, 80)
+        ..endpoint(1, 80)
     };
     let begun = Instant::now();
     let mut failed = Vec::new();
     prober.inside(|| {
         for number in 0..PROBES {
-            failed.extend(prober.connect(&aim).err());
+            failed.extend(prober.connect(&endpoint).err());
             if number % 250 == 0 {
                 prober.probes().sweep(Instant::now()).ok();
             }
@@ -399,12 +399,12 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
 
 fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     let (prober, _nginx) = scene()?;
-    let aim = ProbeEndpoint {
+    let endpoint = ProbeEndpoint {
         timeout: Duration::from_secs(300),
-        ..aim(1, 80)
+        ..endpoint(1, 80)
     };
     let socket = prober
-        .inside(|| prober.socket(&aim, Type::STREAM))?
+        .inside(|| prober.socket(&endpoint, Type::STREAM))?
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let port = socket.local_addr()?.as_socket().context("no address")?.port();
     let probes = prober.probes();

@@ -38,7 +38,7 @@ pub fn endpoint(number: u8, port: u16) -> ProbeEndpoint {
 }
 
 /// The same over IPv6.
-pub fn aim6(number: u8, port: u16) -> ProbeEndpoint {
+pub fn endpoint6(number: u8, port: u16) -> ProbeEndpoint {
     let to6 = |address: IpAddr| match address {
         IpAddr::V4(address) => six(address).into(),
         IpAddr::V6(_) => address,

@@ -197,10 +197,10 @@ impl Cluster {
             Change::Lose(server) => drop(self.hops.remove(&server)),
             Change::Answer(server, from) => drop(self.hops.insert(server, from)),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
-            Change::Stand(service, server, standing) => {
+            Change::Stand(service, server, state) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
-                    server.state = standing;
+                    server.state = state;
                 }
             }
             Change::Schedule(service, _)
@@ -273,7 +273,7 @@ impl Cluster {
     }
 
     /// What the checks say of a real server of a service; what the file does not name is not checked.
-    pub fn standing(&self, service: usize, server: u8) -> ServerState {
+    pub fn server_state(&self, service: usize, server: u8) -> ServerState {
         let mut servers = self.services[service].service.servers.iter();
         let named = servers.find(|other| number(other.address) == server);
         named.map_or(ServerState::Up, |server| server.state)
@@ -286,12 +286,12 @@ impl Cluster {
 
     /// Whether the flows that a real server has are over.
     pub fn loses(&self, service: usize, server: u8) -> bool {
-        !self.hops.contains_key(&server) || self.standing(service, server) == ServerState::Down(OnFailure::Rehash)
+        !self.hops.contains_key(&server) || self.server_state(service, server) == ServerState::Down(OnFailure::Rehash)
     }
 
     /// Whether packets of the flows that a real server has are dropped.
     pub fn holds(&self, service: usize, server: u8) -> bool {
-        self.hops.contains_key(&server) && self.standing(service, server) == ServerState::Down(OnFailure::Drop)
+        self.hops.contains_key(&server) && self.server_state(service, server) == ServerState::Down(OnFailure::Drop)
     }
 
     /// Whether the sorry server of a service is there.

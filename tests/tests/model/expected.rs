@@ -74,7 +74,7 @@ pub enum Phase {
     Udp,
 }
 
-/// A flow whose next packets are to go where the last one went.
+/// A flow whose next packets are to go where the last one outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     pub service: usize,

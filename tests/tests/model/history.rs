@@ -175,11 +175,11 @@ fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
         4 => (0..=SERVERS).prop_map(Change::Lose),
         6 => (0..=SERVERS, 0..3u8).prop_map(|(server, from)| Change::Answer(server, from)),
         1 => (0..2usize).prop_map(Change::Timeouts),
-        14 => (service(), server(), standing()).prop_map(|(service, server, standing)| Change::Stand(service, server, standing)),
+        14 => (service(), server(), server_state()).prop_map(|(service, server, state)| Change::Stand(service, server, state)),
     ]
 }
 
-fn standing() -> impl Strategy<Value = ServerState> {
+fn server_state() -> impl Strategy<Value = ServerState> {
     prop_oneof![
         4 => Just(ServerState::Up),
         1 => Just(ServerState::Draining),

@@ -9,23 +9,23 @@
 //! - every counter stands as it must, and loads are those of the records.
 //!
 //! [`cluster`] is what may be configured, [`history`] what may happen, [`case`] is a packet, [`expected`] what its
-//! client may expect, [`judge`] looks at it, [`notes`] at what it leaves, [`schedule`] at new connections, [`ledger`] at counters; [`world`] is all of it, [`director`] the real program.
+//! client may expect, [`judge`] looks at it, [`notes`] at what it leaves, [`schedule`] at new connections, [`counters`] at counters; [`world`] is all of it, [`director`] the real program.
 //!
 //! `LBX_MODEL_STEPS` (100,000) and `LBX_MODEL_SEED` in the environment say how long and which way. It needs root.
 
-mod case;
 mod cluster;
+mod counters;
 mod director;
+mod expectations;
 mod expected;
 mod frame;
 mod history;
-mod judge;
-mod ledger;
-mod notes;
+mod model;
+mod packet_case;
 mod regressions;
 mod schedule;
 mod shrink;
-mod world;
+mod verify;
 
 use std::{env, process::ExitCode, time::Instant};
 
@@ -41,8 +41,8 @@ use proptest::{
 use crate::{
     director::Director,
     history::{History, history},
+    model::{Model, Tally},
     shrink::shrink,
-    world::{Model, Tally},
 };
 
 /// Steps unless the environment says otherwise: of all tests together.

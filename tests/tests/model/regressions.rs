@@ -1,4 +1,4 @@
-//! Histories that once went wrong, each cut down to what it takes.
+//! Histories that once outcome wrong, each cut down to what it takes.
 
 use lbx::desired::Scheduler;
 

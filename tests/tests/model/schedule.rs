@@ -13,7 +13,7 @@ pub struct Turns {
     hashed: BTreeMap<(u8, u8, u16), u8>,
 }
 
-/// A new connection and where it went.
+/// A new connection and where it outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Pick {
     pub server: u8,

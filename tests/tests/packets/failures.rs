@@ -219,8 +219,8 @@ fn drop_datagrams(director: &mut Director) -> Result<()> {
 fn stiff(director: &mut Director) -> Result<()> {
     let old = director.flow_of(STIFF, 2, true)?;
     let other = director.flow_of(STIFF, 3, true)?;
-    for standing in [KEEP, DROP, REHASH] {
-        director.stand(STIFF, 2, standing)?;
+    for state in [KEEP, DROP, REHASH] {
+        director.stand(STIFF, 2, state)?;
         ensure!(director.slot(old).current == slot::NONE, "nobody takes over");
         director.drops(&old.syn(), DropReason::NoBackend)?;
         director.sends(other, &other.data(), To::Rs(3), Continues)?;

@@ -16,8 +16,8 @@ use crate::{
     Test,
     director::{self, Director, SECOND},
     flow::{ACK, PSH},
+    overload::{Kind, Siege, family},
     scale::{self, Scale},
-    siege::{Kind, Siege, family},
 };
 
 const VIP4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -54,37 +54,37 @@ pub fn all() -> Vec<Test> {
 fn recorded(vip: IpAddr, protocol: Protocol) -> Result<()> {
     let id = director::id(vip, 443, protocol);
     let director = Director::open(SIZES, vec![director::service(id, Scheduler::Rr, 1..=3)])?;
-    let mut siege = Siege::of(director, id, scale::seed())?;
-    siege.settle(HALF)?;
+    let mut overload = Siege::of(director, id, scale::seed())?;
+    overload.settle(HALF)?;
     // UDP is believed from the second tick on.
-    siege.pass(2 * SECOND)?;
-    siege.residents_speak(0, 1, ACK)?;
-    leave_out_unrecorded(&mut siege, id)?;
+    overload.pass(2 * SECOND)?;
+    overload.residents_speak(0, 1, ACK)?;
+    leave_out_unrecorded(&mut overload, id)?;
     let kinds: &[Kind] = match protocol {
         Protocol::Tcp => &[Kind::Syns, Kind::Acks, Kind::Anything],
         Protocol::Udp => &[Kind::Datagrams],
     };
-    besiege(&mut siege, id, kinds)?;
+    besiege(&mut overload, id, kinds)?;
     if protocol == Protocol::Tcp {
-        outlive_forgeries(&mut siege)?;
+        outlive_forgeries(&mut overload)?;
     }
-    siege.director.loads_agree()
+    overload.director.loads_agree()
 }
 
 /// A hashed service all of whose real servers are replaced: half its connections are of before, half of after.
 fn in_window(vip: IpAddr) -> Result<()> {
     let id = director::id(vip, 443, Protocol::Tcp);
     let director = Director::open(SIZES, vec![director::service(id, Scheduler::Maglev, 1..=3)])?;
-    let mut siege = Siege::of(director, id, scale::seed())?;
-    siege.settle(HALF / 2)?;
-    siege.director.desired.services = vec![director::service(id, Scheduler::Maglev, 4..=6)];
-    siege.director.plan()?;
+    let mut overload = Siege::of(director, id, scale::seed())?;
+    overload.settle(HALF / 2)?;
+    overload.director.desired.services = vec![director::service(id, Scheduler::Maglev, 4..=6)];
+    overload.director.plan()?;
     for _ in 0..2 {
-        siege.pass(2 * SECOND)?;
-        siege.residents_speak(0, 1, ACK)?;
+        overload.pass(2 * SECOND)?;
+        overload.residents_speak(0, 1, ACK)?;
     }
-    siege.settle(HALF / 2)?;
-    leave_out_unrecorded(&mut siege, id)?;
+    overload.settle(HALF / 2)?;
+    leave_out_unrecorded(&mut overload, id)?;
     let open = |loaded: &LoadedService| {
         loaded
             .slots
@@ -93,28 +93,28 @@ fn in_window(vip: IpAddr) -> Result<()> {
             .filter(|slot| slot.owner != slot.current)
             .count()
     };
-    let opened = open(&siege.director.tables.services[&id]);
+    let opened = open(&overload.director.tables.services[&id]);
     ensure!(opened > 1000, "only {opened} slots are in a window");
-    besiege(&mut siege, id, &[Kind::Syns, Kind::Acks, Kind::Anything])?;
-    outlive_forgeries(&mut siege)?;
+    besiege(&mut overload, id, &[Kind::Syns, Kind::Acks, Kind::Anything])?;
+    outlive_forgeries(&mut overload)?;
     // When windows close records alone know those of before.
     for _ in 0..8 {
-        siege.flood_silently(1_000_000, SECOND / 10)?;
+        overload.flood_silently(1_000_000, SECOND / 10)?;
         for _ in 0..20 {
-            siege.pass(10 * SECOND)?;
+            overload.pass(10 * SECOND)?;
         }
-        siege.residents_speak(0, 1, PSH | ACK)?;
+        overload.residents_speak(0, 1, PSH | ACK)?;
     }
-    let opened = open(&siege.director.tables.services[&id]);
+    let opened = open(&overload.director.tables.services[&id]);
     ensure!(opened == 0, "{opened} slots are still in their window");
-    siege.director.loads_agree()
+    overload.director.loads_agree()
 }
 
 /// Leaves out the few connections that find no room for a record: two buckets of four lose 0.003 % at half load, two of two
 /// 0.9 %, if the emptier of the two is taken.
-fn leave_out_unrecorded(siege: &mut Siege, id: VirtualService) -> Result<()> {
-    let all = siege.settled();
-    let unrecorded = siege.forget_unrecorded()?;
+fn leave_out_unrecorded(overload: &mut Siege, id: VirtualService) -> Result<()> {
+    let all = overload.settled();
+    let unrecorded = overload.forget_unrecorded()?;
     println!("{id}: {all} connections, {unrecorded} without room for a record");
     let (share, of) = if id.vip.is_ipv4() { (1, 2_000) } else { (12, 1_000) };
     ensure!(
@@ -125,19 +125,19 @@ fn leave_out_unrecorded(siege: &mut Siege, id: VirtualService) -> Result<()> {
 }
 
 /// Floods of every kind, at every rate.
-fn besiege(siege: &mut Siege, id: VirtualService, kinds: &[Kind]) -> Result<()> {
+fn besiege(overload: &mut Siege, id: VirtualService, kinds: &[Kind]) -> Result<()> {
     let packets = Scale::wanted().flood;
-    let settled = siege.settled();
+    let settled = overload.settled();
     for &kind in kinds {
         for rate in RATES {
             let begun = Instant::now();
-            siege.flood(kind, rate, packets)?;
-            let recorded = siege.recorded()?;
+            overload.flood(kind, rate, packets)?;
+            let recorded = overload.recorded()?;
             ensure!(
                 recorded == settled,
                 "{recorded} of {settled} connections are recorded as established"
             );
-            let (come, moved) = siege.newcomers();
+            let (come, moved) = overload.newcomers();
             println!(
                 "{id}: {packets} {kind:?} at {rate}/s in {:.1?}: {settled} connections stay; {come} new ones, {moved} moved",
                 begun.elapsed()
@@ -148,17 +148,17 @@ fn besiege(siege: &mut Siege, id: VirtualService, kinds: &[Kind]) -> Result<()> 
 }
 
 /// Forged FINs and RSTs kill nothing: whoever goes on lives on, for as long as it may be idle.
-fn outlive_forgeries(siege: &mut Siege) -> Result<()> {
-    let settled = siege.settled();
-    siege.forge(100_000)?;
+fn outlive_forgeries(overload: &mut Siege) -> Result<()> {
+    let settled = overload.settled();
+    overload.forge(100_000)?;
     for _ in 0..30 {
-        siege.pass(10 * SECOND)?;
+        overload.pass(10 * SECOND)?;
     }
-    siege.flood_silently(1_000_000, SECOND)?;
-    let recorded = siege.recorded()?;
+    overload.flood_silently(1_000_000, SECOND)?;
+    let recorded = overload.recorded()?;
     ensure!(
         recorded == settled,
         "{recorded} of {settled} connections are recorded as established"
     );
-    siege.residents_speak(0, 1, PSH | ACK)
+    overload.residents_speak(0, 1, PSH | ACK)
 }

@@ -13,10 +13,10 @@ mod floods;
 mod flow;
 mod fuzz;
 mod memory;
+mod overload;
 mod random;
 mod records;
 mod scale;
-mod siege;
 mod stress_xdp;
 
 use std::process::ExitCode;

@@ -72,7 +72,7 @@ fn what(health: &Health) -> String {
     format!("{}{detail} {address}{port}", health.check)
 }
 
-/// What follows when real servers fail, and who is told.
+/// The consequences of a failed real server, and the notify command.
 fn follows(service: &Service) -> String {
     let Failover {
         on_failure,

@@ -243,7 +243,7 @@ impl State {
     fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
         let local_port = self.bind_free_port(socket, protocol, endpoint)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
-        let led = Steering {
+        let steering = Steering {
             vip: address(endpoint.vip),
             rip: address(endpoint.rip),
             port: endpoint.port.to_be_bytes(),
@@ -252,17 +252,17 @@ impl State {
             ..Steering::default()
         };
         let key = SessionKey {
-            remote: led.rip,
+            remote: steering.rip,
             local: address(endpoint.source),
-            remote_port: led.port,
+            remote_port: steering.port,
             local_port: local_port.port.to_be_bytes(),
-            protocol: led.protocol,
+            protocol: steering.protocol,
             direction: OUT,
             ..SessionKey::default()
         };
         // What was sent from this port before is no required for this probe.
         self.sessions.remove(&key).map_err(failed)?;
-        self.sessions.steer(socket, led).map_err(failed)?;
+        self.sessions.steer(socket, steering).map_err(failed)?;
         let until = Instant::now() + endpoint.timeout + LINGER;
         self.leases.insert(local_port, Lease { key, until });
         Ok(())

@@ -19,7 +19,7 @@ use crate::dataplane::{
 
 /// Sockets' storage, and the sessions of probes.
 pub struct Sessions {
-    led: SkStorage<MapData, Steering>,
+    steering: SkStorage<MapData, Steering>,
     table: Table,
 }
 
@@ -27,14 +27,14 @@ impl Sessions {
     /// Opens the maps.
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
-            led: typed(pins, LED, Map::SkStorage)?,
+            steering: typed(pins, LED, Map::SkStorage)?,
             table: Table::open(pins)?,
         })
     }
 
     /// Steers the packets of a socket.
-    pub fn steer(&mut self, socket: BorrowedFd<'_>, led: Steering) -> Result<(), DataplaneError> {
-        self.led.insert(&socket, led, 0).map_err(map_failed(LED))
+    pub fn steer(&mut self, socket: BorrowedFd<'_>, steering: Steering) -> Result<(), DataplaneError> {
+        self.steering.insert(&socket, steering, 0).map_err(map_failed(LED))
     }
 
     /// Packets sent to the VIP, and received from it; by the key of what is sent.

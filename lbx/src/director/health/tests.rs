@@ -92,13 +92,13 @@ async fn whoever_stood_before_anybody_asked_stands_until_asked() {
     for up in [true, false] {
         let (mut checks, file) = (checks(), desired("tcp"));
         let prior_state = PriorState { up, weight: Some(1) };
-        let told = take(&mut checks, &file, Some(prior_state));
+        let events = take(&mut checks, &file, Some(prior_state));
         assert_eq!(is_up(&checks, server_of(&file)), Some(up));
         assert!(
-            !told
+            !events
                 .iter()
                 .any(|event| matches!(event.kind, EventKind::ServerUp { .. })),
-            "{told:?}"
+            "{events:?}"
         );
     }
 }

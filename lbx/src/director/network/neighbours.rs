@@ -270,29 +270,29 @@ mod tests {
         let mut neighbours = NeighbourTable::default();
         let server = IpAddr::from([192, 168, 1, 185]);
         neighbours.servers.insert(server, unknown());
-        let hear = |neighbours: &mut NeighbourTable, mac| {
+        let learn = |neighbours: &mut NeighbourTable, mac| {
             neighbours.on_event(&Neighbour {
                 ifindex: 2,
                 address: server,
                 mac,
             })
         };
-        assert!(!hear(&mut neighbours, None));
+        assert!(!learn(&mut neighbours, None));
         assert!(neighbours.has_unresolved());
-        assert!(hear(&mut neighbours, MAC));
-        assert!(!hear(&mut neighbours, MAC), "the same again is no news");
+        assert!(learn(&mut neighbours, MAC));
+        assert!(!learn(&mut neighbours, MAC), "the same again is no news");
         assert!(!neighbours.expire(), "nothing ages while there is an answer");
-        assert!(!hear(&mut neighbours, None), "no answer yet");
+        assert!(!learn(&mut neighbours, None), "no answer yet");
         assert!(!neighbours.expire());
         assert!(!neighbours.expire());
         neighbours.on_carrier(2, false);
-        assert!(!neighbours.expire(), "nobody can answer");
+        assert!(!neighbours.expire(), "no carrier: nothing expires");
         neighbours.on_carrier(2, true);
         assert!(!neighbours.expire(), "patience begins anew");
         assert!(!neighbours.expire());
         assert!(neighbours.expire(), "lost after three seconds");
         assert!(!neighbours.expire());
-        assert!(hear(&mut neighbours, MAC), "back again");
+        assert!(learn(&mut neighbours, MAC), "back again");
     }
 
     #[test]

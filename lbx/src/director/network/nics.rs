@@ -117,7 +117,7 @@ pub fn attach_usable(
     }
 }
 
-/// Tells the program of every segment and its role, and of no other. Before this, the program passes everything.
+/// Loads the roles of all segments into the program. Before this, the program passes everything.
 ///
 /// # Errors
 /// There are too many segments.

@@ -60,7 +60,7 @@ pub enum OffloadError {
         /// Its name for ethtool.
         feature: &'static str,
     },
-    /// The NIC does not do as it is told.
+    /// The driver reports success, and the setting is unchanged.
     #[error(transparent)]
     Net(#[from] NetError),
     /// What is changed cannot be remembered.

@@ -96,7 +96,7 @@ async fn ask(question: &Question, socket: &UdpSocket) -> Outcome {
     loop {
         let length = socket.recv(&mut buffer).await?;
         let answer = &buffer[..length];
-        // Late answers to somebody who had this port before are not ours.
+        // Late answers to an earlier socket with this port are ignored.
         if answer.starts_with(&id) {
             return judge(question, answer);
         }

@@ -71,7 +71,7 @@ fn judge(status: ExitStatus, stderr: String, weight: bool) -> Outcome {
 
 /// Starts the command of a check.
 fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<Running, Failure> {
-    let told = [
+    let variables = [
         ("LBX_VIP", endpoint.vip.to_string()),
         ("LBX_RIP", endpoint.rip.to_string()),
         ("LBX_PORT", endpoint.port.to_string()),
@@ -81,7 +81,7 @@ fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<Running, Failure> {
         .environment
         .iter()
         .map(|(name, value)| (name.as_str(), value.clone()));
-    let running = Running::start(&exec.command, told.into_iter().chain(own), Stdio::piped());
+    let running = Running::start(&exec.command, variables.into_iter().chain(own), Stdio::piped());
     running.map_err(|error| {
         let program = exec.command.first().map_or("", String::as_str);
         Failure::Local(format!("{program}: {error}"))
@@ -101,7 +101,7 @@ async fn end(running: &mut Running) -> io::Result<(ExitStatus, String)> {
                     0 => break,
                     length => keep(&mut tail, &buffer[..length]),
                 },
-                // Somebody it has left behind may hold the pipe open.
+                // A process that it left behind may hold the pipe open.
                 status = running.child.wait() => return Ok((status?, last_line(&tail))),
             }
         }

@@ -49,7 +49,7 @@ fn open(rip: IpAddr) -> Result<(UdpSocket, bool), Failure> {
         Err(error) => return Err(Failure::from_local_error(error)),
     };
     socket::enable_recverr(&fd, rip).map_err(Failure::from_local_error)?;
-    // A connected one hears of this real server only.
+    // A connected one receives from this real server only.
     socket::connected(&fd, net::SocketAddr::new(rip, 0))?;
     // To send and receive is the same for all sockets of datagrams.
     let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::from_local_error)?;
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// Over UDP on loopback, which anybody may use.
+    /// Over UDP on loopback, which needs no rights.
     #[tokio::test]
     async fn only_its_own_reply_passes() {
         let local = (Ipv4Addr::LOCALHOST, 0);

@@ -61,7 +61,7 @@ const fn missing(endpoint: &ProbeEndpoint) -> Failure {
     }
 }
 
-/// The reason for a failed probe, once the real server has been asked what it means if nobody answered. The VIP is
+/// The reason for a failed probe, after a probe of the RIP if there was no answer. The VIP is
 /// missing if the RIP answers TCP on the port and the VIP does not; both are asked alike and at once, so that a host
 /// that drops what it does not serve, or a server that hangs, is not taken for one without the VIP.
 pub async fn diagnose(failure: Failure, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Failure {

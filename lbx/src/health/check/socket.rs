@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
         ))
     }
 
-    /// A UDP socket whose packets go to the address that is asked, and which hears ICMP errors about them.
+    /// A UDP socket whose packets go to the address under test, and which reports ICMP errors about them.
     ///
     /// # Errors
     /// There is no socket, port or route.
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
     /// Closes the socket of a probe that came to `outcome`.
     ///
     /// # Errors
-    /// [`Failure::NotRewritten`] where it was somebody else who passed or answered; else those of `outcome`.
+    /// [`Failure::NotRewritten`] if the peer was not the VIP; else those of `outcome`.
     pub fn close<S>(self, socket: S, outcome: Outcome, required: RequiredTraffic) -> Outcome {
         let answered = outcome.as_ref().err().is_none_or(Failure::is_answer);
         if answered {
@@ -181,7 +181,7 @@ pub fn connected(fd: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Has a socket without connections hear of every ICMP error, not only of what ends all (ip(7), `IP_RECVERR`).
+/// Makes a connectionless socket report every ICMP error, not only fatal ones (ip(7), `IP_RECVERR`).
 ///
 /// # Errors
 /// Those of setsockopt(2).

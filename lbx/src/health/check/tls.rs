@@ -56,7 +56,7 @@ impl Client {
         } else {
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         }
         .with_no_client_auth();
         config.resumption = Resumption::disabled();
@@ -142,12 +142,12 @@ pub fn lost(error: &io::Error) -> Failure {
     }
 }
 
-/// Takes anybody for the server. Not even the signature over the handshake is looked at: it proves nothing of a key
-/// that nobody vouches for, and certificates that cannot be read at all pass too.
+/// Accepts any certificate (`verify: false`). The signature over the handshake is not verified either: it proves nothing
+/// about an unverified key, and certificates that cannot be parsed pass too.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

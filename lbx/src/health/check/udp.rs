@@ -56,7 +56,7 @@ pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Ou
     session.close(socket, outcome, RequiredTraffic::BothWays)
 }
 
-/// Sends, and waits whether anybody objects.
+/// Sends, and waits for an ICMP error.
 async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<RequiredTraffic, Failure> {
     socket.send(&udp.payload).await?;
     match timeout(quiet, socket.recv(&mut [0; 1])).await {
@@ -68,7 +68,7 @@ async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<Req
 
 async fn answered(socket: &UdpSocket, payload: &[u8], reply: &[u8]) -> Outcome {
     socket.send(payload).await?;
-    // The kernel cuts off what nobody looks at.
+    // The kernel truncates what does not fit.
     let mut buffer = vec![0; reply.len().max(SHOWN + 1)];
     let length = socket.recv(&mut buffer).await?;
     let answer = &buffer[..length];

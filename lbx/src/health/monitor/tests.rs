@@ -172,12 +172,12 @@ proptest! {
             prop_assert_eq!(monitor.is_damped(), model.damped);
             prop_assert_eq!(monitor.weight(), weight);
             prop_assert_eq!(monitor.reason(), reason.as_ref());
-            let told = match (was, monitor.known()) {
+            let expected = match (was, monitor.known()) {
                 (was, known) if was != known => Some(if monitor.is_up() { Change::Up } else { Change::Down }),
                 (Some(true), _) if weight != asked => Some(Change::Weight),
                 _ => None,
             };
-            prop_assert_eq!(change.filter(|change| *change != Change::Inconclusive), told);
+            prop_assert_eq!(change.filter(|change| *change != Change::Inconclusive), expected);
         }
     }
 }
@@ -224,8 +224,8 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
                 inconclusive(),
             ],
         );
-        let told = Some(Change::Inconclusive);
-        assert_eq!(changes, [None, told, None, None, None, told]);
+        let expected = Some(Change::Inconclusive);
+        assert_eq!(changes, [None, expected, None, None, None, expected]);
         assert!(monitor.is_up() && monitor.reason() == inconclusive().as_ref().err());
         assert_eq!(monitor.inconclusive_reason(), inconclusive().as_ref().err());
         assert_eq!(

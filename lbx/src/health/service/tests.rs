@@ -1,4 +1,4 @@
-//! Services whose real servers come and go, told by hand.
+//! Services whose real servers come and go, events by hand.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -134,10 +134,10 @@ fn real_servers_come_and_go() {
         ..Failover::default()
     });
     play.look();
-    let (servers, told) = play.after([(2, refused())]);
+    let (servers, events) = play.after([(2, refused())]);
     let down = (1, ServerState::Down(OnFailure::Keep));
     assert_eq!(servers, [(1, ServerState::Up), down, (1, ServerState::Up)]);
-    assert_eq!(told, [is_down(2)]);
+    assert_eq!(events, [is_down(2)]);
     assert_eq!(
         play.events([(2, ProbeState::Down(Failure::Status(503)))]),
         [],
@@ -150,16 +150,16 @@ fn real_servers_come_and_go() {
 fn a_service_is_not_called_down_before_all_have_been_asked() {
     let mut play = Play::new(failover(2, 0)).with_sorry();
     play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
-    let (servers, told) = play.look();
+    let (servers, events) = play.look();
     assert!(
-        told.is_empty()
+        events.is_empty()
             && servers
                 .iter()
                 .all(|(_, state)| *state == ServerState::Down(OnFailure::Rehash))
     );
-    let (servers, told) = play.after([(1, UP)]);
+    let (servers, events) = play.after([(1, UP)]);
     assert_eq!(
-        (servers[0].1, told),
+        (servers[0].1, events),
         (ServerState::Up, vec![is_up(1)]),
         "it works meanwhile"
     );
@@ -199,29 +199,29 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
     assert_eq!(play.events([(2, refused())]), [is_down(2)]);
     assert_eq!(play.events([(3, refused())]), [is_down(3), lost(0, 2, false)]);
     assert_eq!(play.events([(2, UP)]), [is_up(2)]);
-    let (servers, told) = play.after([(3, UP)]);
-    assert_eq!(told, [is_up(3)]);
+    let (servers, events) = play.after([(3, UP)]);
+    assert_eq!(events, [is_up(3)]);
     assert_eq!(
         servers[1..],
         [(1, ServerState::Up); 2],
         "without a sorry server nothing but the event follows"
     );
     play.tell([(2, refused())]);
-    let told = play.events([(1, UP)]);
+    let events = play.events([(1, UP)]);
     let gained = EventKind::QuorumGained { weight: 3 };
     let first = EventKind::ServerUp {
         server: rip(1),
         weight: 2,
     };
-    assert_eq!(told, [first, is_down(2), gained]);
+    assert_eq!(events, [first, is_down(2), gained]);
 }
 
 #[test]
 fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
     let mut play = Play::new(failover(2, 0)).with_sorry();
     play.look();
-    let (servers, told) = play.after([(1, refused()), (2, refused())]);
-    assert_eq!(told, [is_down(1), is_down(2), lost(1, 2, true)]);
+    let (servers, events) = play.after([(1, refused()), (2, refused())]);
+    assert_eq!(events, [is_down(1), is_down(2), lost(1, 2, true)]);
     assert_eq!(servers[2], (1, ServerState::Draining));
     let (servers, _) = play.after([(1, UP)]);
     assert_eq!(servers[2], (1, ServerState::Up));
@@ -232,19 +232,22 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
     let mut play = Play::new(failover(3, 0));
     play.look();
     let server = rip(2);
-    let (servers, told) = play.after([(2, weighs(7))]);
+    let (servers, events) = play.after([(2, weighs(7))]);
     assert_eq!(
-        (servers[1], told),
+        (servers[1], events),
         ((7, ServerState::Up), vec![EventKind::Weight { server, from: 1, to: 7 }])
     );
     let (servers, _) = play.after([(2, refused())]);
     assert_eq!(servers[1].0, 7, "shares of others do not change for that");
-    let (_, told) = play.after([(2, weighs(7))]);
-    assert!(told.contains(&EventKind::ServerUp { server, weight: 7 }));
+    let (_, events) = play.after([(2, weighs(7))]);
+    assert!(events.contains(&EventKind::ServerUp { server, weight: 7 }));
     // A weight of 0 drains, and is no part of a quorum.
-    let (servers, told) = play.after([(2, weighs(0))]);
+    let (servers, events) = play.after([(2, weighs(0))]);
     assert_eq!(servers[1], (0, ServerState::Up));
-    assert_eq!(told, [EventKind::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]);
+    assert_eq!(
+        events,
+        [EventKind::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]
+    );
     assert_eq!(play.after([(2, UP)]).0[1], (1, ServerState::Up));
 }
 
@@ -270,8 +273,8 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
             seen.push((play.now.as_secs() - came.as_secs(), part.get()));
         }
         play.now += Duration::from_millis(100);
-        let (servers, told) = play.look();
-        assert!(told.is_empty());
+        let (servers, events) = play.look();
+        assert!(events.is_empty());
         state = servers[1].1;
     }
     assert_eq!(state, ServerState::Up);
@@ -378,8 +381,8 @@ proptest! {
         for (server, known, seconds) in steps {
             play.now += Duration::from_secs(seconds);
             let unknown = known == ProbeState::Unknown;
-            let (servers, told) = play.after([(server, known)]);
-            for what in told {
+            let (servers, events) = play.after([(server, known)]);
+            for what in events {
                 let index = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
                 match what {
                     EventKind::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[index(server)], true)),

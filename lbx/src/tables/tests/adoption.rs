@@ -17,7 +17,7 @@ use super::{
     cluster::{Change, SERVICES},
     daemon::Daemon,
     history::{cases, history, schedulers},
-    world::World,
+    model::Model,
 };
 use crate::desired::{
     Scheduler::{Maglev, Rr, Wrr},
@@ -54,14 +54,14 @@ proptest! {
 
     #[test]
     fn adopted_tables_are_those_of_before_and_lead_nowhere_else(schedulers in schedulers(), history in history()) {
-        let mut world = World::new(schedulers);
+        let mut model = Model::new(schedulers);
         for step in &history {
-            world.step(step);
-            let Some(tables) = &world.tables else { continue };
-            let adopted = Tables::adopt(&world.kernel.image, world.now).expect("tables that can be adopted");
+            model.step(step);
+            let Some(tables) = &model.tables else { continue };
+            let adopted = Tables::adopt(&model.kernel.image, model.now).expect("tables that can be adopted");
             prop_assert_eq!(in_maps(&adopted), in_maps(tables));
             prop_assert_eq!(adopted.vips(), tables.vips());
-            let plan = adopted.plan(&world.planned.desired(), &world.planned.hops, world.now).expect("room");
+            let plan = adopted.plan(&model.planned.desired(), &model.planned.hops, model.now).expect("room");
             prop_assert_eq!(plan.writes, vec![]);
         }
     }

@@ -35,14 +35,14 @@ pub const TIMEOUTS: [Timeouts; 2] = [
 /// A configuration and a network.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    pub services: [Wish; SERVICES],
+    pub services: [DesiredModel; SERVICES],
     pub hops: NextHops,
     pub timeouts: Timeouts,
 }
 
 /// A service that may be in the file.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct DesiredModel {
     pub on: bool,
     pub service: Service,
 }
@@ -90,7 +90,7 @@ pub enum Fate {
 impl Cluster {
     /// Every service with the first three real servers, all of which answer.
     pub fn new(schedulers: [Scheduler; SERVICES]) -> Self {
-        let wish = |number: usize| Wish {
+        let desired_model = |number: usize| DesiredModel {
             on: true,
             service: Service {
                 name: format!("service-{number}"),
@@ -118,7 +118,7 @@ impl Cluster {
             },
         };
         Self {
-            services: [wish(0), wish(1), wish(2)],
+            services: [desired_model(0), desired_model(1), desired_model(2)],
             hops: (0..=SORRY).map(|n| (address(n), hop(n, 0))).collect(),
             timeouts: TIMEOUTS[0],
         }
@@ -162,7 +162,7 @@ impl Cluster {
 
     /// What becomes of the flows that a real server has of a service.
     pub fn fate(&self, service: usize, server: IpAddr) -> Fate {
-        let Wish { on, service } = &self.services[service];
+        let DesiredModel { on, service } = &self.services[service];
         let named = service.servers.iter().find(|named| named.address == server);
         let failed = match named {
             _ if !on => Some(OnFailure::Rehash),
@@ -190,8 +190,8 @@ impl Cluster {
             services: self
                 .services
                 .iter()
-                .filter(|wish| wish.on)
-                .map(|wish| wish.service.clone())
+                .filter(|desired_model| desired_model.on)
+                .map(|desired_model| desired_model.service.clone())
                 .collect(),
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::signals::{DATA, FINISH, ODD, OPEN, RESET};
 use super::{
     cluster::{Change, SERVERS, SERVICES, SORRY},
-    world::{During, Packet, Step},
+    model::{During, Packet, Step},
 };
 use crate::desired::{OnFailure, Scheduler, ServerState};
 

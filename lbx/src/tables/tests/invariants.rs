@@ -11,7 +11,7 @@ use super::{
     },
     cluster::{Change, Cluster, Fate, SERVICES},
     history::{cases, history, schedulers},
-    world::{During, Step, World},
+    model::{During, Model, Step},
 };
 use crate::schedule::maglev;
 
@@ -19,10 +19,10 @@ use crate::schedule::maglev;
 const LONG: u32 = 50;
 
 /// Long silence: everything that time can bring comes.
-fn silence(world: &mut World) {
+fn silence(model: &mut Model) {
     for _ in 0..4 {
-        world.wait(LONG);
-        world.expire(0, &During::default());
+        model.wait(LONG);
+        model.expire(0, &During::default());
     }
 }
 
@@ -31,14 +31,14 @@ proptest! {
 
     #[test]
     fn after_a_long_silence_everything_rests(schedulers in schedulers(), history in history()) {
-        let mut world = World::new(schedulers);
+        let mut model = Model::new(schedulers);
         for step in &history {
-            world.step(step);
+            model.step(step);
         }
-        world.step(&Step::Plan { changes: vec![], during: During::default() });
-        silence(&mut world);
-        let tables = world.tables.as_ref().expect("a daemon");
-        prop_assert!(world.kernel.records.is_empty());
+        model.step(&Step::Plan { changes: vec![], during: During::default() });
+        silence(&mut model);
+        let tables = model.tables.as_ref().expect("a daemon");
+        prop_assert!(model.kernel.records.is_empty());
         for (id, loaded) in &tables.services {
             prop_assert!(loaded.is_settled());
             let candidates = loaded.candidates.as_deref().expect("a plan was made");
@@ -46,13 +46,13 @@ proptest! {
             for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
                 prop_assert!(!slot.tracked && slot.current == wanted && slot.owner == wanted, "{slot:?} for {wanted}");
             }
-            let hops = &world.cluster.hops;
-            let service = (0..SERVICES).find(|service| world.cluster.id(*service) == *id).expect("a service");
-            let wanted = super::super::service::desired_servers(&world.cluster.services[service].service);
+            let hops = &model.cluster.hops;
+            let service = (0..SERVICES).find(|service| model.cluster.id(*service) == *id).expect("a service");
+            let wanted = super::super::service::desired_servers(&model.cluster.services[service].service);
             let fails = |address| wanted.iter().any(|server| server.address == address && server.fails().is_some());
             let settled = loaded.members.values().all(|member| {
                 let well = matches!(member.state, BackendState::Up | BackendState::Draining);
-                let held = (member.state == BackendState::FailedDrop) <= (world.cluster.fate(service, member.address) == Fate::FailedDrop);
+                let held = (member.state == BackendState::FailedDrop) <= (model.cluster.fate(service, member.address) == Fate::FailedDrop);
                 let fits = well == (hops.contains_key(&member.address) && !fails(member.address));
                 member.configured && held && fits
             });
@@ -61,26 +61,26 @@ proptest! {
         }
         shares_follow_weights(tables);
         let leave: Vec<Change> = (0..SERVICES)
-            .filter(|service| world.cluster.services[*service].on)
+            .filter(|service| model.cluster.services[*service].on)
             .map(Change::Toggle)
             .collect();
-        world.step(&Step::Plan { changes: leave, during: During::default() });
-        silence(&mut world);
-        let tables = world.tables.as_ref().expect("a daemon");
+        model.step(&Step::Plan { changes: leave, during: During::default() });
+        silence(&mut model);
+        let tables = model.tables.as_ref().expect("a daemon");
         prop_assert_eq!(&tables.allocations, &Tables::default().allocations);
-        prop_assert!(world.kernel.image.vips.is_empty() && world.kernel.image.ports.is_empty());
+        prop_assert!(model.kernel.image.vips.is_empty() && model.kernel.image.ports.is_empty());
     }
 
     #[test]
     fn two_directors_with_the_same_file_agree_at_rest(schedulers in schedulers(), history in history()) {
-        let mut first = World::new(schedulers);
+        let mut first = Model::new(schedulers);
         for step in &history {
             first.step(step);
         }
         first.step(&Step::Plan { changes: vec![], during: During::default() });
         // The other one starts with the file the first has come to, in another order, on slots of the same size.
-        let mut second = World::new(schedulers);
-        let sizes = |world: &World| -> Vec<_> { world.tables.iter().flat_map(|t| t.services.values()).map(|l| l.slots_range.len).collect() };
+        let mut second = Model::new(schedulers);
+        let sizes = |model: &Model| -> Vec<_> { model.tables.iter().flat_map(|t| t.services.values()).map(|l| l.slots_range.len).collect() };
         second.cluster = Cluster { timeouts: second.cluster.timeouts, ..first.cluster.clone() };
         let reverse = (0..SERVICES).map(Change::Reverse).collect();
         second.step(&Step::Plan { changes: reverse, during: During::default() });

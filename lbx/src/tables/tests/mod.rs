@@ -3,7 +3,7 @@
 //! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
 //! - [`cluster`], [`daemon`]: a small configuration and a daemon that plans for it; [`plans`], [`expiry`],
 //!   [`server_states`]: examples
-//! - [`world`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
+//! - [`model`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
 //!   [`regressions`]: those in which it once did not
 
 mod adoption;
@@ -13,10 +13,10 @@ mod expiry;
 mod history;
 mod image;
 mod invariants;
+mod model;
 mod packets;
 mod plans;
 mod promise;
 mod regressions;
 mod server_states;
 mod signals;
-mod world;

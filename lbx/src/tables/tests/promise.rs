@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     history::{cases, history, schedulers},
-    world::World,
+    model::Model,
 };
 
 proptest! {
@@ -14,9 +14,9 @@ proptest! {
 
     #[test]
     fn established_connections_stay_where_they_are(schedulers in schedulers(), history in history()) {
-        let mut world = World::new(schedulers);
+        let mut model = Model::new(schedulers);
         for step in &history {
-            world.step(step);
+            model.step(step);
         }
     }
 }

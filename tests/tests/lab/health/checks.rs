@@ -7,9 +7,9 @@ use lbx_tests::{
     cluster::{Cluster, Service},
     lab::{Lab, VIP, rip},
     nginx::Nginx,
+    notifications::Script,
     process::Process,
     servers::TcpServer,
-    told::Script,
 };
 use nix::sys::signal::Signal;
 
@@ -166,5 +166,5 @@ fn without_a_check_a_server_is_up() -> Result<()> {
     let nobody = |_: &_| Ok(None::<Process>);
     let site = Site::start_in(Lab::new()?, &cluster, nobody)?;
     site.director.wait_down(8080, rip(1), "connection refused", DETECTED)?;
-    site.director.standing(80, rip(1))?.expect("up")
+    site.director.server_state(80, rip(1))?.expect("up")
 }

@@ -27,7 +27,7 @@ const WHILE: Duration = INTERVAL.saturating_mul(4);
 
 fn expect_calm(site: &Site<Nginx>, said: usize) -> Result<()> {
     site.director.expect_stays(80, rip(1), "up", WHILE)?;
-    site.director.standing(80, rip(2))?.expect("up")?;
+    site.director.server_state(80, rip(2))?.expect("up")?;
     let log = site.director.log().split_off(said);
     ensure!(!tells_of_flaps(&log), "somebody has come or gone:\n{log}");
     Ok(())
@@ -81,9 +81,11 @@ fn a_server_that_is_down_stays_down_across_a_restart() -> Result<()> {
     site.director.kill()?;
     load.run_on(50)?;
     site.director.restart()?;
-    site.director.standing(80, rip(2))?.expect("down")?;
+    site.director.server_state(80, rip(2))?.expect("down")?;
     site.director.expect_stays(80, rip(2), "down", WHILE)?;
-    site.director.standing(80, rip(2))?.expect_down("connection refused")?;
+    site.director
+        .server_state(80, rip(2))?
+        .expect_down("connection refused")?;
     let log = site.director.log().split_off(said);
     ensure!(!log.contains(CHECKS_PASS), "it came in between:\n{log}");
     let report = load.finish();

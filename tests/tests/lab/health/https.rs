@@ -39,7 +39,7 @@ fn a_certificate_is_trusted_by_name_and_authority() -> Result<()> {
     }
     for (port, reason) in [(445, "UnknownIssuer"), (446, "not valid for name")] {
         site.director.wait_down(port, rip(1), "TLS: ", DETECTED)?;
-        site.director.standing(port, rip(1))?.expect_down(reason)?;
+        site.director.server_state(port, rip(1))?.expect_down(reason)?;
     }
     Ok(())
 }

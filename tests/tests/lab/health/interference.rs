@@ -47,16 +47,14 @@ fn a_probe_that_is_led_elsewhere_brings_nobody_up() -> Result<()> {
     let lab = lab_with("type nat hook output priority -100;", &elsewhere)?;
     let site = Site::start_in(lab, &web(), Nginx::start)?;
     wait_up(&site.director, 80, [rip(1)])?;
-    let not_rewritten = site
-        .director
-        .wait_standing(80, rip(2), "is not probed", SOON, |standing| {
-            let reason = standing.reason.as_deref();
-            reason.is_some_and(|reason| reason.contains("probe not rewritten"))
-        })?;
+    let not_rewritten = site.director.wait_state(80, rip(2), "is not probed", SOON, |state| {
+        let reason = state.reason.as_deref();
+        reason.is_some_and(|reason| reason.contains("probe not rewritten"))
+    })?;
     ensure!(not_rewritten.state == "down", "{not_rewritten:?}");
     thread::sleep(INTERVAL * 5);
-    let standing = site.director.standing(80, rip(2))?;
-    ensure!(standing.state == "down", "{standing:?}");
+    let state = site.director.server_state(80, rip(2))?;
+    ensure!(state.state == "down", "{state:?}");
     let log = site.director.log();
     ensure!(log.contains("health checks suspended"), "it is not told:\n{log}");
     Ok(())

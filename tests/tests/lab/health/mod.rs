@@ -128,8 +128,8 @@ fn expect_out_and_in(
     director.wait_down(port, server, reason, DETECTED)?;
     expect_said(director, &format!("real server {server} down: "), reason)?;
     mend()?;
-    let standing = director.wait_for(port, server, "up", RECOVERED)?;
-    ensure!(standing.reason.is_none(), "{standing:?}");
+    let state = director.wait_for(port, server, "up", RECOVERED)?;
+    ensure!(state.reason.is_none(), "{state:?}");
     Ok(())
 }
 

@@ -26,13 +26,13 @@ fn a_server_without_a_mac_address_is_down_for_that_reason() -> Result<()> {
     site.lab.real_server(2).set_up("eth0", false)?;
     // At first nobody answers its probes.
     site.director
-        .wait_standing(80, rip(2), "is out", DETECTED, |standing| standing.state != "up")?;
+        .wait_state(80, rip(2), "is out", DETECTED, |state| state.state != "up")?;
     site.lab
         .director()
         .ip(&format!("neighbour delete {} dev eth0", rip(2)))?;
     let what = "has no MAC address";
-    site.director.wait_standing(80, rip(2), what, GIVEN_UP, |standing| {
-        standing
+    site.director.wait_state(80, rip(2), what, GIVEN_UP, |state| {
+        state
             .reason
             .as_deref()
             .is_some_and(|reason| reason.contains("MAC address not resolved"))
@@ -72,8 +72,8 @@ fn a_director_without_carrier_takes_no_real_server_down() -> Result<()> {
     let told = || site.director.log().contains("health checks suspended");
     wait::until_true(DETECTED, what, || Ok(told())).with_context(|| site.director.log())?;
     for server in [rip(1), rip(2)] {
-        let standing = site.director.standing(80, server)?;
-        ensure!(standing.state == "up", "{server} is {standing:?}");
+        let state = site.director.server_state(80, server)?;
+        ensure!(state.state == "up", "{server} is {state:?}");
     }
     site.lab.set_cable(site.lab.director(), 0, true)?;
     wait::until_true(SOON, "health checks are resumed", || {

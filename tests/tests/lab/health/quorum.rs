@@ -7,7 +7,7 @@ use lbx_tests::{
     cluster::Service,
     lab::{Lab, VIP, rip},
     nginx::Nginx,
-    told::{Run, Script},
+    notifications::{Run, Script},
     wait,
 };
 
@@ -55,8 +55,8 @@ fn the_sorry_server_takes_over_without_a_quorum() -> Result<()> {
         expect_said(&site.director, "quorum lost", "sorry server")?;
         expect_all(&site.pages(6)?, "rs3")?;
         // Those that are up are listed so: they are well.
-        let standing = site.director.standing(80, rip(1))?;
-        ensure!(standing.state != "down", "{standing:?}");
+        let state = site.director.server_state(80, rip(1))?;
+        ensure!(state.state != "down", "{state:?}");
         let said = site.director.log().len();
         site.servers[1].simulate_failure(false)?;
         wait::until_true(RECOVERED, "the quorum is gained", || {
@@ -85,10 +85,9 @@ fn a_quorum_has_hysteresis() -> Result<()> {
     for number in [1, 2] {
         site.servers[number - 1].simulate_failure(false)?;
     }
-    let well = |standing: &lbx_tests::standing::ServerState| standing.state != "down";
+    let well = |state: &lbx_tests::server_states::ServerState| state.state != "down";
     for number in [1, 2] {
-        site.director
-            .wait_standing(80, rip(number), "is well", RECOVERED, well)?;
+        site.director.wait_state(80, rip(number), "is well", RECOVERED, well)?;
     }
     expect_all(&site.pages(4)?, "rs4")?;
     mend(&site, 3)?;

@@ -35,8 +35,8 @@ fn dns_names_that_are_wrong_or_gone() -> Result<()> {
     site.director.wait_down(53, rip(2), "wrong answer", DETECTED)?;
     server.rename(None)?;
     let what = "the name does not exist";
-    let gone = site.director.wait_standing(53, rip(2), what, DETECTED, |standing| {
-        standing
+    let gone = site.director.wait_state(53, rip(2), what, DETECTED, |state| {
+        state
             .reason
             .as_deref()
             .is_some_and(|reason| reason.contains("NXDOMAIN"))

@@ -72,8 +72,8 @@ pub(super) fn expect_out_without_vip(
     expect_all(&site.pages_of(page, 6)?, "rs1")?;
     meanwhile()?;
     manual_setup::make_real_server(host, vip)?;
-    let standing = director.wait_for(80, server, "up", RECOVERED)?;
-    ensure!(standing.reason.is_none(), "{standing:?}");
+    let state = director.wait_for(80, server, "up", RECOVERED)?;
+    ensure!(state.reason.is_none(), "{state:?}");
     expect_said(director, &format!("real server {server}"), CHECKS_PASS)?;
     expect_turns(&site.pages_of(page, 4)?, 2)
 }

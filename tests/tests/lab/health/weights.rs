@@ -10,8 +10,8 @@ use lbx_tests::{
     cluster::Service,
     lab::{Lab, rip},
     nginx::Nginx,
+    notifications::Script,
     patience,
-    told::Script,
 };
 
 use super::{DETECTED, INTERVAL, RECOVERED, SLACK, SOON, healthy, healthy_web, often, wait_up};
@@ -40,9 +40,9 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
     let mut weights = vec![first.effective_weight];
     while weights.last() != Some(&100) && begun.elapsed() < patience::scaled(TIME * 2) {
         std::thread::sleep(Duration::from_millis(100));
-        let standing = site.director.standing(80, rip(2))?;
-        standing.expect("up")?;
-        weights.push(standing.effective_weight);
+        let state = site.director.server_state(80, rip(2))?;
+        state.expect("up")?;
+        weights.push(state.effective_weight);
     }
     let took = begun.elapsed();
     // It is counted in whole seconds.
@@ -54,16 +54,16 @@ fn a_slow_start_raises_the_weight_by_and_by() -> Result<()> {
     ensure!(weights.is_sorted(), "{weights:?}");
     weights.dedup();
     ensure!(weights.len() >= 4, "not by and by: {weights:?}");
-    let other = site.director.standing(80, rip(1))?;
+    let other = site.director.server_state(80, rip(1))?;
     ensure!(other.effective_weight == 100, "{other:?}");
     Ok(())
 }
 
 fn wait_weight(site: &Site<Nginx>, number: u8, weight: u64) -> Result<()> {
     let what = format!("has a weight of {weight}");
-    let fits = |standing: &lbx_tests::standing::ServerState| standing.effective_weight == weight;
+    let fits = |state: &lbx_tests::server_states::ServerState| state.effective_weight == weight;
     site.director
-        .wait_standing(80, rip(number), &what, INTERVAL * 2 + SLACK, fits)
+        .wait_state(80, rip(number), &what, INTERVAL * 2 + SLACK, fits)
         .map(drop)
 }
 
@@ -88,7 +88,7 @@ fn a_page_tells_the_weight() -> Result<()> {
     fs::write(site.servers[1].root().join("weight"), "0\n")?;
     wait_weight(&site, 2, 0)?;
     crate::setup::expect_all(&site.pages(4)?, "rs1")?;
-    site.director.standing(80, rip(2))?.expect("draining")?;
+    site.director.server_state(80, rip(2))?.expect("draining")?;
     fs::write(site.servers[1].root().join("weight"), "a lot\n")?;
     site.director.wait_down(80, rip(2), "is no weight", DETECTED).map(drop)
 }

@@ -50,10 +50,10 @@ fn fuzz() -> Result<()> {
     let frames = Scale::wanted().fuzz / 2;
     let done = AtomicU64::new(0);
     let begun = Instant::now();
-    let mills = [director.stress_xdp()?, director.stress_xdp()?];
+    let sources = [director.stress_xdp()?, director.stress_xdp()?];
     let outcome = thread::scope(|scope| {
         let (services, seeds, done) = (&services, &seeds, &done);
-        let threads: Vec<_> = mills
+        let threads: Vec<_> = sources
             .into_iter()
             .zip(cpus()?)
             .enumerate()

@@ -87,7 +87,7 @@ pub enum TopologyError {
     },
     /// A service of all ports has an address that others use.
     #[error(
-        "service {service} takes every port of {vip}, which {name} had before lbx: nobody could reach this host there any more, by ssh for instance; give the service an address of its own"
+        "service {service} takes every port of {vip}, which {name} had before lbx: this host could no longer be reached there, by ssh for instance; give the service an address of its own"
     )]
     OwnAddress {
         /// Name of the service.

@@ -71,8 +71,8 @@ impl Topology {
         }
     }
 
-    /// Finds out anew after the network has changed: what does not fit is left out, and told. Where a NIC is down or cut
-    /// off everything behind it stays as it was: nobody can know better until it is back.
+    /// Evaluates the changed network: what does not match is left out and logged. Behind a NIC that is down or has no carrier
+    /// everything stays as it was until it is back.
     ///
     /// # Errors
     /// The network cannot be read.

@@ -12,7 +12,7 @@ use lbx_common::{counters::Traffic, drops::DropReason};
 
 /// Every counter as it must stand.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Counters {
     services: BTreeMap<u16, Traffic>,
     backends: BTreeMap<u32, Traffic>,
     drops: BTreeMap<DropReason, u64>,
@@ -31,14 +31,14 @@ pub enum Counted {
     },
 }
 
-impl Ledger {
+impl Counters {
     /// Drops have been counted before; all else begins anew with services and backends.
     pub fn open(maps: &Dataplane) -> Result<Self> {
-        let mut ledger = Self::default();
+        let mut counters = Self::default();
         for &reason in DropReason::ALL {
-            ledger.drops.insert(reason, maps.drops(reason)?);
+            counters.drops.insert(reason, maps.drops(reason)?);
         }
-        Ok(ledger)
+        Ok(counters)
     }
 
     /// Follows the writes that set counters to zero.

@@ -5,42 +5,42 @@ use lbx::desired::{RealServer, Scheduler, ServerState};
 use lbx_common::{drops::DropReason, flow::elapsed, fragment::LIFETIME};
 
 use crate::{
-    case::{Case, Went},
     cluster::{Cluster, FORGOTTEN, SERVERS, SORRY, identity, number},
+    expectations::persisting,
     expected::Signal,
     history::Kind,
-    notes::persisting,
+    model::Model,
+    packet_case::{PacketCase, PacketOutcome},
     schedule::{self, Loads, Pick},
-    world::Model,
 };
 
 impl Model<'_> {
     /// Holds what became of a packet against what its client may expect, and new connections against the file.
-    pub fn judge(&mut self, case: &Case, went: Went) -> Result<()> {
+    pub fn verify(&mut self, case: &PacketCase, outcome: PacketOutcome) -> Result<()> {
         match case.kind {
-            Kind::Later | Kind::Orphan => return self.judge_fragment(case, went),
+            Kind::Later | Kind::Orphan => return self.judge_fragment(case, outcome),
             _ => {}
         }
         if let Some(expected) = case.expected.filter(|_| case.signal != Signal::Open) {
             let mut clusters = self.in_force.iter();
             let held = |cluster: &Cluster| cluster.holds(expected.service, expected.server);
-            let kept = match went {
-                Went::Sent { service, server, .. } => {
+            let kept = match outcome {
+                PacketOutcome::Sent { service, server, .. } => {
                     (service, server) == (expected.service, expected.server) && !clusters.all(held)
                 }
-                Went::Dropped(DropReason::NoBackend) => clusters.any(held),
+                PacketOutcome::Dropped(DropReason::NoBackend) => clusters.any(held),
                 _ => false,
             };
             ensure!(kept, "the promise is broken");
             self.tally.kept += 1;
-            self.tally.held += u64::from(matches!(went, Went::Dropped(_)));
+            self.tally.held += u64::from(matches!(outcome, PacketOutcome::Dropped(_)));
             return Ok(());
         }
-        match went {
-            Went::Passed => ensure!(case.services.contains(&None), "it has a service"),
-            Went::Dropped(DropReason::NoBackend) => self.judge_refusal(case)?,
-            Went::Dropped(reason) => bail!("{reason:?} is no reason"),
-            Went::Sent { service, server, new } => {
+        match outcome {
+            PacketOutcome::Passed => ensure!(case.services.contains(&None), "it has a service"),
+            PacketOutcome::Dropped(DropReason::NoBackend) => self.judge_refusal(case)?,
+            PacketOutcome::Dropped(reason) => bail!("{reason:?} is no reason"),
+            PacketOutcome::Sent { service, server, new } => {
                 ensure!(case.services.contains(&Some(service)), "it is not of this service");
                 if self.is_new(case, service) {
                     self.judge_new(case, service, server, new)?;
@@ -51,7 +51,7 @@ impl Model<'_> {
     }
 
     /// Whether a packet begins a connection without doubt.
-    fn is_new(&self, case: &Case, service: usize) -> bool {
+    fn is_new(&self, case: &PacketCase, service: usize) -> bool {
         let now = self.now();
         let seen = self.seen.get(&(case.id, service));
         let fresh = seen.is_none_or(|&seen| elapsed(seen, now) > FORGOTTEN);
@@ -65,8 +65,8 @@ impl Model<'_> {
         self.roomy && begins
     }
 
-    /// Where a new connection went.
-    fn judge_new(&mut self, case: &Case, service: usize, server: u8, new: bool) -> Result<()> {
+    /// Where a new connection outcome.
+    fn judge_new(&mut self, case: &PacketCase, service: usize, server: u8, new: bool) -> Result<()> {
         let now = self.now();
         let id = &case.id;
         let mut proper = false;
@@ -77,7 +77,7 @@ impl Model<'_> {
         {
             let wish = &cluster.services[service].service;
             let eligible = cluster.eligible(service);
-            let failed = matches!(cluster.standing(service, server), ServerState::Down(_));
+            let failed = matches!(cluster.server_state(service, server), ServerState::Down(_));
             let persisted = !failed
                 && wish.persistence.is_some_and(|_| {
                     let begun = self.persisted.get(&(service, id.client / 2, server));
@@ -102,11 +102,11 @@ impl Model<'_> {
                 return Ok(());
             };
             // One that has been taken out of the file keeps its connections and gets no new ones, from nobody.
-            let standing = wish
+            let state = wish
                 .servers
                 .iter()
                 .find(|other| number(other.address) == template.server);
-            let keeps = standing.is_some_and(|server| match server.state {
+            let keeps = state.is_some_and(|server| match server.state {
                 ServerState::Up | ServerState::SlowStart(_) => server.weight > 0 || persistence.drain,
                 ServerState::Draining => persistence.drain,
                 ServerState::Down(_) => false,
@@ -120,8 +120,8 @@ impl Model<'_> {
     }
 
     /// Holds whom the scheduler chose against whom it should have chosen.
-    pub fn judge_scheduler(&mut self, case: &Case, went: Went) -> Result<()> {
-        let ([cluster], Went::Sent { service, server, new }) = (self.in_force.as_slice(), went) else {
+    pub fn verify_scheduler(&mut self, case: &PacketCase, outcome: PacketOutcome) -> Result<()> {
+        let ([cluster], PacketOutcome::Sent { service, server, new }) = (self.in_force.as_slice(), outcome) else {
             return Ok(());
         };
         let wish = &cluster.services[service].service;
@@ -151,7 +151,7 @@ impl Model<'_> {
     }
 
     /// Whether a packet that nobody got may have been dropped for that.
-    fn judge_refusal(&self, case: &Case) -> Result<()> {
+    fn judge_refusal(&self, case: &PacketCase) -> Result<()> {
         let nobody = self.in_force.iter().any(|cluster| {
             let Some(service) = case.id.service(cluster) else {
                 return false;
@@ -173,13 +173,13 @@ impl Model<'_> {
     }
 
     /// A fragment without ports.
-    fn judge_fragment(&mut self, case: &Case, went: Went) -> Result<()> {
+    fn judge_fragment(&mut self, case: &PacketCase, outcome: PacketOutcome) -> Result<()> {
         let now = self.now();
         let first = self.fragments.get(&case.id).filter(|first| {
             case.kind == Kind::Later && case.fragment == Some(first.id) && elapsed(first.at, now) <= LIFETIME
         });
         if let Some(first) = first {
-            let Went::Sent { service, server, .. } = went else {
+            let PacketOutcome::Sent { service, server, .. } = outcome else {
                 bail!("it did not follow {first:?}");
             };
             ensure!(
@@ -188,14 +188,14 @@ impl Model<'_> {
             );
             return Ok(());
         }
-        match went {
-            Went::Passed => ensure!(
+        match outcome {
+            PacketOutcome::Passed => ensure!(
                 self.in_force.iter().any(|cluster| !cluster.has_vip(case.id.vip)),
                 "it is for a VIP"
             ),
-            Went::Dropped(DropReason::OrphanFragment | DropReason::NoBackend) => {}
-            Went::Dropped(reason) => bail!("{reason:?} is no reason"),
-            Went::Sent { service, .. } => {
+            PacketOutcome::Dropped(DropReason::OrphanFragment | DropReason::NoBackend) => {}
+            PacketOutcome::Dropped(reason) => bail!("{reason:?} is no reason"),
+            PacketOutcome::Sent { service, .. } => {
                 let same = identity(service).vip == case.id.vip && identity(service).protocol == case.id.protocol;
                 ensure!(same, "it is for another service");
                 let all = identity(service).port == 0;

@@ -1,4 +1,4 @@
-//! A service under siege: half its table is full of established connections, and real clients come while it is flooded.
+//! A service overloaded: half its table is full of established connections, and real clients come while it is flooded.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -62,7 +62,7 @@ struct Newcomer {
 /// What a real client says after its first word.
 const SAYS: [u8; 4] = [ACK, PSH | ACK, PSH | ACK, FIN | ACK];
 
-/// A service under siege.
+/// A service overloaded.
 pub struct Siege {
     /// Its director.
     pub director: Director,
@@ -78,7 +78,7 @@ pub struct Siege {
 }
 
 impl Siege {
-    /// A siege of a service of a director.
+    /// A overload of a service of a director.
     pub fn of(director: Director, service: VirtualService, seed: u64) -> Result<Self> {
         Ok(Self {
             stress_xdp: director.stress_xdp()?,

@@ -52,7 +52,7 @@ pub struct Packet {
 }
 
 /// Everything there is.
-pub struct World {
+pub struct Model {
     pub cluster: Cluster,
     /// None: the daemon is dead.
     pub tables: Option<Tables>,
@@ -81,11 +81,11 @@ struct Expected {
     timeouts: Timeouts,
 }
 
-impl World {
+impl Model {
     /// The first plan is carried out; the clock is about to wrap.
     pub fn new(schedulers: [Scheduler; SERVICES]) -> Self {
         let cluster = Cluster::new(schedulers);
-        let mut world = Self {
+        let mut model = Self {
             planned: cluster.clone(),
             loaded: Vec::new(),
             in_force: vec![ticks(&cluster.timeouts)],
@@ -98,8 +98,8 @@ impl World {
             kept: 0,
             dropped: 0,
         };
-        world.plan(&During::default());
-        world
+        model.plan(&During::default());
+        model
     }
 
     pub fn step(&mut self, step: &Step) {

@@ -13,12 +13,12 @@ use lbx_common::{
 
 use crate::{
     cluster::{self, Cluster, hop, identity},
+    counters::Counted,
     expected::{Expected, Signal},
     frame::{Ends, Fragment, Frame},
     history::{Kind, Packet},
-    ledger::Counted,
+    model::Model,
     schedule::Loads,
-    world::Model,
 };
 
 const FIN: u8 = 1;
@@ -39,14 +39,14 @@ pub struct FlowId {
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Went {
+pub enum PacketOutcome {
     Passed,
     Dropped(DropReason),
     Sent { service: usize, server: u8, new: bool },
 }
 
 /// A packet on its way, and what was known before it came.
-pub struct Case {
+pub struct PacketCase {
     pub id: FlowId,
     pub kind: Kind,
     pub signal: Signal,
@@ -58,7 +58,7 @@ pub struct Case {
     pub loads: Loads,
 }
 
-impl Case {
+impl PacketCase {
     /// Whether a new connection may begin with it.
     pub fn begins(&self) -> bool {
         matches!(self.signal, Signal::Open | Signal::Datagram)
@@ -71,30 +71,32 @@ impl Model<'_> {
         let case = self.case(packet)?;
         let frame = case.frame();
         let outcome = self.director.run(&frame)?;
-        let counted = self.ledger.follow(self.director.maps(), &self.standing)?;
-        let went = match outcome.action {
+        let counted = self.counters.follow(self.director.maps(), &self.state)?;
+        let outcome = match outcome.action {
             1 | 2 => {
                 ensure!(outcome.bytes == frame.bytes, "a frame that goes nowhere was changed");
                 match (outcome.action, counted) {
-                    (1, Counted::Dropped(reason)) => Went::Dropped(reason),
-                    (2, Counted::Nothing) => Went::Passed,
+                    (1, Counted::Dropped(reason)) => PacketOutcome::Dropped(reason),
+                    (2, Counted::Nothing) => PacketOutcome::Passed,
                     (action, counted) => bail!("action {action}, and {counted:?}"),
                 }
             }
             3 => self.sent(&case, &frame, &outcome.bytes, counted)?,
             action => bail!("action {action}"),
         };
-        let judged = self.judge(&case, went).and_then(|()| self.judge_scheduler(&case, went));
+        let judged = self
+            .verify(&case, outcome)
+            .and_then(|()| self.verify_scheduler(&case, outcome));
         if let Err(error) = judged {
             return Err(error.context(format!(
-                "it was {went:?}, expected {:?} of {:?}",
+                "it was {outcome:?}, expected {:?} of {:?}",
                 case.expected, case.services
             )));
         }
-        self.note(&case, went)
+        self.expect_next(&case, outcome)
     }
 
-    fn case(&self, packet: Packet) -> Result<Case> {
+    fn case(&self, packet: Packet) -> Result<PacketCase> {
         let service = identity(packet.service);
         let first = if service.port == 0 { 8000 } else { service.port };
         let id = FlowId {
@@ -110,7 +112,7 @@ impl Model<'_> {
             _ => None,
         };
         let services: Vec<_> = self.in_force.iter().map(|cluster| id.service(cluster)).collect();
-        let mut case = Case {
+        let mut case = PacketCase {
             id,
             kind: packet.kind,
             signal: signal(packet.kind, id.is_udp()),
@@ -145,7 +147,7 @@ impl Model<'_> {
             IpAddr::V4(address) => Address::from_ipv4(address.octets()),
             IpAddr::V6(address) => Address::from_octets(address.octets()),
         };
-        let services = self.standing.iter().flat_map(|tables| &tables.services);
+        let services = self.state.iter().flat_map(|tables| &tables.services);
         let numbers: Vec<u16> = services
             .filter(|&(&other, _)| known_by(other) == Some(service))
             .map(|(_, loaded)| loaded.number)
@@ -160,7 +162,7 @@ impl Model<'_> {
     }
 
     /// To which real server a frame was sent, everything about it being right.
-    fn sent(&self, case: &Case, frame: &Frame, bytes: &[u8], counted: Counted) -> Result<Went> {
+    fn sent(&self, case: &PacketCase, frame: &Frame, bytes: &[u8], counted: Counted) -> Result<PacketOutcome> {
         let Counted::Sent {
             service,
             counter,
@@ -180,7 +182,7 @@ impl Model<'_> {
         ensure!(self.in_force.iter().any(known), "{server} is not where NIC {from} is");
         let address = cluster::address(six, server);
         let own = self
-            .standing
+            .state
             .iter()
             .filter_map(|tables| tables.services.get(&service))
             .any(|loaded| {
@@ -202,7 +204,7 @@ impl Model<'_> {
         );
         let held = self.in_force.iter().all(|cluster| cluster.holds(service, server));
         ensure!(!held, "{server} is held");
-        Ok(Went::Sent {
+        Ok(PacketOutcome::Sent {
             service,
             server,
             new: traffic.connections != 0,
@@ -245,7 +247,7 @@ impl FlowId {
     }
 }
 
-impl Case {
+impl PacketCase {
     fn frame(&self) -> Frame {
         const PAYLOAD: usize = 20;
         let ends = self.id.ends();

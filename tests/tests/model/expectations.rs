@@ -5,14 +5,14 @@ use lbx::desired::Persistence;
 use lbx_common::flow::{ESTABLISHED, Entry, UDP_STREAM, elapsed};
 
 use crate::{
-    case::{Case, Went},
     cluster::Cluster,
     expected::{Expected, Phase, Signal, ticks},
     history::Kind,
-    world::Model,
+    model::Model,
+    packet_case::{PacketCase, PacketOutcome},
 };
 
-/// Where the first fragment of a packet went.
+/// Where the first fragment of a packet outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragmented {
     pub id: u32,
@@ -32,9 +32,11 @@ pub struct Template {
 
 impl Model<'_> {
     /// Notes what the client may expect from now on.
-    pub fn note(&mut self, case: &Case, went: Went) -> Result<()> {
+    pub fn expect_next(&mut self, case: &PacketCase, outcome: PacketOutcome) -> Result<()> {
         let (now, timeouts, id) = (self.now(), self.timeouts(), case.id);
-        if let (Some(fragment), Kind::First, Went::Sent { service, server, .. }) = (case.fragment, case.kind, went) {
+        if let (Some(fragment), Kind::First, PacketOutcome::Sent { service, server, .. }) =
+            (case.fragment, case.kind, outcome)
+        {
             let first = Fragmented {
                 id: fragment,
                 service,
@@ -49,7 +51,7 @@ impl Model<'_> {
         for &service in case.services.iter().flatten() {
             self.seen.insert((id, service), now);
         }
-        let Went::Sent { service, server, new } = went else {
+        let PacketOutcome::Sent { service, server, new } = outcome else {
             // Whoever was passed or dropped keeps nothing; a promise would have been broken before.
             if case.signal == Signal::Open || case.expected.is_none() {
                 self.flows.remove(&id);
@@ -98,7 +100,7 @@ impl Model<'_> {
     }
 
     /// Notes a packet that was dropped because the real server of its flow is held: the flow goes on.
-    fn note_held(&mut self, case: &Case) -> Result<()> {
+    fn note_held(&mut self, case: &PacketCase) -> Result<()> {
         let (now, timeouts) = (self.now(), self.timeouts());
         let Some(expected) = case.expected.filter(|_| case.signal != Signal::Open) else {
             return Ok(());
@@ -115,7 +117,7 @@ impl Model<'_> {
     }
 
     /// Notes whether a flow has a record after a packet: where there are few, it is promised nothing without.
-    fn look_up(&mut self, case: &Case, service: usize, next: &mut Expected) -> Result<()> {
+    fn look_up(&mut self, case: &PacketCase, service: usize, next: &mut Expected) -> Result<()> {
         let now = self.now();
         let record = self.record(&case.id, service)?;
         // One that nobody touched lies there until it is swept: its slot is at rest.
@@ -129,7 +131,7 @@ impl Model<'_> {
     }
 
     /// Notes where the connections of a client that persists go.
-    fn persist(&mut self, case: &Case, service: usize, server: u8, new: bool) {
+    fn persist(&mut self, case: &PacketCase, service: usize, server: u8, new: bool) {
         let (now, id) = (self.now(), case.id);
         let half_open = self.timeouts().half_open();
         let [cluster] = self.in_force.as_slice() else {

@@ -57,7 +57,7 @@ impl Director {
     ///
     /// # Errors
     /// It is not listed, or without these fields.
-    pub fn standing(&self, port: u16, server: impl Into<IpAddr>) -> Result<ServerState> {
+    pub fn server_state(&self, port: u16, server: impl Into<IpAddr>) -> Result<ServerState> {
         let server = server.into();
         let json = self.json()?;
         find(&json, port, server).with_context(|| format!("{server} on port {port} in {json:#}"))
@@ -69,7 +69,7 @@ impl Director {
     /// It is not in time; with how it stands.
     pub fn wait_for(&self, port: u16, server: impl Into<IpAddr>, state: &str, limit: Duration) -> Result<ServerState> {
         let what = format!("{state} on port {port}");
-        self.wait_standing(port, server, &what, limit, |standing| standing.state == state)
+        self.wait_state(port, server, &what, limit, |server| server.state == state)
     }
 
     /// Waits until the probes of a real server find it down, for a reason that contains these words.
@@ -84,18 +84,18 @@ impl Director {
         limit: Duration,
     ) -> Result<ServerState> {
         let what = format!("down on port {port}");
-        let standing = self.wait_standing(port, server, &what, limit, |standing| {
-            standing.state == "down" && standing.reason.as_deref() != Some(UNKNOWN)
+        let state = self.wait_state(port, server, &what, limit, |state| {
+            state.state == "down" && state.reason.as_deref() != Some(UNKNOWN)
         })?;
-        standing.expect_down(reason)?;
-        Ok(standing)
+        state.expect_down(reason)?;
+        Ok(state)
     }
 
     /// Waits until it fulfils a condition how a real server of the service on a port stands.
     ///
     /// # Errors
     /// It does not in time; with how it stands and what the director said.
-    pub fn wait_standing(
+    pub fn wait_state(
         &self,
         port: u16,
         server: impl Into<IpAddr>,
@@ -106,13 +106,13 @@ impl Director {
         let server = server.into();
         let mut last = None;
         let found = wait::until(limit, &format!("{server} {what}"), || {
-            let standing = self.standing(port, server)?;
-            let fits = condition(&standing);
-            last = Some(standing.clone());
+            let state = self.server_state(port, server)?;
+            let fits = condition(&state);
+            last = Some(state.clone());
             if !fits {
                 thread::sleep(PAUSE);
             }
-            Ok(fits.then_some(standing))
+            Ok(fits.then_some(state))
         });
         found.with_context(|| format!("at last {last:?}"))
     }
@@ -125,7 +125,7 @@ impl Director {
         let server = server.into();
         let end = Instant::now() + time;
         while Instant::now() < end {
-            self.standing(port, server)?.expect(state)?;
+            self.server_state(port, server)?.expect(state)?;
             thread::sleep(PAUSE);
         }
         Ok(())
@@ -160,10 +160,10 @@ mod tests {
             "address": "192.168.1.190", "state": "down", "reason": "connection refused", "weight": 3, "effective_weight": 0
         });
         let json = json!({ "services": [{ "port": 80, "servers": [server] }] });
-        let standing = find(&json, 80, rip.into()).unwrap();
-        standing.expect_down("refused").unwrap();
-        assert_eq!((standing.weight, standing.effective_weight), (3, 0));
-        assert!(standing.expect_down("timed out").is_err() && standing.expect("up").is_err());
+        let state = find(&json, 80, rip.into()).unwrap();
+        state.expect_down("refused").unwrap();
+        assert_eq!((state.weight, state.effective_weight), (3, 0));
+        assert!(state.expect_down("timed out").is_err() && state.expect("up").is_err());
         assert!(find(&json, 443, rip.into()).is_none() && find(&json, 80, Ipv4Addr::LOCALHOST.into()).is_none());
     }
 }

@@ -20,13 +20,13 @@ use lbx_common::{
 };
 
 use crate::{
-    case::FlowId,
     cluster::{Cluster, FORGOTTEN, SERVICES, identity, number},
+    counters::{Counted, Counters},
     director::Director,
+    expectations::{Fragmented, Template},
     expected::{Expected, Ticks},
     history::{During, History, Packet, Step},
-    ledger::{Counted, Ledger},
-    notes::{Fragmented, Template},
+    packet_case::FlowId,
     schedule::{Loads, Turns},
 };
 
@@ -47,8 +47,8 @@ pub struct Model<'d> {
     /// None: the daemon is dead.
     tables: Option<Tables>,
     /// What may stand in the maps: two while a plan is carried out.
-    pub standing: Vec<Tables>,
-    pub ledger: Ledger,
+    pub state: Vec<Tables>,
+    pub counters: Counters,
     nanoseconds: u64,
     /// The real servers that may have flows of a service.
     pub may: [BTreeSet<u8>; SERVICES],
@@ -71,7 +71,7 @@ pub struct Model<'d> {
 pub struct Tally {
     pub steps: u64,
     pub packets: u64,
-    /// Packets that had to go where their flow's last one went, or were dropped until that one is back.
+    /// Packets that had to go where their flow's last one outcome, or were dropped until that one is back.
     pub kept: u64,
     /// Those of them that were dropped.
     pub held: u64,
@@ -104,13 +104,13 @@ impl<'d> Model<'d> {
         let cluster = Cluster::new(&history.schedulers);
         let tables = director.maps().empty_tables();
         let mut world = Self {
-            ledger: Ledger::open(director.maps())?,
+            counters: Counters::open(director.maps())?,
             director,
             roomy,
             accepted: cluster.clone(),
             in_force: vec![Cluster::nothing()],
             cluster,
-            standing: vec![tables.clone()],
+            state: vec![tables.clone()],
             tables: Some(tables),
             nanoseconds: 0,
             may: Default::default(),
@@ -191,7 +191,7 @@ impl<'d> Model<'d> {
     /// The daemon dies; its maps stay.
     fn die(&mut self) -> Result<()> {
         self.tables = None;
-        self.standing = vec![Tables::adopt(self.director.maps(), self.now())?];
+        self.state = vec![Tables::adopt(self.director.maps(), self.now())?];
         self.turns = Default::default();
         Ok(())
     }
@@ -256,7 +256,7 @@ impl<'d> Model<'d> {
     fn carry_out(&mut self, before: Tables, plan: Plan, during: &During) -> Result<bool> {
         let Plan { tables, writes, .. } = plan;
         let at = |place: u8| usize::from(place) * (writes.len() + 1) / 256;
-        self.standing = vec![before, tables.clone()];
+        self.state = vec![before, tables.clone()];
         let mut done = 0;
         let mut packets = during.packets.clone();
         packets.sort_by_key(|(place, _)| *place);
@@ -280,16 +280,16 @@ impl<'d> Model<'d> {
             return Ok(false);
         }
         self.apply(&writes[done..])?;
-        self.standing = vec![tables.clone()];
+        self.state = vec![tables.clone()];
         self.tables = Some(tables);
-        let counted = self.ledger.follow(self.director.maps(), &self.standing)?;
+        let counted = self.counters.follow(self.director.maps(), &self.state)?;
         ensure!(counted == Counted::Nothing, "{counted:?} without a packet");
         Ok(true)
     }
 
     fn apply(&mut self, writes: &[Write]) -> Result<()> {
         self.director.maps_mut().apply(writes)?;
-        self.ledger.reset(writes);
+        self.counters.reset(writes);
         Ok(())
     }
 
@@ -344,7 +344,7 @@ impl<'d> Model<'d> {
     /// The loads of the real servers of a service that get packets.
     pub fn loads(&self, service: usize) -> Loads {
         let loaded = self
-            .standing
+            .state
             .iter()
             .filter_map(|tables| tables.services.get(&identity(service)));
         let members = loaded.flat_map(|loaded| loaded.members.values());
@@ -358,11 +358,11 @@ impl<'d> Model<'d> {
 
     /// Whether every flow of a service gets a record, and no datagram may be of a flow from another time.
     pub fn records_all(&self, service: usize) -> bool {
-        let mut standing = self
-            .standing
+        let mut state = self
+            .state
             .iter()
             .filter_map(|tables| tables.services.get(&identity(service)));
-        let all = standing.all(|loaded| loaded.records_all() && loaded.recording_since.is_none());
+        let all = state.all(|loaded| loaded.records_all() && loaded.recording_since.is_none());
         let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
         all && !self.in_force.iter().any(one_packet)
     }
