@@ -10,8 +10,8 @@ use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{
-        self, Desired, Failover, Hashing, Persistence, Ports, RealServer, Scheduler, ServerState, Service, TableSizes,
-        Timeouts, VirtualService,
+        self, Desired, FailurePolicy, Hashing, Persistence, Ports, RealServer, Scheduler, ServerState, Service,
+        TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScan},
 };
@@ -63,7 +63,7 @@ impl Lbx {
             mirror: dataplane.empty_tables(),
             dataplane: Some(dataplane),
             desired,
-            // Twice as many: replace_servers uses the second half.
+            // Twice as many: replace_all_servers uses the second half.
             hops: (0..tables.servers() * 2)
                 .map(|server| (rip(tables.ip, server), hop(server, tags)))
                 .collect(),
@@ -83,7 +83,7 @@ impl Lbx {
     ///
     /// # Errors
     /// The kernel refuses something.
-    pub fn replace_servers(&mut self) -> Result<()> {
+    pub fn replace_all_servers(&mut self) -> Result<()> {
         for service in &mut self.desired.services {
             let count = service.servers.len() as u32;
             for server in &mut service.servers {
@@ -198,7 +198,7 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
             sorry_server: None,
             quic: false,
             health: None,
-            failover: Failover::default(),
+            failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
             servers: (0..tables.servers())

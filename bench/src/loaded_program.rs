@@ -78,7 +78,7 @@ impl LoadedProgram {
     /// The kernel refuses an object or a table entry.
     pub fn open_windows(&mut self) -> Result<()> {
         match self {
-            Self::Lbx(lbx) => lbx.replace_servers(),
+            Self::Lbx(lbx) => lbx.replace_all_servers(),
             Self::Floor(_) | Self::Reference(_) => Ok(()),
         }
     }

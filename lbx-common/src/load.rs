@@ -115,19 +115,19 @@ impl Rule {
     /// The score of a candidate. One with weight 0 is never better than another.
     #[inline(always)]
     #[must_use]
-    pub const fn score(self, load: Load, weight: u16) -> Score {
+    pub const fn score(self, load: Load, weight: u16) -> LoadScore {
         let weight = weight as u64;
         let active = load.active as u64;
         match self.0 {
-            LC => Score::new(load.overhead(), one_at_most(weight)),
-            WLC | P2C => Score::new(load.overhead(), weight),
+            LC => LoadScore::new(load.overhead(), one_at_most(weight)),
+            WLC | P2C => LoadScore::new(load.overhead(), weight),
             // An idle backend costs nothing.
-            NQ if active == 0 => Score::new(0, one_at_most(weight)),
+            NQ if active == 0 => LoadScore::new(0, one_at_most(weight)),
             // Including the new connection.
-            SED | NQ => Score::new(active + 1, weight),
+            SED | NQ => LoadScore::new(active + 1, weight),
             // Overflows once it has more active connections than its weight.
-            OVF if active > weight => Score::WORST,
-            _ => Score::new(1, weight),
+            OVF if active > weight => LoadScore::WORST,
+            _ => LoadScore::new(1, weight),
         }
     }
 
@@ -135,7 +135,7 @@ impl Rule {
     /// of weight.
     #[inline(always)]
     #[must_use]
-    pub const fn ends(self, score: Score) -> bool {
+    pub const fn ends(self, score: LoadScore) -> bool {
         let compares = matches!(self.0, LC | WLC | SED | NQ | P2C);
         score.weight != 0 && (score.cost == 0 || !compares)
     }
@@ -150,12 +150,12 @@ impl Rule {
 
 /// Cost and weight of a candidate. Less cost per weight is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Score {
+pub struct LoadScore {
     cost: u64,
     weight: u64,
 }
 
-impl Score {
+impl LoadScore {
     /// Worse than every candidate that may be selected.
     pub const WORST: Self = Self::new(1, 0);
 
@@ -211,7 +211,7 @@ mod tests {
     /// The position of the candidate that a scheduler selects, walking as the kernel program does.
     fn selected(scheduler: u8, candidates: &[(Load, u16)]) -> Option<usize> {
         let rule = Rule::of_scheduler(scheduler);
-        let mut best = (None, Score::WORST);
+        let mut best = (None, LoadScore::WORST);
         for (position, &(load, weight)) in candidates.iter().enumerate() {
             let score = rule.score(load, weight);
             if score.better_than(best.1) {

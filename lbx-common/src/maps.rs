@@ -118,7 +118,7 @@ pub const MAX_VIPS: u32 = MAX_SERVICES;
 /// Buckets of VIPs: capacity for four times the maximum, since single buckets may fill up earlier.
 pub const VIP_BUCKETS: u32 = MAX_VIPS;
 /// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket holds four.
-pub const MAX_PORTS: u32 = 1 << 17;
+pub const PORT_ENTRIES: u32 = 1 << 17;
 /// Slots of all services together unless the configuration says otherwise: 64 MiB, enough for 10,000 services of three units
 /// of weight.
 pub const MAX_SLOTS: u32 = 1 << 23;

@@ -11,7 +11,7 @@ pub struct Slot {
     /// The backend of this slot's connections without a record.
     pub owner: u16,
     /// Some flow of this slot may have a record.
-    pub tracked: bool,
+    pub has_records: bool,
 }
 
 impl Slot {
@@ -21,14 +21,14 @@ impl Slot {
         Self {
             current: backend,
             owner: backend,
-            tracked: false,
+            has_records: false,
         }
     }
 
-    /// The word in the map: current in bits 0–15, owner in 16–31, tracked in 32.
+    /// The word in the map: current in bits 0–15, owner in 16–31, has_records in 32.
     #[must_use]
     pub const fn to_word(self) -> u64 {
-        self.current as u64 | (self.owner as u64) << 16 | (self.tracked as u64) << 32
+        self.current as u64 | (self.owner as u64) << 16 | (self.has_records as u64) << 32
     }
 
     /// The slot of a word.
@@ -38,7 +38,7 @@ impl Slot {
         Self {
             current: word as u16,
             owner: (word >> 16) as u16,
-            tracked: (word >> 32) & 1 == 1,
+            has_records: (word >> 32) & 1 == 1,
         }
     }
 }
@@ -55,7 +55,7 @@ mod tests {
             Slot {
                 current: 7,
                 owner: 65_534,
-                tracked: true,
+                has_records: true,
             },
         ] {
             assert_eq!(Slot::from_word(slot.to_word()), slot);

@@ -15,7 +15,7 @@ use crate::{
 /// The exit of a malformed packet: dropped with its reason if it is for a VIP, passed untouched otherwise.
 #[inline(always)]
 pub fn exit_malformed(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Exit {
-    if lookup::vip(packet.vip).is_some() && is_client_nic(frame, packet) {
+    if lookup::vip(packet.vip).is_some() && arrived_on_client_nic(frame, packet) {
         Exit::Drop(reason)
     } else {
         Exit::Pass
@@ -41,7 +41,7 @@ pub fn is_valid_source(packet: &Packet) -> bool {
 /// Whether the ingress NIC takes clients' traffic and the frame is addressed to it: a NIC in promiscuous mode also receives
 /// frames for others.
 #[inline(always)]
-pub fn is_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
+pub fn arrived_on_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
     let Some((nic_mac, roles)) = maps::nic(segment(frame.ingress(), packet.tags)) else {
         return false;
     };

@@ -18,8 +18,8 @@ use lbx_common::{
     load,
     lookup::{PortBucket, VipBucket},
     maps::{
-        FLOWS4_RECORDS, FLOWS6_RECORDS, MAX_BACKENDS, MAX_FRAGMENTS, MAX_NICS, MAX_PORTS, MAX_QUIC_IDS,
-        MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta, VIP_BUCKETS,
+        FLOWS4_RECORDS, FLOWS6_RECORDS, MAX_BACKENDS, MAX_FRAGMENTS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES,
+        MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta, PORT_ENTRIES, VIP_BUCKETS,
     },
     nic::Nic,
     ring::RingEntry,
@@ -38,7 +38,7 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 #[btf_map]
 static VIPS: Array<VipBucket, { VIP_BUCKETS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static PORTS: Array<PortBucket, { MAX_PORTS as usize }, MMAPABLE> = Array::new();
+static PORTS: Array<PortBucket, { PORT_ENTRIES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SERVICES: Array<Service, { MAX_SERVICES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
@@ -88,7 +88,7 @@ static FLOW4_MASK: Global<u32> = Global::new(FLOWS4_RECORDS / 4 - 1);
 #[unsafe(no_mangle)]
 static FLOW6_MASK: Global<u32> = Global::new(FLOWS6_RECORDS / 2 - 1);
 #[unsafe(no_mangle)]
-static PORT_MASK: Global<u32> = Global::new(MAX_PORTS - 1);
+static PORT_MASK: Global<u32> = Global::new(PORT_ENTRIES - 1);
 #[unsafe(no_mangle)]
 static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -200,7 +200,7 @@ pub fn insert_first_fragment(key: &FragmentKey, value: &FirstFragment) {
 
 /// The backend index of a QUIC server id.
 #[inline(always)]
-pub fn quic(service: u16, id: u16) -> Option<u16> {
+pub fn backend_by_quic_id(service: u16, id: u16) -> Option<u16> {
     let key = u32::from(id) | u32::from(service) << 16;
     // SAFETY: the element stays until the RCU grace period after this program's run.
     unsafe { QUIC_IDS.get(key) }.map(|&index| index as u16)

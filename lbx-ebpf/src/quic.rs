@@ -61,5 +61,5 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
     if octet & CONFIGURATION != 0 {
         return None;
     }
-    maps::quic(service, u16::from_be_bytes(id))
+    maps::backend_by_quic_id(service, u16::from_be_bytes(id))
 }

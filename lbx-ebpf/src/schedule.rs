@@ -5,7 +5,7 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lbx_common::{
     backend::UP,
-    load::{self, Load, Score},
+    load::{self, Load, LoadScore},
     ring::RingEntry,
     service::{FALLBACK, HASHES, LIMITED, scheduler},
     slot::{self, Slot},
@@ -70,7 +70,7 @@ fn select(service: &ServiceRef, current: u16) -> u16 {
         backends,
         rule: load::Rule::of_scheduler(scheduler),
         index: slot::NONE,
-        best: Score::WORST,
+        best: LoadScore::WORST,
     };
     // SAFETY: the callback takes what it is given here: a number below len, and the walk.
     unsafe { bpf_loop(len, step as *mut c_void, (&raw mut walk).cast(), 0) };
@@ -103,7 +103,7 @@ struct Walk {
     backends: (u32, u32),
     rule: load::Rule,
     index: u16,
-    best: Score,
+    best: LoadScore,
 }
 
 /// Visits one ring entry: 1 ends the walk.

@@ -47,7 +47,7 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Step
     if service.flags & ONE_PACKET != 0 {
         return resolve(service, schedule(service, slot), false, Reason::Scheduled).ok_or(NO_BACKEND);
     }
-    if service.flags & RECORD_ALL == 0 && !slot.tracked {
+    if service.flags & RECORD_ALL == 0 && !slot.has_records {
         let opens = packet.signal.opens();
         return resolve(service, slot.current, opens, Reason::Slot)
             .or_else(|| resolve(service, slot.owner, opens, Reason::Owner))

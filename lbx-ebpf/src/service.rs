@@ -29,12 +29,12 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<ServiceRef> {
         return Err(Exit::Pass);
     }
     let Some(number) = lookup::service_number(vip, packet.protocol, packet.vip_port) else {
-        if packet.is_first_fragment() && admission::is_client_nic(frame, packet) {
+        if packet.is_first_fragment() && admission::arrived_on_client_nic(frame, packet) {
             fragment::record_pass(packet);
         }
         return Err(Exit::Pass);
     };
-    if !admission::is_client_nic(frame, packet) {
+    if !admission::arrived_on_client_nic(frame, packet) {
         return Err(Exit::Pass);
     }
     if !admission::is_valid_source(packet) {
@@ -47,7 +47,7 @@ pub fn find(frame: &Frame<'_>, packet: &Packet) -> Step<ServiceRef> {
 #[inline(always)]
 fn of_later_fragment(frame: &Frame<'_>, packet: &Packet, vip: u64) -> Step<ServiceRef> {
     const ORPHAN: Exit = Exit::Drop(DropReason::OrphanFragment);
-    if !admission::is_client_nic(frame, packet) {
+    if !admission::arrived_on_client_nic(frame, packet) {
         return Err(Exit::Pass);
     }
     if !admission::is_valid_source(packet) {

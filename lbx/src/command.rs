@@ -27,7 +27,10 @@ impl Running {
         errors: Stdio,
     ) -> io::Result<Self> {
         let [program, arguments @ ..] = command else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "command missing"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the command is empty: name a program",
+            ));
         };
         let mut command = Command::new(program);
         command

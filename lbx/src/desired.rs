@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     health::{
-        Body, Check, Damping, Dns, Exec, Failover, Health, Http, Initial, Notify, OnFailure, ServerState, Target, Tls,
-        Udp,
+        Body, Check, Damping, Dns, Exec, FailurePolicy, Health, Http, Initial, Notify, OnFailure, ServerState, Target,
+        Tls, Udp,
     },
     ports::Ports,
     scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
@@ -119,7 +119,7 @@ impl Default for TableSizes {
             flows: maps::FLOWS4_RECORDS,
             flows6: maps::FLOWS6_RECORDS,
             slots: maps::MAX_SLOTS,
-            ports: maps::MAX_PORTS,
+            ports: maps::PORT_ENTRIES,
             fragments: maps::MAX_FRAGMENTS,
         }
     }
@@ -151,7 +151,7 @@ pub struct Service {
     /// How its real servers are checked; none: they count as up.
     pub health: Option<Arc<Health>>,
     /// What happens when they fail.
-    pub failover: Failover,
+    pub failure_policy: FailurePolicy,
     /// The command notified of health changes.
     pub notify: Option<Notify>,
     /// Whether the director itself can use the VIP.

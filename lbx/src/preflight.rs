@@ -58,7 +58,7 @@ pub enum PreflightError {
         pid: String,
     },
     /// A file cannot be used.
-    #[error("cannot use {path}")]
+    #[error("cannot create or lock {path}")]
     File {
         /// Where.
         path: String,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     command, elf, paths,
     setup::{self, Part},
-    toolchain::{self, Core},
+    toolchain::{self, CoreLibrary},
 };
 
 /// The profile in the root Cargo.toml, and the folder cargo names after it.
@@ -60,7 +60,7 @@ pub fn build_stress_xdp() -> Result<PathBuf> {
 /// Compiles a package for BPF.
 fn compile(package: &str) -> Result<()> {
     setup::ensure(Part::Build)?;
-    let core = Core::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
+    let core = CoreLibrary::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
     let linker = toolchain::linker().context("there is no bpf-linker; `cargo xtask setup` installs it")?;
     let mut cargo = core.cargo();
     cargo

@@ -24,14 +24,14 @@ const DEBIAN_RUSTC_MINIMUM: (u32, u32) = (1, 96);
 
 /// Where `core` comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Core {
+pub enum CoreLibrary {
     /// Prebuilt, for Debian's compiler.
     Prebuilt,
     /// Built from source by a nightly of rustup.
     Nightly,
 }
 
-impl Core {
+impl CoreLibrary {
     /// What this machine has; the prebuilt one if both.
     pub fn find() -> Option<Self> {
         if debian_rustc() && debian_core() {

@@ -36,7 +36,7 @@ extern "C" fn lbx_reply(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 {
     let context = XdpContext::new(xdp_md);
     let frame = Frame::of(&context);
     // A packet that can't be rewritten passes unchanged or in part; the stack drops packets from its own address.
-    let Some(rip) = session::receive(packet) else {
+    let Some(rip) = session::rip_of_reply(packet) else {
         return 0;
     };
     let rewritten = if packet.signal.is_related() && !packet.is_later_fragment() {

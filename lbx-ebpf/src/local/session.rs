@@ -106,7 +106,7 @@ fn update_sent(session: *mut Session, steering: &Steering, now: u32, ends: bool)
 /// The RIP of the real server that sent a packet from a VIP. Records the packet; after a first fragment, the later ones find
 /// the RIP too.
 #[inline(always)]
-pub fn receive(packet: &Packet) -> Option<Address> {
+pub fn rip_of_reply(packet: &Packet) -> Option<Address> {
     let session = maps::session(&reply_key(packet))?;
     // SAFETY: as above.
     let (rip, received) = unsafe { ((*session).other, &raw mut (*session).received) };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, path::Path};
 
 use super::{
     error::{Fault, Faults, Parts},
-    failover::Defaults,
+    failure_policy::Defaults,
     field::{Field, Unique},
     health, limits,
     node::Value,

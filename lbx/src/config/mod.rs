@@ -6,7 +6,7 @@
 //! - `ports`: what a service's `port` may say, and who has which port;
 //! - `service`: one service: which fields it has, and which go together;
 //! - `health`: how real servers are checked; `command`: commands that lbx runs;
-//! - `failover`: what services say of health and of what follows, by themselves or by `defaults`;
+//! - `failure_policy`: health checks of services and the consequences of failures, by themselves or by `defaults`;
 //! - `file`: the whole file, and what services must not have in common;
 //! - `limits`: how much there may be of anything;
 //! - [`ConfigError`]: file, line, column, field, what is wrong and what was expected.
@@ -16,7 +16,7 @@
 
 mod command;
 mod error;
-mod failover;
+mod failure_policy;
 mod field;
 mod file;
 mod health;

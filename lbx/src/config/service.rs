@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use super::{
     error::{Fault, Faults, Parts},
-    failover::{self, Defaults},
+    failure_policy::{self, Defaults},
     field::{Field, Fields, Unique},
     health, limits,
     node::Value,
     ports, text, time, value,
 };
 use crate::desired::{
-    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, VirtualService,
+    FailurePolicy, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, VirtualService,
 };
 
 pub(super) const SERVICE: [&str; 19] = [
@@ -98,15 +98,15 @@ pub(super) fn read<'a>(
         let scheduler = value::choice_or_default(fields, "scheduler");
         let quic = for_udp(fields, "quic", known_protocol).map(|field| field.is_some());
         let servers = Servers::read(fields, vip, known(&quic), &mut addresses);
-        let failover = defaults.unwrap_or(&Defaults::default()).overridden(fields, checks);
-        let most = match (defaults, &servers, &failover) {
-            (Some(_), Ok(servers), Ok(failover)) => failover.most(&servers.all),
+        let failure_policy = defaults.unwrap_or(&Defaults::default()).overridden(fields, checks);
+        let most = match (defaults, &servers, &failure_policy) {
+            (Some(_), Ok(servers), Ok(failure_policy)) => failure_policy.most(&servers.all),
             _ => None,
         };
         let options = Options::read(fields, vip, known_protocol, known(&scheduler));
-        let quorum = failover::quorum(fields, most);
-        let (own, scheduler, quic, servers, options, failover, quorum) =
-            (own, scheduler, quic, servers, options, failover, quorum).all()?;
+        let quorum = failure_policy::quorum(fields, most);
+        let (own, scheduler, quic, servers, options, failure_policy, quorum) =
+            (own, scheduler, quic, servers, options, failure_policy, quorum).all()?;
         let service = Service {
             name: own.name,
             virtual_service: own.virtual_service,
@@ -119,7 +119,7 @@ pub(super) fn read<'a>(
             sorry_server: servers.sorry,
             quic,
             health: None,
-            failover: Failover::default(),
+            failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
             servers: servers.all,
@@ -128,7 +128,7 @@ pub(super) fn read<'a>(
             Some(field) => refuse_with_one_packet(&field, &service),
             None => Ok(()),
         };
-        let (service, ()) = (failover.complete(service, quorum, fields), one_packet).all()?;
+        let (service, ()) = (failure_policy.complete(service, quorum, fields), one_packet).all()?;
         Ok(service)
     });
     Written {

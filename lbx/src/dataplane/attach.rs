@@ -35,7 +35,7 @@ pub enum AttachError {
     #[error("another XDP program is attached: detach it first (see `ip link` or `bpftool net`)")]
     Foreign,
     /// The driver cannot run XDP programs, or not with the NIC's present settings.
-    #[error("the NIC cannot run XDP programs in this mode: {0}")]
+    #[error("the driver does not support XDP in this mode, or not with the present settings of the NIC: {0}")]
     Unsupported(io::Error),
     /// The kernel refuses for another reason.
     #[error("the kernel refuses to attach the XDP program: {0}")]

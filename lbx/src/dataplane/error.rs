@@ -67,7 +67,7 @@ pub enum DataplaneError {
         source: PinError,
     },
     /// A file operation failed.
-    #[error("{path}")]
+    #[error("cannot read or write {path}")]
     File {
         /// Where.
         path: String,

@@ -196,7 +196,7 @@ pub struct Exec {
 
 /// What happens when real servers fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Failover {
+pub struct FailurePolicy {
     /// What happens to the flows of one that fails.
     pub on_failure: OnFailure,
     /// Sum of the weights of those that are up from which on the service is; 0 or 1: one is enough.

@@ -29,7 +29,7 @@ pub enum Scheduler {
     Sh = 8,
     /// Consistent hashing of the client's address.
     Mh = 9,
-    /// Weighted failover: all to the usable one of the highest weight.
+    /// Weighted failure_policy: all to the usable one of the highest weight.
     Fo = 10,
     /// Overflow: the highest weight until it has as many active connections, then the next.
     Ovf = 11,

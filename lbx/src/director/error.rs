@@ -37,7 +37,7 @@ pub enum DirectorError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The control socket cannot be made.
-    #[error("control socket")]
+    #[error("cannot listen on the control socket")]
     Control(#[source] std::io::Error),
     /// The probing thread cannot be started.
     #[error("cannot start health checks")]

@@ -137,7 +137,7 @@ impl Director {
         })
         .await;
         self.follow(Change::network_if(change.network)).await;
-        self.network.announce(self.loaded.tables.vips());
+        self.network.announce_vips(self.loaded.tables.vips());
         self.network
             .conflicts
             .check(&self.network.topology, &self.loaded.tables);

@@ -112,7 +112,7 @@ impl Director {
         self.health.start_probes();
         let wanted = vips::of(&self.configuration.desired);
         let reconciled = self.network.reconcile_vips(wanted, vips).await;
-        self.network.announce(self.loaded.tables.vips());
+        self.network.announce_vips(self.loaded.tables.vips());
         Ok(reconciled?)
     }
 

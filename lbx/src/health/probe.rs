@@ -91,9 +91,9 @@ pub trait Dialer: Send + Sync {
 
 /// For probes of the RIP: no packet is steered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct UnsteeredDialer;
+pub struct RipDialer;
 
-impl Dialer for UnsteeredDialer {
+impl Dialer for RipDialer {
     fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }

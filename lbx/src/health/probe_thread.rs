@@ -22,7 +22,7 @@ use super::{
     Dialer, Failure, Outcome, ProbeEndpoint,
     check::{self, Prepared},
     monitor::Monitor,
-    probe::UnsteeredDialer,
+    probe::RipDialer,
     probe_plan::{ProbeScope, ProbeTarget},
 };
 use crate::desired::{Health, Target};
@@ -228,7 +228,7 @@ impl Probing {
         };
         let dialer: &dyn Dialer = match health.target {
             Target::Vip => &*self.dialer,
-            Target::Rip => &UnsteeredDialer,
+            Target::Rip => &RipDialer,
         };
         let probe = async {
             match probe_target.scope {

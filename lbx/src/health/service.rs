@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     monitor::Monitor,
 };
-use crate::desired::{Desired, Failover, RealServer, ServerState, Service, VirtualService};
+use crate::desired::{Desired, FailurePolicy, RealServer, ServerState, Service, VirtualService};
 
 /// Steps of a slow start at most, and at most one a second: each moves slots.
 const STEPS: u64 = 20;
@@ -168,7 +168,7 @@ impl ServiceState {
             let before = self.servers.remove(&server.address);
             let known = known(server.address);
             events.extend(event_of(server, before.as_ref(), &known));
-            let state = Server::next(before, &known, service.failover.slow_start, now);
+            let state = Server::next(before, &known, service.failure_policy.slow_start, now);
             servers.insert(server.address, state);
         }
         self.servers = servers;
@@ -180,8 +180,8 @@ impl ServiceState {
                 weight: seen.weight.unwrap_or(server.weight),
                 state: match seen.up {
                     Some(true) if out_of_service => ServerState::Draining,
-                    Some(true) => seen.server_state(service.failover.slow_start, now),
-                    _ => ServerState::Down(service.failover.on_failure),
+                    Some(true) => seen.server_state(service.failure_policy.slow_start, now),
+                    _ => ServerState::Down(service.failure_policy.on_failure),
                 },
                 ..*server
             }
@@ -191,7 +191,7 @@ impl ServiceState {
 
     /// Decides whether the service has its quorum. It is not lost while first probes that have not ended may bring it.
     fn update_quorum(&mut self, service: &Service) -> Option<EventKind> {
-        let Failover { quorum, hysteresis, .. } = service.failover;
+        let FailurePolicy { quorum, hysteresis, .. } = service.failure_policy;
         let quorum = quorum.max(1);
         let hysteresis = hysteresis.min(quorum - 1);
         let mut weight = 0;

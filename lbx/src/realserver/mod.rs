@@ -41,7 +41,7 @@ pub enum RealServerError {
         source: io::Error,
     },
     /// The state file is not one of ours.
-    #[error("{} is damaged: move it away; what it should restore is then up to you", path.display())]
+    #[error("state file {} is corrupt, what was there before lbx cannot be restored from it: restore it by hand and remove the file", path.display())]
     State {
         /// The file.
         path: PathBuf,

@@ -59,7 +59,7 @@ pub enum AdoptError<E> {
     #[error(transparent)]
     Read(#[from] E),
     /// The tables of a service contradict each other or another's.
-    #[error("the tables of service {service} are damaged: {what}")]
+    #[error("the pinned BPF maps of service {service} are inconsistent: {what}: remove the pins and start again")]
     Damaged {
         /// The service.
         service: VirtualService,
@@ -67,7 +67,7 @@ pub enum AdoptError<E> {
         what: &'static str,
     },
     /// The tables that services are found by contradict themselves.
-    #[error("the table of {table} is damaged")]
+    #[error("the pinned BPF map of {table} is inconsistent: remove the pins and start again")]
     Lookup {
         /// The table: VIPs or ports.
         table: &'static str,

@@ -93,7 +93,7 @@ impl Lookup {
     ///
     /// # Errors
     /// Both of its buckets are full.
-    pub fn set_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
+    pub fn insert_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
         let value = value | PRESENT;
         if self.ports.get(&key).is_some_and(|entry| entry.value == value) {
             return Ok(None);
@@ -207,11 +207,11 @@ mod tests {
         let mut lookup = Lookup::new(7, 1 << 10);
         for port in 0..1_024u16 {
             let key = port_key(3, 6, port.to_be_bytes());
-            let (index, entry) = lookup.set_port(key, 5).unwrap().unwrap();
+            let (index, entry) = lookup.insert_port(key, 5).unwrap().unwrap();
             let bucket = index / PORT_WAYS as u32;
             assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
             assert_eq!((entry.key, number(entry.value)), (key, 5));
-            assert_eq!(lookup.set_port(key, 5).unwrap(), None);
+            assert_eq!(lookup.insert_port(key, 5).unwrap(), None);
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
     fn the_configured_number_of_ports_fits() {
         let mut lookup = Lookup::new(1, 1 << 16);
         for port in 0..=u16::MAX {
-            lookup.set_port(port_key(0, 6, port.to_be_bytes()), 0).unwrap();
+            lookup.insert_port(port_key(0, 6, port.to_be_bytes()), 0).unwrap();
         }
     }
 
@@ -227,12 +227,12 @@ mod tests {
     fn a_freed_entry_is_reused() {
         let mut lookup = Lookup::new(1, 1);
         let indices: Vec<u32> = (0..4)
-            .map(|vip| lookup.set_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
+            .map(|vip| lookup.insert_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
             .collect();
         assert_eq!(indices, [0, 1, 2, 3]);
-        assert!(lookup.set_port(port_key(4, 6, [0, 80]), 0).is_err());
+        assert!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).is_err());
         lookup.free_port(2);
-        assert_eq!(lookup.set_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);
+        assert_eq!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);
         assert!(!lookup.adopt_port(2, PortEntry { value: PRESENT, key: 1 }));
     }
 }

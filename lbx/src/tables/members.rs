@@ -42,7 +42,7 @@ impl DesiredServer {
 /// The real servers of a service in the order of the file, the sorry server last.
 #[must_use]
 pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
-    let on_failure = service.failover.on_failure;
+    let on_failure = service.failure_policy.on_failure;
     let sorry = service.sorry_server.map(|address| DesiredServer {
         address,
         weight: 0,

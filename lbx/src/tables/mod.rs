@@ -88,7 +88,7 @@ impl Default for Layout {
         Self {
             seed: 0,
             slots: maps::MAX_SLOTS,
-            ports: maps::MAX_PORTS,
+            ports: maps::PORT_ENTRIES,
         }
     }
 }

@@ -250,7 +250,7 @@ impl Planner {
                     counter
                 }
             };
-            let index = loaded.unused_index();
+            let index = loaded.unused_backend_index();
             let member = Member::new(&server, next_hop, counter);
             loaded.members.insert(index, member);
             self.write_members(loaded, &[index]);

@@ -15,7 +15,7 @@ pub struct FlowScan {
     /// The tick at which it began.
     pub tick: u32,
     /// Live flows by service number and backend index.
-    pub flows: HashMap<(u16, u16), Flows>,
+    pub flows: HashMap<(u16, u16), FlowCounts>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
     pub disagreeing: HashSet<(u16, u32)>,
     /// Service numbers named by some record, live or expired.
@@ -28,7 +28,7 @@ pub struct FlowScan {
 
 /// Flows of a backend, in ipvsadm's two classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flows {
+pub struct FlowCounts {
     /// Established, and UDP.
     pub active: u64,
     /// Half-open and closing.

@@ -174,7 +174,7 @@ impl LoadedService {
 
     /// The lowest index not used by any backend, dead ones included.
     #[must_use]
-    pub fn unused_index(&self) -> u16 {
+    pub fn unused_backend_index(&self) -> u16 {
         let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
         together.count() as u16
     }

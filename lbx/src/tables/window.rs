@@ -22,7 +22,7 @@ pub struct Slots {
     opened: Vec<Option<u32>>,
     /// The last tick at which anything changed.
     changed: u32,
-    /// No window is open and nothing is tracked.
+    /// No window is open and nothing is has_records.
     is_settled: bool,
 }
 
@@ -62,7 +62,7 @@ impl Slots {
         &self.slots
     }
 
-    /// Whether no window is open and nothing is tracked: nothing will expire.
+    /// Whether no window is open and nothing is has_records: nothing will expire.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.is_settled
@@ -73,7 +73,7 @@ impl Slots {
         self.update(now, |slot, opened, index| {
             let current = table.get(index).copied().unwrap_or(NONE);
             let moved = current != slot.current;
-            slot.tracked |= moved;
+            slot.has_records |= moved;
             slot.current = current;
             if !usable(slot.owner) {
                 slot.owner = current;
@@ -92,9 +92,9 @@ impl Slots {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
-    /// Marks every slot as tracked: flows may have records that disagree with the slots.
+    /// Marks every slot as has_records: flows may have records that disagree with the slots.
     pub fn track_all(&mut self, now: u32) -> Changes {
-        self.update(now, |slot, _, _| slot.tracked = true)
+        self.update(now, |slot, _, _| slot.has_records = true)
     }
 
     /// Notes a change of backend selection outside the slots, such as the ring.
@@ -126,11 +126,11 @@ impl Slots {
         }
         let last = self.changed;
         let changes = self.update(now, |slot, opened, index| {
-            slot.tracked &= opened.is_some() || disagrees(index as u32);
+            slot.has_records &= opened.is_some() || disagrees(index as u32);
         });
         // Where a packet goes has not changed.
         self.changed = last;
-        self.is_settled = !self.slots.iter().any(|slot| slot.tracked);
+        self.is_settled = !self.slots.iter().any(|slot| slot.has_records);
         changes
     }
 
@@ -169,7 +169,7 @@ mod tests {
 
     fn slot(slots: &Slots) -> (u16, u16, bool) {
         let slot = slots.as_slice()[0];
-        (slot.current, slot.owner, slot.tracked)
+        (slot.current, slot.owner, slot.has_records)
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
         let open = Slot {
             current: 1,
             owner: 0,
-            tracked: true,
+            has_records: true,
         };
         let mut slots = Slots::adopted(vec![open], 5_000);
         assert!(slots.close_windows(5_000 + OPEN, TIMEOUT).is_empty());

@@ -7,8 +7,8 @@ use std::{
 
 use lbx::{
     desired::{
-        Desired, Failover, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState,
-        Service, TableSizes, Timeouts, VirtualService,
+        Desired, FailurePolicy, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler,
+        ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -138,7 +138,7 @@ impl Cluster {
                 sorry_server: None,
                 quic: false,
                 health: None,
-                failover: Failover::default(),
+                failure_policy: FailurePolicy::default(),
                 notify: None,
                 local: true,
                 servers: (0..3).map(|n| real_server(number, n, 1)).collect(),

@@ -11,7 +11,7 @@ use lbx::{
     tables::{
         Plan, Tables, Write,
         plan::PlanError,
-        scan::{FlowScan, Flows},
+        scan::{FlowCounts, FlowScan},
     },
 };
 use lbx_common::{
@@ -298,7 +298,7 @@ impl<'d> Model<'d> {
         for (id, loaded) in &tables.services {
             for counter in loaded.counters() {
                 let indices = loaded.members.iter().filter(|(_, member)| member.counter == counter);
-                let mut flows = Flows::default();
+                let mut flows = FlowCounts::default();
                 for (&index, _) in indices {
                     let more = scan.flows.get(&(loaded.number, index)).copied().unwrap_or_default();
                     flows.active += more.active;

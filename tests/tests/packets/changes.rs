@@ -119,7 +119,7 @@ fn two_changes(director: &mut Director) -> Result<()> {
 
 fn untouched_slot(director: &mut Director) -> Result<()> {
     director.weigh(MAGLEV, 3, 0)?;
-    let resting = director.flow(MAGLEV, |flow| !director.slot(flow).tracked)?;
+    let resting = director.flow(MAGLEV, |flow| !director.slot(flow).has_records)?;
     director.sends(resting, &resting.syn(), To::Owner, Opens)?;
     director.sends(resting, &resting.data(), To::Owner, Continues)?;
     director.has_records(0)

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx::{
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
-        Timeouts, VirtualService,
+        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
+        TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -138,7 +138,7 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
         sorry_server: None,
         quic: false,
         health: None,
-        failover: Failover::default(),
+        failure_policy: FailurePolicy::default(),
         notify: None,
         local: true,
         servers: weights

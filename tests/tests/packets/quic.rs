@@ -266,7 +266,7 @@ fn draining(director: &mut Director) -> Result<()> {
     director.weigh(HTTP3, 2, 0)?;
     let flow = director.flow_of(HTTP3, 1, true)?;
     director.sends(flow, &datagram(flow, &short(IDS[1])), To::Rs(2), Continues)?;
-    let new = director.flow(HTTP3, |flow| director.slot(flow).tracked)?;
+    let new = director.flow(HTTP3, |flow| director.slot(flow).has_records)?;
     ensure!(director.server(new, To::Current)? != rip(2), "it drains");
     Ok(())
 }

@@ -199,7 +199,7 @@ fn expired_by_the_kernel() -> Result<()> {
 fn maglev_agrees(director: &mut Director) -> Result<()> {
     let slots = director.tables.services[&MAGLEV].slots.as_slice();
     ensure!(
-        slots.iter().all(|slot| !slot.tracked && slot.current == slot.owner),
+        slots.iter().all(|slot| !slot.has_records && slot.current == slot.owner),
         "at rest"
     );
     many_flows(director)
@@ -210,7 +210,7 @@ fn maglev_at_start() -> Result<()> {
     director.weigh(MAGLEV, 3, 0)?;
     director.weigh(MAGLEV, 3, 1)?;
     let slots = director.tables.services[&MAGLEV].slots.as_slice();
-    ensure!(slots.iter().any(|slot| slot.tracked), "on the way to rest");
+    ensure!(slots.iter().any(|slot| slot.has_records), "on the way to rest");
     many_flows(&director)
 }
 

@@ -11,8 +11,8 @@ use aya::maps::{Map, MapData};
 use lbx::{
     dataplane::Dataplane,
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
-        Timeouts, VirtualService,
+        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
+        TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops, Tables, scan::FlowScan},
 };
@@ -191,7 +191,7 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
         sorry_server: None,
         quic: false,
         health: None,
-        failover: Failover::default(),
+        failure_policy: FailurePolicy::default(),
         notify: None,
         local: true,
         servers: servers

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 
 use crate::{
     config::Shown,
-    desired::{Check, Desired, Failover, Health, Initial, Service, Target},
+    desired::{Check, Desired, FailurePolicy, Health, Initial, Service, Target},
     health::probe_plan::ProbePlan,
 };
 
@@ -74,12 +74,12 @@ fn what(health: &Health) -> String {
 
 /// The consequences of a failed real server, and the notify command.
 fn follows(service: &Service) -> String {
-    let Failover {
+    let FailurePolicy {
         on_failure,
         quorum,
         hysteresis,
         slow_start,
-    } = service.failover;
+    } = service.failure_policy;
     let mut words = vec![on_failure.to_string()];
     match (quorum, hysteresis) {
         (0, _) => {}

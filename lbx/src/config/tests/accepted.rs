@@ -4,10 +4,10 @@ use std::{net::IpAddr, path::Path};
 
 use super::{SAMPLE, read, sample_with};
 use crate::{
-    config::{command, failover, file, health, load, service},
+    config::{command, failure_policy, file, health, load, service},
     desired::{
-        Desired, Failover, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
-        Timeouts, VirtualService,
+        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
+        TableSizes, Timeouts, VirtualService,
     },
 };
 
@@ -48,7 +48,7 @@ fn sample() -> Desired {
             sorry_server: None,
             quic: false,
             health: None,
-            failover: Failover::default(),
+            failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
             servers: vec![real_server(185, 1), real_server(190, 1)],
@@ -203,8 +203,8 @@ fn the_example_shows_every_field_and_scheduler() {
         &service::SERVICE,
         &service::PERSISTENCE,
         &service::REAL_SERVER,
-        &failover::DEFAULTS,
-        &failover::QUORUM,
+        &failure_policy::DEFAULTS,
+        &failure_policy::QUORUM,
         &command::EXEC,
         &command::NOTIFY,
         &health::CHECKS,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{SAMPLE, read, sample_with, with};
-use crate::desired::{Failover, OnFailure, Service};
+use crate::desired::{FailurePolicy, OnFailure, Service};
 
 #[test]
 fn quorum_and_the_rest() {
@@ -12,31 +12,31 @@ fn quorum_and_the_rest() {
         let text = with(&text, "weight: 1", "weight: 4");
         read(&text).unwrap().services.swap_remove(0)
     };
-    let (on_failure, none) = (OnFailure::Rehash, Failover::default());
+    let (on_failure, none) = (OnFailure::Rehash, FailurePolicy::default());
     for (field, expected) in [
-        ("quorum: 5", Failover { quorum: 5, ..none }),
+        ("quorum: 5", FailurePolicy { quorum: 5, ..none }),
         (
             "quorum: {weight: 3, hysteresis: 2}",
-            Failover {
+            FailurePolicy {
                 quorum: 3,
                 hysteresis: 2,
                 ..none
             },
         ),
-        ("quorum: {weight: 3}", Failover { quorum: 3, ..none }),
-        ("slow_start: 1m", Failover { slow_start: 60, ..none }),
+        ("quorum: {weight: 3}", FailurePolicy { quorum: 3, ..none }),
+        ("slow_start: 1m", FailurePolicy { slow_start: 60, ..none }),
         ("slow_start: 0", none),
-        ("on_failure: rehash", Failover { on_failure, ..none }),
+        ("on_failure: rehash", FailurePolicy { on_failure, ..none }),
         (
             "on_failure: keep",
-            Failover {
+            FailurePolicy {
                 on_failure: OnFailure::Keep,
                 ..none
             },
         ),
         (
             "on_failure: drop",
-            Failover {
+            FailurePolicy {
                 on_failure: OnFailure::Drop,
                 ..none
             },
@@ -44,10 +44,10 @@ fn quorum_and_the_rest() {
         // The checks may make them weigh more than the file says.
         (
             "quorum: 100\n    health: {http: {weight: true}}",
-            Failover { quorum: 100, ..none },
+            FailurePolicy { quorum: 100, ..none },
         ),
     ] {
-        assert_eq!(wrr(field).failover, expected, "{field}");
+        assert_eq!(wrr(field).failure_policy, expected, "{field}");
     }
     assert!(!wrr("local: false").local);
 }
@@ -79,27 +79,27 @@ services:
     let health = services[0].health.clone().unwrap();
     assert_eq!((health.check.name(), health.interval), ("tcp", Duration::from_secs(5)));
     assert!(services[0].notify.is_some() && !services[0].local);
-    let kept = Failover {
+    let kept = FailurePolicy {
         on_failure: OnFailure::Keep,
         slow_start: 30,
-        ..Failover::default()
+        ..FailurePolicy::default()
     };
-    assert_eq!(services[0].failover, kept);
+    assert_eq!(services[0].failure_policy, kept);
     // What is equal is one, and rr has no weights that could rise.
     assert!(Arc::ptr_eq(&health, services[1].health.as_ref().unwrap()));
-    assert_eq!(services[1].failover, Failover { slow_start: 0, ..kept });
-    let own = Failover {
+    assert_eq!(services[1].failure_policy, FailurePolicy { slow_start: 0, ..kept });
+    let own = FailurePolicy {
         on_failure: OnFailure::Drop,
-        ..Failover::default()
+        ..FailurePolicy::default()
     };
     let Service {
         health,
-        failover,
+        failure_policy,
         notify,
         local,
         ..
     } = &services[2];
-    assert_eq!((health, *failover, notify, *local), (&None, own, &None, true));
+    assert_eq!((health, *failure_policy, notify, *local), (&None, own, &None, true));
 }
 
 #[test]

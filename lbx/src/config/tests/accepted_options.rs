@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{FULL, SAMPLE, read, sample_with, with};
 use crate::desired::{
-    Failover, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
+    FailurePolicy, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
     VirtualService,
 };
 
@@ -63,7 +63,7 @@ fn every_field_written_out() {
             sorry_server: Some(host(0x99)),
             quic: true,
             health: None,
-            failover: Failover::default(),
+            failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
             servers: vec![

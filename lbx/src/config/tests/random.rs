@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{FULL, SAMPLE, read};
 use crate::{
-    desired::{Check, Desired, Failover, Hashing, Ports, Protocol, RealServer, Scheduler, Service, Target},
+    desired::{Check, Desired, FailurePolicy, Hashing, Ports, Protocol, RealServer, Scheduler, Service, Target},
     tables::service::slot_count,
 };
 
@@ -132,12 +132,12 @@ fn assert_options(service: &Service) {
 }
 
 fn assert_health(service: &Service) {
-    let Failover {
+    let FailurePolicy {
         quorum,
         hysteresis,
         slow_start,
         ..
-    } = service.failover;
+    } = service.failure_policy;
     let sum: u32 = service.servers.iter().map(|server| u32::from(server.weight)).sum();
     assert!(hysteresis == 0 || hysteresis < quorum);
     assert!(slow_start == 0 || service.scheduler.uses_weights());

@@ -28,7 +28,7 @@ pub enum LocalError {
     #[error("cgroup2 is not mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
     NoCgroup2,
     /// The root of the cgroups cannot be opened.
-    #[error("{path}")]
+    #[error("cannot open the root cgroup {path}")]
     Cgroup {
         /// Where.
         path: String,

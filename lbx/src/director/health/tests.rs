@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::{
     config,
-    health::{ProbeSuccess, event::EventKind, probe::UnsteeredDialer},
+    health::{ProbeSuccess, event::EventKind, probe::RipDialer},
 };
 
 fn desired(health: &str) -> Desired {
@@ -20,7 +20,7 @@ fn checks() -> HealthChecks {
         services: Vec::new(),
         ..desired("none")
     };
-    HealthChecks::start("test", Arc::new(UnsteeredDialer), nothing).expect("a thread")
+    HealthChecks::start("test", Arc::new(RipDialer), nothing).expect("a thread")
 }
 
 /// Takes a file into force where nothing was; nobody is probed.

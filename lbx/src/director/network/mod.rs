@@ -316,8 +316,8 @@ impl Network {
     }
 
     /// Announces the VIPs, if that is still due.
-    pub fn announce(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
-        self.vips.announce(&mut self.neighbours, vips);
+    pub fn announce_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
+        self.vips.announce_vips(&mut self.neighbours, vips);
     }
 }
 

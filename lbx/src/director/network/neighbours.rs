@@ -141,7 +141,7 @@ impl NeighbourTable {
     ///
     /// # Errors
     /// The NIC cannot send.
-    pub fn announce(
+    pub fn announce_vips(
         &mut self,
         ifindex: u32,
         mac: [u8; 6],

@@ -20,7 +20,7 @@ pub struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentError {
     /// More tags than a frame may carry here.
-    #[error("its frames carry more than two VLAN tags")]
+    #[error("more than two VLAN tags: lbx supports two (802.1ad QinQ)")]
     TooManyTags,
     /// VLAN 0 means a priority and no VLAN (IEEE 802.1Q section 9.6).
     #[error("VLAN ID 0 is a priority tag and no VLAN: use the device below it")]

@@ -124,7 +124,7 @@ impl Vips {
     }
 
     /// Announces the VIPs, if that is still due.
-    pub fn announce(&mut self, neighbours: &mut NeighbourTable, vips: impl IntoIterator<Item = IpAddr>) {
+    pub fn announce_vips(&mut self, neighbours: &mut NeighbourTable, vips: impl IntoIterator<Item = IpAddr>) {
         let Some(left) = self.due.checked_sub(1) else {
             return;
         };
@@ -132,7 +132,7 @@ impl Vips {
         let Some((ifindex, mac)) = self.announced else {
             return;
         };
-        if let Err(error) = neighbours.announce(ifindex, mac, vips) {
+        if let Err(error) = neighbours.announce_vips(ifindex, mac, vips) {
             tracing::warn!(error = %anyhow::Error::from(error), "cannot announce the VIPs");
         }
     }

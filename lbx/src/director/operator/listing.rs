@@ -18,7 +18,7 @@ use crate::{
         Tables,
         event::mac,
         members::{self, DesiredServer},
-        scan::{FlowScan, Flows},
+        scan::{FlowCounts, FlowScan},
         service::{LoadedService, Member},
     },
 };
@@ -39,7 +39,7 @@ pub struct Sources<'s> {
     pub tables: &'s Tables,
     /// Where counters are read.
     pub dataplane: &'s Dataplane,
-    /// Flows, counted just now.
+    /// FlowCounts, counted just now.
     pub scan: &'s FlowScan,
     /// For flows that have no record.
     pub estimator: &'s Estimator,
@@ -297,13 +297,13 @@ impl Estimator {
         Ok(())
     }
 
-    fn flows(&self, counter: u32, traffic: &counters::Traffic) -> Flows {
+    fn flows(&self, counter: u32, traffic: &counters::Traffic) -> FlowCounts {
         let before = self
             .samples
             .get(&counter)
             .and_then(|samples| samples.front())
             .map_or(0, |&(_, endings)| endings);
-        Flows {
+        FlowCounts {
             active: traffic.connections.saturating_sub(traffic.endings),
             inactive: traffic.endings.saturating_sub(before),
         }

@@ -43,7 +43,7 @@ pub enum CheckError {
     #[error("bad path {0:?}: must begin with / and be of printable ASCII without spaces")]
     Path(String),
     /// A header of the request, `Host` among them.
-    #[error("bad HTTP header {name:?}: {value:?}")]
+    #[error("bad HTTP header {name:?}: {value:?}: a name is letters, digits, - and _, a value printable ASCII")]
     Header {
         /// Its name.
         name: String,
@@ -80,7 +80,7 @@ pub enum CheckError {
     #[error("unknown DNS response code {0:?}")]
     Rcode(String),
     /// There is no program.
-    #[error("command missing")]
+    #[error("the command is empty: name a program")]
     NoCommand,
 }
 

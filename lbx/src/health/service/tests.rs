@@ -35,10 +35,10 @@ struct Play {
 
 impl Play {
     /// Three real servers of weight 1, all up, and not yet looked at.
-    fn new(failover: Failover) -> Self {
+    fn new(failure_policy: FailurePolicy) -> Self {
         let text = "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [10.0.0.1, 10.0.0.2, 10.0.0.3] }\n";
         let mut file = config::parse(text, Path::new("test.yaml")).expect("a good file");
-        file.services[0].failover = failover;
+        file.services[0].failure_policy = failure_policy;
         Self {
             file,
             known: (1..=3).map(|last| (rip(last), UP)).collect(),
@@ -92,11 +92,11 @@ impl Play {
     }
 }
 
-fn failover(quorum: u32, hysteresis: u32) -> Failover {
-    Failover {
+fn failure_policy(quorum: u32, hysteresis: u32) -> FailurePolicy {
+    FailurePolicy {
         quorum,
         hysteresis,
-        ..Failover::default()
+        ..FailurePolicy::default()
     }
 }
 
@@ -120,7 +120,7 @@ fn lost(weight: u32, quorum: u32, sorry: bool) -> EventKind {
 
 #[test]
 fn what_is_as_it_should_be_is_not_told_and_nothing_is_changed() {
-    let mut play = Play::new(Failover::default());
+    let mut play = Play::new(FailurePolicy::default());
     for _ in 0..2 {
         assert_eq!(play.look(), (vec![(1, ServerState::Up); 3], vec![]));
     }
@@ -129,9 +129,9 @@ fn what_is_as_it_should_be_is_not_told_and_nothing_is_changed() {
 
 #[test]
 fn real_servers_come_and_go() {
-    let mut play = Play::new(Failover {
+    let mut play = Play::new(FailurePolicy {
         on_failure: OnFailure::Keep,
-        ..Failover::default()
+        ..FailurePolicy::default()
     });
     play.look();
     let (servers, events) = play.after([(2, refused())]);
@@ -148,7 +148,7 @@ fn real_servers_come_and_go() {
 
 #[test]
 fn a_service_is_not_called_down_before_all_have_been_asked() {
-    let mut play = Play::new(failover(2, 0)).with_sorry();
+    let mut play = Play::new(failure_policy(2, 0)).with_sorry();
     play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
     let (servers, events) = play.look();
     assert!(
@@ -165,7 +165,7 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
     );
     assert_eq!((play.events([(2, refused())]), play.quorum()), (vec![is_down(2)], None));
     assert_eq!(play.events([(3, refused())]), [is_down(3), lost(1, 2, true)]);
-    let mut play = Play::new(failover(2, 0));
+    let mut play = Play::new(failure_policy(2, 0));
     play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
     play.look();
     assert_eq!(play.events([(1, UP)]), [is_up(1)]);
@@ -178,20 +178,20 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
 #[test]
 fn one_that_was_left_down_is_told_once_by_its_next_probe() {
     let not_probed = || ProbeState::Down(Failure::NotProbed);
-    let mut play = Play::new(Failover::default());
+    let mut play = Play::new(FailurePolicy::default());
     assert_eq!(play.events([(1, not_probed()), (2, not_probed())]), []);
     assert_eq!(play.events([(1, UP), (2, refused())]), [is_up(1), is_down(2)]);
     assert_eq!(play.events([(2, ProbeState::Down(Failure::Closed))]), [], "once");
     assert_eq!(play.events([(2, UP)]), [is_up(2)]);
     assert_eq!(play.events([(2, refused())]), [is_down(2)]);
-    let mut play = Play::new(Failover::default());
+    let mut play = Play::new(FailurePolicy::default());
     assert_eq!(play.events([(2, ProbeState::Down(Failure::NoMac))]).len(), 1);
     assert_eq!(play.events([(2, refused())]), []);
 }
 
 #[test]
 fn a_quorum_is_lost_and_gained_with_hysteresis() {
-    let mut play = Play::new(failover(2, 1));
+    let mut play = Play::new(failure_policy(2, 1));
     play.service().servers[0].weight = 2;
     play.look();
     // 4 → 2 → 1 → 0: lost below 1. 1 → 2 → 3: gained at 3.
@@ -218,7 +218,7 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
 
 #[test]
 fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
-    let mut play = Play::new(failover(2, 0)).with_sorry();
+    let mut play = Play::new(failure_policy(2, 0)).with_sorry();
     play.look();
     let (servers, events) = play.after([(1, refused()), (2, refused())]);
     assert_eq!(events, [is_down(1), is_down(2), lost(1, 2, true)]);
@@ -229,7 +229,7 @@ fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
 
 #[test]
 fn the_weight_of_a_check_goes_before_that_of_the_file() {
-    let mut play = Play::new(failover(3, 0));
+    let mut play = Play::new(failure_policy(3, 0));
     play.look();
     let server = rip(2);
     let (servers, events) = play.after([(2, weighs(7))]);
@@ -253,9 +253,9 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
 
 #[test]
 fn slow_start_rises_a_step_a_second_and_ends_in_time() {
-    let mut play = Play::new(Failover {
+    let mut play = Play::new(FailurePolicy {
         slow_start: 30,
-        ..Failover::default()
+        ..FailurePolicy::default()
     });
     assert!(
         play.look().0.iter().all(|(_, state)| *state == ServerState::Up),
@@ -290,9 +290,9 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
 
 #[test]
 fn who_rises() {
-    let mut play = Play::new(Failover {
+    let mut play = Play::new(FailurePolicy {
         slow_start: 10,
-        ..Failover::default()
+        ..FailurePolicy::default()
     });
     play.tell([(1, ProbeState::Unknown), (2, ProbeState::Down(Failure::NotProbed))]);
     play.look();
@@ -318,14 +318,14 @@ fn who_rises() {
     play.now += Duration::from_secs(5);
     let rising: Vec<bool> = play.after([(4, UP)]).0.iter().map(rises).collect();
     assert_eq!(rising, [false, false, false, true]);
-    play.service().failover.slow_start = 0;
+    play.service().failure_policy.slow_start = 0;
     assert_eq!(play.look().0[3].1, ServerState::Up);
     assert!(!play.services.is_slow_start_active());
 }
 
 #[test]
 fn what_the_file_no_longer_has_is_forgotten() {
-    let mut play = Play::new(Failover::default());
+    let mut play = Play::new(FailurePolicy::default());
     play.events([(1, refused()), (2, refused()), (3, refused())]);
     assert_eq!(play.quorum(), Some(false));
     play.file.services.clear();
@@ -372,7 +372,7 @@ proptest! {
         sorry in any::<bool>(),
         steps in prop::collection::vec((1..=3u8, known(), 0..3u64), 1..60),
     ) {
-        let mut play = Play::new(Failover { slow_start: 4, ..failover(quorum, hysteresis) });
+        let mut play = Play::new(FailurePolicy { slow_start: 4, ..failure_policy(quorum, hysteresis) });
         if sorry {
             play = play.with_sorry();
         }

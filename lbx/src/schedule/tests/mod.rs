@@ -13,7 +13,7 @@ mod turns;
 use std::net::IpAddr;
 
 use lbx_common::{
-    load::{Load, Rule, Score},
+    load::{Load, LoadScore, Rule},
     ring::RingEntry,
 };
 
@@ -35,7 +35,7 @@ fn candidates(weights: &[u16]) -> Vec<Candidate> {
 /// Whom a scheduler takes that looks at all of its ring, as the program walks it; `loads` are by index.
 fn walk(scheduler: Scheduler, ring: &[RingEntry], loads: &[Load]) -> Option<u16> {
     let rule = Rule::of_scheduler(scheduler as u8);
-    let mut best = (None, Score::WORST);
+    let mut best = (None, LoadScore::WORST);
     for turn in ring {
         let score = rule.score(loads[usize::from(turn.index)], turn.weight);
         if score.better_than(best.1) {

@@ -38,7 +38,7 @@ impl Planner {
                 let key = port_key(vip, id.protocol.number(), port.to_be_bytes());
                 let primary = if port == id.port { PRIMARY } else { 0 };
                 keys.insert(key);
-                let entry = lookup.set_port(key, u64::from(loaded.number) | primary)?;
+                let entry = lookup.insert_port(key, u64::from(loaded.number) | primary)?;
                 self.writes
                     .extend(entry.map(|(index, entry)| Write::Port { index, entry }));
             }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::{NextHop, NextHops};
 use crate::desired::{
-    Desired, Failover, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
+    Desired, FailurePolicy, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
     TableSizes, Timeouts, VirtualService,
 };
 
@@ -111,7 +111,7 @@ impl Cluster {
                 sorry_server: None,
                 quic: false,
                 health: None,
-                failover: Failover::default(),
+                failure_policy: FailurePolicy::default(),
                 notify: None,
                 local: true,
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
@@ -150,7 +150,7 @@ impl Cluster {
                 }
             }
             Change::OnFailure(service, on_failure) => {
-                self.services[service].service.failover.on_failure = on_failure;
+                self.services[service].service.failure_policy.on_failure = on_failure;
             }
             Change::Sorry(service) => {
                 let sorry = &mut self.services[service].service.sorry_server;
@@ -172,7 +172,7 @@ impl Cluster {
             }) if self.hops.contains_key(&server) => Some(*on_failure),
             _ if self.hops.contains_key(&server) => None,
             None if service.sorry_server != Some(server) => Some(OnFailure::Rehash),
-            _ => Some(service.failover.on_failure),
+            _ => Some(service.failure_policy.on_failure),
         };
         match failed {
             None | Some(OnFailure::Keep) => Fate::Lives,

@@ -27,9 +27,9 @@ fn a_window_closes_after_one_timeout_and_the_slots_settle() {
         "the writes were done a moment after the plan was made"
     );
     daemon.pass(1);
-    assert_eq!((daemon.slots(open), daemon.slots(|slot| slot.tracked)), (0, moved));
+    assert_eq!((daemon.slots(open), daemon.slots(|slot| slot.has_records)), (0, moved));
     daemon.pass(GRACE);
-    assert_eq!(daemon.slots(|slot| slot.tracked), 0);
+    assert_eq!(daemon.slots(|slot| slot.has_records), 0);
     daemon.pass(1);
     assert!(daemon.writes.is_empty(), "a service at rest is left alone");
 }
@@ -42,16 +42,16 @@ fn a_slot_stays_tracked_for_a_record_that_disagrees() {
     }
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     daemon.pass(GRACE);
-    let tracked = daemon.slots(|slot| slot.tracked);
+    let has_records = daemon.slots(|slot| slot.has_records);
     assert!(
-        (5..30).contains(&tracked),
-        "two of three connections are not where the hash says: {tracked}"
+        (5..30).contains(&has_records),
+        "two of three connections are not where the hash says: {has_records}"
     );
     for port in 0..30 {
         daemon.packet(0, port, RESET);
     }
     daemon.pass(u32::from(daemon.timeouts().closed) + 1);
-    assert_eq!(daemon.slots(|slot| slot.tracked), 0);
+    assert_eq!(daemon.slots(|slot| slot.has_records), 0);
 }
 
 #[test]

@@ -110,8 +110,8 @@ impl Image {
                 {
                     return wrong(format!("slot {index} leads nowhere: {slot:?}"));
                 }
-                if slot.current != slot.owner && !slot.tracked {
-                    return wrong(format!("slot {index} has two masters and is not tracked: {slot:?}"));
+                if slot.current != slot.owner && !slot.has_records {
+                    return wrong(format!("slot {index} has two masters and is not has_records: {slot:?}"));
                 }
             }
             for turn in 0..service.ring_len {

@@ -44,7 +44,7 @@ proptest! {
             let candidates = loaded.candidates.as_deref().expect("a plan was made");
             let table = maglev::table(candidates, loaded.slots_range.len);
             for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
-                prop_assert!(!slot.tracked && slot.current == wanted && slot.owner == wanted, "{slot:?} for {wanted}");
+                prop_assert!(!slot.has_records && slot.current == wanted && slot.owner == wanted, "{slot:?} for {wanted}");
             }
             let hops = &model.cluster.hops;
             let service = (0..SERVICES).find(|service| model.cluster.id(*service) == *id).expect("a service");

@@ -91,7 +91,7 @@ impl Kernel {
     /// Where it goes; none if it is dropped.
     pub fn finish(&mut self, packet: &UnderWay) -> Option<IpAddr> {
         let slot = packet.slot;
-        if !packet.records_all() && !slot.tracked {
+        if !packet.records_all() && !slot.has_records {
             return self.reach(packet, slot.current);
         }
         let mut stale = false;
@@ -194,7 +194,7 @@ impl Kernel {
                 let slot = self.image.slot_of(service, hash::slot(tuple, service.slots_len));
                 let backend = self.image.backend_of(service, entry.backend)?;
                 let astray = service.flags & RECORD_ALL == 0
-                    && !slot.tracked
+                    && !slot.has_records
                     && entry.backend != slot.owner
                     && backend::usable(Head::from_word(backend.head).state)
                     && !entry.expired(now, &service.timeouts);

@@ -26,7 +26,7 @@ fn a_service_is_written_whole_before_packets_find_it() {
     assert_eq!(daemon.members(), [(0, 0, 1, true), (1, 1, 1, true), (2, 2, 1, true)]);
     assert_eq!(daemon.ring(0), [0, 1, 2]);
     assert_eq!(
-        daemon.slots(|slot| slot.tracked || slot.current != slot.owner),
+        daemon.slots(|slot| slot.has_records || slot.current != slot.owner),
         0,
         "nobody has a record yet"
     );
@@ -49,7 +49,7 @@ fn an_added_server_takes_slots_and_leaves_their_owners() {
     let moved = daemon.slots(|slot| slot.current == 3);
     assert!((180..195).contains(&moved), "a quarter of 751: {moved}");
     assert_eq!(daemon.slots(|slot| slot.owner == 3), 0);
-    assert_eq!(daemon.slots(|slot| (slot.current != slot.owner) != slot.tracked), 0);
+    assert_eq!(daemon.slots(|slot| (slot.current != slot.owner) != slot.has_records), 0);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn from_recording_to_hashing_every_slot_is_tracked_first() {
     daemon.change(&[Change::Scheduler(0, Maglev)]);
     let kinds: Vec<_> = daemon.writes.iter().map(kind).collect();
     assert_eq!(kinds, ["slots", "service"]);
-    assert_eq!(daemon.slots(|slot| !slot.tracked), 0);
+    assert_eq!(daemon.slots(|slot| !slot.has_records), 0);
     assert_eq!(daemon.events(), [EventKind::SchedulerChanged(Maglev)]);
 }
 

@@ -138,7 +138,7 @@ fn leaves_none(director: &mut Director, service: VirtualService) -> Result<()> {
 fn in_a_window(director: &mut Director) -> Result<()> {
     let flow = director.flow_of(TLS, 1, true)?;
     director.weigh(TLS, 1, 0)?;
-    ensure!(director.slot(flow).tracked, "the slot moves");
+    ensure!(director.slot(flow).has_records, "the slot moves");
     director.sends(flow, &about(flow, FRAGMENTATION_NEEDED), To::Rs(1), Continues)?;
     director.has_records(0)
 }

@@ -19,7 +19,7 @@ use std::{
 use super::{Prepared, run};
 use crate::{
     desired::{Check, Target},
-    health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, UnsteeredDialer},
+    health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RipDialer},
 };
 
 /// What passes without a word about the weight.
@@ -51,7 +51,7 @@ fn hasty(port: u16) -> ProbeEndpoint {
 }
 
 async fn probe(check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
-    probe_through(&UnsteeredDialer, check, endpoint).await
+    probe_through(&RipDialer, check, endpoint).await
 }
 
 async fn probe_through(dialer: &dyn Dialer, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
@@ -67,5 +67,5 @@ fn probes_are_send() {
     }
     let prepared = Prepared::new(&Check::Tcp).unwrap();
     let endpoint = endpoint(1);
-    drop(send(run(&prepared, &endpoint, &UnsteeredDialer)));
+    drop(send(run(&prepared, &endpoint, &RipDialer)));
 }

@@ -10,7 +10,7 @@ use crate::{
     health::{
         check::{check_vip_present, diagnose},
         failure::Failure,
-        probe::{ProbeEndpoint, UnsteeredDialer},
+        probe::{ProbeEndpoint, RipDialer},
     },
 };
 
@@ -24,9 +24,9 @@ fn missing(endpoint: &ProbeEndpoint) -> Failure {
 #[tokio::test]
 async fn open_or_closed_an_address_is_there() {
     let (listener, port) = servers::listener().await;
-    assert_eq!(check_vip_present(&endpoint(port), &UnsteeredDialer).await, PASSED);
+    assert_eq!(check_vip_present(&endpoint(port), &RipDialer).await, PASSED);
     drop(listener);
-    assert_eq!(check_vip_present(&endpoint(port), &UnsteeredDialer).await, PASSED);
+    assert_eq!(check_vip_present(&endpoint(port), &RipDialer).await, PASSED);
     assert_eq!(
         check_vip_present(&endpoint(port), &Untrue).await,
         Err(Failure::NotRewritten)
@@ -94,7 +94,7 @@ async fn the_vip_is_missing_if_only_the_rip_answers() {
     let found = diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Vip])).await;
     assert_eq!(found, missing);
     // A server that hangs on an address that is there.
-    assert_eq!(diagnose(silence.clone(), &endpoint, &UnsteeredDialer).await, silence);
+    assert_eq!(diagnose(silence.clone(), &endpoint, &RipDialer).await, silence);
     // A host that is off, or whose own address drops all.
     assert_eq!(
         diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Rip])).await,

@@ -10,7 +10,7 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{Failover, Health, Notify, OnFailure, RealServer, Scheduler, Service};
+use crate::desired::{FailurePolicy, Health, Notify, OnFailure, RealServer, Scheduler, Service};
 
 pub(super) const DEFAULTS: [&str; 5] = ["health", "on_failure", "slow_start", "notify", "local"];
 pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
@@ -88,7 +88,7 @@ impl<'a> Defaults<'a> {
         };
         let (slow_start, ()) = (slow_start(fields, self.slow_start, service.scheduler), port).all()?;
         Ok(Service {
-            failover: Failover {
+            failure_policy: FailurePolicy {
                 on_failure: self.on_failure,
                 quorum,
                 hysteresis,
