@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{host::Host, process::Process, wait};
+use crate::{host::Host, patience, process::Process, wait};
 
 /// Longer than it was told it will not take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ impl Wrk {
     /// # Errors
     /// It is not installed.
     pub fn start(client: &Host, name: &str, url: &str, connections: u8, kept: bool, seconds: u8) -> Result<Self> {
+        // Longer where the machine is slower, as everything that is to happen meanwhile.
+        let seconds = patience::scaled(Duration::from_secs(seconds.into())).as_secs();
         let (connections, seconds) = (connections.to_string(), seconds.to_string());
         let mut line = vec![
             "wrk",

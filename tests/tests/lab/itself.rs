@@ -11,7 +11,7 @@ use lbx_tests::{
     mac::Mac,
     manual_setup, netns,
     nginx::Nginx,
-    payload,
+    patience, payload,
     servers::{TcpServer, UdpServer},
     xdp::{self, Mode, Way},
 };
@@ -171,7 +171,7 @@ fn a_mac_address_changes() -> Result<()> {
     let _server = TcpServer::start(server, 80)?;
     let open = || {
         lab.client()
-            .enter(|| clients::Connection::open_within(Duration::from_millis(300), 0, WEB))
+            .enter(|| clients::Connection::open_within(patience::scaled(Duration::from_millis(300)), 0, WEB))
     };
     ensure!(open()?.is_ok(), "no answer by the first address");
     server.set_mac("eth0", OTHER)?;

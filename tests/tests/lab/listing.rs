@@ -12,13 +12,14 @@ use lbx_tests::{
     wait,
 };
 
-use crate::setup::{Site, WEB, web};
+use crate::setup::{Site, WEB, reload, web};
 
 crate::harness::tests!(Lbx:
     the_table_shows_the_file,
     connections_are_counted_by_server,
     held_connections_are_active_and_closed_ones_are_not,
     json_tells_the_same,
+    real_servers_stay_in_the_order_of_the_file,
 );
 
 fn the_table_shows_the_file() -> Result<()> {
@@ -112,4 +113,34 @@ fn json_tells_the_same() -> Result<()> {
         "{json:#}"
     );
     site.director.expect_no_drops()
+}
+
+/// Added in front, taken out and put back at another place, re-weighted: the order is always that of the file.
+fn real_servers_stay_in_the_order_of_the_file() -> Result<()> {
+    let order = |numbers: &[u8]| {
+        let mut service = Service::web("rr", 4);
+        service.servers = numbers
+            .iter()
+            .map(|&number| RealServer::new(rip(number), u16::from(number)))
+            .collect();
+        service
+    };
+    let site = web(order(&[3, 1, 2, 4]))?;
+    for numbers in [&[3, 1, 2, 4][..], &[4, 2], &[1, 4, 3, 2], &[2, 3, 1], &[1, 2, 3, 4]] {
+        reload(&site.director, order(numbers))?;
+        // Those that are out of the file follow while they drain.
+        let listed = || -> Result<Vec<_>> {
+            let services = site.director.list()?;
+            let servers = services.first().context("nothing is listed")?.servers.iter();
+            Ok(servers.map(|server| server.address.ip()).take(numbers.len()).collect())
+        };
+        let expected: Vec<_> = numbers
+            .iter()
+            .map(|&number| std::net::IpAddr::from(rip(number)))
+            .collect();
+        let in_order = || Ok(listed()? == expected);
+        wait::until_true(Duration::from_secs(5), "listed in the order of the file", in_order)
+            .with_context(|| format!("{numbers:?}: {:?}", listed()))?;
+    }
+    Ok(())
 }

@@ -254,7 +254,7 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
             .spawn()
     })??;
     let told = (|| -> Result<()> {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         for _ in 0..3 {
             prober.see_to_by(EgressAttachment::Filter, &devices)?;
         }
@@ -263,7 +263,7 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
             .run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", "76"])?
             .success()?;
         prober.see_to_by(EgressAttachment::Filter, &devices)?;
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         Ok(())
     })();
     monitor.kill()?;

@@ -166,7 +166,7 @@ fn wrk_counts_pages_and_failures() -> Result<()> {
         );
     }
     let load = Wrk::start(lab.client(), "failing", &url, 8, true, 2)?;
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(patience::scaled(Duration::from_secs(1)));
     nginx.kill()?;
     let count = load.finish()?;
     ensure!(count.failed > 0 && count.answered > 0, "{count:?}");

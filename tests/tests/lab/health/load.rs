@@ -14,6 +14,7 @@ use lbx_tests::{
     lab::rip,
     load::{Failure, Load, Report},
     nginx::Nginx,
+    patience,
     wrk::Wrk,
 };
 
@@ -156,7 +157,7 @@ fn expect_wrk_fails_before_detection() -> Result<()> {
     for kept in [true, false] {
         expect_wrk(&site, &format!("before-{kept}"), kept)?;
         let meanwhile = Wrk::start(site.client(), &format!("meanwhile-{kept}"), PAGE, 8, kept, 4)?;
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(patience::scaled(Duration::from_millis(500)));
         site.servers[1].kill()?;
         site.director.wait_for(80, rip(2), "down", DETECTED)?;
         let meanwhile = meanwhile.finish()?;

@@ -8,7 +8,7 @@ use lbx_tests::{
     lab::{Lab, VIP, rip},
     nginx::Nginx,
     notifications::{Run, Script},
-    wait,
+    patience, wait,
 };
 
 use super::{DETECTED, RECOVERED, SOON, expect_said, page_check, wait_up};
@@ -113,7 +113,7 @@ fn a_command_is_told() -> Result<()> {
         .with("quorum", 4)
         .with("notify", command);
     let site = start(lab, service)?;
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(patience::scaled(Duration::from_millis(500)));
     let since = script.runs().len();
     fail(&site, 2)?;
     let runs = wait_told(&script, since, 2)?;

@@ -13,7 +13,7 @@ use lbx_tests::{
     host::Host,
     lab::{DIP6, Lab, VIP, VIP6, rip, six},
     nginx::Nginx,
-    wait,
+    patience, wait,
 };
 
 use super::{DETECTED, INTERVAL, SOON, expect_out_and_in, healthy_web, often, page_check, vip, wait_up};
@@ -192,7 +192,7 @@ fn many_probes_leave_no_port_taken() -> Result<()> {
         || site.servers[1].simulate_failure(true),
         || site.servers[1].simulate_failure(false),
     )?;
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(patience::scaled(Duration::from_secs(2)));
     let sockets = site.lab.director().run(["ss", "-Htan"])?.success()?;
     let waiting = sockets.lines().filter(|line| line.starts_with("TIME-WAIT")).count();
     ensure!(waiting == 0, "{waiting} ports are taken\n{sockets}");
