@@ -15,9 +15,9 @@ use crate::{
 pub const WORDS: usize = 2;
 
 /// Addend of an active connection in the word of its backend.
-pub const ACTIVE: u64 = 1;
+pub const ONE_ACTIVE: u64 = 1;
 /// Addend of an inactive connection in the word of its backend.
-pub const INACTIVE: u64 = 1 << 32;
+pub const ONE_INACTIVE: u64 = 1 << 32;
 
 /// An active connection costs as much as so many inactive ones.
 const ACTIVE_COST: u64 = 256;
@@ -28,8 +28,8 @@ const ACTIVE_COST: u64 = 256;
 #[must_use]
 pub const fn of_state(state: u8) -> u64 {
     match state {
-        ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM => ACTIVE,
-        HALF_OPEN | CLOSING | CLOSED => INACTIVE,
+        ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM => ONE_ACTIVE,
+        HALF_OPEN | CLOSING | CLOSED => ONE_INACTIVE,
         _ => 0,
     }
 }
@@ -247,12 +247,12 @@ mod tests {
 
     #[test]
     fn a_half_below_zero_leaves_the_other_alone() {
-        let word = load(0, 3).to_word().wrapping_sub(ACTIVE);
+        let word = load(0, 3).to_word().wrapping_sub(ONE_ACTIVE);
         assert_eq!(Load::from_word(word), load(0, 3));
-        assert_eq!(Load::from_word(word.wrapping_add(ACTIVE)), load(0, 3));
-        let word = load(3, 0).to_word().wrapping_sub(INACTIVE);
+        assert_eq!(Load::from_word(word.wrapping_add(ONE_ACTIVE)), load(0, 3));
+        let word = load(3, 0).to_word().wrapping_sub(ONE_INACTIVE);
         assert_eq!(Load::from_word(word), load(3, 0));
-        assert_eq!(Load::from_word(word.wrapping_add(INACTIVE)), load(3, 0));
+        assert_eq!(Load::from_word(word.wrapping_add(ONE_INACTIVE)), load(3, 0));
     }
 
     #[test]

@@ -59,7 +59,7 @@ extern "C" fn lbx_persistence_record(packet: *const Packet, service: u32, backen
 
 /// Confirms the client's template once one of its connections is established: it can't be displaced any more.
 #[inline(always)]
-pub fn confirm(packet: &Packet, service: &ServiceRef) {
+pub fn confirm_template(packet: &Packet, service: &ServiceRef) {
     let mut template = template(packet, service);
     let found = template.find_by_call();
     if found.state != EMPTY {

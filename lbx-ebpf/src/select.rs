@@ -275,7 +275,7 @@ fn update(flow: &Flow, found: Entry, packet: &Packet, service: &ServiceRef) {
     }
     let confirmed = record::displaceable(found.state) && !record::displaceable(entry.state);
     if flow.replace(found, entry) && confirmed && service.flags & PERSISTENT != 0 {
-        persistence::confirm(packet, service);
+        persistence::confirm_template(packet, service);
     }
 }
 

@@ -99,7 +99,7 @@ pub struct Server {
     #[serde(default)]
     pub quic_id: Option<u16>,
     /// Whether it takes part.
-    pub state: State,
+    pub state: ServerState,
     /// Why it is down.
     #[serde(default)]
     pub reason: Option<String>,
@@ -124,7 +124,7 @@ pub struct Server {
 /// Whether a real server takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ServerState {
     /// It gets connections as its weight says.
     Up,
     /// Weight 0, or no longer in the file: it keeps its connections and gets no new ones.

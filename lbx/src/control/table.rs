@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::report::{Report, Server, Service, State, Traffic};
+use super::report::{Report, Server, ServerState, Service, Traffic};
 use crate::desired::{Bracketed, Ports};
 
 /// What a listing shows of each real server.
@@ -84,17 +84,19 @@ impl Server {
     /// What the table has no column for.
     fn notes(&self) -> Vec<String> {
         let state = match self.state {
-            State::Up => None,
-            State::Draining => Some("draining: keeps its connections, gets no new ones".to_owned()),
-            State::Unresolved if self.address.is_ipv6() => {
+            ServerState::Up => None,
+            ServerState::Draining => Some("draining: keeps its connections, gets no new ones".to_owned()),
+            ServerState::Unresolved if self.address.is_ipv6() => {
                 Some("no MAC address: does it answer neighbour discovery? It gets no connections".to_owned())
             }
-            State::Unresolved => Some("no MAC address: does it answer ARP? It gets no connections".to_owned()),
-            State::Down => Some(format!("down: {}", self.reason.as_deref().unwrap_or("unknown"))),
-            State::Sorry => Some("sorry server: gets new connections while no real server is available".to_owned()),
+            ServerState::Unresolved => Some("no MAC address: does it answer ARP? It gets no connections".to_owned()),
+            ServerState::Down => Some(format!("down: {}", self.reason.as_deref().unwrap_or("unknown"))),
+            ServerState::Sorry => {
+                Some("sorry server: gets new connections while no real server is available".to_owned())
+            }
         };
         let weight = match self.effective_weight {
-            Some(weight) if self.state == State::Up && weight != self.weight => {
+            Some(weight) if self.state == ServerState::Up && weight != self.weight => {
                 Some(format!("effective weight {weight}"))
             }
             _ => None,
@@ -187,7 +189,7 @@ mod tests {
             upper: 0,
             lower: 0,
             quic_id: None,
-            state: State::Up,
+            state: ServerState::Up,
             reason: None,
             effective_weight: None,
             warnings: Vec::new(),
@@ -362,8 +364,8 @@ mod tests {
     fn what_an_operator_should_know_stands_below() {
         let mut report = report();
         report.services[0].estimated = true;
-        report.services[0].servers[1].state = State::Unresolved;
-        report.services[0].servers[0].state = State::Down;
+        report.services[0].servers[1].state = ServerState::Unresolved;
+        report.services[0].servers[0].state = ServerState::Down;
         report.services[0].servers[0].reason = Some("connection refused".into());
         report.services[0].servers[0].warnings = vec!["answers ARP for the VIP".into()];
         report.services[0].quorum = false;

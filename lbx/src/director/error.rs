@@ -43,9 +43,13 @@ pub enum DirectorError {
     #[error("cannot start health checks")]
     Health(#[source] std::io::Error),
     /// The thread that probes has ended.
-    #[error("health checks have stopped")]
+    #[error(
+        "the thread of the health checks has ended: start lbx again; real servers keep their last state until then"
+    )]
     ProbesStopped,
     /// The netlink socket has failed.
-    #[error("network events are no longer received")]
+    #[error(
+        "the netlink sockets for network changes have failed: start lbx again; packets are forwarded as loaded until then"
+    )]
     NetworkEventsLost,
 }

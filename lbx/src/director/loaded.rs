@@ -88,13 +88,13 @@ impl Loaded {
 
     /// Logs that tables keep the size they were made with, where the configuration wants another.
     pub fn log_sizes(&self, desired: &Desired) {
-        let (made, wanted) = (self.dataplane.sizes(), desired.tables);
-        for ((table, made), (_, wanted)) in made.named().into_iter().zip(wanted.named()) {
-            if made != wanted {
+        let (current, configured) = (self.dataplane.sizes(), desired.tables);
+        for ((table, current_size), (_, configured_size)) in current.named().into_iter().zip(configured.named()) {
+            if current_size != configured_size {
                 tracing::warn!(
                     table,
-                    made,
-                    wanted,
+                    current_size,
+                    configured_size,
                     "table keeps its size until lbx is stopped and started"
                 );
             }

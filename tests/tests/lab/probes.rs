@@ -432,7 +432,7 @@ fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     let of = |ports| SessionCounts {
         leases: 1,
         sessions: 0,
-        ports,
+        port_count: ports,
     };
     expect(&left, &vec![of(2), of(1), of(1)])
 }

@@ -60,7 +60,7 @@ pub struct SessionCounts {
     /// Entries in the session table.
     pub sessions: usize,
     /// Local ports marked as having sessions.
-    pub ports: u32,
+    pub port_count: u32,
 }
 
 /// A local port of an address and a protocol (by number), leased to one probe at a time.
@@ -156,7 +156,7 @@ impl Probes {
         Ok(SessionCounts {
             leases: self.state().leases.len(),
             sessions: sweep.sweeper.count()?,
-            ports: sweep.sweeper.ports(),
+            port_count: sweep.sweeper.ports(),
         })
     }
 

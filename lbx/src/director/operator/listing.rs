@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use lbx_common::{counters, drops::DropReason};
 
 use crate::{
-    control::report::{Interface, Report, Server, Service, State},
+    control::report::{Interface, Report, Server, ServerState, Service},
     dataplane::{Dataplane, DataplaneError},
     desired::{self, Desired, Ports},
     director::{
@@ -174,9 +174,9 @@ impl Sources<'_> {
                     sorry: true,
                     configured: true,
                     ..
-                } => State::Sorry,
-                member if member.accepts_connections() => State::Up,
-                _ => State::Draining,
+                } => ServerState::Sorry,
+                member if member.accepts_connections() => ServerState::Up,
+                _ => ServerState::Draining,
             },
             reason: None,
             effective_weight: None,
@@ -198,10 +198,10 @@ impl Sources<'_> {
             .probe_state(server, self.neighbours.is_resolved(listed.address));
         let (state, reason) = match known {
             ProbeState::Up { .. } => (listed.state, None),
-            ProbeState::Down(Failure::NoMac) => (State::Unresolved, Some(Failure::NoMac)),
-            ProbeState::Down(reason) => (State::Down, Some(reason)),
+            ProbeState::Down(Failure::NoMac) => (ServerState::Unresolved, Some(Failure::NoMac)),
+            ProbeState::Down(reason) => (ServerState::Down, Some(reason)),
             ProbeState::Unknown => (
-                State::Down,
+                ServerState::Down,
                 self.checks
                     .suspension_reason(server)
                     .cloned()
@@ -240,7 +240,7 @@ impl Sources<'_> {
             upper: server.upper,
             lower: server.lower,
             quic_id: None,
-            state: State::Unresolved,
+            state: ServerState::Unresolved,
             reason: None,
             effective_weight: None,
             warnings: Vec::new(),
