@@ -61,7 +61,7 @@ impl Signal {
     /// TCP FIN or RST.
     #[inline(always)]
     #[must_use]
-    pub const fn ends(self) -> bool {
+    pub const fn closes_connection(self) -> bool {
         self.resets() || self.finishes()
     }
 

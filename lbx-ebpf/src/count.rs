@@ -11,7 +11,7 @@ pub fn forwarded(packet: &Packet, service: &ServiceRef, selection: &Selection) {
         packets: 1,
         bytes: u64::from(packet.length),
         connections: u64::from(selection.new),
-        endings: u64::from(packet.signal.ends()),
+        endings: u64::from(packet.signal.closes_connection()),
     };
     maps::add_to_service(u32::from(service.number), traffic);
     maps::add_to_backend(selection.next_hop.counter, traffic);

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     command, elf, paths,
     setup::{self, Part},
-    toolchain::{self, CoreLibrary},
+    toolchain::{self, CoreSource},
 };
 
 /// The profile in the root Cargo.toml, and the folder cargo names after it.
@@ -60,13 +60,13 @@ pub fn build_stress_xdp() -> Result<PathBuf> {
 /// Compiles a package for BPF.
 fn compile(package: &str) -> Result<()> {
     setup::ensure(Part::Build)?;
-    let core = CoreLibrary::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
+    let core = CoreSource::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
     let linker = toolchain::linker().context("there is no bpf-linker; `cargo xtask setup` installs it")?;
     let mut cargo = core.cargo();
     cargo
         .args(["build", "--profile", PROFILE, "--target-dir"])
         .arg(paths::bpf_target())
-        .args(core.target_arguments(package))
+        .args(core.cargo_target_arguments(package))
         .env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
     command::run(&mut cargo).with_context(|| format!("{package} does not build for BPF (with {})", core.name()))
 }

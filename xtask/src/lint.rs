@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     build_ebpf, command, paths,
     steps::Steps,
-    toolchain::{self, CoreLibrary},
+    toolchain::{self, CoreSource},
 };
 
 /// How a check went.
@@ -93,7 +93,7 @@ fn clippy_bpf_on_host() -> Verdict {
 }
 
 fn clippy_bpf() -> Verdict {
-    if CoreLibrary::find() != Some(CoreLibrary::Prebuilt) || !toolchain::debian_clippy() {
+    if CoreSource::find() != Some(CoreSource::Prebuilt) || !toolchain::debian_clippy() {
         return Verdict::Skipped("needs Debian's rust-web-clippy; `cargo xtask setup` installs it where apt has it");
     }
     let Some(linker) = toolchain::linker() else {
@@ -103,13 +103,13 @@ fn clippy_bpf() -> Verdict {
         Ok(flags) => flags,
         Err(error) => return Verdict::Dirty(format!("{error:#}")),
     };
-    let mut clippy = CoreLibrary::Prebuilt.compiles(Command::new(toolchain::DEBIAN_CLIPPY));
+    let mut clippy = CoreSource::Prebuilt.compiles(Command::new(toolchain::DEBIAN_CLIPPY));
     clippy.current_dir(paths::root()).env("CARGO_ENCODED_RUSTFLAGS", flags);
     clippy
         .args(["clippy", "--target-dir"])
         .arg(paths::bpf_target().join("clippy"));
     clippy
-        .args(CoreLibrary::Prebuilt.target_arguments("lbx-ebpf"))
+        .args(CoreSource::Prebuilt.cargo_target_arguments("lbx-ebpf"))
         .args(["--package", "lbx-bench-ebpf", "--package", "lbx-tests-ebpf"])
         .args(["--", "-Dwarnings"]);
     Verdict::of(&mut clippy)

@@ -24,14 +24,14 @@ const DEBIAN_RUSTC_MINIMUM: (u32, u32) = (1, 96);
 
 /// Where `core` comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum CoreLibrary {
+pub enum CoreSource {
     /// Prebuilt, for Debian's compiler.
     Prebuilt,
     /// Built from source by a nightly of rustup.
     Nightly,
 }
 
-impl CoreLibrary {
+impl CoreSource {
     /// What this machine has; the prebuilt one if both.
     pub fn find() -> Option<Self> {
         if debian_rustc() && debian_core() {
@@ -87,7 +87,7 @@ impl CoreLibrary {
     }
 
     /// What selects a package and the target, and `core` where it has to be built. Goes after cargo's subcommand.
-    pub fn target_arguments(self, package: &str) -> Vec<&OsStr> {
+    pub fn cargo_target_arguments(self, package: &str) -> Vec<&OsStr> {
         let mut arguments = vec!["--package", package, "--target", TARGET];
         if self == Self::Nightly {
             arguments.push("-Zbuild-std=core");

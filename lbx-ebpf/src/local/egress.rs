@@ -76,7 +76,12 @@ impl OutgoingFrame {
             if endpoints.remote_port != steering.port {
                 return None;
             }
-            endpoints.record_sent(&steering, sent.mac, sent.signal.opens(), sent.signal.ends());
+            endpoints.record_sent(
+                &steering,
+                sent.mac,
+                sent.signal.opens(),
+                sent.signal.closes_connection(),
+            );
         }
         self.rewrite(&sent, &steering)?;
         if steering.kind == LOCAL {
@@ -259,7 +264,7 @@ fn count(steering: &Steering, sent: &Sent) {
         packets: 1,
         bytes: u64::from(sent.length),
         connections: 0,
-        endings: u64::from(sent.signal.ends()),
+        endings: u64::from(sent.signal.closes_connection()),
     };
     maps::add_to_service(u32::from(steering.service), traffic);
     maps::add_to_backend(steering.counter, traffic);
