@@ -107,7 +107,8 @@ fn expect_failures_before_detection(site: &mut Site<Nginx>, start: Start, failin
     let noticed = Instant::now();
     let meanwhile = load.so_far();
     let answered = meanwhile.answered() - before.answered();
-    let most = usize::try_from(answered)? + CLIENTS;
+    // A refused connection frees its port at once: one that takes it again goes where its record says, to rs2 too.
+    let most = usize::try_from(answered + answered / 10)? + CLIENTS;
     ensure!(
         meanwhile.failures.len() <= most,
         "more than every other has failed: {meanwhile}"
