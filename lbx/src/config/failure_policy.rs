@@ -147,7 +147,7 @@ fn sum(field: &Field<'_>, most: Option<u32>) -> Result<u32, Fault> {
     }
 }
 
-/// A service is up from the sum of quorum and hysteresis on, and down below their difference.
+/// A service is up from the sum of quorum and hysteresis on, and down below their difference, or with no weight at all.
 fn hysteresis(field: &Field<'_>, quorum: Option<&u32>, most: Option<u32>) -> Result<u32, Fault> {
     let hysteresis = value::number(field, "a sum of weights", limits::HYSTERESES)?;
     let Some(&quorum) = quorum else {
@@ -155,9 +155,6 @@ fn hysteresis(field: &Field<'_>, quorum: Option<&u32>, most: Option<u32>) -> Res
     };
     let least = quorum.saturating_add(hysteresis);
     match most {
-        _ if hysteresis >= quorum => Err(field.fault(format!(
-            "{hysteresis} is not below the quorum, {quorum}: the service would never be down"
-        ))),
         Some(most) if least > most => Err(field.fault(format!(
             "the service would be up again from {least} on, and all real servers weigh {most} together: make it smaller"
         ))),

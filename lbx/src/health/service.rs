@@ -193,7 +193,6 @@ impl ServiceState {
     fn update_quorum(&mut self, service: &Service) -> Option<EventKind> {
         let FailurePolicy { quorum, hysteresis, .. } = service.failure_policy;
         let quorum = quorum.max(1);
-        let hysteresis = hysteresis.min(quorum - 1);
         let mut weight = 0;
         for server in &service.servers {
             let seen = &self.servers[&server.address];
@@ -202,7 +201,8 @@ impl ServiceState {
             }
         }
         let enough = match self.quorum {
-            Some(true) => weight >= quorum - hysteresis,
+            // With no weight at all it is down, whatever the hysteresis, as with keepalived.
+            Some(true) => weight >= quorum.saturating_sub(hysteresis).max(1),
             Some(false) => weight >= quorum.saturating_add(hysteresis),
             None => weight >= quorum,
         };

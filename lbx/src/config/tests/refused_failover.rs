@@ -31,7 +31,7 @@ fn fields_of_a_service() {
         ),
         (
             "quorum: {weight: 2, hysteresis: 2}",
-            "lb.yaml:8:37: services[0].quorum.hysteresis: 2 is not below the quorum, 2: the service would never be down",
+            "lb.yaml:8:37: services[0].quorum.hysteresis: the service would be up again from 4 on, and all real servers weigh 2 together: make it smaller",
         ),
         (
             "quorum: {weight: 2, hysteresis: 1}",

@@ -216,6 +216,21 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
     assert_eq!(events, [first, is_down(2), gained]);
 }
 
+/// keepalived's usual pair: up with both, down with none.
+#[test]
+fn a_hysteresis_as_large_as_the_quorum_is_down_with_none_only() {
+    let mut play = Play::new(failure_policy(1, 1));
+    play.service().servers.truncate(2);
+    play.look();
+    assert_eq!(play.events([(1, refused())]), [is_down(1)]);
+    assert_eq!(play.events([(2, refused())]), [is_down(2), lost(0, 1, false)]);
+    assert_eq!(play.events([(1, UP)]), [is_up(1)], "one is not enough to come back");
+    assert_eq!(
+        play.events([(2, UP)]),
+        [is_up(2), EventKind::QuorumGained { weight: 2 }]
+    );
+}
+
 #[test]
 fn below_the_quorum_those_that_are_up_rest_where_there_is_a_sorry_server() {
     let mut play = Play::new(failure_policy(2, 0)).with_sorry();
@@ -401,7 +416,7 @@ proptest! {
             prop_assert_eq!(play.quorum(), Some(service));
             let known = play.known.values();
             let weight: u32 = known.map(|known| match known { ProbeState::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
-            let (least, most) = (quorum.max(1).saturating_sub(hysteresis).max(1), quorum.max(1) + hysteresis.min(quorum.max(1) - 1));
+            let (least, most) = (quorum.max(1).saturating_sub(hysteresis).max(1), quorum.max(1) + hysteresis);
             prop_assert!(if service { weight >= least } else { weight < most }, "{weight}, {service}");
         }
     }
