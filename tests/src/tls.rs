@@ -60,6 +60,12 @@ impl Authority {
 }
 
 impl Certificate {
+    /// The PEM file with it.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.chain
+    }
+
     /// The PEM file with the certificate.
     #[must_use]
     pub fn chain(&self) -> &Path {

@@ -9,6 +9,7 @@
 //! A probe that is dropped half-way closes its sockets and kills its command.
 
 pub mod body;
+mod certificate;
 pub mod dns;
 pub mod exec;
 pub mod http;

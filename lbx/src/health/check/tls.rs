@@ -11,17 +11,17 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-        client::{
-            Resumption,
-            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        },
-        crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, IpAddr, ServerName, UnixTime, pem::PemObject},
+        self, ClientConfig, RootCertStore,
+        client::{Resumption, danger::ServerCertVerifier},
+        crypto::ring,
+        pki_types::{CertificateDer, IpAddr, ServerName, pem::PemObject},
     },
 };
 
-use super::CheckError;
+use super::{
+    CheckError,
+    certificate::{self, AnyCertificate, Trusted},
+};
 use crate::{
     desired::Tls,
     health::{failure::Failure, probe::ProbeEndpoint},
@@ -51,14 +51,17 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| CheckError::Tls(error.to_string()))?;
-        let mut config = if tls.verify {
-            builder.with_root_certificates(authorities(tls.authorities.as_deref())?)
+        let verifier: Arc<dyn ServerCertVerifier> = if tls.verify {
+            let (roots, listed) = authorities(tls.authorities.as_deref())?;
+            let trusted = Trusted::new(roots, listed, provider);
+            Arc::new(trusted.map_err(|error| CheckError::Tls(error.to_string()))?)
         } else {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        }
-        .with_no_client_auth();
+            Arc::new(AnyCertificate(provider))
+        };
+        let mut config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
@@ -104,15 +107,17 @@ fn without_port(host: &str) -> Result<String, CheckError> {
     Ok(authority.host().trim_matches(['[', ']']).to_owned())
 }
 
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, CheckError> {
+/// The authorities, and the certificates of the file, if there is one.
+fn authorities(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), CheckError> {
     let mut roots = RootCertStore::empty();
+    let mut listed = Vec::new();
     let Some(file) = file else {
         // Some of a system's may be broken; what matters is whether there are any.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return if roots.is_empty() {
             Err(CheckError::NoAuthorities)
         } else {
-            Ok(roots)
+            Ok((roots, listed))
         };
     };
     let bad = |why: String| CheckError::Authorities {
@@ -122,62 +127,23 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, CheckError> {
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| bad(error.to_string()))?;
+        listed.push(certificate);
     }
     if roots.is_empty() {
         return Err(bad("there is no certificate in it".to_owned()));
     }
-    Ok(roots)
+    Ok((roots, listed))
 }
 
 /// What an error of the connection means, whether TLS or what is below has failed.
 #[must_use]
 pub fn lost(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Tls(error.to_string()),
+        Some(error) => Failure::Tls(certificate::reason(error)),
         None => match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code).into(),
             None => io::Error::new(error.kind(), error.to_string()).into(),
         },
-    }
-}
-
-/// Accepts any certificate (`verify: false`). The signature over the handshake is not verified either: it proves nothing
-/// about an unverified key, and certificates that cannot be parsed pass too.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

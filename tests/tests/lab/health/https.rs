@@ -32,12 +32,20 @@ fn a_certificate_is_trusted_by_name_and_authority() -> Result<()> {
         asking(445, "host: web.example.org"),
         asking(446, &format!("host: other.example.org, {trusted}")),
         asking(447, "host: other.example.org, verify: false"),
+        // The certificate itself in place of its authority.
+        asking(
+            448,
+            &format!("host: web.example.org, authorities: {}", certificate.file().display()),
+        ),
     ]);
     let site = Site::start_in(lab, &cluster, |host| Nginx::start_with(host, &certificate))?;
-    for port in [443, 444, 447] {
+    for port in [443, 444, 447, 448] {
         wait_up(&site.director, port, [rip(1)])?;
     }
-    for (port, reason) in [(445, "UnknownIssuer"), (446, "not valid for name")] {
+    for (port, reason) in [
+        (445, "certificate of an unknown issuer"),
+        (446, "certificate not valid for name other.example.org"),
+    ] {
         site.director.wait_down(port, rip(1), "TLS: ", DETECTED)?;
         site.director.server_state(port, rip(1))?.expect_down(reason)?;
     }

@@ -16,7 +16,7 @@ use tokio_rustls::{
     rustls::{
         ServerConfig,
         crypto::ring,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     },
 };
 
@@ -53,30 +53,35 @@ impl Authority {
     async fn server(&self, params: CertificateParams) -> (u16, mpsc::UnboundedReceiver<Option<String>>) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let (listener, port) = servers::listener().await;
-        let (sender, names) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                // A client may find the certificate wanting.
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    continue;
-                };
-                let _ = sender.send(stream.get_ref().1.server_name().map(str::to_owned));
-                if servers::head(&mut stream).await.is_some() {
-                    servers::say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-                }
-            }
-        });
-        (port, names)
+        serve(certificate.der(), &key).await
     }
+}
+
+/// An HTTPS server with a certificate, that sends the names it is asked for by SNI.
+async fn serve(certificate: &CertificateDer<'static>, key: &KeyPair) -> (u16, mpsc::UnboundedReceiver<Option<String>>) {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (listener, port) = servers::listener().await;
+    let (sender, names) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client may find the certificate wanting.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let _ = sender.send(stream.get_ref().1.server_name().map(str::to_owned));
+            if servers::head(&mut stream).await.is_some() {
+                servers::say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    });
+    (port, names)
 }
 
 impl Drop for Authority {
@@ -156,7 +161,7 @@ async fn wrong_certificates_fail_unless_nobody_looks() {
     old.not_after = date_time_ymd(2020, 1, 1);
     for (who, params, why) in [
         (&authority, names(&["example.com"]), "not valid for name"),
-        (&stranger, names(&["example.org"]), "UnknownIssuer"),
+        (&stranger, names(&["example.org"]), "unknown issuer"),
         (&authority, old, "expired"),
     ] {
         let (port, _asked) = who.server(params).await;
@@ -164,6 +169,43 @@ async fn wrong_certificates_fail_unless_nobody_looks() {
         let unverified = Check::Http(https(Some("example.org"), None, false));
         assert_eq!(probe(&unverified, &endpoint(port)).await, PASSED, "{why}");
     }
+}
+
+/// As `openssl req -x509` makes them: the server's certificate is that of an authority too.
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_if_it_is_in_the_file() {
+    let server = |params: &dyn Fn(&mut CertificateParams)| {
+        let mut own = names(&["example.org"]);
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params(&mut own);
+        let key = KeyPair::generate().unwrap();
+        (own.self_signed(&key).unwrap(), key)
+    };
+    let check = |name: &str, file: &Path| Check::Http(https(Some(name), Some(file), true));
+    let file = std::env::temp_dir().join(format!("lbx-self-signed-{}.pem", std::process::id()));
+    let other = Authority::new();
+    let (certificate, key) = server(&|_| {});
+    fs::write(&file, other.issuer.pem() + &certificate.pem()).unwrap();
+    let (port, _asked) = serve(certificate.der(), &key).await;
+    assert_eq!(probe(&check("example.org", &file), &endpoint(port)).await, PASSED);
+    assert_tls(&probe(&check("example.com", &file), &endpoint(port)).await, "it is for");
+    assert_tls(
+        &probe(&check("example.org", &other.file), &endpoint(port)).await,
+        "a CA's own",
+    );
+    // Another one with the same name is not the one in the file.
+    let (imposter, key) = server(&|_| {});
+    let (port, _asked) = serve(imposter.der(), &key).await;
+    assert_tls(
+        &probe(&check("example.org", &file), &endpoint(port)).await,
+        "a CA's own",
+    );
+    // One that has run out stays so.
+    let (old, key) = server(&|params| params.not_after = date_time_ymd(2020, 1, 1));
+    fs::write(&file, old.pem()).unwrap();
+    let (port, _asked) = serve(old.der(), &key).await;
+    assert_tls(&probe(&check("example.org", &file), &endpoint(port)).await, "expired");
+    fs::remove_file(&file).unwrap();
 }
 
 #[tokio::test]
@@ -175,7 +217,7 @@ async fn a_server_without_tls_fails() {
         }
     });
     let check = Check::Http(https(None, None, false));
-    assert_tls(&probe(&check, &endpoint(port)).await, "corrupt message");
+    assert_tls(&probe(&check, &endpoint(port)).await, "does not speak TLS");
 }
 
 #[test]
