@@ -22,6 +22,13 @@ pub enum Failure {
         /// The RIP.
         rip: IpAddr,
     },
+    /// A datagram was answered from the real server's own address: clients of the VIP ignore such replies.
+    AnsweredFromRip {
+        /// The VIP.
+        vip: IpAddr,
+        /// The RIP.
+        rip: IpAddr,
+    },
     /// The answer did not come from the VIP: another program changes the probes, so the result counts for nothing.
     NotRewritten,
     /// The connection was closed before the answer was complete.
@@ -83,6 +90,7 @@ impl Failure {
             | Self::NoMac
             | Self::TimedOut(_)
             | Self::VipMissing { .. }
+            | Self::AnsweredFromRip { .. }
             | Self::NotRewritten
             | Self::Unreachable(_)
             | Self::Exit { .. }
@@ -154,6 +162,10 @@ impl fmt::Display for Failure {
                     "VIP not configured on the real server: {rip} answers, {vip} does not"
                 )
             }
+            Self::AnsweredFromRip { vip, rip } => write!(
+                f,
+                "answers from {rip}, not from the VIP {vip}: bind the server to the VIP, or answer with IP_PKTINFO"
+            ),
             Self::NotRewritten => f.write_str("probe not rewritten: the answer did not come from the VIP"),
             Self::Closed => f.write_str("connection closed before the answer was complete"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),

@@ -80,7 +80,7 @@ pub trait Dialer: Send + Sync {
     /// own address; the socket is still open.
     ///
     /// # Errors
-    /// [`Failure::NotRewritten`].
+    /// [`Failure::NotRewritten`]; [`Failure::AnsweredFromRip`] if datagrams went to the VIP and none came from it.
     fn verify_steered(
         &self,
         local: SocketAddr,

@@ -25,7 +25,7 @@ use lbx_common::{
 };
 use lbx_tests::{
     bpffs,
-    lab::{DIP, Lab, VIP, VIP6},
+    lab::{DIP, Lab, VIP, VIP6, rip},
     mac::Mac,
     manual_setup,
     nginx::Nginx,
@@ -184,7 +184,11 @@ fn an_answer_from_the_rip_is_none_from_the_vip() -> Result<()> {
         let (length, from) = socket.recv_from(&mut buffer)?;
         socket.send_to(&buffer[..length], from)
     });
-    expect(&prober.ask(&endpoint(1, 53))?, &Err(Failure::NotRewritten))?;
+    let (vip, rip) = (VIP.into(), rip(1).into());
+    expect(
+        &prober.ask(&endpoint(1, 53))?,
+        &Err(Failure::AnsweredFromRip { vip, rip }),
+    )?;
     answering.join().expect("it does not panic")?;
     Ok(())
 }

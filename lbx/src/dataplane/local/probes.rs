@@ -160,8 +160,8 @@ impl Probes {
         })
     }
 
-    /// Packets of a probe sent to the VIP, and received from it.
-    fn counts(&self, local: SocketAddr, endpoint: &ProbeEndpoint) -> Result<Option<(u64, u64)>, Failure> {
+    /// Packets of a probe sent to the VIP, and received from it, and its protocol.
+    fn counts(&self, local: SocketAddr, endpoint: &ProbeEndpoint) -> Result<Option<(u64, u64, u8)>, Failure> {
         let state = &mut *self.state();
         // No two probes of one real server have the same port in both protocols.
         let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
@@ -175,7 +175,9 @@ impl Probes {
             return Ok(None);
         };
         lease.until = lease.until.min(Instant::now() + VOUCHED);
-        state.sessions.counts(&lease.key).map(Some).map_err(failed)
+        let protocol = lease.key.protocol;
+        let (sent, received) = state.sessions.counts(&lease.key).map_err(failed)?;
+        Ok(Some((sent, received, protocol)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -233,7 +235,12 @@ impl Dialer for Probes {
             return Ok(());
         }
         match (self.counts(local, endpoint)?, required) {
-            (Some((1.., 1..)), _) | (Some((1.., _)), RequiredTraffic::Sent) => Ok(()),
+            (Some((1.., 1.., _)), _) | (Some((1.., _, _)), RequiredTraffic::Sent) => Ok(()),
+            // A connection cannot be answered from another address, a datagram can.
+            (Some((1.., 0, UDP)), RequiredTraffic::BothWays) => Err(Failure::AnsweredFromRip {
+                vip: endpoint.vip,
+                rip: endpoint.rip,
+            }),
             _ => Err(Failure::NotRewritten),
         }
     }

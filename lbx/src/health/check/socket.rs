@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
     /// Closes the socket of a probe that came to `outcome`.
     ///
     /// # Errors
-    /// [`Failure::NotRewritten`] if the peer was not the VIP; else those of `outcome`.
+    /// Those of [`Dialer::verify_steered`] if the peer was not the VIP; else those of `outcome`.
     pub fn close<S>(self, socket: S, outcome: Outcome, required: RequiredTraffic) -> Outcome {
         let answered = outcome.as_ref().err().is_none_or(Failure::is_answer);
         if answered {

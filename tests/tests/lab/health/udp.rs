@@ -18,6 +18,7 @@ crate::harness::tests!(Lbx:
     udp_without_a_listener,
     udp_with_the_wrong_reply,
     udp_that_needs_no_reply,
+    udp_answers_from_the_rip,
 );
 
 const WWW: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -85,4 +86,28 @@ fn udp_that_needs_no_reply() -> Result<()> {
     site.director
         .wait_down(7, rip(2), "connection refused", DETECTED)
         .map(drop)
+}
+
+/// Restarted on the wildcard address, it answers from the RIP: clients get no reply, so it is down, and it says why.
+fn udp_answers_from_the_rip() -> Result<()> {
+    let kinds = ["udp: { payload: hello, reply: rs }", "udp: { payload: hello }"];
+    for (kind, over_ipv6) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let service = echo(kind);
+        let service = if over_ipv6 { service.over_ipv6() } else { service };
+        let (listen, server) = ((service.vip, 7), service.servers[1].address);
+        let anywhere = if over_ipv6 { "[::]:7" } else { "0.0.0.0:7" }.parse::<std::net::SocketAddr>()?;
+        let mut site = healthy(service, |host| UdpServer::start(host, listen))?;
+        drop(site.servers.pop().context("no server")?);
+        site.servers.push(UdpServer::start(site.lab.real_server(2), anywhere)?);
+        let reason = format!("answers from {server}, not from the VIP");
+        site.director
+            .wait_state(7, server, &reason, DETECTED * 2, |state| {
+                state.reason.as_deref().is_some_and(|said| said.contains(&reason))
+            })?
+            .expect_down(&reason)?;
+        drop(site.servers.pop().context("no server")?);
+        site.servers.push(UdpServer::start(site.lab.real_server(2), listen)?);
+        site.director.wait_for(7, server, "up", RECOVERED)?;
+    }
+    Ok(())
 }
