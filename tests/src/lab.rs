@@ -276,6 +276,19 @@ impl Lab {
         self.bridge_ip(&format!("link set p{number}-{} {state}", host.name()))
     }
 
+    /// Runs an XDP program on the segment's end of a host's NIC, so that the host's own programs can transmit.
+    ///
+    /// # Errors
+    /// There is no such NIC.
+    pub fn attach_to_peer(&mut self, host: &Host, number: usize) -> Result<()> {
+        self.let_xdp_transmit(&format!("p{number}-{}", host.name()))
+    }
+
+    /// Ends the programs on the segments' ends of all NICs.
+    pub fn detach_from_peers(&mut self) {
+        self.programs.clear();
+    }
+
     fn bridge_ip(&self, arguments: &str) -> Result<()> {
         let mut ip = self.bridges.command("ip");
         crate::process::run(ip.args(arguments.split_whitespace()), crate::netns::LIMIT)?.success()?;

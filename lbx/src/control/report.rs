@@ -69,6 +69,9 @@ pub struct Service {
     /// Whether enough of its real servers are up.
     #[serde(default = "yes")]
     pub quorum: bool,
+    /// What an operator should know of it besides.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Its connections are estimated: not every flow has a record.
     pub estimated: bool,
     /// What it has carried.

@@ -58,6 +58,9 @@ impl Report {
             if !service.quorum {
                 writeln!(f, "# {}: quorum lost: too few real servers are up", service.name)?;
             }
+            for warning in &service.warnings {
+                writeln!(f, "# {}: {warning}", service.name)?;
+            }
             for server in &service.servers {
                 for note in server.notes() {
                     writeln!(f, "# {} {}: {note}", service.name, server.address)?;
@@ -230,6 +233,7 @@ mod tests {
                 quic: false,
                 check: None,
                 quorum: true,
+                warnings: Vec::new(),
                 estimated: false,
                 traffic: Traffic {
                     connections: 7,

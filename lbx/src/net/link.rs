@@ -32,6 +32,62 @@ pub struct Link {
     pub xdp: Option<Xdp>,
     /// Which VLAN it is, where it is a VLAN device.
     pub vlan: Option<VlanDevice>,
+    /// What kind of device it is.
+    pub kind: DeviceKind,
+    /// Index of the device it is a port of (IFLA_MASTER): a bridge, bond or VRF.
+    pub controller: Option<u32>,
+    /// The other end, where it is a veth device.
+    pub peer: Option<Peer>,
+}
+
+/// The other end of a veth device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its index, in its own network namespace.
+    pub index: u32,
+    /// The id that this network namespace has for that one; none if it is this one.
+    pub namespace: Option<i32>,
+}
+
+/// Kinds of devices (IFLA_INFO_KIND) on which XDP needs more than a driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// One end of a pair, most often that of a container.
+    Veth,
+    /// A bridge of Linux.
+    Bridge,
+    /// The datapath of Open vSwitch.
+    OpenVswitch,
+    /// A bond.
+    Bond,
+    /// A bond of the team driver.
+    Team,
+    /// Any other kind, and hardware.
+    #[default]
+    Other,
+}
+
+impl DeviceKind {
+    fn from_info(info: &[LinkInfo]) -> Self {
+        let kind = info.iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind),
+            _ => None,
+        });
+        match kind {
+            Some(InfoKind::Veth) => Self::Veth,
+            Some(InfoKind::Bridge) => Self::Bridge,
+            Some(InfoKind::Bond) => Self::Bond,
+            Some(InfoKind::Team) => Self::Team,
+            Some(InfoKind::Other(name)) if name == "openvswitch" => Self::OpenVswitch,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it takes all frames of its ports, so that a port has no traffic of its own.
+    #[must_use]
+    pub const fn takes_frames_of_ports(self) -> bool {
+        matches!(self, Self::Bridge | Self::OpenVswitch | Self::Bond | Self::Team)
+    }
 }
 
 /// What makes a link a VLAN device.
@@ -113,8 +169,11 @@ impl Link {
             mtu: 0,
             xdp: None,
             vlan: None,
+            kind: DeviceKind::Other,
+            controller: None,
+            peer: None,
         };
-        let (mut lower, mut elsewhere, mut info) = (None, false, None);
+        let (mut lower, mut namespace, mut info) = (None, None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -122,12 +181,17 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Xdp(attributes) => link.xdp = Xdp::from_attributes(attributes),
                 LinkAttribute::Link(index) => lower = Some(*index),
-                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
+                LinkAttribute::Controller(index) => link.controller = Some(*index),
                 LinkAttribute::LinkInfo(attributes) => info = Some(attributes),
                 _ => {}
             }
         }
-        link.vlan = info.and_then(|info| VlanDevice::from_info(info, lower.filter(|_| !elsewhere)));
+        link.kind = info.map_or(DeviceKind::Other, |info| DeviceKind::from_info(info));
+        link.vlan = info.and_then(|info| VlanDevice::from_info(info, lower.filter(|_| namespace.is_none())));
+        link.peer = lower
+            .filter(|_| link.kind == DeviceKind::Veth)
+            .map(|index| Peer { index, namespace });
         Some(link)
     }
 }
@@ -172,6 +236,28 @@ impl Net {
         message.header.index = index;
         self.link(message, format!("look up the network interface with index {index}"))
             .await
+    }
+
+    /// The other end of a veth device, in whatever network namespace; none if it cannot be seen from here.
+    ///
+    /// # Errors
+    /// The kernel refuses the request for another reason.
+    pub async fn peer(&self, peer: Peer) -> Result<Option<Link>, NetError> {
+        let mut message = request();
+        message.header.index = peer.index;
+        message.attributes.extend(peer.namespace.map(LinkAttribute::IfNetnsId));
+        match self.get(RouteNetlinkMessage::GetLink(message)).await {
+            Ok(answer) => Ok(answer.and_then(link_of)),
+            // No such device or namespace id, or no capability there.
+            Err(error)
+                if [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EACCES]
+                    .iter()
+                    .any(|&code| is_errno(&error, code)) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(NetError::refused("look up the other end of a veth device")(error)),
+        }
     }
 
     async fn link(&self, message: LinkMessage, action: String) -> Result<Option<Link>, NetError> {
@@ -230,6 +316,9 @@ mod tests {
                 program: 9,
             }),
             vlan: None,
+            kind: DeviceKind::Other,
+            controller: None,
+            peer: None,
         };
         assert_eq!(read, Some(expected));
     }

@@ -33,7 +33,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 pub use self::{
     address::{ADDRESS_PROTOCOL, Added, Address},
     arp_listener::{ArpBinding, ArpListener},
-    link::{Link, VlanDevice, Xdp},
+    link::{DeviceKind, Link, Peer, VlanDevice, Xdp},
     namespace::namespace_cookie,
     neighbour::Neighbour,
     route::{ROUTE_PROTOCOL, Route, TableRoute},

@@ -4,6 +4,7 @@
 //! they run side by side.
 
 mod changes;
+mod devices;
 mod director6;
 mod docs;
 mod drain;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         listing::tests(),
         refusals::tests(),
         nics::tests(),
+        devices::tests(),
         director6::tests(),
         real_server::tests(),
         real_server6::tests(),

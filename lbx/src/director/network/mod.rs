@@ -26,7 +26,7 @@ use self::{
     mismatch::Mismatch,
     neighbours::NeighbourTable,
     offloads::Offloads,
-    topology::{Topology, TopologyError},
+    topology::{NativeObstacle, Topology, TopologyError},
     vip_conflicts::VipConflicts,
     vips::Vips,
 };
@@ -170,7 +170,7 @@ impl Network {
     fn is_relevant(&self, link: &Link, desired: &Desired) -> bool {
         match self.topology.device(link.index) {
             Some(device) => {
-                let of = |link: &Link| (link.mac, link.up, link.mtu);
+                let of = |link: &Link| (link.mac, link.up, link.mtu, link.controller);
                 of(device) != of(link) || device.name != link.name
             }
             None => {
@@ -190,9 +190,15 @@ impl Network {
         }
         Change {
             plan: self.neighbours.expire(),
-            network: self.mismatch.on_second(),
+            network: self.mismatch.on_second() | self.have_peers_changed().await,
             ..Change::NONE
         }
+    }
+
+    /// Whether the other end of a veth device takes native frames now, or no longer: its namespace sends no events here.
+    async fn have_peers_changed(&self) -> bool {
+        let nics = self.topology.nics.values();
+        NativeObstacle::find(&self.net, nics).await != self.topology.native_obstacles
     }
 
     /// Reads the network for the desired state that is in force: what does not match is left out. `draining` are real servers

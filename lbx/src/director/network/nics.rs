@@ -12,7 +12,7 @@ use lbx_common::{
 use super::{
     offloads::{OffloadError, Offloads},
     segment::Segment,
-    topology::{SegmentRole, Topology},
+    topology::{NativeObstacle, SegmentRole, Topology},
 };
 use crate::{
     dataplane::{
@@ -47,6 +47,9 @@ pub enum NicFault {
     /// The program would not see what it must.
     #[error(transparent)]
     Offload(#[from] OffloadError),
+    /// A native program would lose frames there.
+    #[error(transparent)]
+    Native(#[from] NativeObstacle),
 }
 
 /// Attaches the program to every NIC of the topology. What this call attached is detached again if it fails.
@@ -63,7 +66,17 @@ pub fn attach(
     let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
-        XdpMode::Driver
+        match native_obstacle(topology) {
+            Some(obstacle) if mode == Mode::Native => return Err(obstacle),
+            Some(obstacle) => {
+                log_generic(&obstacle.interface, &obstacle.source);
+                for &ifindex in topology.nics.keys() {
+                    detach(dataplane, ifindex, topology)?;
+                }
+                XdpMode::Skb
+            }
+            None => XdpMode::Driver,
+        }
     };
     match attach_all(dataplane, offloads, topology, first) {
         Err(NicError {
@@ -71,7 +84,7 @@ pub fn attach(
             source: NicFault::Attach(AttachError::Unsupported(reason)),
             ..
         }) if mode == Mode::Auto && matches!(first, XdpMode::Driver) => {
-            tracing::warn!(interface, %reason, "no native XDP: all NICs run the program in generic mode, which is slower");
+            log_generic(&interface, &reason);
             for &ifindex in topology.nics.keys() {
                 detach(dataplane, ifindex, topology)?;
             }
@@ -92,6 +105,22 @@ pub fn attach(
         }
         Ok(()) => Ok(()),
     }
+}
+
+fn log_generic(interface: &str, reason: &dyn std::fmt::Display) {
+    tracing::warn!(interface, %reason, "no native XDP: all NICs run the program in generic mode, which is slower");
+}
+
+/// A NIC on which a native program would lose frames.
+fn native_obstacle(topology: &Topology) -> Option<NicError> {
+    let (&ifindex, &obstacle) = topology.native_obstacles.first_key_value()?;
+    let nic = topology.nics.get(&ifindex)?;
+    Some(NicError {
+        ifindex,
+        interface: nic.name.clone(),
+        program: None,
+        source: obstacle.into(),
+    })
 }
 
 /// Attaches the program to every NIC of the topology that takes it, and leaves the others out of the topology; says why.

@@ -90,6 +90,9 @@ mod tests {
             mtu: 1_500,
             xdp: None,
             vlan: None,
+            kind: Default::default(),
+            controller: None,
+            peer: None,
         }
     }
 

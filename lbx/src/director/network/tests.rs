@@ -25,6 +25,9 @@ fn link(index: u32, up: bool) -> Link {
         mtu: 1_500,
         xdp: None,
         vlan: None,
+        kind: Default::default(),
+        controller: None,
+        peer: None,
     }
 }
 

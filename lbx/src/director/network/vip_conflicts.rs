@@ -1,12 +1,15 @@
-//! VIP conflicts (RFC 5227): a real server that answers ARP for a VIP takes clients' connections past the director.
+//! VIP conflicts (RFC 5227): a real server that answers ARP for a VIP takes clients' connections past the director, and so
+//! does another NIC of the director on the same segment, where the program does not serve clients.
 //!
-//! Every second a few VIPs are solicited on the clients' segments, and every ARP packet received there is checked. (IPv6
+//! Every second a few VIPs are probed on the clients' segments, without a sender's address as in RFC 5227 section 2.1.1: the
+//! kernel does not answer requests from addresses of its own (arp_process in net/ipv4/arp.c). Every ARP packet received
+//! there is checked. (IPv6
 //! needs no such look: a host answers neighbour discovery for addresses of the NIC it is asked on alone, and the VIP is
 //! on `lo`.)
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
@@ -18,19 +21,21 @@ use crate::{
     tables::{Tables, event::mac, service::Member},
 };
 
-/// VIPs solicited in a second.
+/// VIPs probed in a second.
 const VIPS_PER_SECOND: usize = 8;
 /// Conflicts kept for one VIP: a flood of forged ARP packets must not fill memory and log.
 const MAX_CONFLICTS_PER_VIP: usize = 8;
-/// How long a conflict is kept after it was last seen, besides the time in which every VIP is solicited once.
+/// How long a conflict is kept after it was last seen, besides the time in which every VIP is probed once.
 const CONFLICT_LIFETIME: Duration = Duration::from_secs(10);
+/// The sender's address of a probe.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Other hosts that answer for VIPs.
 #[derive(Debug, Default)]
 pub struct VipConflicts {
     listeners: BTreeMap<u32, (ArpListener, SegmentSocket)>,
     bindings: BTreeMap<ArpBinding, Instant>,
-    /// The VIP that is solicited next.
+    /// The VIP that is probed next.
     next: usize,
 }
 
@@ -42,9 +47,10 @@ impl VipConflicts {
             tracing::debug!("cannot look for VIP conflicts: {:#}", anyhow::Error::from(error));
         }
         let vips: Vec<IpAddr> = tables.vips().into_iter().collect();
-        let own: Vec<[u8; 6]> = topology.devices().map(|device| device.mac).collect();
-        for binding in self.update(&vips, &own, |ifindex| source(topology, ifindex)) {
-            log(&binding, tables);
+        let own: Vec<[u8; 6]> = topology.client_macs().collect();
+        let mac = |ifindex| topology.device(ifindex).map(|device| device.mac);
+        for binding in self.update(&vips, &own, mac) {
+            log(&binding, topology, tables);
         }
     }
 
@@ -67,8 +73,8 @@ impl VipConflicts {
         Ok(())
     }
 
-    /// Takes in what was received about these VIPs, and solicits some. Returns the new conflicts.
-    fn update(&mut self, vips: &[IpAddr], own: &[[u8; 6]], source: impl Fn(u32) -> Option<Source>) -> Vec<ArpBinding> {
+    /// Takes in what was received about these VIPs, and probes some. Returns the new conflicts.
+    fn update(&mut self, vips: &[IpAddr], own: &[[u8; 6]], mac: impl Fn(u32) -> Option<[u8; 6]>) -> Vec<ArpBinding> {
         let now = Instant::now();
         let mut new = Vec::new();
         let received: Vec<ArpBinding> = self
@@ -88,11 +94,11 @@ impl VipConflicts {
         self.bindings.retain(|claim, &mut at| {
             now - at < CONFLICT_LIFETIME + round && vips.binary_search(&claim.address).is_ok()
         });
-        self.solicit(vips, source);
+        self.probe(vips, mac);
         new
     }
 
-    fn solicit(&mut self, vips: &[IpAddr], source: impl Fn(u32) -> Option<Source>) {
+    fn probe(&mut self, vips: &[IpAddr], mac: impl Fn(u32) -> Option<[u8; 6]>) {
         let due = vips
             .iter()
             .cycle()
@@ -100,9 +106,9 @@ impl VipConflicts {
             .take(VIPS_PER_SECOND.min(vips.len()));
         for &vip in due.filter(|vip| vip.is_ipv4()) {
             for (&ifindex, (_, sender)) in &self.listeners {
-                if let Some(Source { mac, address }) = source(ifindex) {
+                if let Some(mac) = mac(ifindex) {
                     // A NIC that is down is logged elsewhere.
-                    let _not_sent = sender.solicit(mac, address, vip);
+                    let _not_sent = sender.solicit(mac, NO_ADDRESS, vip);
                 }
             }
         }
@@ -122,25 +128,15 @@ impl VipConflicts {
     }
 }
 
-/// The sender of a solicitation.
-#[derive(Clone, Copy, Debug)]
-pub struct Source {
-    /// MAC address of the device.
-    pub mac: [u8; 6],
-    /// An address of this host on it.
-    pub address: IpAddr,
-}
-
-fn source(topology: &Topology, ifindex: u32) -> Option<Source> {
-    let mac = topology.device(ifindex)?.mac;
-    let routes = topology.server_routes.values();
-    let mut routes = routes.filter(|route| route.ifindex == ifindex && route.source.is_ipv4());
-    // Where no real server is, the sender's address may be left out (RFC 5227 section 2.1.1).
-    let address = routes.next().map_or(IpAddr::from([0; 4]), |route| route.source);
-    Some(Source { mac, address })
-}
-
-fn log(binding: &ArpBinding, tables: &Tables) {
+fn log(binding: &ArpBinding, topology: &Topology, tables: &Tables) {
+    if let Some(interface) = topology.other_devices.get(&binding.mac) {
+        tracing::warn!(
+            vip = %binding.address, interface, mac = mac(binding.mac),
+            "this host answers ARP for the VIP by {interface} too, where lbx does not serve clients: those that learn this MAC \
+             address are refused; add {interface} to `interface`, or set `sysctl -w net.ipv4.conf.{interface}.arp_ignore=1`"
+        );
+        return;
+    }
     let members = tables.services.values().flat_map(|service| service.members.values());
     let mut same_mac = members.filter(|member: &&Member| member.next_hop.mac == binding.mac);
     let (vip, address) = (binding.address, mac(binding.mac));

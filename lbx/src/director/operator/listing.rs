@@ -1,6 +1,9 @@
 //! The report behind `lbx list`.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    net::IpAddr,
+};
 
 use lbx_common::{counters, drops::DropReason};
 
@@ -139,6 +142,7 @@ impl Sources<'_> {
             quic: service.quic,
             check: service.health.as_ref().map(|health| health.check.to_string()),
             quorum: self.checks.quorum(id),
+            warnings: self.conflicts(id.vip, &servers),
             estimated: !service.records_all(),
             traffic: traffic.into(),
             servers,
@@ -225,6 +229,21 @@ impl Sources<'_> {
                 .collect(),
             ..listed
         }
+    }
+
+    /// Who answers ARP for a VIP besides this director's client NICs and real servers, which have warnings of their own.
+    fn conflicts(&self, vip: IpAddr, servers: &[Server]) -> Vec<String> {
+        let known = |address: &String| servers.iter().any(|server| server.mac.as_ref() == Some(address));
+        let conflicts = self.vip_conflicts.of(vip).map(|theirs| (theirs, mac(theirs)));
+        conflicts
+            .filter(|(_, address)| !known(address))
+            .map(|(theirs, address)| match self.topology.other_devices.get(&theirs) {
+                Some(interface) => {
+                    format!("{interface} of this host answers ARP for the VIP too: clients may be refused there")
+                }
+                None => format!("another host ({address}) answers ARP for the VIP: clients may bypass the director"),
+            })
+            .collect()
     }
 
     /// A real server without a MAC address. What it carried before it was lost still counts.

@@ -27,6 +27,14 @@ pub enum TopologyError {
         /// Its name.
         name: String,
     },
+    /// A port of a bridge or bond, which has no traffic of its own.
+    #[error("interface {name} is a port of {controller}, which takes its frames: use `interface: {controller}`")]
+    Port {
+        /// Its name.
+        name: String,
+        /// The bridge or bond.
+        controller: String,
+    },
     /// A VLAN device that XDP cannot serve.
     #[error("interface {name} cannot be served: {why}")]
     Vlan {

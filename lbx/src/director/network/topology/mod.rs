@@ -2,8 +2,10 @@
 //!
 //! - [`snapshot`]: the network, read
 //! - [`error`]: why it does not fit
+//! - [`native`]: devices on which a native program would lose frames
 
 pub mod error;
+pub mod native;
 pub mod snapshot;
 
 use std::{
@@ -13,7 +15,7 @@ use std::{
 
 use lbx_common::nic::{CLIENTS, SERVERS};
 
-pub use self::{error::TopologyError, snapshot::NetworkSnapshot};
+pub use self::{error::TopologyError, native::NativeObstacle, snapshot::NetworkSnapshot};
 use super::segment::Segment;
 use crate::{
     desired::{Desired, Ports, Service},
@@ -33,6 +35,10 @@ pub struct Topology {
     pub primary: Option<u32>,
     /// The route to each real server.
     pub server_routes: BTreeMap<IpAddr, ServerRoute>,
+    /// NICs on which a native program would lose frames.
+    pub native_obstacles: BTreeMap<u32, NativeObstacle>,
+    /// MAC addresses and names of this host's devices where no clients' packets are served.
+    pub other_devices: BTreeMap<[u8; 6], String>,
 }
 
 /// A segment and what it is for.
@@ -64,7 +70,8 @@ impl Topology {
     pub async fn resolve(net: &Net, desired: &Desired, draining: &[IpAddr]) -> Result<Self, TopologyError> {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
         refuse_all_ports_of_others(&snapshot, desired)?;
-        let (topology, mismatches) = Self::of(&snapshot, desired, draining, None);
+        let (mut topology, mismatches) = Self::of(&snapshot, desired, draining, None);
+        topology.native_obstacles = NativeObstacle::find(net, topology.nics.values()).await;
         match mismatches.into_iter().next() {
             Some(mismatch) => Err(mismatch),
             None => Ok(topology),
@@ -83,7 +90,9 @@ impl Topology {
         draining: &[IpAddr],
     ) -> Result<(Self, Vec<TopologyError>), NetError> {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
-        Ok(Self::of(&snapshot, desired, draining, Some(self)))
+        let (mut topology, mismatches) = Self::of(&snapshot, desired, draining, Some(self));
+        topology.native_obstacles = NativeObstacle::find(net, topology.nics.values()).await;
+        Ok((topology, mismatches))
     }
 
     /// What fits, and what does not.
@@ -126,7 +135,22 @@ impl Topology {
             .filter(|segment| segment.is_tagged() && topology.nics.contains_key(&segment.ifindex))
             .map(|segment| segment.ifindex)
             .collect();
+        topology.other_devices = topology.without_clients(snapshot);
         (topology, mismatches)
+    }
+
+    fn without_clients(&self, snapshot: &NetworkSnapshot) -> BTreeMap<[u8; 6], String> {
+        let clients: BTreeSet<[u8; 6]> = self.client_macs().collect();
+        let devices = snapshot.links.values().map(|device| (device.mac, device.name.clone()));
+        devices
+            .filter(|(mac, _)| *mac != [0; 6] && !clients.contains(mac))
+            .collect()
+    }
+
+    /// The MAC addresses to which clients' packets are served.
+    pub fn client_macs(&self) -> impl Iterator<Item = [u8; 6]> {
+        let segments = self.segments.values().filter(|segment| segment.roles & CLIENTS != 0);
+        segments.map(|segment| segment.device.mac)
     }
 
     /// Adds a device where clients arrive.
@@ -137,6 +161,7 @@ impl Topology {
         before: Option<&Self>,
     ) -> Result<(), TopologyError> {
         let segment = segment_of(snapshot, device)?;
+        refuse_port(snapshot, device)?;
         match usable(device) {
             Err(down @ TopologyError::Down { .. }) => {
                 let known = before.is_some_and(|before| before.segments.contains_key(&segment));
@@ -248,6 +273,7 @@ impl Topology {
     /// Leaves out a NIC that cannot be attached to, with everything behind it.
     pub fn exclude(&mut self, ifindex: u32) {
         self.nics.remove(&ifindex);
+        self.native_obstacles.remove(&ifindex);
         self.segments.retain(|segment, _| segment.ifindex != ifindex);
         self.server_routes.retain(|_, route| route.segment.ifindex != ifindex);
     }
@@ -281,6 +307,18 @@ fn segment_of(snapshot: &NetworkSnapshot, device: &Link) -> Result<Segment, Topo
         name: device.name.clone(),
         why,
     })
+}
+
+/// A port of a bridge, bond or switch is not where clients' packets arrive, nor where a VIP answers ARP.
+fn refuse_port(snapshot: &NetworkSnapshot, device: &Link) -> Result<(), TopologyError> {
+    let controller = device.controller.and_then(|index| snapshot.links.get(&index));
+    match controller {
+        Some(controller) if controller.kind.takes_frames_of_ports() => Err(TopologyError::Port {
+            name: device.name.clone(),
+            controller: controller.name.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn usable(link: &Link) -> Result<(), TopologyError> {

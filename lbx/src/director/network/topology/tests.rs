@@ -22,6 +22,9 @@ fn link(index: u32, name: &str) -> Link {
         mtu: 1_500,
         xdp: None,
         vlan: None,
+        kind: Default::default(),
+        controller: None,
+        peer: None,
     }
 }
 
