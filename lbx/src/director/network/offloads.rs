@@ -32,6 +32,8 @@ use crate::{
 pub struct Offloads {
     path: PathBuf,
     state: State,
+    /// Features that stay on, as they were logged: by NIC and name.
+    reported: BTreeSet<(u32, &'static str)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -94,6 +96,7 @@ impl Offloads {
                 namespace,
                 off: BTreeSet::new(),
             }),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -113,6 +116,13 @@ impl Offloads {
             if !present.changeable {
                 if fatal {
                     return Err(OffloadError::Fixed { feature });
+                }
+                if self.reported.insert((ifindex, feature)) {
+                    tracing::warn!(
+                        interface = nic.name,
+                        feature,
+                        "NIC feature stays on, the driver has it fixed: packets that the NIC has joined may be dropped"
+                    );
                 }
                 continue;
             }
