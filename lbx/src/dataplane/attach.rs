@@ -11,13 +11,7 @@ use aya::{
     },
 };
 
-use super::{
-    Dataplane, DataplaneError,
-    error::pin_failed,
-    object,
-    pinned_link::{self, LinkInfo},
-    pins::Pins,
-};
+use super::{Dataplane, DataplaneError, error::pin_failed, object, pinned_link::LinkInfo, pins::Pins};
 
 /// How a NIC came to run the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +40,22 @@ pub enum AttachError {
 }
 
 impl Dataplane {
+    /// Pins again what another process has removed, or covered by a mount, and holds what is new. Returns how many pins were
+    /// missing: what is loaded and attached has not changed meanwhile.
+    ///
+    /// # Errors
+    /// A pin cannot be made.
+    pub fn restore_pins(&self) -> Result<usize, DataplaneError> {
+        self.pins.restore()
+    }
+
     /// Attaches to a NIC. A link left by a former daemon is adopted and gets this program at once; one of this
     /// daemon stays as it is. `running` is the id of the XDP program that the NIC runs.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
+        self.pins.restore()?;
         if self.is_attached(ifindex, running)? {
             if !self.links.contains(&ifindex) {
                 swap(&mut self.program, &self.pins, ifindex)
@@ -70,6 +74,7 @@ impl Dataplane {
         let path = self.pins.link(ifindex);
         link.pin(&path).map_err(pin_failed(&path))?;
         self.links.insert(ifindex);
+        self.pins.restore()?;
         Ok(Attached::New)
     }
 
@@ -110,7 +115,8 @@ impl Dataplane {
     /// The link cannot be detached or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        pinned_link::remove(&self.pins.link(ifindex))
+        let path = self.pins.link(ifindex);
+        self.pins.detach(&path)
     }
 
     /// The NICs with a link of this director.
@@ -126,6 +132,8 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses it.
     pub fn load_trace_program(&self) -> Result<Ebpf, DataplaneError> {
+        // It would make new maps where pins are missing.
+        self.pins.restore()?;
         object::load(&self.pins, &self.constants, true)
     }
 
@@ -135,6 +143,7 @@ impl Dataplane {
     /// The kernel refuses; some NICs may run the new program already.
     pub fn replace_programs(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let program = program.unwrap_or(&mut self.program);
+        self.pins.restore()?;
         for ifindex in self.pins.links()? {
             swap(program, &self.pins, ifindex)?;
         }

@@ -8,8 +8,7 @@ use super::{
     DataplaneError,
     error::file_failed,
     local::egress,
-    pinned_link,
-    pins::{Pins, entries, remove_file},
+    pins::{Pins, entries},
 };
 
 /// Removes every pin: links first, so that no program runs whose maps have lost their pins. A failure does not stop the
@@ -26,7 +25,7 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
     };
     // Socket hooks first: once no socket is steered, egress and ingress have nothing to rewrite.
     for program in HOOKS.iter().rev() {
-        note(pinned_link::remove(&pins.hook(program)));
+        note(pins.detach(&pins.hook(program)));
     }
     match pins.egresses() {
         Ok(devices) => devices
@@ -35,13 +34,11 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
         Err(error) => note(Err(error)),
     }
     match pins.links() {
-        Ok(nics) => nics
-            .into_iter()
-            .for_each(|nic| note(pinned_link::remove(&pins.link(nic)))),
+        Ok(nics) => nics.into_iter().for_each(|nic| note(pins.detach(&pins.link(nic)))),
         Err(error) => note(Err(error)),
     }
     match entries(&pins.dir) {
-        Ok(left) => left.iter().for_each(|pin| note(remove_file(pin))),
+        Ok(left) => left.iter().for_each(|pin| note(pins.remove(pin))),
         Err(error) => note(Err(error)),
     }
     for dir in [&pins.dir, &pins.root] {
@@ -66,10 +63,7 @@ mod tests {
     #[test]
     fn removal_goes_on_after_a_failure_and_returns_the_first_error() {
         let root = std::env::temp_dir().join(format!("lbx-pins-{}", std::process::id()));
-        let pins = Pins {
-            dir: root.join("v"),
-            root: root.clone(),
-        };
+        let pins = Pins::at(root.clone(), root.join("v"));
         // A directory cannot be detached as a link.
         let folder = pins.hook(HOOKS[0]);
         fs::create_dir_all(&folder).unwrap();

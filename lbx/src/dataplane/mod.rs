@@ -113,6 +113,7 @@ impl Dataplane {
                 ready: 1,
             })?;
         }
+        pins.restore()?;
         Ok(Self {
             program,
             maps,
@@ -157,6 +158,7 @@ impl Dataplane {
     /// # Errors
     /// A pin cannot be removed.
     pub fn remove(self) -> Result<(), DataplaneError> {
+        self.pins.restore()?;
         cleanup::remove_all(&self.pins)
     }
 }

@@ -1,17 +1,17 @@
-//! What aya lacks for pinned links: reading which NIC or cgroup one is attached to, replacing its program whatever its kind,
-//! and detaching it at once.
+//! What aya lacks for pinned objects: reading which NIC or cgroup a link is attached to, replacing its program whatever its
+//! kind, detaching it at once, and pinning an open object again.
 
 use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
 
-use super::{DataplaneError, error::file_failed, pins::remove_file};
+use super::{DataplaneError, error::file_failed};
 
 /// A link to a NIC or to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(super) struct LinkInfo {
 }
 
 /// Commands and structures of bpf(2), include/uapi/linux/bpf.h.
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -65,6 +66,45 @@ struct RawInfo {
     rest: u32,
 }
 
+impl RawInfo {
+    fn of(object: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut info = Self::default();
+        let mut attributes = InfoByFd {
+            bpf_fd: object.as_raw_fd().cast_unsigned(),
+            info_len: size_of::<Self>() as u32,
+            info: (&raw mut info).addr() as u64,
+        };
+        // SAFETY: the attributes name a buffer of the length they say, borrowed for the call.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw mut attributes)? };
+        Ok(info)
+    }
+}
+
+/// Type and id of an open map, program or link: what of one kind they are, and which one.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn identity(object: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    // The info of maps and programs begins like that of links (include/uapi/linux/bpf.h).
+    RawInfo::of(object).map(|info| (info.kind, info.id))
+}
+
+/// Pins an open map, program or link.
+///
+/// # Errors
+/// Something is pinned there already, or the kernel refuses.
+pub(super) fn pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = ObjGet {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
+        file_flags: 0,
+    };
+    // SAFETY: the attributes name a terminated string that outlives the call, and an open descriptor.
+    unsafe { bpf(BPF_OBJ_PIN, &raw mut attributes)? };
+    Ok(())
+}
+
 impl LinkInfo {
     /// Reads the link pinned at a path; none if nothing is pinned there.
     ///
@@ -80,14 +120,7 @@ impl LinkInfo {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut info = RawInfo::default();
-        let mut attributes = InfoByFd {
-            bpf_fd: link.as_raw_fd().cast_unsigned(),
-            info_len: size_of::<RawInfo>() as u32,
-            info: (&raw mut info).addr() as u64,
-        };
-        // SAFETY: the attributes name a buffer of the length they say, borrowed for the call.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw mut attributes)? };
+        let info = RawInfo::of(link.as_fd())?;
         Ok(Some(Self {
             program: info.prog_id,
             ifindex: info.ifindex,
@@ -96,24 +129,14 @@ impl LinkInfo {
     }
 }
 
-/// Ends the link pinned at a path, if there is one, and removes the pin: when this returns, nothing runs its program any
-/// more. Removing the pin alone would leave it to the kernel to end the link some time later.
+/// Ends a link: when this returns, nothing runs its program any more. Closing it alone would leave it to the kernel to end the
+/// link some time later.
 ///
 /// # Errors
-/// The kernel refuses, or the pin cannot be removed.
-pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
-    detach(path).map_err(|source| file_failed(path, source))?;
-    remove_file(path)
-}
-
-fn detach(path: &Path) -> io::Result<()> {
-    let link = match open(path) {
-        Ok(link) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+/// The kernel refuses, or it is no link.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attributes = link.as_raw_fd().cast_unsigned();
-    // SAFETY: the command takes the descriptor alone, which is ours.
+    // SAFETY: the command takes the descriptor alone, which is open for the call.
     unsafe { bpf(BPF_LINK_DETACH, &raw mut attributes)? };
     Ok(())
 }
@@ -139,7 +162,11 @@ fn replace(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn open(path: &Path) -> io::Result<OwnedFd> {
+/// Opens what is pinned at a path.
+///
+/// # Errors
+/// Nothing is, or the kernel refuses.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = ObjGet {
         pathname: path.as_ptr().addr() as u64,

@@ -1,9 +1,14 @@
 //! Where program, maps and links outlive the daemon: `/sys/fs/bpf/lbx/NAME/vABI/`.
+//!
+//! While the daemon lives it holds all of them open, so that pins are for the next daemon alone: start scripts mount another
+//! bpffs over the directory, and people remove it. What is missing there is [pinned again](Pins::restore).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs, io,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aya::programs::Xdp;
@@ -16,6 +21,7 @@ use nix::{
 use super::{
     DataplaneError,
     error::{file_failed, pin_failed},
+    pinned_link,
 };
 
 /// Where bpffs is mounted.
@@ -28,13 +34,29 @@ const EGRESS: &str = "egress_";
 const FILTER: &str = "filter_";
 const HOOK: &str = "hook_";
 
-/// The pin directory of one director.
+/// The pin directory of one director. Clones hold the same objects.
 #[derive(Clone, Debug)]
 pub struct Pins {
     /// Of all layouts.
     pub(super) root: PathBuf,
     /// Of this layout.
     pub(super) dir: PathBuf,
+    /// What is pinned, by path, and its type and id.
+    held: Arc<Mutex<BTreeMap<PathBuf, Object>>>,
+}
+
+#[derive(Debug)]
+struct Object {
+    descriptor: OwnedFd,
+    identity: (u32, u32),
+}
+
+impl Object {
+    fn open(path: &Path) -> io::Result<Self> {
+        let descriptor = pinned_link::open(path)?;
+        let identity = pinned_link::identity(descriptor.as_fd())?;
+        Ok(Self { descriptor, identity })
+    }
 }
 
 impl Pins {
@@ -49,13 +71,84 @@ impl Pins {
         })?;
         let root = Path::new(BPFFS).join("lbx").join(name);
         let dir = root.join(format!("v{ABI}"));
-        let pins = Self { root, dir };
+        let pins = Self::at(root, dir);
         if let Some(other) = entries(&pins.root)?.into_iter().find(|path| *path != pins.dir) {
             return Err(DataplaneError::OtherVersion {
                 path: other.display().to_string(),
             });
         }
         Ok(pins)
+    }
+
+    pub(super) fn at(root: PathBuf, dir: PathBuf) -> Self {
+        Self {
+            root,
+            dir,
+            held: Arc::default(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Object>> {
+        // Every change is a single operation on the map.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pins again what this daemon holds and is no longer pinned, and holds what has been pinned since. Returns how many were
+    /// missing.
+    ///
+    /// # Errors
+    /// Something cannot be pinned: what was restored before it stays so.
+    pub fn restore(&self) -> Result<usize, DataplaneError> {
+        let mut held = self.held();
+        let mut restored = 0;
+        for (path, object) in held.iter() {
+            let pinned = Object::open(path).ok().map(|pinned| pinned.identity);
+            if pinned == Some(object.identity) {
+                continue;
+            }
+            if restored == 0 {
+                mount_bpffs().map_err(|source| file_failed(Path::new(BPFFS), source))?;
+                self.create()?;
+            }
+            remove_file(path)?;
+            pinned_link::pin(path, object.descriptor.as_fd()).map_err(|source| file_failed(path, source))?;
+            restored += 1;
+        }
+        for path in entries(&self.dir)? {
+            if let Entry::Vacant(vacant) = held.entry(path) {
+                let object = Object::open(vacant.key()).map_err(|source| file_failed(vacant.key(), source))?;
+                vacant.insert(object);
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Removes a pin if it is there.
+    ///
+    /// # Errors
+    /// The pin cannot be removed.
+    pub fn remove(&self, path: &Path) -> Result<(), DataplaneError> {
+        self.held().remove(path);
+        remove_file(path)
+    }
+
+    /// Ends the link pinned at a path, if there is one, and removes the pin.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the pin cannot be removed.
+    pub fn detach(&self, path: &Path) -> Result<(), DataplaneError> {
+        let link = match self.held().remove(path) {
+            Some(object) => Some(object.descriptor),
+            None => match pinned_link::open(path) {
+                Ok(link) => Some(link),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(file_failed(path, error)),
+            },
+        };
+        if let Some(link) = link {
+            pinned_link::detach(link.as_fd()).map_err(|source| file_failed(path, source))?;
+        }
+        remove_file(path)
     }
 
     /// Makes the directory.
@@ -134,13 +227,13 @@ impl Pins {
     /// The pin cannot be made.
     pub fn replace_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
         let path = self.dir.join("program");
-        remove_file(&path)?;
+        self.remove(&path)?;
         xdp.pin(&path).map_err(pin_failed(&path))
     }
 }
 
 /// Removes a file if it is there.
-pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
+fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_failed(path, source)),
         _ => Ok(()),

@@ -150,6 +150,20 @@ impl Director {
 
     /// Whether another process has detached the program from a NIC: clients' packets reach this host's own stack then.
     async fn check_detached(&self) -> Change {
+        match self.loaded.dataplane.restore_pins() {
+            Ok(0) => {}
+            Ok(pins) => tracing::warn!(
+                pins,
+                "pins in /sys/fs/bpf/lbx/{name} removed or covered by a mount; pinned again, packets were forwarded meanwhile",
+                name = self.name
+            ),
+            Err(error) => {
+                log_failure(
+                    "cannot pin program, maps and links again: they end with this process",
+                    Err(error),
+                );
+            }
+        }
         let detached = match self.loaded.dataplane.detached() {
             Ok(detached) => detached,
             Err(error) => {

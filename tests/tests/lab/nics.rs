@@ -7,19 +7,25 @@ use lbx_tests::{
     bpffs,
     cluster::{Cluster, Service},
     lab::{Lab, VIP},
-    lbx::Director,
+    lbx::{self, Director},
+    manual_setup,
     nginx::Nginx,
     wait,
     xdp::{self, Mode},
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 
-use crate::setup::{Site, Snapshot, expect_turns, on_segment_2, two_segments, web};
+use crate::setup::{PAGE, Site, Snapshot, expect_turns, on_segment_2, reload, two_segments, web};
 
 crate::harness::tests!(Lbx:
     a_detached_program_is_attached_again,
-    a_link_whose_pin_was_removed_is_made_again,
+    a_pin_that_was_removed_is_made_again,
+    pins_that_were_removed_are_made_again,
+    a_bpffs_mounted_over_the_pins_changes_nothing,
     a_foreign_program_in_between_is_left_alone,
     a_removed_nic_affects_only_its_own_real_servers,
     another_nic_of_the_same_index_is_not_taken_for_the_former_one,
@@ -72,16 +78,62 @@ fn a_detached_program_is_attached_again() -> Result<()> {
     Ok(())
 }
 
-fn a_link_whose_pin_was_removed_is_made_again() -> Result<()> {
+/// The daemon holds what is pinned: whatever becomes of the pins, packets are forwarded, and a next daemon finds them.
+fn a_pin_that_was_removed_is_made_again() -> Result<()> {
     let site = web(Service::web("rr", 2))?;
-    fs::remove_file(pin(&site)?)?;
-    wait::until_true(SOON, "it is noticed", || {
+    let pin = pin(&site)?;
+    fs::remove_file(&pin)?;
+    expect_turns(&site.pages(4)?, 2)?;
+    expect_pinned_again(&site, || Ok(pin.exists()))?;
+    ensure!(!site.director.log().contains("detached"), "{}", site.director.log());
+    Ok(())
+}
+
+fn expect_pinned_again(site: &Site<Nginx>, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    wait::until_true(SOON, "the pins are there again", &condition)?;
+    wait::until_true(SOON, "it is logged", || {
         Ok(site
             .director
             .log()
-            .contains("XDP program detached from eth0 by another process"))
+            .contains("removed or covered by a mount; pinned again"))
     })?;
-    expect_attached_again(&site)
+    expect_turns(&site.pages(4)?, 2)?;
+    ensure!(
+        !site.director.log().contains("another XDP program"),
+        "{}",
+        site.director.log()
+    );
+    site.director.expect_no_drops()
+}
+
+/// Everything is removed; a reload and the next daemon after a kill work as if nothing had been.
+fn pins_that_were_removed_are_made_again() -> Result<()> {
+    let mut site = web(Service::web("rr", 2))?;
+    expect_turns(&site.pages(4)?, 2)?;
+    let pins = bpffs::pins_of(site.director.name());
+    let count = || -> Result<usize> {
+        let mut count = 0;
+        for version in fs::read_dir(&pins)? {
+            count += fs::read_dir(version?.path())?.count();
+        }
+        Ok(count)
+    };
+    let before = count()?;
+    fs::remove_dir_all(&pins)?;
+    expect_turns(&site.pages(4)?, 2)?;
+    expect_pinned_again(&site, || Ok(pins.exists() && count()? == before))?;
+    reload(&site.director, Service::weighted("rr", &[1, 2]))?;
+    site.director.kill()?;
+    site.director.restart()?;
+    ensure!(
+        site.director.log().contains("adopted the maps"),
+        "{}",
+        site.director.log()
+    );
+    expect_turns(&site.pages(4)?, 2)?;
+    site.director.stop(Signal::SIGTERM)?;
+    ensure!(!pins.exists(), "pins stay after a stop");
+    Ok(())
 }
 
 fn a_foreign_program_in_between_is_left_alone() -> Result<()> {
@@ -215,4 +267,56 @@ fn a_nic_that_is_too_narrow_is_refused() -> Result<()> {
     site.lab.director().ip("link set eth1 mtu 1500")?;
     wait::until_true(SOON, "rs2 is back", || Ok(!only_rs1()?))?;
     expect_turns(&site.pages(4)?, 2)
+}
+
+/// Start scripts mount bpffs without looking: in the mount namespace of this director alone here, so that no other is
+/// disturbed.
+fn a_bpffs_mounted_over_the_pins_changes_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = lab
+        .real_servers()
+        .map(|host| {
+            manual_setup::make_real_server(host, VIP)?;
+            Nginx::start(host)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let host = lab.director();
+    let name = lab.id();
+    let file = host.directory().join("covered.yaml");
+    fs::write(&file, Cluster::from(Service::web("rr", 2)).to_string())?;
+    // SIGUSR1 is not lbx's: the shell that holds the namespace mounts by it.
+    let script = format!(
+        "trap 'mount -t bpf bpf /sys/fs/bpf' USR1; {} --config {} --name {name} & while kill -0 $!; do wait; done",
+        lbx::binary()?.display(),
+        file.display()
+    );
+    let mut shell = host.spawn(
+        "covered",
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script],
+    )?;
+    let served = || Ok(lab.client().curl(PAGE).is_ok());
+    wait::until_true(SOON * 2, "clients are served", served)?;
+    shell.signal(Signal::SIGUSR1)?;
+    wait::until_true(SOON, "it is logged", || {
+        Ok(shell.log().contains("removed or covered by a mount; pinned again"))
+    })?;
+    let page = |_| Ok(lab.client().curl(PAGE)?.replace(" nginx", ""));
+    for _ in 0..3 {
+        expect_turns(&(0..4).map(page).collect::<Result<Vec<_>>>()?, 2)?;
+        thread::sleep(Duration::from_millis(500));
+    }
+    let log = shell.log();
+    ensure!(!log.contains("detached") && !log.contains("another XDP"), "{log}");
+    let program = lbx::binary()?.display().to_string();
+    let listed = host.run([&program, "list", "--name", name, "--json"])?.success()?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    let pid = listed["pid"].as_i64().context("no pid")?;
+    signal::kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
+    wait::until_true(SOON, "it has stopped", || Ok(shell.ended()?.is_some()))?;
+    ensure!(
+        host.xdp_program("eth0")?.is_none(),
+        "the program stays:\n{}",
+        shell.log()
+    );
+    Ok(())
 }

@@ -18,12 +18,7 @@ use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{LocalError, filter};
-use crate::dataplane::{
-    Dataplane, DataplaneError,
-    error::pin_failed,
-    object, pinned_link,
-    pins::{Pins, remove_file},
-};
+use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, object, pinned_link, pins::Pins};
 
 /// Environment variable that forces filters where the kernel has links: for tests.
 const FILTERS: &str = "LBX_CLSACT";
@@ -122,7 +117,7 @@ impl Dataplane {
 
     fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
         let (name, marker) = (name_of(device)?, self.pins.filter(device));
-        pinned_link::remove(&self.pins.egress(device))?;
+        self.pins.detach(&self.pins.egress(device))?;
         let known = self.egress.contains(&device) && marker.exists();
         let program = self.egress_program()?;
         if known && is_in_filter(program, device)? {
@@ -178,7 +173,7 @@ impl Dataplane {
 /// # Errors
 /// The kernel refuses, or a pin cannot be removed.
 pub(in crate::dataplane) fn remove(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
-    pinned_link::remove(&pins.egress(device))?;
+    pins.detach(&pins.egress(device))?;
     remove_filter(pins, device)
 }
 
@@ -190,7 +185,7 @@ fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
     {
         let _gone = filter.detach();
     }
-    remove_file(&marker)
+    pins.remove(&marker)
 }
 
 fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {

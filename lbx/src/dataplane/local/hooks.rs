@@ -11,7 +11,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink};
 use lbx_common::maps::HOOKS;
 
 use super::LocalError;
-use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link, pins};
+use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link};
 
 impl Dataplane {
     /// Turns the director's access to its own VIPs on or off; each service says whether it takes part. Calling it again only
@@ -23,7 +23,7 @@ impl Dataplane {
         if !on {
             // In this order no socket is steered whose getpeername would show it.
             for program in HOOKS.iter().rev() {
-                pinned_link::remove(&self.pins.hook(program))?;
+                self.pins.detach(&self.pins.hook(program))?;
             }
             self.hooks = false;
             return Ok(());
@@ -62,7 +62,7 @@ impl Dataplane {
             pinned_link::update(&path, program.as_fd())?;
             return Ok(());
         }
-        pins::remove_file(&path)?;
+        self.pins.remove(&path)?;
         // Other programs may be attached: links can coexist, whatever the mode is called.
         let link = program
             .attach(cgroups, CgroupAttachMode::Single)
