@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::host::Host;
+use crate::{host::Host, wait};
 
 /// How often a waiting thread looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -134,8 +134,12 @@ impl UdpServer {
     /// The address is not the host's, or the port is taken.
     pub fn start(host: &Host, address: impl Into<SocketAddr>) -> Result<Self> {
         let address = address.into();
-        let socket = host
-            .enter(|| UdpSocket::bind(address))?
+        // A program that another thread has just forked off holds a socket closed before until it is executed.
+        let free = || match host.enter(|| UdpSocket::bind(address))? {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(None),
+            bound => Ok(Some(bound)),
+        };
+        let socket = wait::until(Duration::from_secs(1), "the port is free", free)?
             .with_context(|| format!("cannot listen on {address} on {}", host.name()))?;
         socket.set_read_timeout(Some(LOOK))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -44,7 +44,6 @@ impl Director {
         let draining = self.draining();
         // The network may have changed while MAC addresses were resolved.
         let topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
-        self.network.vips.announce_again();
         let neighbours = self.network.neighbours_of_reload(&topology);
         self.reconcile(desired, topology, neighbours).await?;
         self.loaded.log_sizes(&self.configuration.desired);

@@ -1,11 +1,15 @@
 //! Clients on one segment, real servers on another: frames leave by another NIC than they came in by.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use lbx_tests::{
     cluster::{Cluster, Service},
-    lab::{CLIENT, DIP, Lab, six},
+    lab::{CLIENT, DIP, Lab, VIP, VIP6, six},
+    lbx::Director,
+    mac::Mac,
     nginx::Nginx,
-    payload,
+    patience, payload, wait,
 };
 
 use crate::setup::{PAGE, PAGE6, Site, expect_turns, on_segment_2, serve_big};
@@ -13,6 +17,7 @@ use crate::setup::{PAGE, PAGE6, Site, expect_turns, on_segment_2, serve_big};
 crate::harness::tests!(Lbx:
     real_servers_on_the_second_segment_over_ipv4,
     real_servers_on_the_second_segment_over_ipv6,
+    vips_are_announced_on_every_segment_of_clients,
 );
 
 fn real_servers_on_the_second_segment_over_ipv4() -> Result<()> {
@@ -55,5 +60,53 @@ fn expect_redirected(page: &str, family: impl Fn(Service) -> Service) -> Result<
         ensure!(payload::digest(&to)? == sent, "the download differs");
         site.director.expect_no_drops()?;
     }
+    Ok(())
+}
+
+/// Clients on both segments know another director's MAC address: each learns that of the NIC on its segment.
+fn vips_are_announced_on_every_segment_of_clients() -> Result<()> {
+    let lab = Lab::builder()
+        .host("client", &[CLIENT])
+        .host("other", &[on_segment_2(10)])
+        .host("director", &[DIP, on_segment_2(2)])
+        .host("rs1", &[lbx_tests::lab::rip(1)])
+        .build()?;
+    let stale = Mac([2, 0, 0, 0, 0, 99]);
+    let knows = |host: &str, mac: &str| -> Result<bool> {
+        let lines = [VIP.to_string(), VIP6.to_string()].map(|vip| lab.host(host).ip(&format!("neighbour show {vip}")));
+        Ok(lines
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?
+            .iter()
+            .all(|line| line.contains(mac)))
+    };
+    let make_stale = || -> Result<()> {
+        for host in ["client", "other"] {
+            for vip in [VIP.to_string(), VIP6.to_string()] {
+                let entry = format!("neighbour replace {vip} lladdr {stale} dev eth0 nud stale");
+                lab.host(host).ip(&entry)?;
+            }
+        }
+        Ok(())
+    };
+    make_stale()?;
+    let mut cluster = Cluster::from(Service::web("rr", 1));
+    cluster.services.push(Service::web("rr", 1).over_ipv6());
+    cluster.interfaces.push("eth1".to_owned());
+    let director = Director::start(&lab, &cluster)?;
+    let macs = ["eth0", "eth1"].map(|nic| lab.director().mac(nic).map(|mac| mac.to_string()));
+    let [first, second] = [&macs[0], &macs[1]].map(|mac| mac.as_ref().map_or("", String::as_str));
+    wait::until_true(Duration::from_secs(5), "both have learnt it", || {
+        Ok(knows("client", first)? && knows("other", second)?)
+    })?;
+    // A reload that changes nothing announces nothing.
+    std::thread::sleep(patience::scaled(Duration::from_secs(4)));
+    make_stale()?;
+    crate::setup::reload(&director, cluster)?;
+    std::thread::sleep(patience::scaled(Duration::from_secs(2)));
+    ensure!(
+        knows("client", &stale.to_string())? && knows("other", &stale.to_string())?,
+        "announced again"
+    );
     Ok(())
 }

@@ -3,10 +3,11 @@
 //! - [`topology`]: which NIC has which role, and the route to each real server; [`segment`]: NICs and VLANs
 //! - [`neighbours`]: MAC addresses of real servers
 //! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
-//! - [`vips`]: the addresses clients connect to; [`vip_conflicts`]: other hosts that answer for them
+//! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`local_traffic`]: the director's own packets to VIPs
 //! - [`mismatch`]: what of the desired state the network does not allow
 
+pub mod announcements;
 pub mod local_traffic;
 pub mod mismatch;
 pub mod neighbours;
@@ -22,6 +23,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use tokio::sync::mpsc;
 
 use self::{
+    announcements::Announcements,
     local_traffic::LocalTraffic,
     mismatch::Mismatch,
     neighbours::NeighbourTable,
@@ -55,6 +57,7 @@ pub struct Network {
     pub offloads: Offloads,
     /// The VIPs on the primary NIC.
     pub vips: Vips,
+    announcements: Announcements,
     /// Other hosts that answer for a VIP.
     pub conflicts: VipConflicts,
     /// Programs on the director's own packets to VIPs.
@@ -82,6 +85,7 @@ impl Network {
             neighbours: NeighbourTable::default(),
             next: None,
             vips: Vips::default(),
+            announcements: Announcements::default(),
             conflicts: VipConflicts::default(),
             local_traffic: LocalTraffic::default(),
             mismatch: Mismatch::default(),
@@ -318,12 +322,24 @@ impl Network {
         wanted: BTreeSet<IpAddr>,
         before: &BTreeSet<IpAddr>,
     ) -> Result<(), NetError> {
-        self.vips.reconcile(&self.net, &self.topology, wanted, before).await
+        let reconciled = self.vips.reconcile(&self.net, &self.topology, wanted, before).await;
+        for vip in self.vips.take_new() {
+            self.announcements.renew(vip);
+        }
+        reconciled
     }
 
-    /// Announces the VIPs, if that is still due.
+    /// Announces what of these VIPs is due.
     pub fn announce_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
-        self.vips.announce_vips(&mut self.neighbours, vips);
+        let devices = announcements::devices(&self.topology);
+        self.announcements.set(devices, vips.into_iter().collect());
+        let neighbours = &mut self.neighbours;
+        let sent = self
+            .announcements
+            .send(|due| neighbours.announce(due.ifindex, due.mac, due.vip));
+        if let Err(error) = sent {
+            tracing::warn!(error = %anyhow::Error::from(error), "cannot announce VIPs");
+        }
     }
 }
 

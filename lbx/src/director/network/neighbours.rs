@@ -137,18 +137,12 @@ impl NeighbourTable {
         }
     }
 
-    /// Announces VIPs on a NIC, so that switches and clients learn where they are.
+    /// Announces a VIP on a NIC, so that switches and clients learn where it is.
     ///
     /// # Errors
     /// The NIC cannot send.
-    pub fn announce_vips(
-        &mut self,
-        ifindex: u32,
-        mac: [u8; 6],
-        vips: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<(), NetError> {
-        let socket = socket(&mut self.sockets, ifindex)?;
-        vips.into_iter().try_for_each(|vip| socket.announce(mac, vip))
+    pub fn announce(&mut self, ifindex: u32, mac: [u8; 6], vip: IpAddr) -> Result<(), NetError> {
+        socket(&mut self.sockets, ifindex)?.announce(mac, vip)
     }
 
     /// Takes in whether a NIC has a carrier.

@@ -47,7 +47,7 @@ impl VipConflicts {
             tracing::debug!("cannot look for VIP conflicts: {:#}", anyhow::Error::from(error));
         }
         let vips: Vec<IpAddr> = tables.vips().into_iter().collect();
-        let own: Vec<[u8; 6]> = topology.client_macs().collect();
+        let own: Vec<[u8; 6]> = topology.client_devices().map(|device| device.mac).collect();
         let mac = |ifindex| topology.device(ifindex).map(|device| device.mac);
         for binding in self.update(&vips, &own, mac) {
             log(&binding, topology, tables);

@@ -1,26 +1,20 @@
-//! The addresses clients connect to: put on the primary NIC (the first of `interface`), announced, removed with their last service.
+//! The addresses clients connect to: put on the primary NIC (the first of `interface`), removed with their last service.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{neighbours::NeighbourTable, topology::Topology};
+use super::topology::Topology;
 use crate::{
     desired::Desired,
     net::{Added, Address, Net, NetError},
 };
 
-/// Announcements of a new VIP, a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two, RFC 4861
-/// section 7.2.6 for up to three).
-pub const ANNOUNCEMENTS: u32 = 3;
-
-/// What of the VIPs is on the primary NIC, and announced.
+/// The VIPs on the primary NIC.
 #[derive(Debug, Default)]
 pub struct Vips {
-    /// Announcements still due, one a second.
-    due: u32,
-    /// Device and MAC address the VIPs were last announced with.
-    announced: Option<(u32, [u8; 6])>,
     /// The VIPs that this daemon added itself.
     added: BTreeSet<IpAddr>,
+    /// Those added since [`Vips::take_new`].
+    new: BTreeSet<IpAddr>,
 }
 
 /// The VIPs of a desired state.
@@ -56,12 +50,12 @@ impl Vips {
         &self.added
     }
 
-    /// Has all VIPs announced again.
-    pub fn announce_again(&mut self) {
-        self.announced = None;
+    /// The VIPs added since the last call.
+    pub fn take_new(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.new)
     }
 
-    /// Puts every wanted VIP on the primary NIC and has it announced; removes those of `before` that are no longer wanted.
+    /// Puts every wanted VIP on the primary NIC; removes those of `before` that are no longer wanted.
     ///
     /// # Errors
     /// The kernel refuses one: the first; all are tried.
@@ -89,11 +83,6 @@ impl Vips {
             // A missing NIC is a mismatch, and logged as one.
             None => Ok(()),
         };
-        let here = device.map(|device| (device.index, device.mac));
-        if self.announced != here {
-            self.announced = here;
-            self.due = ANNOUNCEMENTS;
-        }
         removed.and(added)
     }
 
@@ -110,7 +99,7 @@ impl Vips {
             match added {
                 Ok(Added::New) => {
                     self.added.insert(vip);
-                    self.due = ANNOUNCEMENTS;
+                    self.new.insert(vip);
                     tracing::info!(%vip, interface, "VIP added");
                 }
                 Ok(Added::AlreadyOurs) => {}
@@ -121,20 +110,6 @@ impl Vips {
             }
         }
         first
-    }
-
-    /// Announces the VIPs, if that is still due.
-    pub fn announce_vips(&mut self, neighbours: &mut NeighbourTable, vips: impl IntoIterator<Item = IpAddr>) {
-        let Some(left) = self.due.checked_sub(1) else {
-            return;
-        };
-        self.due = left;
-        let Some((ifindex, mac)) = self.announced else {
-            return;
-        };
-        if let Err(error) = neighbours.announce_vips(ifindex, mac, vips) {
-            tracing::warn!(error = %anyhow::Error::from(error), "cannot announce the VIPs");
-        }
     }
 }
 

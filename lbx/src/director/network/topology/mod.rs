@@ -140,17 +140,17 @@ impl Topology {
     }
 
     fn without_clients(&self, snapshot: &NetworkSnapshot) -> BTreeMap<[u8; 6], String> {
-        let clients: BTreeSet<[u8; 6]> = self.client_macs().collect();
+        let clients: BTreeSet<[u8; 6]> = self.client_devices().map(|device| device.mac).collect();
         let devices = snapshot.links.values().map(|device| (device.mac, device.name.clone()));
         devices
             .filter(|(mac, _)| *mac != [0; 6] && !clients.contains(mac))
             .collect()
     }
 
-    /// The MAC addresses to which clients' packets are served.
-    pub fn client_macs(&self) -> impl Iterator<Item = [u8; 6]> {
+    /// The devices by which clients are served.
+    pub fn client_devices(&self) -> impl Iterator<Item = &Link> {
         let segments = self.segments.values().filter(|segment| segment.roles & CLIENTS != 0);
-        segments.map(|segment| segment.device.mac)
+        segments.map(|segment| &segment.device)
     }
 
     /// Adds a device where clients arrive.
