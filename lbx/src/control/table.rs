@@ -3,7 +3,10 @@
 use std::fmt::{self, Write as _};
 
 use super::report::{Report, Server, ServerState, Service, Traffic};
-use crate::desired::{Bracketed, Ports};
+use crate::{
+    desired::{Bracketed, Ports},
+    health::Failure,
+};
 
 /// What a listing shows of each real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +87,21 @@ impl Report {
 }
 
 impl Server {
+    /// Whether it is unresolved for want of a route.
+    fn is_unreachable(&self) -> bool {
+        let silent = Failure::NoMac.to_string();
+        self.reason.as_ref().is_some_and(|reason| *reason != silent)
+    }
+
     /// What the table has no column for.
     fn notes(&self) -> Vec<String> {
         let state = match self.state {
             ServerState::Up => None,
             ServerState::Draining => Some("draining: keeps its connections, gets no new ones".to_owned()),
+            ServerState::Unresolved if self.is_unreachable() => Some(format!(
+                "not reachable: {}; it gets no connections",
+                self.reason.as_deref().unwrap_or_default()
+            )),
             ServerState::Unresolved if self.address.is_ipv6() => {
                 Some("no MAC address: does it answer neighbour discovery? It gets no connections".to_owned())
             }

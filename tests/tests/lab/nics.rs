@@ -172,6 +172,10 @@ fn a_removed_nic_affects_only_its_own_real_servers() -> Result<()> {
             .log()
             .contains("does not match the configuration; skipped, retrying"))
     })?;
+    let note = "192.168.2.190: not reachable: there is no route to it; it gets no connections";
+    wait::until_true(SOON, "the listing says why", || {
+        Ok(site.director.list_text(&[])?.contains(note))
+    })?;
     let pages = site.pages(4)?;
     ensure!(pages.iter().all(|page| page == "rs1"), "{pages:?}");
     // A change of the file is still taken, as long as it fits.

@@ -220,7 +220,10 @@ impl Sources<'_> {
         Server {
             weight: configured.map_or(listed.weight, |configured| configured.weight),
             state,
-            reason: reason.map(|reason| reason.to_string()),
+            reason: match (reason, self.topology.unreachable.get(&listed.address)) {
+                (Some(Failure::NoMac), Some(unreachable)) => Some(unreachable.clone()),
+                (reason, _) => reason.map(|reason| reason.to_string()),
+            },
             effective_weight: self.checks.effective_weight(server),
             warnings: answers
                 .then(|| warning.to_owned())
@@ -260,7 +263,7 @@ impl Sources<'_> {
             lower: server.lower,
             quic_id: None,
             state: ServerState::Unresolved,
-            reason: None,
+            reason: self.topology.unreachable.get(&server.address).cloned(),
             effective_weight: None,
             warnings: Vec::new(),
             mac: None,

@@ -109,3 +109,21 @@ pub enum TopologyError {
     #[error("the network cannot be read")]
     Net(#[from] NetError),
 }
+
+impl TopologyError {
+    /// The reason alone, where the real server is named beside it.
+    #[must_use]
+    pub fn of_server(&self) -> String {
+        match self {
+            Self::NotOnLink { why, .. } => why.clone(),
+            Self::Local { .. } => "it is an address of this host".to_owned(),
+            Self::LinkLocal { .. } => "it is a link-local address".to_owned(),
+            Self::SmallMtu {
+                name, mtu, ingress_mtu, ..
+            } => {
+                format!("it is behind {name} with MTU {mtu}, and clients' packets have up to {ingress_mtu}")
+            }
+            error => error.to_string(),
+        }
+    }
+}

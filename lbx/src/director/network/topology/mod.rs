@@ -35,6 +35,8 @@ pub struct Topology {
     pub primary: Option<u32>,
     /// The route to each real server.
     pub server_routes: BTreeMap<IpAddr, ServerRoute>,
+    /// Why the other real servers are not reached.
+    pub unreachable: BTreeMap<IpAddr, String>,
     /// NICs on which a native program would lose frames.
     pub native_obstacles: BTreeMap<u32, NativeObstacle>,
     /// MAC addresses and names of this host's devices where no clients' packets are served.
@@ -117,8 +119,10 @@ impl Topology {
         for service in &desired.services {
             for server in service.addresses() {
                 if tried.insert(server) {
-                    let added = topology.add_server(snapshot, server, &service.name, before);
-                    mismatches.extend(added.err());
+                    if let Err(mismatch) = topology.add_server(snapshot, server, &service.name, before) {
+                        topology.unreachable.insert(server, mismatch.of_server());
+                        mismatches.push(mismatch);
+                    }
                 }
             }
         }
