@@ -165,6 +165,8 @@ impl Director {
         }
         self.loaded.log_sizes(&self.configuration.desired);
         tracing::info!(name = self.name, services = self.loaded.tables.services.len(), "ready");
+        self.health
+            .notify_of_director(&self.configuration.desired, "director_start");
         Ok(())
     }
 
@@ -172,7 +174,7 @@ impl Director {
     async fn roll_back(self) {
         if !self.loaded.dataplane.adopted() {
             let added = self.network.vips.added().clone();
-            self.remove_everything(added).await;
+            self.remove_everything(added, false).await;
         }
     }
 
@@ -188,15 +190,19 @@ impl Director {
     pub async fn stop(mut self) {
         self.operator.stop_trace(&mut self.loaded);
         let vips = self.loaded.tables.vips();
-        self.remove_everything(vips).await;
+        self.remove_everything(vips, true).await;
         tracing::info!("stopped: program, pins and VIPs removed");
     }
 
-    async fn remove_everything(mut self, vips: BTreeSet<IpAddr>) {
+    /// `notified`: whether the start was notified, and so is the end.
+    async fn remove_everything(mut self, vips: BTreeSet<IpAddr>, notified: bool) {
         // VIPs first: while they are here, clients' packets must not reach a host without services.
         let removed = vips::remove_from_primary(&self.network.net, &self.network.topology, &vips).await;
         log_failure("cannot remove the VIPs", removed);
         log_failure("cannot remove the pins", self.loaded.dataplane.remove());
         self.network.offloads.restore(|_| false);
+        if notified {
+            self.health.finish(&self.configuration.desired).await;
+        }
     }
 }

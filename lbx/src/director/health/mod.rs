@@ -1,12 +1,13 @@
 //! The health part: which targets are probed, health applied to the desired state, and notifications.
 //!
-//! - [`notify`]: commands that are run on events; `report`: the events in the log
+//! - [`notify`]: commands that are run on events, in the order of `notify_queue`; `report`: the events in the log
 //!
 //! ```text
 //! Desired → ProbePlan → ProbeThread → Monitors → Services → Desired with health applied → Tables::plan
 //! ```
 
 pub mod notify;
+mod notify_queue;
 mod report;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,19 @@
-//! Notification commands: run one after the other in the order of the events, each at most as long as its timeout. The
-//! director goes on meanwhile.
+//! Notification commands: each at most as long as its timeout, in the order of [`super::notify_queue`]. The director goes on
+//! meanwhile.
 
-use std::{net::IpAddr, process::Stdio, time::SystemTime};
+use std::{
+    net::IpAddr,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 
+use super::notify_queue::{NotifyQueue, Subject};
 use crate::{
     command::Running,
     desired::{Notify, Service, VirtualService},
@@ -16,12 +25,10 @@ const QUEUE_CAPACITY: usize = 100_000;
 /// A notification: what a command gets in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`.
+    /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`, `director_start`, `director_stop`.
     pub event: &'static str,
-    /// Name of the service.
-    pub service: String,
-    /// The service.
-    pub id: VirtualService,
+    /// The service and its name, unless it is about the director.
+    pub service: Option<(VirtualService, String)>,
     /// The real server, if it is about one.
     pub server: Option<IpAddr>,
     /// Its weight in the file.
@@ -37,13 +44,29 @@ impl Notice {
     #[must_use]
     pub fn of(service: &Service, event: &'static str) -> Self {
         Self {
+            service: Some((service.virtual_service, service.name.clone())),
+            ..Self::of_director(event)
+        }
+    }
+
+    /// A notice about the director.
+    #[must_use]
+    pub fn of_director(event: &'static str) -> Self {
+        Self {
             event,
-            service: service.name.clone(),
-            id: service.virtual_service,
+            service: None,
             server: None,
             weight: None,
             reason: None,
             at: SystemTime::now(),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match (&self.service, self.server) {
+            (None, _) => Subject::Director,
+            (Some((service, _)), None) => Subject::Service(*service),
+            (Some((service, _)), Some(server)) => Subject::Server(*service, server),
         }
     }
 
@@ -53,13 +76,14 @@ impl Notice {
         fn text<T: ToString>(value: Option<T>) -> String {
             value.map(|value| value.to_string()).unwrap_or_default()
         }
+        let (id, name) = self.service.as_ref().map(|(id, name)| (id, name)).unzip();
         [
             ("LBX_EVENT", self.event.to_owned()),
             ("LBX_NAME", director.to_owned()),
-            ("LBX_SERVICE", self.service.clone()),
-            ("LBX_VIP", self.id.vip.to_string()),
-            ("LBX_PORT", self.id.port.to_string()),
-            ("LBX_PROTOCOL", self.id.protocol.to_string()),
+            ("LBX_SERVICE", text(name)),
+            ("LBX_VIP", text(id.map(|id| id.vip))),
+            ("LBX_PORT", text(id.map(|id| id.port))),
+            ("LBX_PROTOCOL", text(id.map(|id| id.protocol))),
             ("LBX_RIP", text(self.server)),
             ("LBX_WEIGHT", text(self.weight)),
             ("LBX_REASON", text(self.reason.as_ref())),
@@ -70,26 +94,57 @@ impl Notice {
 
 /// Where notices are handed in.
 #[derive(Debug)]
-pub struct Notifier(mpsc::Sender<(Notify, Notice)>);
+pub struct Notifier {
+    sender: mpsc::Sender<(Notify, Notice)>,
+    commands: JoinHandle<()>,
+}
 
 impl Notifier {
-    /// Begins to run commands for the director of a name; ends when it is dropped and all are sent.
+    /// Begins to run commands for the director of a name.
     #[must_use]
     pub fn start(director: &str) -> Self {
-        let (sender, mut waiting) = mpsc::channel::<(Notify, Notice)>(QUEUE_CAPACITY);
-        let director = director.to_owned();
-        tokio::spawn(async move {
-            while let Some((notify, notice)) = waiting.recv().await {
-                run(&notify, &notice, &director).await;
-            }
-        });
-        Self(sender)
+        let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
+        let commands = tokio::spawn(run_all(waiting, director.to_owned()));
+        Self { sender, commands }
     }
 
     /// Queues a notification.
     pub fn send(&self, notify: &Notify, notice: Notice) {
-        if let Err(error) = self.0.try_send((notify.clone(), notice)) {
+        if let Err(error) = self.sender.try_send((notify.clone(), notice)) {
             tracing::error!(%error, "notification dropped: queue full, the notify command is too slow");
+        }
+    }
+
+    /// Waits until all commands have ended, at most so long.
+    pub async fn finish(self, limit: Duration) {
+        drop(self.sender);
+        if timeout(limit, self.commands).await.is_err() {
+            tracing::warn!("notify: commands still running after {limit:?}, not waiting for them");
+        }
+    }
+}
+
+/// Runs commands until no notice can come any more and all have been sent.
+async fn run_all(mut notices: mpsc::Receiver<(Notify, Notice)>, director: String) {
+    let mut queue = NotifyQueue::default();
+    let mut running = JoinSet::new();
+    let mut open = true;
+    while open || !queue.is_idle() {
+        tokio::select! {
+            notice = notices.recv(), if open => match notice {
+                Some((notify, notice)) => queue.push(notice.subject(), (notify, notice)),
+                None => open = false,
+            },
+            Some(ended) = running.join_next() => if let Ok(subject) = ended {
+                queue.end(subject);
+            },
+        }
+        while let Some((subject, (notify, notice))) = queue.next() {
+            let director = director.clone();
+            running.spawn(async move {
+                run(&notify, &notice, &director).await;
+                subject
+            });
         }
     }
 }
@@ -123,12 +178,14 @@ mod tests {
     fn environment_of_a_command() {
         let notice = Notice {
             event: "server_down",
-            service: "web".to_owned(),
-            id: VirtualService {
-                vip: IpAddr::from([192, 0, 2, 1]),
-                port: 80,
-                protocol: Protocol::Tcp,
-            },
+            service: Some((
+                VirtualService {
+                    vip: IpAddr::from([192, 0, 2, 1]),
+                    port: 80,
+                    protocol: Protocol::Tcp,
+                },
+                "web".to_owned(),
+            )),
             server: Some(IpAddr::from([10, 0, 0, 2])),
             weight: Some(3),
             reason: Some("connection refused".to_owned()),

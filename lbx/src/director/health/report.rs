@@ -2,7 +2,7 @@
 
 use super::{HealthChecks, notify::Notice};
 use crate::{
-    desired::Service,
+    desired::{Desired, Notify, Service},
     health::{Event, Failure, event::EventKind as HealthEventKind},
     tables::event::{Event as Planned, EventKind},
 };
@@ -46,6 +46,20 @@ impl HealthChecks {
             })
     }
 
+    /// Runs every command of these services for an event of the director, each once.
+    pub fn notify_of_director(&self, desired: &Desired, event: &'static str) {
+        for notify in commands(desired) {
+            self.notifier.send(notify, Notice::of_director(event));
+        }
+    }
+
+    /// Runs the commands for the end of the director, and waits for all that are running.
+    pub async fn finish(self, desired: &Desired) {
+        self.notify_of_director(desired, "director_stop");
+        let longest = commands(desired).iter().map(|notify| notify.timeout).max();
+        self.notifier.finish(longest.unwrap_or_default()).await;
+    }
+
     /// Runs the command of a service for an event.
     fn notify(&self, service: &Service, event: &Event) {
         let Some(notify) = &service.notify else {
@@ -74,6 +88,17 @@ impl HealthChecks {
         };
         self.notifier.send(notify, notice);
     }
+}
+
+/// The commands of services, each once.
+fn commands(desired: &Desired) -> Vec<&Notify> {
+    let mut commands = Vec::new();
+    for notify in desired.services.iter().filter_map(|service| service.notify.as_ref()) {
+        if !commands.contains(&notify) {
+            commands.push(notify);
+        }
+    }
+    commands
 }
 
 /// Whether health logs an event. Without a check the plan does: MAC addresses are resolved and lost there.

@@ -17,7 +17,8 @@ use crate::setup::{Site, expect_all, expect_turns};
 crate::harness::tests!(Lbx:
     the_sorry_server_takes_over_without_a_quorum,
     a_quorum_has_hysteresis,
-    a_command_is_told,
+    a_command_is_notified,
+    a_lost_quorum_waits_for_no_slow_command,
     a_command_that_hangs_is_killed,
 );
 
@@ -95,7 +96,7 @@ fn a_quorum_has_hysteresis() -> Result<()> {
 }
 
 /// What a command was told since then, when there is that much.
-fn wait_told(script: &Script, since: usize, count: usize) -> Result<Vec<Run>> {
+fn wait_notified(script: &Script, since: usize, count: usize) -> Result<Vec<Run>> {
     let told = wait::until(SOON, "the command is told", || {
         let runs = script.runs();
         Ok((runs.len() >= since + count).then_some(runs))
@@ -105,7 +106,7 @@ fn wait_told(script: &Script, since: usize, count: usize) -> Result<Vec<Run>> {
         .split_off(since))
 }
 
-fn a_command_is_told() -> Result<()> {
+fn a_command_is_notified() -> Result<()> {
     let lab = Lab::new()?;
     let script = Script::create(lab.directory(), "notify", "")?;
     let command = format!("[{}, about, web]", script.path().display());
@@ -115,8 +116,20 @@ fn a_command_is_told() -> Result<()> {
     let site = start(lab, service)?;
     std::thread::sleep(patience::scaled(Duration::from_millis(500)));
     let since = script.runs().len();
+    let first = script.runs();
+    let start = first.iter().find(|run| run.get("LBX_EVENT") == "director_start");
+    let start = start.with_context(|| format!("no start: {first:?}"))?;
+    ensure!(
+        start.get("LBX_SERVICE").is_empty() && start.get("LBX_NAME") == site.director.name(),
+        "{start:?}"
+    );
     fail(&site, 2)?;
-    let runs = wait_told(&script, since, 2)?;
+    // They run at the same time.
+    let in_order = |mut runs: Vec<Run>| {
+        runs.sort_by_key(|run| !run.get("LBX_EVENT").starts_with("server"));
+        runs
+    };
+    let runs = in_order(wait_notified(&script, since, 2)?);
     let events: Vec<_> = runs.iter().map(|run| run.get("LBX_EVENT")).collect();
     ensure!(events == ["server_down", "quorum_lost"], "{runs:?}");
     let down = [
@@ -139,12 +152,47 @@ fn a_command_is_told() -> Result<()> {
         "{lost:?}"
     );
     mend(&site, 2)?;
-    let runs = wait_told(&script, since + 2, 2)?;
+    let runs = in_order(wait_notified(&script, since + 2, 2)?);
     let events: Vec<_> = runs
         .iter()
         .map(|run| (run.get("LBX_EVENT"), run.get("LBX_REASON")))
         .collect();
     ensure!(events == [("server_up", ""), ("quorum_gained", "")], "{runs:?}");
+    // The stop waits for the last command.
+    let mut director = site.director;
+    director.stop(nix::sys::signal::Signal::SIGTERM)?;
+    let last = script.runs().pop().context("no run")?;
+    ensure!(last.get("LBX_EVENT") == "director_stop", "{last:?}");
+    Ok(())
+}
+
+/// Ten commands of three seconds are under way: that the service is down is notified at once.
+fn a_lost_quorum_waits_for_no_slow_command() -> Result<()> {
+    let lab = Lab::with_real_servers(2)?;
+    let script = Script::create(lab.directory(), "notify", "[ \"$LBX_EVENT\" = server_down ] && sleep 3")?;
+    let path = script.path().display();
+    let site = start(lab, Service::web("rr", 2).with("notify", path))?;
+    fail(&site, 1)?;
+    fail(&site, 2)?;
+    let events = || -> Vec<String> {
+        script
+            .runs()
+            .iter()
+            .map(|run| run.get("LBX_EVENT").to_owned())
+            .collect()
+    };
+    wait::until_true(SOON, "both are down", || {
+        Ok(events().iter().filter(|event| *event == "server_down").count() == 2)
+    })?;
+    let begun = std::time::Instant::now();
+    wait::until_true(SOON, "the lost quorum is notified", || {
+        Ok(events().contains(&"quorum_lost".to_owned()))
+    })?;
+    ensure!(
+        begun.elapsed() < patience::scaled(Duration::from_secs(2)),
+        "only after {:?}",
+        begun.elapsed()
+    );
     Ok(())
 }
 
