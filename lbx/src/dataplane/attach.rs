@@ -1,17 +1,19 @@
 //! XDP links to NICs: creating, adopting, replacing the program without a gap, detaching.
 
-use std::io;
+use std::{io, os::fd::AsFd as _};
 
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, XdpMode,
+        ProgramError, Xdp, XdpMode,
         links::{FdLink, LinkError, PinnedLink},
         xdp::XdpLink,
     },
 };
 
 use super::{Dataplane, DataplaneError, error::pin_failed, object, pinned_link::LinkInfo, pins::Pins};
+
+use crate::net::xdp_refusal;
 
 /// How a NIC came to run the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum AttachError {
     Foreign,
     /// The driver cannot run XDP programs, or not with the NIC's present settings.
     #[error("the driver does not support XDP in this mode, or not with the present settings of the NIC: {0}")]
-    Unsupported(io::Error),
+    Unsupported(String),
     /// The kernel refuses for another reason.
     #[error("the kernel refuses to attach the XDP program: {0}")]
     Refused(String),
@@ -67,7 +69,9 @@ impl Dataplane {
         // The pinned link is detached, or belongs to a NIC of another network namespace with the same index.
         self.detach(ifindex)?;
         let xdp = object::xdp_mut(&mut self.program)?;
-        let link = xdp.attach_to_if_index(ifindex, mode).map_err(refusal)?;
+        let link = xdp
+            .attach_to_if_index(ifindex, mode)
+            .map_err(|error| in_words(refusal(error), ifindex, mode, xdp))?;
         let link: XdpLink = xdp.take_link(link).map_err(refusal)?;
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::Refused("it offers no BPF link (kernel older than 5.9?)".into()))?;
@@ -172,10 +176,25 @@ fn refusal(error: ProgramError) -> AttachError {
         Some(libc::EBUSY | libc::EEXIST) => AttachError::Foreign,
         // Drivers refuse in many ways: EOPNOTSUPP, ERANGE, EINVAL, ENOSPC, ENOMEM, …
         Some(code) if code != libc::EPERM && code != libc::ENODEV => {
-            AttachError::Unsupported(io::Error::from_raw_os_error(code))
+            AttachError::Unsupported(io::Error::from_raw_os_error(code).to_string())
         }
         _ => AttachError::Refused(error_chain(&error)),
     }
+}
+
+/// The refusal of a native program with the driver's own words, where it has some.
+fn in_words(refusal: AttachError, ifindex: u32, mode: XdpMode, xdp: &Xdp) -> AttachError {
+    let AttachError::Unsupported(reason) = refusal else {
+        return refusal;
+    };
+    let words = match (mode, xdp.fd()) {
+        (XdpMode::Driver, Ok(program)) => xdp_refusal(ifindex, program.as_fd()).ok().flatten(),
+        _ => None,
+    };
+    AttachError::Unsupported(match words {
+        Some(words) => format!("{words} ({reason})"),
+        None => reason,
+    })
 }
 
 fn error_code(error: &ProgramError) -> Option<i32> {

@@ -1,6 +1,7 @@
 //! The network as the kernel sees it: over route netlink, and ARP and neighbour discovery over a packet socket.
 //!
-//! - [`link`]: NICs by name and index; [`ethtool`]: their offload features;
+//! - [`link`]: NICs by name and index; [`ethtool`]: their driver and offload features; [`mod@xdp_refusal`]: why a native
+//!   program is refused;
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: route look-ups, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and requests to the kernel to resolve;
@@ -23,6 +24,7 @@ pub mod neighbour;
 pub mod route;
 pub mod segment;
 pub mod watch;
+pub mod xdp_refusal;
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -39,6 +41,7 @@ pub use self::{
     route::{ROUTE_PROTOCOL, Route, TableRoute},
     segment::SegmentSocket,
     watch::{Event, watch},
+    xdp_refusal::xdp_refusal,
 };
 
 /// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer

@@ -21,6 +21,7 @@ crate::harness::tests!(Lbx:
     a_veth_whose_other_end_loses_its_program_becomes_generic,
     native_mode_is_refused_where_frames_would_be_lost,
     one_such_nic_of_two_makes_both_generic,
+    a_refusal_of_native_mode_is_in_the_drivers_words,
     a_port_of_a_bridge_is_refused,
     a_nic_that_becomes_a_port_is_reported,
     a_bridge_itself_is_served,
@@ -132,6 +133,35 @@ fn one_such_nic_of_two_makes_both_generic() -> Result<()> {
     let director = container.start(&cluster)?;
     container.expect_served(&director, Mode::Generic)?;
     ensure!(director.log().contains("interface=\"eth1\""), "{}", director.log());
+    Ok(())
+}
+
+/// What the kernel says over netlink: BPF links give an error number alone.
+fn a_refusal_of_native_mode_is_in_the_drivers_words() -> Result<()> {
+    let lab = Lab::new()?;
+    let director = lab.director();
+    director.ip("link add lan0 type bridge")?;
+    director.ip("link set lan0 up")?;
+    let mut cluster = cluster("native");
+    cluster.interfaces.push("lan0".to_owned());
+    let refused = Director::refused(director, lab.id(), &cluster.to_string())?;
+    ensure!(refused.code() == Some(5), "{refused}");
+    ensure!(
+        refused.stderr.contains("interface lan0")
+            && refused
+                .stderr
+                .contains("nderlying driver does not support XDP in native mode"),
+        "{refused}"
+    );
+    // Natively or not at all: the program of the first NIC is gone again.
+    ensure!(director.xdp_program("eth0")?.is_none(), "a program stays");
+    cluster.mode = "auto";
+    let director = Director::start(&lab, &cluster)?;
+    let log = director.log();
+    ensure!(
+        log.contains("no native XDP") && log.contains("does not support XDP in native mode"),
+        "{log}"
+    );
     Ok(())
 }
 
