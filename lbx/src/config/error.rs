@@ -10,7 +10,7 @@ use super::limits;
 /// A configuration that is refused.
 ///
 /// Its text is a line for each mistake, `FILE:LINE:COLUMN: FIELD: what is wrong: what was expected`, without the parts
-/// that do not apply: a file that cannot be read has no line, a syntax error no field. Beyond [`limits::FAULTS`] lines
+/// that do not apply: a file that cannot be read has no line, a syntax error no field. Beyond fifty lines
 /// the last one says how many there are besides.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {

@@ -4,7 +4,7 @@
 //! - `field`: a value with the path that leads to it, and every refusal made from it;
 //! - `value`: single values: weights, addresses, masks, choices; `time`: times; `text`: names and other text;
 //! - `ports`: what a service's `port` may say, and who has which port;
-//! - `service`: one service: which fields it has, and which go together;
+//! - `service`: one service: which fields it has, and which go together; `real_server`: its real servers;
 //! - `health`: how real servers are checked; `command`: commands that lbx runs;
 //! - `failure_policy`: health checks of services and the consequences of failures, by themselves or by `defaults`;
 //! - `file`: the whole file, and what services must not have in common;
@@ -23,6 +23,7 @@ mod health;
 mod limits;
 mod node;
 mod ports;
+mod real_server;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use super::{SAMPLE, read, sample_with};
 use crate::{
-    config::{command, failure_policy, file, health, load, service},
+    config::{command, failure_policy, file, health, load, real_server, service},
     desired::{
         Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
         TableSizes, Timeouts, VirtualService,
@@ -202,7 +202,7 @@ fn the_example_shows_every_field_and_scheduler() {
         &file::TABLES,
         &service::SERVICE,
         &service::PERSISTENCE,
-        &service::REAL_SERVER,
+        &real_server::REAL_SERVER,
         &failure_policy::DEFAULTS,
         &failure_policy::QUORUM,
         &command::EXEC,

@@ -1,4 +1,4 @@
-//! Notification commands: each at most as long as its timeout, in the order of [`super::notify_queue`]. The director goes on
+//! Notification commands: each at most as long as its timeout, in the order of `notify_queue`. The director goes on
 //! meanwhile.
 
 use std::{

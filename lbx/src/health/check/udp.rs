@@ -1,7 +1,7 @@
 //! Whether a datagram is answered as expected, or at least not refused.
 //!
 //! Where no answer is expected, silence cannot pass alone: a real server without the VIP is silent too. So after half of
-//! the timeout without an ICMP error the address must still be as much [there](presence) as the RIP is: it accepts or
+//! the timeout without an ICMP error the address must still be as much [there](check_vip_present) as the RIP is: it accepts or
 //! refuses a TCP connection to the same port. A real server whose firewall drops that on both passes with or without the
 //! VIP, and so does one that hangs, until its MAC address is lost: who wants to know better needs an expected
 //! `reply`. Linux sends no more than one ICMP error a second to the same host after a short burst

@@ -118,11 +118,11 @@ impl Topology {
         let mut tried = BTreeSet::new();
         for service in &desired.services {
             for server in service.addresses() {
-                if tried.insert(server) {
-                    if let Err(mismatch) = topology.add_server(snapshot, server, &service.name, before) {
-                        topology.unreachable.insert(server, mismatch.of_server());
-                        mismatches.push(mismatch);
-                    }
+                if tried.insert(server)
+                    && let Err(mismatch) = topology.add_server(snapshot, server, &service.name, before)
+                {
+                    topology.unreachable.insert(server, mismatch.of_server());
+                    mismatches.push(mismatch);
                 }
             }
         }
