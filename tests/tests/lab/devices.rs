@@ -10,7 +10,7 @@ use lbx_tests::{
     lbx::Director,
     manual_setup,
     nginx::Nginx,
-    wait,
+    patience, wait,
     xdp::Mode,
 };
 
@@ -26,6 +26,8 @@ crate::harness::tests!(Lbx:
     a_nic_that_becomes_a_port_is_reported,
     a_bridge_itself_is_served,
     a_second_nic_that_answers_for_the_vip_is_reported,
+    a_vip_that_was_there_before_belongs_to_its_owner,
+    a_vip_that_its_owner_gives_to_another_host_is_left_there,
 );
 
 /// How soon something is logged.
@@ -250,4 +252,54 @@ fn a_second_nic_that_answers_for_the_vip_is_reported() -> Result<()> {
     wait::until_true(Duration::from_secs(20), "the listing is clean", || {
         Ok(!director.list_text(&[])?.contains("answers ARP"))
     })
+}
+
+/// As keepalived has it: what lbx has found it neither adds again nor removes.
+fn a_vip_that_was_there_before_belongs_to_its_owner() -> Result<()> {
+    let container = Container::new(&[DIP])?;
+    let host = container.host().clone();
+    host.ip(&format!("address add {VIP}/32 dev eth0"))?;
+    let mut director = container.start(&cluster("auto"))?;
+    container.expect_served(&director, Mode::Generic)?;
+    host.ip(&format!("address del {VIP}/32 dev eth0"))?;
+    wait::until_true(SOON, "it is logged", || {
+        Ok(director.log().contains("VIP removed by its owner"))
+    })?;
+    crate::setup::reload(&director, cluster("auto"))?;
+    std::thread::sleep(patience::scaled(Duration::from_secs(2)));
+    ensure!(!host.has_address(VIP)?, "it was added again:\n{}", director.log());
+    host.ip(&format!("address add {VIP}/32 dev eth0"))?;
+    container.expect_served(&director, Mode::Generic)?;
+    director.stop(nix::sys::signal::Signal::SIGTERM)?;
+    ensure!(host.has_address(VIP)?, "a stop has removed it");
+    ensure!(
+        director.log().matches("lbx neither adds nor removes it").count() == 1,
+        "{}",
+        director.log()
+    );
+    Ok(())
+}
+
+/// A failover by VRRP: the address goes to another host, and this director does not take it back.
+fn a_vip_that_its_owner_gives_to_another_host_is_left_there() -> Result<()> {
+    let container = Container::new(&[DIP])?;
+    let host = container.host().clone();
+    host.ip(&format!("address add {VIP}/32 dev eth0"))?;
+    let director = container.start(&cluster("auto"))?;
+    container.expect_served(&director, Mode::Generic)?;
+    host.ip(&format!("address del {VIP}/32 dev eth0"))?;
+    // rs1 stands for the other director: it has the VIP on eth0 and serves it itself.
+    let other = container.lab.real_server(1);
+    other.ip(&format!("address add {VIP}/32 dev eth0"))?;
+    other.set_sysctl("ipv4/conf/all/arp_ignore", "0")?;
+    other.run(["arping", "-U", "-c", "1", "-I", "eth0", &VIP.to_string()])?;
+    container.lab.client().ip("neighbour flush all")?;
+    let page = || Ok(container.lab.client().curl(PAGE).is_ok_and(|page| page == "rs1 nginx"));
+    wait::until_true(SOON, "the other host serves", page)?;
+    for _ in 0..6 {
+        ensure!(page()?, "{}", director.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    ensure!(!host.has_address(VIP)?, "two owners:\n{}", director.log());
+    Ok(())
 }

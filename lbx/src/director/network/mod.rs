@@ -113,7 +113,14 @@ impl Network {
                 Event::LinkGone { index, .. } => Change::network_if(self.topology.device(index).is_some()),
                 Event::AddressGone(address) => {
                     let is_vip = vips::of(desired).contains(&address.address);
-                    let removed = is_vip && Some(address.ifindex) == self.topology.primary;
+                    let mut removed = is_vip && Some(address.ifindex) == self.topology.primary;
+                    if removed && self.vips.has_owner(address.address) {
+                        removed = false;
+                        tracing::warn!(
+                            vip = %address.address,
+                            "VIP removed by its owner, and not added by lbx: clients reach it where it is now"
+                        );
+                    }
                     if removed {
                         tracing::warn!(vip = %address.address, "VIP removed by another process; adding it again");
                     }

@@ -1,6 +1,9 @@
 //! The addresses clients connect to: put on the primary NIC (the first of `interface`), removed with their last service.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::topology::Topology;
 use crate::{
@@ -15,6 +18,8 @@ pub struct Vips {
     added: BTreeSet<IpAddr>,
     /// Those added since [`Vips::take_new`].
     new: BTreeSet<IpAddr>,
+    /// VIPs that were on a NIC before lbx, and its index: their owner (keepalived, a network manager) adds and removes them.
+    owned: BTreeMap<IpAddr, u32>,
 }
 
 /// The VIPs of a desired state.
@@ -48,6 +53,12 @@ impl Vips {
     #[must_use]
     pub const fn added(&self) -> &BTreeSet<IpAddr> {
         &self.added
+    }
+
+    /// Whether a VIP was there before lbx: it is not added again when its owner removes it.
+    #[must_use]
+    pub fn has_owner(&self, vip: IpAddr) -> bool {
+        self.owned.contains_key(&vip)
     }
 
     /// The VIPs added since the last call.
@@ -95,6 +106,14 @@ impl Vips {
         present: &[Address],
     ) -> Result<(), NetError> {
         let mut first = Ok(());
+        self.owned
+            .retain(|vip, ifindex| *ifindex == primary && wanted.contains(vip));
+        let is_there = |vip: &IpAddr| {
+            let mut present = present.iter();
+            present.any(|address| address.ifindex == primary && address.address == *vip)
+        };
+        let wanted = wanted.into_iter().filter(|vip| !self.has_owner(*vip) || is_there(vip));
+        let wanted: Vec<IpAddr> = wanted.collect();
         for (vip, added) in net.add_vips(primary, wanted, present).await {
             match added {
                 Ok(Added::New) => {
@@ -104,7 +123,9 @@ impl Vips {
                 }
                 Ok(Added::AlreadyOurs) => {}
                 Ok(Added::AlreadyTheirs) => {
-                    tracing::info!(%vip, interface, "VIP is on the interface already; it stays when lbx stops");
+                    if self.owned.insert(vip, primary).is_none() {
+                        tracing::info!(%vip, interface, "VIP is on the interface already; lbx neither adds nor removes it");
+                    }
                 }
                 Err(error) => first = first.and(Err(error)),
             }
