@@ -213,6 +213,7 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
     Desired {
         interfaces: vec!["lo".to_owned()],
         mode: desired::Mode::Auto,
+        network_grace: 0,
         timeouts: Timeouts {
             established: FOREVER,
             udp: FOREVER,

@@ -24,6 +24,8 @@ pub struct Desired {
     pub interfaces: Vec<String>,
     /// How the program is attached.
     pub mode: Mode,
+    /// Seconds for which a real server whose route is gone, while its NIC stands, keeps its connections.
+    pub network_grace: u16,
     /// Idle timeouts of all services.
     pub timeouts: Timeouts,
     /// Sizes of the kernel's tables.

@@ -11,6 +11,8 @@ pub struct Cluster {
     pub interfaces: Vec<String>,
     /// How the program is attached: `auto`, `native` or `generic`.
     pub mode: &'static str,
+    /// How long a route that is gone is kept, where that is not the default.
+    pub network_grace: Option<&'static str>,
     /// Idle timeouts other than the default, in seconds, by their names in the file.
     pub timeouts: Vec<(&'static str, u16)>,
     /// What services have that do not say otherwise, by the names in the file.
@@ -149,6 +151,7 @@ impl From<Service> for Cluster {
         Self {
             interfaces: vec!["eth0".to_owned()],
             mode: "auto",
+            network_grace: None,
             timeouts: Vec::new(),
             defaults: Vec::new(),
             services: vec![service],
@@ -164,6 +167,9 @@ impl fmt::Display for Cluster {
         }
         if self.mode != "auto" {
             writeln!(f, "mode: {}", self.mode)?;
+        }
+        if let Some(grace) = self.network_grace {
+            writeln!(f, "network_grace: {grace}")?;
         }
         if !self.timeouts.is_empty() {
             writeln!(f, "timeouts:")?;

@@ -17,9 +17,20 @@ use crate::{
     tables::service::slot_count,
 };
 
-pub(super) const ROOT: [&str; 6] = ["interface", "mode", "timeouts", "tables", "defaults", "services"];
+pub(super) const ROOT: [&str; 7] = [
+    "interface",
+    "mode",
+    "network_grace",
+    "timeouts",
+    "tables",
+    "defaults",
+    "services",
+];
 pub(super) const TIMEOUTS: [&str; 5] = ["half_open", "established", "closing", "closed", "udp"];
 pub(super) const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "fragments"];
+
+/// Seconds for which a real server keeps a route that is gone, unless the file says otherwise.
+const NETWORK_GRACE: u16 = 30;
 
 /// The whole file; the paths it has begin at `folder`, unless they are absolute.
 pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults> {
@@ -37,9 +48,10 @@ pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults
             Defaults::read(field, &mut checks)
         });
         let services = |field: &Field<'_>| services(field, defaults.as_ref().ok(), &mut checks);
-        let (interfaces, mode, timeouts, sizes, services, list, _) = (
+        let (interfaces, mode, network_grace, timeouts, sizes, services, list, _) = (
             nics.and_then(|field| interfaces(&field)),
             value::choice_or_default(fields, "mode"),
+            fields.read_or("network_grace", NETWORK_GRACE, time::seconds_or_none),
             fields.read_or("timeouts", Timeouts::default(), timeouts),
             sizes,
             list.as_ref().map_err(|_| Faults::default()).and_then(services),
@@ -52,6 +64,7 @@ pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults
         Ok(Desired {
             interfaces,
             mode,
+            network_grace,
             timeouts,
             tables,
             services,

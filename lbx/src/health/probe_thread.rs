@@ -37,8 +37,8 @@ pub struct ServerPath {
     pub source: IpAddr,
     /// Its MAC address.
     pub mac: [u8; 6],
-    /// Whether the NIC has no carrier: probes are suspended.
-    pub no_carrier: bool,
+    /// Whether probes are suspended: the NIC has no carrier, or the route is gone for a moment.
+    pub suspended: bool,
 }
 
 /// The paths to all real servers whose MAC address is resolved.
@@ -204,16 +204,13 @@ impl Probing {
             let paths = self.paths.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             paths.get(&probe_target.rip).copied()
         };
-        let Some(ServerPath {
-            source,
-            mac,
-            no_carrier,
-        }) = path
-        else {
+        let Some(ServerPath { source, mac, suspended }) = path else {
             return Err(Failure::NoMac);
         };
-        if no_carrier {
-            return Err(Failure::Local("the NIC has no carrier".to_owned()));
+        if suspended {
+            return Err(Failure::Local(
+                "the NIC has no carrier, or the route is gone".to_owned(),
+            ));
         }
         let check = check.as_ref().map_err(|why| Failure::Local(why.clone()))?;
         let health = &probe_target.health;

@@ -5,11 +5,13 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use lbx_tests::{
     bpffs,
+    clients::Connection,
     cluster::{Cluster, Service},
     lab::{Lab, VIP},
     lbx::{self, Director},
     manual_setup,
     nginx::Nginx,
+    servers::TcpServer,
     wait,
     xdp::{self, Mode},
 };
@@ -30,6 +32,9 @@ crate::harness::tests!(Lbx:
     a_removed_nic_affects_only_its_own_real_servers,
     another_nic_of_the_same_index_is_not_taken_for_the_former_one,
     a_nic_that_is_down_for_a_moment_changes_nothing,
+    an_address_that_is_gone_for_a_moment_changes_nothing,
+    a_route_that_is_gone_for_a_moment_changes_nothing,
+    an_address_that_is_gone_for_good_loses_the_real_servers,
     packets_are_not_joined_while_the_program_is_generic,
     a_nic_that_is_too_narrow_is_refused,
 );
@@ -323,4 +328,81 @@ fn a_bpffs_mounted_over_the_pins_changes_nothing() -> Result<()> {
         shell.log()
     );
     Ok(())
+}
+
+/// Servers that greet, with checks, and a connection to each.
+fn with_connections(grace: &'static str) -> Result<(Site<TcpServer>, Vec<Connection>)> {
+    let mut cluster =
+        Cluster::from(Service::web("rr", 2).with("health", "{ tcp: {}, interval: 300ms, timeout: 200ms }"));
+    cluster.network_grace = Some(grace);
+    let site = Site::start(cluster, |host| TcpServer::start(host, 80))?;
+    for number in [1, 2] {
+        site.director.wait_for(80, lbx_tests::lab::rip(number), "up", SOON)?;
+    }
+    let open = |_| site.client().enter(|| Connection::open(0, crate::setup::WEB))?;
+    let connections = (0..2).map(open).collect::<Result<Vec<_>>>()?;
+    Ok((site, connections))
+}
+
+fn expect_kept(site: &Site<TcpServer>, connections: &mut [Connection], gone: &str, back: &str) -> Result<()> {
+    let director = site.lab.director();
+    director.ip(gone)?;
+    for _ in 0..4 {
+        thread::sleep(Duration::from_millis(700));
+        connections
+            .iter_mut()
+            .try_for_each(|connection| connection.echo("while it is gone"))?;
+    }
+    let log = site.director.log();
+    ensure!(
+        log.contains("route to the real server is gone") && !log.contains(" down:"),
+        "{log}"
+    );
+    director.ip(back)?;
+    wait::until_true(SOON, "the route is back", || {
+        Ok(site.director.log().matches("route to the real server is back").count() == 2)
+    })?;
+    thread::sleep(Duration::from_millis(1_500));
+    connections
+        .iter_mut()
+        .try_for_each(|connection| connection.echo("and after it"))?;
+    site.client().enter(|| Connection::open(0, crate::setup::WEB))??;
+    let log = site.director.log();
+    ensure!(!log.contains(" down:") && !log.contains("ARP unresolved"), "{log}");
+    site.director.expect_no_drops()
+}
+
+/// As systemd-networkd does when it restarts.
+fn an_address_that_is_gone_for_a_moment_changes_nothing() -> Result<()> {
+    let (site, mut connections) = with_connections("30s")?;
+    let address = format!("{}/24 dev eth0", lbx_tests::lab::DIP);
+    expect_kept(
+        &site,
+        &mut connections,
+        &format!("address del {address}"),
+        &format!("address add {address}"),
+    )
+}
+
+fn a_route_that_is_gone_for_a_moment_changes_nothing() -> Result<()> {
+    let (site, mut connections) = with_connections("30s")?;
+    let route = format!("192.168.1.0/24 dev eth0 scope link src {}", lbx_tests::lab::DIP);
+    expect_kept(
+        &site,
+        &mut connections,
+        "route del 192.168.1.0/24 dev eth0",
+        &format!("route add {route}"),
+    )
+}
+
+fn an_address_that_is_gone_for_good_loses_the_real_servers() -> Result<()> {
+    let (site, _connections) = with_connections("2s")?;
+    site.lab
+        .director()
+        .ip(&format!("address del {}/24 dev eth0", lbx_tests::lab::DIP))?;
+    wait::until_true(SOON * 2, "both are lost", || {
+        let log = site.director.log();
+        Ok(log.contains("is not on-link (there is no route to it)") && log.matches(" down:").count() >= 2)
+    })
+    .with_context(|| site.director.log())
 }

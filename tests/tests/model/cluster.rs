@@ -215,6 +215,7 @@ impl Cluster {
         Desired {
             interfaces: vec!["lo".into()],
             mode: Mode::Auto,
+            network_grace: 0,
             timeouts: self.timeouts,
             tables: TableSizes::default(),
             services: self

@@ -98,6 +98,7 @@ pub fn desired(services: Vec<Service>) -> Desired {
     Desired {
         interfaces: vec!["lo".to_owned()],
         mode: Mode::Auto,
+        network_grace: 0,
         timeouts: Timeouts::default(),
         tables: SIZES,
         services,

@@ -66,6 +66,7 @@ impl Director {
             desired: Desired {
                 interfaces: vec!["lo".to_owned()],
                 mode: Mode::Auto,
+                network_grace: 0,
                 timeouts: Timeouts::default(),
                 tables: sizes,
                 services,

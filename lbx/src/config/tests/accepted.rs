@@ -27,6 +27,7 @@ fn sample() -> Desired {
     Desired {
         interfaces: vec!["eth0".to_owned()],
         mode: Mode::Auto,
+        network_grace: 30,
         timeouts: Timeouts::default(),
         tables: TableSizes::default(),
         services: vec![Service {

@@ -57,11 +57,11 @@ fn documents() {
         ),
         (
             "[eth0]",
-            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, timeouts, tables, defaults, services",
+            "lb.yaml:1:1: a list is not a mapping: use the fields interface, mode, network_grace, timeouts, tables, defaults, services",
         ),
         (
             "web",
-            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, timeouts, tables, defaults, services",
+            "lb.yaml:1:1: \"web\" is not a mapping: use the fields interface, mode, network_grace, timeouts, tables, defaults, services",
         ),
     ];
     assert_texts_refused(refusals.map(|(text, expected)| (text.to_owned(), expected)));
@@ -114,17 +114,17 @@ fn fields() {
         (
             "interface: eth0",
             "interfaces: eth0",
-            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, timeouts, tables, defaults, services",
+            "lb.yaml:1:1: interfaces: unknown field: known here are interface, mode, network_grace, timeouts, tables, defaults, services",
         ),
         (
             "services:",
             "3: x\nservices:",
-            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, timeouts, tables, defaults, services",
+            "lb.yaml:4:1: 3 is not a field name: known here are interface, mode, network_grace, timeouts, tables, defaults, services",
         ),
         (
             "services:",
             "\"a b\": x\nservices:",
-            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, timeouts, tables, defaults, services",
+            "lb.yaml:4:1: \"a b\": unknown field: known here are interface, mode, network_grace, timeouts, tables, defaults, services",
         ),
         (
             "services:",

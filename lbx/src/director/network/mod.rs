@@ -127,6 +127,10 @@ impl Network {
                     Change::network_if(removed)
                 }
                 Event::Overrun => self.on_overrun().await,
+                // At once: until it is known that the route is kept, health checks fail.
+                Event::RouteGone(route) if topology::servers(desired).any(|server| route.covers(server)) => {
+                    Change::network_if(true)
+                }
                 Event::Route(route) | Event::RouteGone(route) => {
                     if topology::servers(desired).any(|server| route.covers(server)) {
                         self.mismatch.request_recheck();
@@ -201,7 +205,7 @@ impl Network {
         }
         Change {
             plan: self.neighbours.expire(),
-            network: self.mismatch.on_second() | self.have_peers_changed().await,
+            network: self.mismatch.on_second() | self.have_peers_changed().await | !self.topology.kept.is_empty(),
             ..Change::NONE
         }
     }
@@ -277,7 +281,25 @@ impl Network {
     /// Has a topology take the place of the one before, with the MAC addresses known by it. Returns what it replaced.
     pub fn adopt(&mut self, topology: Topology, neighbours: NeighbourTable) -> (Topology, NeighbourTable) {
         let before = std::mem::replace(&mut self.topology, topology);
+        self.log_kept(&before);
         (before, self.neighbours.replace(neighbours))
+    }
+
+    /// Logs the real servers whose routes have gone or are back.
+    fn log_kept(&self, before: &Topology) {
+        let [before, now] = [before, &self.topology].map(|topology| &topology.kept);
+        for real_server in now.keys().filter(|server| !before.contains_key(server)) {
+            tracing::warn!(
+                %real_server,
+                "route to the real server is gone and its NIC stands: it keeps its connections for `network_grace`, health \
+                 checks are suspended"
+            );
+        }
+        for real_server in before.keys().filter(|server| !now.contains_key(server)) {
+            if self.topology.server_routes.contains_key(real_server) {
+                tracing::info!(%real_server, "route to the real server is back");
+            }
+        }
     }
 
     /// Goes back to what [`Network::adopt`] has replaced, with what the kernel knows now.
@@ -307,7 +329,7 @@ impl Network {
                 ServerPath {
                     source: route.source,
                     mac: next_hop.mac,
-                    no_carrier: self.neighbours.is_disconnected(server),
+                    suspended: self.neighbours.is_disconnected(server),
                 },
             ))
         };

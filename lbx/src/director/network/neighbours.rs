@@ -30,6 +30,8 @@ pub struct NeighbourTable {
     sockets: BTreeMap<u32, SegmentSocket>,
     /// NICs without a carrier.
     disconnected: BTreeSet<u32>,
+    /// Real servers whose route is gone for a moment: they keep their MAC addresses.
+    kept: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ impl NeighbourTable {
             servers: self.servers.clone(),
             sockets: BTreeMap::new(),
             disconnected: self.disconnected.clone(),
+            kept: BTreeSet::new(),
         };
         table.follow(topology);
         table
@@ -60,6 +63,7 @@ impl NeighbourTable {
             servers: std::mem::replace(&mut self.servers, other.servers),
             sockets: BTreeMap::new(),
             disconnected: std::mem::replace(&mut self.disconnected, other.disconnected),
+            kept: std::mem::replace(&mut self.kept, other.kept),
         };
         for (ifindex, socket) in other.sockets {
             self.sockets.entry(ifindex).or_insert(socket);
@@ -80,6 +84,13 @@ impl NeighbourTable {
             servers.insert(server, before.copied().unwrap_or(unknown));
         }
         self.servers = servers;
+        // Those that have their route again get as long as behind a NIC that has its carrier again.
+        for server in self.kept.iter().filter(|server| !topology.kept.contains_key(*server)) {
+            if let Some(known) = self.servers.get_mut(server) {
+                known.restart();
+            }
+        }
+        self.kept = topology.kept.keys().copied().collect();
         self.sockets.retain(|ifindex, _| topology.device(*ifindex).is_some());
         for device in topology.devices() {
             self.on_carrier(device.index, device.up && device.carrier);
@@ -122,7 +133,7 @@ impl NeighbourTable {
 
     /// Solicits the MAC address of every real server, through the kernel (which then knows it) and by broadcast.
     pub async fn solicit(&mut self, net: &Net, topology: &Topology) {
-        for (&server, known) in &self.servers {
+        for (&server, known) in self.servers.iter().filter(|(server, _)| !self.kept.contains(server)) {
             let ServerRoute { ifindex, source, .. } = known.route;
             let sent = net.solicit(ifindex, server).await.and_then(|()| {
                 let socket = socket(&mut self.sockets, ifindex)?;
@@ -151,15 +162,17 @@ impl NeighbourTable {
             self.disconnected.insert(ifindex);
         } else if self.disconnected.remove(&ifindex) {
             let behind = self.servers.values_mut().filter(|known| known.route.ifindex == ifindex);
-            for known in behind.filter(|known| known.silent <= LOST_AFTER) {
-                known.silent = known.silent.min(1);
-            }
+            behind.for_each(Entry::restart);
         }
     }
 
-    /// Whether a real server is behind a NIC without a carrier.
+    /// Whether a real server cannot be asked for its MAC address: it is behind a NIC without a carrier, or its route is gone
+    /// for a moment.
     #[must_use]
     pub fn is_disconnected(&self, server: IpAddr) -> bool {
+        if self.kept.contains(&server) {
+            return true;
+        }
         let known = self.servers.get(&server);
         known.is_some_and(|known| self.disconnected.contains(&known.route.ifindex))
     }
@@ -167,10 +180,10 @@ impl NeighbourTable {
     /// A second has passed; whether that loses a next hop.
     pub fn expire(&mut self) -> bool {
         let mut lost = false;
-        let disconnected = &self.disconnected;
-        for known in self
-            .servers
-            .values_mut()
+        let (disconnected, kept) = (&self.disconnected, &self.kept);
+        let servers = self.servers.iter_mut().filter(|(server, _)| !kept.contains(server));
+        for known in servers
+            .map(|(_, known)| known)
             .filter(|known| !disconnected.contains(&known.route.ifindex))
         {
             let before = known.usable_mac();
@@ -222,6 +235,13 @@ impl Entry {
             None => self.silent = self.silent.max(1),
         }
         self.usable_mac() != before
+    }
+
+    /// It can be asked again: it has as long to answer as one that has just fallen silent.
+    fn restart(&mut self) {
+        if self.silent <= LOST_AFTER {
+            self.silent = self.silent.min(1);
+        }
     }
 
     /// Its MAC address, unless it has not answered for too long.

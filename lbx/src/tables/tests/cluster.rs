@@ -185,6 +185,7 @@ impl Cluster {
         Desired {
             interfaces: vec!["eth0".into()],
             mode: Mode::Auto,
+            network_grace: 30,
             timeouts: self.timeouts,
             tables: TableSizes::default(),
             services: self

@@ -11,6 +11,7 @@ pub mod snapshot;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 
 use lbx_common::nic::{CLIENTS, SERVERS};
@@ -35,6 +36,9 @@ pub struct Topology {
     pub primary: Option<u32>,
     /// The route to each real server.
     pub server_routes: BTreeMap<IpAddr, ServerRoute>,
+    /// Real servers among them whose route is gone while their NIC stands, since when: a network manager that restarts, or a
+    /// lease that is renewed, takes addresses away for a moment.
+    pub kept: BTreeMap<IpAddr, Instant>,
     /// Why the other real servers are not reached.
     pub unreachable: BTreeMap<IpAddr, String>,
     /// NICs on which a native program would lose frames.
@@ -116,6 +120,7 @@ impl Topology {
             mismatches.extend(added.err());
         }
         let mut tried = BTreeSet::new();
+        let before = before.map(|before| (before, Duration::from_secs(desired.network_grace.into())));
         for service in &desired.services {
             for server in service.addresses() {
                 if tried.insert(server)
@@ -185,12 +190,22 @@ impl Topology {
         snapshot: &NetworkSnapshot,
         server: IpAddr,
         service: &str,
-        before: Option<&Self>,
+        before: Option<(&Self, Duration)>,
     ) -> Result<(), TopologyError> {
         let found = self.route(snapshot, server, service);
         let route = match (found, before) {
             (Ok(route), _) => route,
-            (Err(mismatch), Some(before)) => before.disconnected_route(snapshot, server).ok_or(mismatch)?,
+            (Err(mismatch), Some((before, grace))) => {
+                let disconnected = before.disconnected_route(snapshot, server);
+                match (disconnected, before.kept_route(snapshot, server, grace)) {
+                    (Some(route), _) => route,
+                    (None, Some((route, since))) if matches!(mismatch, TopologyError::NotOnLink { .. }) => {
+                        self.kept.insert(server, since);
+                        route
+                    }
+                    _ => return Err(mismatch),
+                }
+            }
             (Err(mismatch), None) => return Err(mismatch),
         };
         if let Some(device) = snapshot.links.get(&route.ifindex) {
@@ -272,6 +287,20 @@ impl Topology {
             .get(&route.ifindex)
             .is_some_and(disconnected)
             .then_some(*route)
+    }
+
+    /// The route that a real server had and has lost, if its NIC stands and the time is not over; and since when it is kept.
+    fn kept_route(
+        &self,
+        snapshot: &NetworkSnapshot,
+        server: IpAddr,
+        grace: Duration,
+    ) -> Option<(ServerRoute, Instant)> {
+        let route = self.server_routes.get(&server)?;
+        let device = snapshot.links.get(&route.ifindex)?;
+        usable(device).ok()?;
+        let since = self.kept.get(&server).copied().unwrap_or_else(Instant::now);
+        (since.elapsed() < grace).then_some((*route, since))
     }
 
     /// Leaves out a NIC that cannot be attached to, with everything behind it.

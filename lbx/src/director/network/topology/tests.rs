@@ -43,6 +43,7 @@ fn vlan(index: u32, name: &str, lower: u32, id: u16) -> Link {
 fn desired() -> Desired {
     let text = "
 interface: eth0
+network_grace: 0
 services:
   - {name: web, vip: 192.168.1.160, port: 80, realservers: [192.168.1.185, 192.168.2.190]}
 ";
@@ -202,6 +203,30 @@ fn one_bad_real_server_keeps_no_other_away() {
     assert_eq!(after.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
     assert_eq!(mismatches.len(), 1);
     assert!(mismatches[0].contains("192.168.2.190"), "{mismatches:?}");
+}
+
+#[test]
+fn a_route_that_is_gone_is_kept_for_a_while() {
+    let server = ip("192.168.2.190");
+    let mut patient = desired();
+    patient.network_grace = 30;
+    let (topology, _) = Topology::of(&snapshot(), &patient, &[], None);
+    let mut changed = snapshot();
+    changed.routes.insert(server, Route::None);
+    let (kept, mismatches) = Topology::of(&changed, &patient, &[], Some(&topology));
+    assert!(mismatches.is_empty() && kept.kept.contains_key(&server));
+    assert_eq!(kept.server_routes, topology.server_routes);
+    // The time runs from the first look, and not for what is not tried again.
+    let (still, _) = Topology::of(&changed, &patient, &[], Some(&kept));
+    assert_eq!(still.kept, kept.kept);
+    let (over, mismatches) = Topology::of(&changed, &desired(), &[], Some(&kept));
+    assert!(mismatches.len() == 1 && !over.server_routes.contains_key(&server));
+    let (back, _) = Topology::of(&snapshot(), &patient, &[], Some(&kept));
+    assert!(back.kept.is_empty() && back.server_routes == topology.server_routes);
+    // Without its NIC there is nothing to keep.
+    changed.links.remove(&ETH1);
+    let (gone, _) = Topology::of(&changed, &patient, &[], Some(&topology));
+    assert!(!gone.server_routes.contains_key(&server));
 }
 
 #[test]
