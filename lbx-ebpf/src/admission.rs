@@ -42,7 +42,7 @@ pub fn is_valid_source(packet: &Packet) -> bool {
 /// frames for others.
 #[inline(always)]
 pub fn arrived_on_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
-    let Some((nic_mac, roles)) = maps::nic(segment(frame.ingress(), packet.tags)) else {
+    let Some((nic_mac, roles)) = maps::nic_mac_and_roles(segment(frame.ingress(), packet.tags)) else {
         return false;
     };
     roles & CLIENTS != 0 && same_mac(mac_words(nic_mac), packet.destination_mac)

@@ -117,7 +117,7 @@ mod programs {
         match socket::connect_hook(&context, family) {
             Decision::Continue => 1,
             Decision::Refuse => {
-                socket::return_refused();
+                socket::return_econnrefused();
                 0
             }
         }

@@ -252,7 +252,7 @@ pub fn add_drop(reason: u32) {
 ///
 /// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]
-pub fn nic(segment: u64) -> Option<([u8; 6], u16)> {
+pub fn nic_mac_and_roles(segment: u64) -> Option<([u8; 6], u16)> {
     let nics: &[Nic; MAX_NICS as usize] = NICS.get(0)?;
     for nic in nics {
         let words: *const u64 = (&raw const *nic).cast();

@@ -112,7 +112,7 @@ pub fn peer_hook(context: &SockAddrContext, family: Family) {
 
 /// Makes the system call return ECONNREFUSED instead of EPERM.
 #[inline(always)]
-pub fn return_refused() {
+pub fn return_econnrefused() {
     const ECONNREFUSED: i32 = 111;
     // SAFETY: takes a number.
     let _old_kernel = unsafe { bpf_set_retval(-ECONNREFUSED) };

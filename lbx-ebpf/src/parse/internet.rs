@@ -9,7 +9,7 @@ use lbx_common::{
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
-use super::outcome::{Headers, ParseError, UNSUPPORTED, from_code, to_code};
+use super::outcome::{Headers, ParseError, UNSUPPORTED, outcome_of_code, to_code};
 use crate::{
     frame::{Extension, Frame, IPV4, IPV6, Ipv4, Ipv6, MAX_HEADER_OFFSET},
     packet::Packet,
@@ -118,7 +118,7 @@ pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if handled_over_ipv6(packet.protocol) {
         return Ok(());
     }
-    from_code(lbx_parse_extensions(frame.xdp_md(), packet))
+    outcome_of_code(lbx_parse_extensions(frame.xdp_md(), packet))
 }
 
 #[unsafe(no_mangle)]

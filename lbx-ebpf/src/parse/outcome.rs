@@ -36,7 +36,7 @@ pub fn to_code(headers: Headers) -> u32 {
 
 /// The outcome of a code.
 #[inline(always)]
-pub fn from_code(code: u32) -> Headers {
+pub fn outcome_of_code(code: u32) -> Headers {
     if code == OK {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use lbx_common::{
 
 use super::{
     internet,
-    outcome::{Headers, ParseError, UNSUPPORTED, from_code, to_code},
+    outcome::{Headers, ParseError, UNSUPPORTED, outcome_of_code, to_code},
 };
 use crate::{
     frame::{Frame, Icmp, Ipv6, MAX_HEADER_OFFSET, Ports, Tcp, Udp},
@@ -25,7 +25,7 @@ pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     }
     match packet.protocol {
         TCP | UDP => ports(frame, packet),
-        ICMP | ICMPV6 => from_code(lbx_parse_icmp(frame.xdp_md(), packet)),
+        ICMP | ICMPV6 => outcome_of_code(lbx_parse_icmp(frame.xdp_md(), packet)),
         // The protocol behind its extension headers is known from the first fragment only.
         protocol if packet.is_later_fragment() && internet::is_extension(protocol) => Ok(()),
         _ => Err(ParseError::Unsupported),

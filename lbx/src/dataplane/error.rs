@@ -54,8 +54,8 @@ pub enum DataplaneError {
     /// More NICs than the map has entries.
     #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
     TooManyNics,
-    /// A program operation failed.
-    #[error("an operation on the XDP program failed")]
+    /// The kernel refused the program.
+    #[error("cannot load the XDP program")]
     Program(#[from] ProgramError),
     /// A pin could not be made.
     #[error("cannot pin {path}")]

@@ -94,15 +94,15 @@ pub trait Dialer: Send + Sync {
 pub struct RipDialer;
 
 impl Dialer for RipDialer {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
     fn verify_steered(
         &self,
         _local: SocketAddr,
-        _aim: &ProbeEndpoint,
-        _evidence: RequiredTraffic,
+        _endpoint: &ProbeEndpoint,
+        _required: RequiredTraffic,
     ) -> Result<(), Failure> {
         Ok(())
     }

@@ -113,14 +113,14 @@ impl Tables {
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
         for (index, entry) in maps.vips() {
             let vip = super::lookup::ip(entry.address);
-            if !lookup.adopt_vip(index, entry) || vips.insert(number(entry.value), vip).is_some() {
+            if !lookup.restore_vip(index, entry) || vips.insert(number(entry.value), vip).is_some() {
                 return Err(AdoptError::Lookup { table: "VIPs" });
             }
         }
         let mut numbers: BTreeSet<u16> = vips.keys().copied().collect();
         let mut services: BTreeMap<u16, Vec<Found>> = BTreeMap::new();
         for (index, entry) in maps.ports() {
-            if !lookup.adopt_port(index, entry) {
+            if !lookup.restore_port(index, entry) {
                 return Err(AdoptError::Lookup { table: "ports" });
             }
             let (vip, protocol, port) = key_port(entry.key);

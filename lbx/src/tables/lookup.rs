@@ -106,8 +106,8 @@ impl Lookup {
         Ok(Some((index, PortEntry { value, key })))
     }
 
-    /// Adopts a VIP found in the map; false if its index is in use.
-    pub fn adopt_vip(&mut self, index: u32, entry: VipEntry) -> bool {
+    /// Takes over a VIP found in the map; false if its index is in use.
+    pub fn restore_vip(&mut self, index: u32, entry: VipEntry) -> bool {
         let value = entry.value;
         self.vip_buckets.reserve(index)
             && self
@@ -116,8 +116,8 @@ impl Lookup {
                 .is_none()
     }
 
-    /// Adopts a port found in the map; false if its index is in use.
-    pub fn adopt_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
+    /// Takes over a port found in the map; false if its index is in use.
+    pub fn restore_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
         self.port_buckets.reserve(index) && self.ports.insert(key, TableEntry { index, value }).is_none()
     }
 
@@ -233,6 +233,6 @@ mod tests {
         assert!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).is_err());
         lookup.free_port(2);
         assert_eq!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);
-        assert!(!lookup.adopt_port(2, PortEntry { value: PRESENT, key: 1 }));
+        assert!(!lookup.restore_port(2, PortEntry { value: PRESENT, key: 1 }));
     }
 }

@@ -14,7 +14,7 @@ use lbx_tests::{
     xdp::Mode,
 };
 
-use crate::setup::{PAGE, expect_turns, web};
+use crate::setup::{PAGE, Site, expect_turns, start_real_servers, web};
 
 crate::harness::tests!(Lbx:
     a_veth_of_a_container_is_served_in_generic_mode,
@@ -47,12 +47,8 @@ impl Container {
             .host("rs1", &[rip(1)])
             .host("rs2", &[rip(2)])
             .build()?;
-        let servers = lab.real_servers().map(|host| {
-            manual_setup::make_real_server(host, VIP)?;
-            Nginx::start(host)
-        });
         Ok(Self {
-            _servers: servers.collect::<Result<_>>()?,
+            _servers: start_real_servers(&lab, &[VIP.into()].into(), Nginx::start)?,
             lab,
         })
     }
@@ -210,19 +206,11 @@ fn a_bridge_itself_is_served() -> Result<()> {
     host.ip("address flush dev eth0")?;
     host.ip("link set eth0 master lan0")?;
     host.ip(&format!("address add {DIP}/24 dev lan0"))?;
-    let _servers = lab
-        .real_servers()
-        .map(|host| {
-            manual_setup::make_real_server(host, VIP)?;
-            Nginx::start(host)
-        })
-        .collect::<Result<Vec<_>>>()?;
     let mut cluster = cluster("auto");
     cluster.interfaces = vec!["lan0".to_owned()];
-    let director = Director::start(&lab, &cluster)?;
-    let page = |_| Ok(lab.client().curl(PAGE)?.replace(" nginx", ""));
-    expect_turns(&(0..6).map(page).collect::<Result<Vec<_>>>()?, 2)?;
-    director.expect_no_drops()
+    let site = Site::start_in(lab, &cluster, Nginx::start)?;
+    expect_turns(&site.pages(6)?, 2)?;
+    site.director.expect_no_drops()
 }
 
 /// The usual pair of a NIC for management and one for services on one segment: both answer ARP for every address.

@@ -9,7 +9,6 @@ use lbx_tests::{
     cluster::{Cluster, Service},
     lab::{Lab, VIP},
     lbx::{self, Director},
-    manual_setup,
     nginx::Nginx,
     servers::TcpServer,
     wait,
@@ -21,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::setup::{PAGE, Site, Snapshot, expect_turns, on_segment_2, reload, two_segments, web};
+use crate::setup::{PAGE, Site, Snapshot, expect_turns, on_segment_2, reload, start_real_servers, two_segments, web};
 
 crate::harness::tests!(Lbx:
     a_detached_program_is_attached_again,
@@ -282,13 +281,7 @@ fn a_nic_that_is_too_narrow_is_refused() -> Result<()> {
 /// disturbed.
 fn a_bpffs_mounted_over_the_pins_changes_nothing() -> Result<()> {
     let lab = Lab::new()?;
-    let _servers = lab
-        .real_servers()
-        .map(|host| {
-            manual_setup::make_real_server(host, VIP)?;
-            Nginx::start(host)
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let _servers = start_real_servers(&lab, &[VIP.into()].into(), Nginx::start)?;
     let host = lab.director();
     let name = lab.id();
     let file = host.directory().join("covered.yaml");

@@ -14,7 +14,9 @@ use lbx::{
     tables::{NextHop, NextHops, Tables},
 };
 use lbx_common::counters::Traffic;
-use lbx_tests::{cluster::Cluster, host::Host, lab::Lab, manual_setup};
+use lbx_tests::{cluster::Cluster, host::Host, lab::Lab};
+
+use crate::setup::start_real_servers;
 
 /// Small tables.
 const SIZES: TableSizes = TableSizes {
@@ -69,13 +71,7 @@ impl Prober {
         let cluster = cluster.into();
         let lab = Lab::new()?;
         let vips: BTreeSet<IpAddr> = cluster.services.iter().map(|service| service.vip).collect();
-        let mut servers = Vec::new();
-        for host in lab.real_servers() {
-            for vip in &vips {
-                manual_setup::make_real_server(host, *vip)?;
-            }
-            servers.push(serve(host)?);
-        }
+        let servers = start_real_servers(&lab, &vips, serve)?;
         for vip in vips {
             let how = if vip.is_ipv4() {
                 "/32 dev eth0"

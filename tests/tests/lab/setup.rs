@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6},
     path::Path,
     time::Duration,
 };
@@ -53,14 +53,8 @@ impl<Server> Site<Server> {
 
     /// The same in a lab of one's own.
     pub fn start_in(lab: Lab, cluster: &Cluster, serve: impl Fn(&Host) -> Result<Server>) -> Result<Self> {
-        let mut servers = Vec::new();
-        let vips: BTreeSet<_> = cluster.services.iter().map(|service| service.vip).collect();
-        for host in lab.real_servers() {
-            for vip in &vips {
-                manual_setup::make_real_server(host, *vip)?;
-            }
-            servers.push(serve(host)?);
-        }
+        let vips = cluster.services.iter().map(|service| service.vip).collect();
+        let servers = start_real_servers(&lab, &vips, serve)?;
         Ok(Self {
             director: Director::start(&lab, cluster)?,
             servers,
@@ -72,6 +66,21 @@ impl<Server> Site<Server> {
     pub fn client(&self) -> &Host {
         self.lab.client()
     }
+}
+
+/// Has every real server of a lab hold these VIPs as LVS-DR scripts do it, and calls `serve` on it.
+pub fn start_real_servers<Server>(
+    lab: &Lab,
+    vips: &BTreeSet<IpAddr>,
+    serve: impl Fn(&Host) -> Result<Server>,
+) -> Result<Vec<Server>> {
+    let start = |host| {
+        for vip in vips {
+            manual_setup::make_real_server(host, *vip)?;
+        }
+        serve(host)
+    };
+    lab.real_servers().map(start).collect()
 }
 
 /// A site of nginx servers.

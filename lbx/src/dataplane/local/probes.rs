@@ -156,7 +156,7 @@ impl Probes {
         Ok(SessionCounts {
             leases: self.state().leases.len(),
             sessions: sweep.sweeper.count()?,
-            port_count: sweep.sweeper.ports(),
+            port_count: sweep.sweeper.port_count(),
         })
     }
 

@@ -84,7 +84,7 @@ impl Sweeper {
     }
 
     /// How many ports are marked as having sessions.
-    pub fn ports(&self) -> u32 {
+    pub fn port_count(&self) -> u32 {
         let bits = self.table.ports.iter();
         bits.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }

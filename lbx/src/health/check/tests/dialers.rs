@@ -18,15 +18,15 @@ use crate::{
 pub struct Untrue;
 
 impl Dialer for Untrue {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
     fn verify_steered(
         &self,
         _local: SocketAddr,
-        _aim: &ProbeEndpoint,
-        _evidence: RequiredTraffic,
+        _endpoint: &ProbeEndpoint,
+        _required: RequiredTraffic,
     ) -> Result<(), Failure> {
         Err(Failure::NotRewritten)
     }
@@ -37,14 +37,14 @@ impl Dialer for Untrue {
 pub struct Witness(pub Mutex<Vec<(SocketAddr, RequiredTraffic)>>);
 
 impl Dialer for Witness {
-    fn bind(&self, _socket: BorrowedFd<'_>, _aim: &ProbeEndpoint) -> Result<(), Failure> {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
         Ok(())
     }
 
     fn verify_steered(
         &self,
         local: SocketAddr,
-        _aim: &ProbeEndpoint,
+        _endpoint: &ProbeEndpoint,
         required: RequiredTraffic,
     ) -> Result<(), Failure> {
         self.0.lock().unwrap().push((local, required));
@@ -66,8 +66,8 @@ impl Dialer for Deaf {
     fn verify_steered(
         &self,
         _local: SocketAddr,
-        _aim: &ProbeEndpoint,
-        _evidence: RequiredTraffic,
+        _endpoint: &ProbeEndpoint,
+        _required: RequiredTraffic,
     ) -> Result<(), Failure> {
         Ok(())
     }
@@ -93,8 +93,8 @@ impl Dialer for Words {
     fn verify_steered(
         &self,
         _local: SocketAddr,
-        _aim: &ProbeEndpoint,
-        _evidence: RequiredTraffic,
+        _endpoint: &ProbeEndpoint,
+        _required: RequiredTraffic,
     ) -> Result<(), Failure> {
         Ok(())
     }
