@@ -19,7 +19,10 @@ use crate::net::xdp_refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// A new link.
-    New,
+    New {
+        /// Id of the program, as bpftool shows it.
+        program: u32,
+    },
     /// An existing link, a former daemon's or this one's; it runs this daemon's program.
     Already,
 }
@@ -79,7 +82,8 @@ impl Dataplane {
         link.pin(&path).map_err(pin_failed(&path))?;
         self.links.insert(ifindex);
         self.pins.restore()?;
-        Ok(Attached::New)
+        let program = self.link_info(ifindex)?.map_or(0, |link| link.program);
+        Ok(Attached::New { program })
     }
 
     /// Whether a NIC runs its program by a link of this director. The pin alone does not say so: its NIC may be gone and the

@@ -135,7 +135,7 @@ impl Director {
         nics::attach(
             &mut self.loaded.dataplane,
             &mut self.network.offloads,
-            &self.network.topology,
+            &mut self.network.topology,
             desired.mode,
         )?;
         Ok(())

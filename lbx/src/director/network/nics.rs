@@ -20,7 +20,7 @@ use crate::{
         attach::{AttachError, Attached},
     },
     desired::Mode,
-    net::Link,
+    net::{Link, link::Xdp},
 };
 
 /// A NIC cannot be attached to.
@@ -59,7 +59,7 @@ pub enum NicFault {
 pub fn attach(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
-    topology: &Topology,
+    topology: &mut Topology,
     mode: Mode,
 ) -> Result<(), NicError> {
     let left = detach_other_modes(dataplane, topology, mode)?;
@@ -213,7 +213,7 @@ fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<bool, N
 fn attach_all(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
-    topology: &Topology,
+    topology: &mut Topology,
     mode: XdpMode,
 ) -> Result<(), NicError> {
     let mut new = Vec::new();
@@ -221,10 +221,10 @@ fn attach_all(
         let running = nic.xdp.map(|xdp| xdp.program);
         let settled = offloads.settle(topology, ifindex, mode).map_err(NicFault::from);
         match settled.and_then(|()| Ok(dataplane.attach(ifindex, running, mode)?)) {
-            Ok(Attached::New) => new.push(ifindex),
+            Ok(Attached::New { program }) => new.push((ifindex, program)),
             Ok(Attached::Already) => {}
             Err(source) => {
-                for ifindex in new {
+                for (ifindex, _) in new {
                     detach(dataplane, ifindex, topology)?;
                 }
                 let foreign = matches!(source, NicFault::Attach(AttachError::Foreign));
@@ -235,6 +235,13 @@ fn attach_all(
                     source,
                 });
             }
+        }
+    }
+    // Or who looks at this topology again would take the NICs for what they were.
+    let native = matches!(mode, XdpMode::Driver);
+    for (ifindex, program) in new {
+        if let Some(nic) = topology.nics.get_mut(&ifindex) {
+            nic.xdp = Some(Xdp { native, program });
         }
     }
     Ok(())
