@@ -85,6 +85,8 @@ pub const PINNED: [&str; 23] = [
 pub const PROGRAM: &str = "lbx";
 /// Name of the program for frames the director sends.
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
+/// Name of the program for received frames of a NIC that changes its XDP mode.
+pub const VIP_GUARD_PROGRAM: &str = "lbx_vip_guard";
 /// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
 pub const HOOKS: [&str; 8] = [
     "lbx_peername4",

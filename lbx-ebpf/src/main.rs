@@ -12,9 +12,11 @@
 //! - [`transmit`]: the NIC to send from, the ingress one or another
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
+//! - [`vip_guard`]: VIPs on a NIC that changes its XDP mode
 //! - [`count`], [`trace`]: what user space sees of it
 //!
-//! Below the steps are the types they share, which know nothing of them: [`frame`] (the only raw pointers into a frame),
+//! Below the steps are the types they share, which know nothing of them: [`frame`] and [`socket_buffer`] (the only raw
+//! pointers into a frame),
 //! [`packet`], [`service_ref`], [`backend`], [`selection`], [`verdict`] (the outcomes of a step; only this file turns them
 //! into XDP actions), and typed access to the kernel: [`maps`], [`clock`], [`atomic`].
 //!
@@ -54,9 +56,12 @@ mod select;
 mod selection;
 mod service;
 mod service_ref;
+mod socket_buffer;
 mod trace;
 mod transmit;
 mod verdict;
+#[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by a program"))]
+mod vip_guard;
 
 use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
 
@@ -87,21 +92,24 @@ fn action(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// The programs for the director's own traffic: on sent frames and on sockets.
+/// The other programs: on socket buffers and on sockets.
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::TC_ACT_UNSPEC,
+        bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
         macros::{cgroup_sock_addr, classifier},
         programs::{SockAddrContext, TcContext},
     };
 
-    use crate::local::{
-        egress,
-        socket::{
-            self, Decision,
-            Family::{self, V4, V6},
+    use crate::{
+        local::{
+            egress,
+            socket::{
+                self, Decision,
+                Family::{self, V4, V6},
+            },
         },
+        vip_guard,
     };
 
     /// Never decides about the frame: that is up to the next program.
@@ -109,6 +117,16 @@ mod programs {
     fn lbx_egress(context: TcContext) -> i32 {
         egress::steer(&context);
         TC_ACT_UNSPEC
+    }
+
+    /// Attached on receive while a NIC has no XDP program.
+    #[classifier]
+    fn lbx_vip_guard(context: TcContext) -> i32 {
+        if vip_guard::is_for_vip(&context) {
+            TC_ACT_SHOT
+        } else {
+            TC_ACT_UNSPEC
+        }
     }
 
     /// The only place where an outcome becomes a return code of a socket program.

@@ -321,6 +321,19 @@ impl Host {
         written.with_context(|| format!("cannot write {value} to {path} on {}", self.name()))
     }
 
+    /// A counter of the network stack since the host was made, as `nstat` names it.
+    ///
+    /// # Errors
+    /// There is no such counter.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let counters = self
+            .run(["nstat", "--ignore", "--zeros", "--noupdate", name])?
+            .success()?;
+        let line = counters.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(value.with_context(|| format!("no {name} in {counters}"))?.parse()?)
+    }
+
     /// Turns a feature of a NIC on or off, as `ethtool -K` names it.
     ///
     /// # Errors

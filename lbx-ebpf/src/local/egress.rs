@@ -3,11 +3,8 @@
 //! Packets with IPv4 options or IPv6 extension headers, which hardly any socket sends, go to the RIP unchanged.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{
-        bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_sk_fullsock, bpf_skb_load_bytes,
-        bpf_skb_store_bytes,
-    },
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::generated::{bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_sk_fullsock},
     programs::TcContext,
 };
 use lbx_common::{
@@ -21,9 +18,10 @@ use lbx_common::{
 use super::session::Endpoints;
 use crate::{
     backend,
-    frame::{Ethernet, Header, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp},
+    frame::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp},
     maps,
     service_ref::ServiceRef,
+    socket_buffer::{self, SocketBuffer},
 };
 
 /// The parsed headers of a frame.
@@ -45,13 +43,15 @@ struct Sent {
 
 /// A frame to be sent.
 struct OutgoingFrame {
-    skb: *mut __sk_buff,
+    buffer: SocketBuffer,
 }
 
 /// Rewrites a frame of a steered socket to its VIP; leaves all others unchanged.
 #[inline(always)]
 pub fn steer(context: &TcContext) {
-    let frame = OutgoingFrame { skb: context.skb.skb };
+    let frame = OutgoingFrame {
+        buffer: SocketBuffer::of(context),
+    };
     let _not_steered = frame.steer();
 }
 
@@ -96,7 +96,7 @@ impl OutgoingFrame {
         const SOCK_STREAM: u32 = 1;
         const SOCK_DGRAM: u32 = 2;
         // SAFETY: the context of a tc program.
-        let socket = unsafe { (*self.skb).__bindgen_anon_2.sk };
+        let socket = unsafe { (*self.buffer.skb).__bindgen_anon_2.sk };
         if socket.is_null() {
             return None;
         }
@@ -121,12 +121,12 @@ impl OutgoingFrame {
     fn parse(&self) -> Option<Sent> {
         const FRAGMENT_OFFSET: u16 = 0x1fff;
         const NETWORK: u32 = size_of::<Ethernet>() as u32;
-        let link: Ethernet = self.read(0)?;
+        let link: Ethernet = self.buffer.read(0)?;
         let [[a, b], [c, d], [e, f]] = link.destination.map(u16::to_ne_bytes);
         let (local, remote, protocol, length, header, later_fragment);
         match u16::from_be(link.ether_type) {
             IPV4 => {
-                let ip: Ipv4 = self.read(NETWORK)?;
+                let ip: Ipv4 = self.buffer.read(NETWORK)?;
                 if ip.version_ihl != 0x45 {
                     return None;
                 }
@@ -138,7 +138,7 @@ impl OutgoingFrame {
                 later_fragment = u16::from_be_bytes(ip.fragment) & FRAGMENT_OFFSET != 0;
             }
             IPV6 => {
-                let ip: Ipv6 = self.read(NETWORK)?;
+                let ip: Ipv6 = self.buffer.read(NETWORK)?;
                 local = Address::from_octets(ip.source);
                 remote = Address::from_octets(ip.destination);
                 protocol = ip.next_header;
@@ -157,11 +157,11 @@ impl OutgoingFrame {
         match protocol {
             TCP | UDP if later_fragment => {}
             TCP => {
-                let tcp: Tcp = self.read(transport)?;
+                let tcp: Tcp = self.buffer.read(transport)?;
                 (ports.source, ports.destination) = (tcp.source, tcp.destination);
                 signal = Signal::of_tcp_flags(tcp.flags);
             }
-            UDP => ports = self.read(transport)?,
+            UDP => ports = self.buffer.read(transport)?,
             _ => return None,
         }
         Some(Sent {
@@ -191,15 +191,15 @@ impl OutgoingFrame {
             let [from, to] = [steering.rip, steering.vip].map(|address| u64::from(u32::from_ne_bytes(address.ipv4())));
             self.transport_checksum(sent, from, to, 4)?;
             // SAFETY: the context of a tc program.
-            let failed = unsafe { bpf_l3_csum_replace(self.skb, NETWORK + CHECKSUM4, from, to, 4) };
-            succeeded(failed)?;
-            return self.write(NETWORK + DESTINATION4, &steering.vip.ipv4());
+            let failed = unsafe { bpf_l3_csum_replace(self.buffer.skb, NETWORK + CHECKSUM4, from, to, 4) };
+            socket_buffer::succeeded(failed)?;
+            return self.buffer.write(NETWORK + DESTINATION4, &steering.vip.ipv4());
         }
         let [mut from, mut to] = [steering.rip, steering.vip].map(|address| [address.high, address.low]);
         // SAFETY: buffers of 16 bytes on the stack.
         let difference = unsafe { bpf_csum_diff(from.as_mut_ptr().cast(), 16, to.as_mut_ptr().cast(), 16, 0) };
         self.transport_checksum(sent, 0, u64::from(difference as u32), 0)?;
-        self.write(NETWORK + DESTINATION6, &to)
+        self.buffer.write(NETWORK + DESTINATION6, &to)
     }
 
     /// Updates the checksum of TCP or UDP for a change of `size` bytes in the pseudo-header, or by a difference if that is 0.
@@ -215,25 +215,9 @@ impl OutgoingFrame {
             _ => (6, pseudo | u64::from(BPF_F_MARK_MANGLED_0)),
         };
         // SAFETY: the context of a tc program.
-        succeeded(unsafe { bpf_l4_csum_replace(self.skb, sent.transport + offset, from, to, flags) })
-    }
-
-    #[inline(always)]
-    fn read<T: Header>(&self, offset: u32) -> Option<T> {
-        let mut header = core::mem::MaybeUninit::<T>::uninit();
-        let size = size_of::<T>() as u32;
-        // SAFETY: the buffer is as large as the header.
-        let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, header.as_mut_ptr().cast(), size) };
-        succeeded(failed)?;
-        // SAFETY: filled, and Header types are valid for every bit pattern.
-        Some(unsafe { header.assume_init() })
-    }
-
-    #[inline(always)]
-    fn write<T>(&self, offset: u32, value: &T) -> Option<()> {
-        let size = size_of::<T>() as u32;
-        // SAFETY: `size` is the size of the value.
-        succeeded(unsafe { bpf_skb_store_bytes(self.skb, offset, (&raw const *value).cast(), size, 0) })
+        socket_buffer::succeeded(unsafe {
+            bpf_l4_csum_replace(self.buffer.skb, sent.transport + offset, from, to, flags)
+        })
     }
 }
 
@@ -243,11 +227,6 @@ enum Socket {
     Steered(Steering),
     /// No full socket, or one that can't be steered: a session may know the steering.
     None,
-}
-
-#[inline(always)]
-fn succeeded(failed: core::ffi::c_long) -> Option<()> {
-    (failed == 0).then_some(())
 }
 
 /// Counts a packet for service and backend, if the backend is still the one its socket is steered to.

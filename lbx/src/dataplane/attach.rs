@@ -61,6 +61,9 @@ impl Dataplane {
     /// See [`AttachError`].
     pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
         self.pins.restore()?;
+        if !self.links.contains(&ifindex) {
+            self.remove_left_vip_guard(ifindex);
+        }
         if self.is_attached(ifindex, running)? {
             if !self.links.contains(&ifindex) {
                 swap(&mut self.program, &self.pins, ifindex)

@@ -5,6 +5,7 @@
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
 //! - [`mapped`]: maps shared with the kernel as plain words
 //! - [`attach`]: links to NICs; `pinned_link`: what aya lacks for pinned links
+//! - `traffic_control`: how programs of tc are attached; `vip_guard`: VIPs of a NIC that changes its mode
 //! - `cleanup`: removal of every kind of pin
 //! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
 //! - [`apply`]: the writes of a plan
@@ -25,10 +26,15 @@ pub mod object;
 mod pinned_link;
 pub mod pins;
 pub mod read;
+pub mod traffic_control;
+mod vip_guard;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use aya::Ebpf;
+use aya::{Ebpf, programs::tc::SchedClassifierLink};
 use lbx_common::maps::Meta;
 
 pub use self::error::DataplaneError;
@@ -48,6 +54,8 @@ pub struct Dataplane {
     links: BTreeSet<u32>,
     /// The devices whose egress program this daemon attached or adopted.
     egress: BTreeSet<u32>,
+    /// The NICs that change their XDP mode at this moment.
+    vip_guards: BTreeMap<u32, SchedClassifierLink>,
     /// Whether the links of the programs on sockets are this daemon's.
     hooks: bool,
     probes: Arc<Probes>,
@@ -122,6 +130,7 @@ impl Dataplane {
             adopted,
             links: BTreeSet::new(),
             egress: BTreeSet::new(),
+            vip_guards: BTreeMap::new(),
             hooks: false,
             probes: Arc::new(Probes::open(pins)?),
         })

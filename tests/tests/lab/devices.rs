@@ -2,23 +2,31 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::XdpMode;
+use lbx::dataplane::{Dataplane, traffic_control::TcAttachment};
+use lbx_common::maps::ABI;
 use lbx_tests::{
+    bpffs,
     cluster::{Cluster, Service},
     host::Host,
     lab::{CLIENT, DIP, Lab, VIP, rip},
     lbx::Director,
+    load::Load,
     manual_setup,
     nginx::Nginx,
     patience, wait,
     xdp::Mode,
 };
 
-use crate::setup::{PAGE, Site, expect_turns, start_real_servers, web};
+use crate::prober::Prober;
+use crate::setup::{PAGE, Site, WEB, expect_turns, start_real_servers, web};
 
 crate::harness::tests!(Lbx:
     a_veth_of_a_container_is_served_in_generic_mode,
     a_veth_whose_other_end_loses_its_program_becomes_generic,
+    a_reload_that_changes_the_mode_ends_no_connection,
+    a_filter_guards_vips_too_and_goes_with_the_next_daemon,
     native_mode_is_refused_where_frames_would_be_lost,
     one_such_nic_of_two_makes_both_generic,
     a_refusal_of_native_mode_is_in_the_drivers_words,
@@ -99,14 +107,84 @@ fn a_veth_whose_other_end_loses_its_program_becomes_generic() -> Result<()> {
     container.lab.attach_to_peer(&host, 0)?;
     let director = container.start(&cluster("auto"))?;
     container.expect_served(&director, Mode::Native)?;
+    let load = Load::start(container.lab.client(), WEB, 4);
+    load.run_on(20)?;
     container.lab.detach_from_peers();
     wait::until_true(SOON, "generic mode", || {
         Ok(matches!(host.xdp_program("eth0")?, Some((_, Mode::Generic))))
     })?;
+    load.run_on(20)?;
+    load.finish().expect_no_failure()?;
+    expect_no_refusal(&host)?;
     container.expect_served(&director, Mode::Generic)?;
-    // Without a program VIPs are refused for a moment: once, and not a second time.
     let log = director.log();
     ensure!(log.matches("no native XDP").count() == 1, "{log}");
+    Ok(())
+}
+
+/// There and back, under load: never has the host's own stack a chance to refuse a VIP.
+fn a_reload_that_changes_the_mode_ends_no_connection() -> Result<()> {
+    let lab = Lab::new()?;
+    let host = lab.director().clone();
+    let _servers = start_real_servers(&lab, &[VIP.into()].into(), Nginx::start)?;
+    let director = Director::start(&lab, &cluster("native"))?;
+    let load = Load::start(lab.client(), WEB, 4);
+    for (name, mode) in [("generic", Mode::Generic), ("native", Mode::Native)].repeat(3) {
+        load.run_on(20)?;
+        crate::setup::reload(&director, cluster(name))?;
+        let running = host.xdp_program("eth0")?;
+        ensure!(running.is_some_and(|(_, running)| running == mode), "{running:?}");
+    }
+    load.run_on(20)?;
+    load.finish().expect_no_failure()?;
+    expect_no_refusal(&host)
+}
+
+/// Where the kernel has no links for tc, and where a daemon was killed just then.
+fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
+    // Exit statuses of curl.
+    const TIMED_OUT: Option<i32> = Some(28);
+    const REFUSED: Option<i32> = Some(7);
+    let mut site = Prober::balancing(cluster("native"), Nginx::start)?;
+    let prober = &mut site.prober;
+    let devices = prober.devices(&["eth0"])?;
+    let eth0 = *devices.first().context("no eth0")?;
+    let curl = |lab: &Lab| -> Result<Option<i32>> {
+        Ok(lab.client().run(["curl", "--silent", "--max-time", "1", PAGE])?.code())
+    };
+    prober.with(|dataplane| dataplane.guard_vips_by(TcAttachment::Filter, eth0))??;
+    prober.with(|dataplane| dataplane.detach(eth0))??;
+    ensure!(curl(&prober.lab)? == TIMED_OUT, "the host's own stack has answered");
+    ensure!(prober.lab.client().ping(VIP)?, "ICMP is dropped");
+    prober.with(|dataplane| dataplane.attach(eth0, None, XdpMode::Driver))??;
+    prober.with(Dataplane::end_vip_guards)?;
+    // This NIC has no role: the program passes everything.
+    ensure!(curl(&prober.lab)? == REFUSED, "the guard has not ended");
+    // Any program will do for what a killed daemon leaves.
+    prober.see_to_by(TcAttachment::Filter, &devices)?;
+    let host = prober.lab.director().clone();
+    let tc = |words: &str| -> Result<String> {
+        let words = format!("tc filter {words} dev eth0 ingress");
+        host.run(words.split(' '))?.success()
+    };
+    let pin = bpffs::pins_of(prober.lab.id()).join(format!("v{ABI}/filter_{eth0}"));
+    let add = format!(
+        "tc filter add dev eth0 ingress prio 76 handle 0x6c62 bpf da pinned {}",
+        pin.display()
+    );
+    host.run(add.split(' '))?.success()?;
+    ensure!(tc("show")?.contains("lbx"), "no filter");
+    prober.restart_by(TcAttachment::Filter, &["eth0"])?;
+    ensure!(!tc("show")?.contains("lbx"), "it stays: {}", tc("show")?);
+    Ok(())
+}
+
+/// No TCP reset and no ICMP error has left this host.
+fn expect_no_refusal(host: &Host) -> Result<()> {
+    for counter in ["TcpOutRsts", "IcmpOutDestUnreachs"] {
+        let sent = host.counter(counter)?;
+        ensure!(sent == 0, "{counter}: {sent}");
+    }
     Ok(())
 }
 

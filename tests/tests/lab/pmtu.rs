@@ -1,10 +1,9 @@
 //! Clients behind a link that takes smaller packets: what routers say of it to the VIP reaches the real server.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lbx_tests::{
     cluster::{Cluster, Service},
     download::Download,
-    host::Host,
     lab::{DIP, Lab, VIP, VIP6, rip, six},
     nginx::Nginx,
 };
@@ -55,16 +54,6 @@ fn maglev_clients_behind_a_small_mtu() -> Result<()> {
     expect_told("maglev")
 }
 
-/// A counter of the host's since it was made, as `nstat` names it.
-fn counter(host: &Host, name: &str) -> Result<u64> {
-    let counters = host
-        .run(["nstat", "--ignore", "--zeros", "--noupdate", name])?
-        .success()?;
-    let line = counters.lines().find(|line| line.starts_with(name));
-    let value = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(value.with_context(|| format!("no {name} in {counters}"))?.parse()?)
-}
-
 /// One family: its page, its VIP, `ip`'s name for ICMP in it, and the counter of messages that a packet was too big.
 const FAMILIES: [(&str, &str, &str, &str); 2] = [
     (PAGE, "-4", "icmp", "IcmpInDestUnreachs"),
@@ -98,7 +87,7 @@ fn expect_told(scheduler: &'static str) -> Result<()> {
             &big,
         ])?;
         ensure!(stuck.code() == Some(28), "no time-out while nobody is told: {stuck}");
-        let hear = || -> Result<Vec<u64>> { site.lab.real_servers().map(|host| counter(host, told)).collect() };
+        let hear = || -> Result<Vec<u64>> { site.lab.real_servers().map(|host| host.counter(told)).collect() };
         ensure!(hear()? == [0, 0], "{:?} messages before any came through", hear()?);
         router.ip(&format!("{family} rule delete pref 1"))?;
         let download = Download::begin(site.client(), &format!("{scheduler}{family}"), &big, 50_000)?;

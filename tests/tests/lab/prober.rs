@@ -6,10 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
 use lbx::{
     config,
-    dataplane::{
-        Dataplane, clock,
-        local::{egress::EgressAttachment, probes::Probes},
-    },
+    dataplane::{Dataplane, clock, local::probes::Probes, traffic_control::TcAttachment},
     desired::TableSizes,
     tables::{NextHop, NextHops, Tables},
 };
@@ -135,13 +132,13 @@ impl Prober {
 
     /// Does as a daemon that is killed and started again.
     pub fn restart(&mut self, nics: &[&str]) -> Result<()> {
-        self.restart_by(EgressAttachment::Link, nics)?;
+        self.restart_by(TcAttachment::Link, nics)?;
         self.with(|dataplane| dataplane.set_local_vips(true))??;
         Ok(())
     }
 
     /// The same without the programs on sockets.
-    pub fn restart_by(&mut self, way: EgressAttachment, nics: &[&str]) -> Result<()> {
+    pub fn restart_by(&mut self, way: TcAttachment, nics: &[&str]) -> Result<()> {
         drop(self.dataplane.take());
         let (lab, devices) = (&self.lab, self.devices(nics)?);
         let mut dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
@@ -164,11 +161,11 @@ impl Prober {
 
     /// Has what exactly these devices send rewritten.
     pub fn see_to(&mut self, devices: &BTreeSet<u32>) -> Result<()> {
-        self.see_to_by(EgressAttachment::Link, devices)
+        self.see_to_by(TcAttachment::Link, devices)
     }
 
     /// The same by one of both ways.
-    pub fn see_to_by(&mut self, way: EgressAttachment, devices: &BTreeSet<u32>) -> Result<()> {
+    pub fn see_to_by(&mut self, way: TcAttachment, devices: &BTreeSet<u32>) -> Result<()> {
         let failed = self.with(|dataplane| dataplane.sync_egress_by(way, devices))?;
         if let Some((device, error)) = failed.into_iter().next() {
             bail!("device {device}: {:#}", anyhow::Error::from(error));

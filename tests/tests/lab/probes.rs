@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
-    dataplane::{
-        clock,
-        local::{egress::EgressAttachment, probes::SessionCounts},
-    },
+    dataplane::{clock, local::probes::SessionCounts, traffic_control::TcAttachment},
     desired::Target,
     health::{Failure, ProbeEndpoint},
 };
@@ -227,21 +224,21 @@ fn filters_do_what_links_do() -> Result<()> {
             .success()?;
         Ok(tc.lines().filter(|line| line.contains("lbx_egress")).count())
     };
-    prober.see_to_by(EgressAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::Filter, &devices)?;
     ensure!(filters(&prober)? == 1, "no filter");
     for endpoint in [endpoint(1, 80), endpoint6(1, 80)] {
         expect(&prober.page(&endpoint)?, &served())?;
     }
     // The next daemon takes its place, without a second one.
-    prober.restart_by(EgressAttachment::Filter, &["eth0"])?;
+    prober.restart_by(TcAttachment::Filter, &["eth0"])?;
     ensure!(filters(&prober)? == 1, "not one filter");
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
     // Links take the place of filters, and filters that of links.
     prober.see_to(&devices)?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
-    prober.see_to_by(EgressAttachment::Filter, &devices)?;
-    prober.see_to_by(EgressAttachment::Filter, &BTreeSet::new())?;
+    prober.see_to_by(TcAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::Filter, &BTreeSet::new())?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))
 }
@@ -249,7 +246,7 @@ fn filters_do_what_links_do() -> Result<()> {
 fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let (mut prober, _nginx) = scene()?;
     let devices = prober.devices(&["eth0"])?;
-    prober.see_to_by(EgressAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::Filter, &devices)?;
     let mut monitor = prober.lab.director().enter(|| {
         Command::new("tc")
             .arg("monitor")
@@ -260,13 +257,13 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let told = (|| -> Result<()> {
         std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         for _ in 0..3 {
-            prober.see_to_by(EgressAttachment::Filter, &devices)?;
+            prober.see_to_by(TcAttachment::Filter, &devices)?;
         }
         let director = prober.lab.director();
         director
             .run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", "76"])?
             .success()?;
-        prober.see_to_by(EgressAttachment::Filter, &devices)?;
+        prober.see_to_by(TcAttachment::Filter, &devices)?;
         std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         Ok(())
     })();

@@ -6,58 +6,33 @@
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
-use aya::{
-    programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        links::{FdLink, Link as _},
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
-    },
-    util::KernelVersion,
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    links::{FdLink, Link as _},
+    tc::{self, SchedClassifierLink, TcAttachOptions, TcError},
 };
 use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{LocalError, filter};
-use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, object, pinned_link, pins::Pins};
-
-/// Environment variable that forces filters where the kernel has links: for tests.
-const FILTERS: &str = "LBX_CLSACT";
-/// Priority of the filter: early, since it always lets the next one run.
-const PRIORITY: u16 = 76;
-const HANDLE: u16 = 0x6c62;
-
-/// How the egress program is attached to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EgressAttachment {
-    /// By a link: Linux 6.6.
-    Link,
-    /// By a filter of the clsact queueing discipline.
-    Filter,
-}
-
-impl EgressAttachment {
-    /// The best that the kernel supports.
-    #[must_use]
-    pub fn supported() -> Self {
-        let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if links && std::env::var_os(FILTERS).is_none() {
-            Self::Link
-        } else {
-            Self::Filter
-        }
-    }
-}
+use crate::dataplane::{
+    Dataplane, DataplaneError,
+    error::pin_failed,
+    pinned_link,
+    pins::Pins,
+    traffic_control::{self, HANDLE, PRIORITY, TcAttachment},
+};
 
 impl Dataplane {
     /// Attaches the egress program to these devices, and detaches it from all others: the devices of the routes to real
     /// servers, by index; a VLAN device or a bond by its own. Calling it again re-attaches what another process detached.
     /// Returns the devices that failed; the others are done.
     pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
-        self.sync_egress_by(EgressAttachment::supported(), devices)
+        self.sync_egress_by(TcAttachment::supported(), devices)
     }
 
     /// The same with a given kind of attachment.
-    pub fn sync_egress_by(&mut self, kind: EgressAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+    pub fn sync_egress_by(&mut self, kind: TcAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
         let mut failed = Vec::new();
         let known = match self.pins.egresses() {
             Ok(known) => known,
@@ -68,8 +43,8 @@ impl Dataplane {
         }
         for &device in devices {
             let result = match kind {
-                EgressAttachment::Link => self.attach_link(device),
-                EgressAttachment::Filter => self.attach_filter(device),
+                TcAttachment::Link => self.attach_link(device),
+                TcAttachment::Filter => self.attach_filter(device),
             };
             failed.extend(result.err().map(|error| (device, error)));
         }
@@ -133,12 +108,7 @@ impl Dataplane {
             Err(_) => {
                 // It may exist already; if it cannot be added, attaching the filter fails.
                 let _there = tc::qdisc_add_clsact(&name);
-                let options = NlOptions {
-                    priority: PRIORITY,
-                    handle: TcHandle::new(0, HANDLE),
-                    classid: None,
-                };
-                program.attach_with_options(&name, TcAttachType::Egress, TcAttachOptions::Netlink(options))
+                program.attach_with_options(&name, TcAttachType::Egress, traffic_control::filter_options())
             }
         };
         let link = attached
@@ -155,16 +125,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses it.
     pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalError> {
-        let program: &mut SchedClassifier = self
-            .program
-            .program_mut(EGRESS_PROGRAM)
-            .ok_or(DataplaneError::NoProgram)?
-            .try_into()
-            .map_err(|error| refused(&error))?;
-        if program.fd().is_err() {
-            object::with_signals_blocked(|| program.load()).map_err(|error| refused(&error))?;
-        }
-        Ok(program)
+        traffic_control::program(&mut self.program, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
     }
 }
 
@@ -189,7 +150,7 @@ fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
 }
 
 fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
-    SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, TcHandle::new(0, HANDLE), None)
+    traffic_control::filter_of(name, TcAttachType::Egress)
 }
 
 /// Whether a program is the one in the filter of a device.

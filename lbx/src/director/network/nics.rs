@@ -62,6 +62,17 @@ pub fn attach(
     topology: &mut Topology,
     mode: Mode,
 ) -> Result<(), NicError> {
+    let attached = attach_in_mode(dataplane, offloads, topology, mode);
+    dataplane.end_vip_guards();
+    attached
+}
+
+fn attach_in_mode(
+    dataplane: &mut Dataplane,
+    offloads: &mut Offloads,
+    topology: &mut Topology,
+    mode: Mode,
+) -> Result<(), NicError> {
     let left = detach_other_modes(dataplane, topology, mode)?;
     let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
@@ -70,9 +81,7 @@ pub fn attach(
             Some(obstacle) if mode == Mode::Native => return Err(obstacle),
             Some(obstacle) => {
                 log_generic(&obstacle.interface, &obstacle.source);
-                for &ifindex in topology.nics.keys() {
-                    detach(dataplane, ifindex, topology)?;
-                }
+                detach_to_change_mode(dataplane, topology, |_| true)?;
                 XdpMode::Skb
             }
             None => XdpMode::Driver,
@@ -85,9 +94,7 @@ pub fn attach(
             ..
         }) if mode == Mode::Auto && matches!(first, XdpMode::Driver) => {
             log_generic(&interface, &reason);
-            for &ifindex in topology.nics.keys() {
-                detach(dataplane, ifindex, topology)?;
-            }
+            detach_to_change_mode(dataplane, topology, |_| true)?;
             attach_all(dataplane, offloads, topology, XdpMode::Skb)
         }
         Err(error) => {
@@ -193,13 +200,35 @@ fn detach_other_modes(
     topology: &Topology,
     mode: Mode,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
+    detach_to_change_mode(dataplane, topology, |native| match mode {
+        Mode::Native => !native,
+        Mode::Generic => native,
+        Mode::Auto => false,
+    })
+}
+
+/// Ends links whose mode is to change, chosen by whether they are native; which, and in what mode they were. Until a NIC is
+/// attached again, what it receives for VIPs is dropped and not refused by the host.
+fn detach_to_change_mode(
+    dataplane: &mut Dataplane,
+    topology: &Topology,
+    is_to_change: impl Fn(bool) -> bool,
+) -> Result<Vec<(u32, XdpMode)>, NicError> {
     let mut left = Vec::new();
     for (&ifindex, nic) in held(dataplane, topology)? {
         let native = nic.xdp.is_some_and(|xdp| xdp.native);
-        if (mode == Mode::Native && !native) || (mode == Mode::Generic && native) {
-            detach(dataplane, ifindex, topology)?;
-            left.push((ifindex, if native { XdpMode::Driver } else { XdpMode::Skb }));
+        if !is_to_change(native) {
+            continue;
         }
+        if let Err(error) = dataplane.guard_vips(ifindex) {
+            tracing::warn!(
+                interface = nic.name,
+                "connections may be refused for a moment while the XDP mode changes: {:#}",
+                anyhow::Error::from(error)
+            );
+        }
+        detach(dataplane, ifindex, topology)?;
+        left.push((ifindex, if native { XdpMode::Driver } else { XdpMode::Skb }));
     }
     Ok(left)
 }

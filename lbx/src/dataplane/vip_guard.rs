@@ -1,0 +1,89 @@
+//! VIPs of a NIC that changes between native and generic mode.
+//!
+//! The kernel never runs a native and a generic program at once (dev_xdp_attach, net/core/dev.c), so for a moment there is none
+//! and frames for VIPs reach the host's own stack, which would refuse them and end connections. A program of tc drops them
+//! meanwhile; TCP sends them again.
+
+use aya::programs::{
+    ProgramError, TcAttachType,
+    links::Link as _,
+    tc::{self, TcAttachOptions},
+};
+use lbx_common::maps::VIP_GUARD_PROGRAM;
+use nix::net::if_::if_indextoname;
+
+use super::{
+    Dataplane,
+    attach::{AttachError, error_chain},
+    traffic_control::{self, TcAttachment},
+};
+
+impl Dataplane {
+    /// Drops what a NIC passes to this host for VIPs, ICMP excepted, until [`Dataplane::end_vip_guards`].
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn guard_vips(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        self.guard_vips_by(TcAttachment::supported(), ifindex)
+    }
+
+    /// The same with a given kind of attachment.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn guard_vips_by(&mut self, kind: TcAttachment, ifindex: u32) -> Result<(), AttachError> {
+        if self.vip_guards.contains_key(&ifindex) {
+            return Ok(());
+        }
+        let name = if_indextoname(ifindex).map_err(|errno| AttachError::Refused(errno.desc().into()))?;
+        let name = name.to_string_lossy();
+        let options = match kind {
+            TcAttachment::Link => TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first()),
+            TcAttachment::Filter => {
+                // It may exist already; if it cannot be added, attaching the filter fails.
+                let _there = tc::qdisc_add_clsact(&name);
+                traffic_control::filter_options()
+            }
+        };
+        let refused = |error: ProgramError| AttachError::Refused(error_chain(&error));
+        let program = traffic_control::program(&mut self.program, VIP_GUARD_PROGRAM)?.map_err(refused)?;
+        let link = program
+            .attach_with_options(&name, TcAttachType::Ingress, options)
+            .and_then(|link| program.take_link(link))
+            .map_err(refused)?;
+        self.vip_guards.insert(ifindex, link);
+        Ok(())
+    }
+
+    /// Ends every [`Dataplane::guard_vips`].
+    pub fn end_vip_guards(&mut self) {
+        if self.vip_guards.is_empty() {
+            return;
+        }
+        wait_for_frames_in_flight();
+        for link in std::mem::take(&mut self.vip_guards).into_values() {
+            // The NIC may be gone, and the guard with it.
+            let _gone = link.detach();
+        }
+    }
+
+    /// Removes the guard of a daemon that was killed meanwhile: a filter has no owner that it goes with.
+    pub(super) fn remove_left_vip_guard(&self, ifindex: u32) {
+        if !self.vip_guards.contains_key(&ifindex)
+            && let Ok(name) = if_indextoname(ifindex)
+            && let Ok(filter) = traffic_control::filter_of(&name.to_string_lossy(), TcAttachType::Ingress)
+        {
+            let _none = filter.detach();
+        }
+    }
+}
+
+/// Waits until no CPU works on a frame that it has taken up before the XDP program was attached: the kernel's
+/// membarrier(2) waits for an RCU grace period.
+fn wait_for_frames_in_flight() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: it takes two integers, no pointer. Where the kernel has none, a frame in flight may be refused.
+    unsafe {
+        libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0);
+    }
+}
