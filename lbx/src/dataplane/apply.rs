@@ -1,6 +1,9 @@
 //! Applies the writes of a plan, in order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use aya::maps::MapError;
 use lbx_common::{
@@ -138,11 +141,17 @@ impl Dataplane {
     }
 
     /// Removes every NIC and VLAN but these.
-    pub fn retain_nics(&mut self, kept: &[Nic]) {
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn retain_nics(&mut self, kept: &[Nic]) -> Result<(), DataplaneError> {
         let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
+        let mut removed = BTreeSet::new();
         for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
-            entry[1].store(0, Ordering::Release);
+            removed.insert(entry[1].swap(0, Ordering::AcqRel) as u32);
         }
+        removed.retain(|&ifindex| kept.iter().all(|nic| nic.ifindex != ifindex));
+        removed.into_iter().try_for_each(|ifindex| self.remove_nic(ifindex))
     }
 
     /// Removes a NIC and all VLANs on it.

@@ -183,6 +183,9 @@ impl Network {
 
     /// Whether a link event says something new about a device in use, or brings one back.
     fn is_relevant(&self, link: &Link, desired: &Desired) -> bool {
+        if self.topology.changes_members(link) {
+            return true;
+        }
         match self.topology.device(link.index) {
             Some(device) => {
                 let of = |link: &Link| (link.mac, link.up, link.mtu, link.controller);
@@ -212,8 +215,7 @@ impl Network {
 
     /// Whether the other end of a veth device takes native frames now, or no longer: its namespace sends no events here.
     async fn have_peers_changed(&self) -> bool {
-        let nics = self.topology.nics.values();
-        NativeObstacle::find(&self.net, nics).await != self.topology.native_obstacles
+        NativeObstacle::find(&self.net, &self.topology).await != self.topology.native_obstacles
     }
 
     /// Reads the network for the desired state that is in force: what does not match is left out. `draining` are real servers
@@ -338,8 +340,8 @@ impl Network {
 
     /// Restores NIC settings on NICs that are no longer in use.
     pub fn restore_unused_offloads(&mut self) {
-        let nics = &self.topology.nics;
-        self.offloads.restore(|ifindex| nics.contains_key(&ifindex));
+        let topology = &self.topology;
+        self.offloads.restore(|ifindex| topology.runs_program(ifindex));
     }
 
     /// Puts the VIPs of a desired state on the primary NIC; removes those of `before` that are no longer wanted.

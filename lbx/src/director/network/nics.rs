@@ -164,20 +164,28 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
     let nics: Vec<_> = clients
         .into_iter()
         .chain(servers)
-        .map(|(segment, role)| nic(segment, role))
+        .flat_map(|(segment, role)| entries(topology, segment, role))
         .collect();
-    dataplane.retain_nics(&nics);
+    dataplane.retain_nics(&nics)?;
     nics.into_iter().try_for_each(|nic| dataplane.set_nic(nic))
 }
 
-fn nic(segment: &Segment, role: &SegmentRole) -> Nic {
+/// A segment's NIC, and its members first where it is a bond.
+fn entries(topology: &Topology, segment: &Segment, role: &SegmentRole) -> Vec<Nic> {
     let [outer, inner] = segment.vlan;
-    Nic {
-        mac: role.device.mac,
+    let entry = |ifindex, mac| Nic {
+        mac,
         roles: role.roles,
-        ifindex: segment.ifindex,
+        ifindex,
         tags: Tags { outer, inner },
-    }
+    };
+    let members = topology.members(segment.ifindex).iter();
+    // With `fail_over_mac active` frames are addressed to the active member, whose address the bond takes over a moment later.
+    let bond = topology.nics.get(&segment.ifindex).map(|nic| nic.mac);
+    let own = |member: &Link| if bond == Some(role.device.mac) { member.mac } else { role.device.mac };
+    let mut entries: Vec<_> = members.map(|member| entry(member.index, own(member))).collect();
+    entries.push(entry(segment.ifindex, role.device.mac));
+    entries
 }
 
 /// Leaves NICs that the topology no longer has.
@@ -248,7 +256,7 @@ fn attach_all(
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
         let running = nic.xdp.map(|xdp| xdp.program);
-        let settled = offloads.settle(topology, ifindex, mode).map_err(NicFault::from);
+        let settled = offloads.settle(topology, nic, mode).map_err(NicFault::from);
         match settled.and_then(|()| Ok(dataplane.attach(ifindex, running, mode)?)) {
             Ok(Attached::New { program }) => new.push((ifindex, program)),
             Ok(Attached::Already) => {}

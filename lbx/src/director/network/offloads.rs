@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::topology::Topology;
 use crate::{
     net::{
-        NetError,
+        Link, NetError,
         ethtool::{Ethtool, GRO, LRO, RX_SERVICE_VLAN, RX_VLAN},
     },
     preflight::run_path,
@@ -100,16 +100,21 @@ impl Offloads {
         }
     }
 
-    /// Makes a NIC show all that the program must see in a mode.
+    /// Makes a NIC show all that the program must see in a mode; of a bond its members too.
     ///
     /// # Errors
     /// The NIC cannot do without a feature that hides it.
-    pub fn settle(&mut self, topology: &Topology, ifindex: u32, mode: XdpMode) -> Result<(), OffloadError> {
-        let Some(nic) = topology.nics.get(&ifindex) else {
-            return Ok(());
-        };
+    pub fn settle(&mut self, topology: &Topology, nic: &Link, mode: XdpMode) -> Result<(), OffloadError> {
+        let harmful = harmful(topology, nic.index, mode);
+        let mut devices = std::iter::once(nic).chain(topology.members(nic.index));
+        devices.try_for_each(|device| self.turn_off(device, &harmful))
+    }
+
+    /// Turns features off on one device.
+    fn turn_off(&mut self, nic: &Link, harmful: &[Harmful]) -> Result<(), OffloadError> {
+        let ifindex = nic.index;
         let ethtool = Ethtool::of(&nic.name)?;
-        for Harmful { feature, fatal } in harmful(topology, ifindex, mode) {
+        for &Harmful { feature, fatal } in harmful {
             let Some(present) = ethtool.feature(feature)?.filter(|present| present.on) else {
                 continue;
             };

@@ -20,7 +20,7 @@ pub use self::{error::TopologyError, native::NativeObstacle, snapshot::NetworkSn
 use super::segment::Segment;
 use crate::{
     desired::{Desired, Ports, Service},
-    net::{Link, Net, NetError, Route},
+    net::{DeviceKind, Link, Net, NetError, Route},
 };
 
 /// The network as the desired state needs it.
@@ -28,6 +28,9 @@ use crate::{
 pub struct Topology {
     /// Every NIC the program is attached to, by index.
     pub nics: BTreeMap<u32, Link>,
+    /// The members of those NICs among them that are bonds, by the bond's index: a native program runs on them, and frames carry
+    /// their indices (`bond_xdp_set`, drivers/net/bonding/bond_main.c).
+    pub bond_members: BTreeMap<u32, Vec<Link>>,
     /// Every segment that takes part: some NICs, and VLANs on some.
     pub segments: BTreeMap<Segment, SegmentRole>,
     /// Those NICs among them that have VLANs, whether these take part or not.
@@ -77,7 +80,7 @@ impl Topology {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
         refuse_all_ports_of_others(&snapshot, desired)?;
         let (mut topology, mismatches) = Self::of(&snapshot, desired, draining, None);
-        topology.native_obstacles = NativeObstacle::find(net, topology.nics.values()).await;
+        topology.native_obstacles = NativeObstacle::find(net, &topology).await;
         match mismatches.into_iter().next() {
             Some(mismatch) => Err(mismatch),
             None => Ok(topology),
@@ -97,7 +100,7 @@ impl Topology {
     ) -> Result<(Self, Vec<TopologyError>), NetError> {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
         let (mut topology, mismatches) = Self::of(&snapshot, desired, draining, Some(self));
-        topology.native_obstacles = NativeObstacle::find(net, topology.nics.values()).await;
+        topology.native_obstacles = NativeObstacle::find(net, &topology).await;
         Ok((topology, mismatches))
     }
 
@@ -218,6 +221,10 @@ impl Topology {
     fn add_segment(&mut self, snapshot: &NetworkSnapshot, segment: Segment, device: &Link, role: u16) {
         if let Some(nic) = snapshot.links.get(&segment.ifindex) {
             self.nics.insert(segment.ifindex, nic.clone());
+            if nic.kind == DeviceKind::Bond {
+                let members = snapshot.links.values().filter(|link| link.controller == Some(nic.index));
+                self.bond_members.insert(nic.index, members.cloned().collect());
+            }
         }
         let entry = self.segments.entry(segment).or_insert_with(|| SegmentRole {
             device: device.clone(),
@@ -306,9 +313,34 @@ impl Topology {
     /// Leaves out a NIC that cannot be attached to, with everything behind it.
     pub fn exclude(&mut self, ifindex: u32) {
         self.nics.remove(&ifindex);
+        self.bond_members.remove(&ifindex);
         self.native_obstacles.remove(&ifindex);
         self.segments.retain(|segment, _| segment.ifindex != ifindex);
         self.server_routes.retain(|_, route| route.segment.ifindex != ifindex);
+    }
+
+    /// The members of a NIC that is a bond; none of any other.
+    #[must_use]
+    pub fn members(&self, ifindex: u32) -> &[Link] {
+        self.bond_members.get(&ifindex).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the program runs on a device: a NIC, or a member of one.
+    #[must_use]
+    pub fn runs_program(&self, ifindex: u32) -> bool {
+        let mut members = self.bond_members.values().flatten();
+        self.nics.contains_key(&ifindex) || members.any(|member| member.index == ifindex)
+    }
+
+    /// Whether a link is a member of a bond that takes part, or becomes one, or was one; and says something new.
+    #[must_use]
+    pub fn changes_members(&self, link: &Link) -> bool {
+        let of = |link: &Link| (link.mac, link.controller);
+        let mut members = self.bond_members.values().flatten();
+        match members.find(|member| member.index == link.index) {
+            Some(member) => of(member) != of(link),
+            None => link.controller.is_some_and(|bond| self.bond_members.contains_key(&bond)),
+        }
     }
 
     /// A device that takes part, whether as a NIC or as a VLAN device on one.

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::Topology;
 use crate::net::{DeviceKind, Link, Net};
 
 /// Why a native program would lose frames on a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NativeObstacle {
-    /// It runs on the members of the bond, and frames carry their indices.
-    #[error("native XDP on a bond runs on its members, which lbx does not serve one by one")]
-    Bond,
     /// The other end of a veth device throws frames of XDP_TX away unless it runs an XDP program itself
     /// (`veth_xdp_flush` in drivers/net/veth.c).
     #[error(
@@ -19,16 +17,15 @@ pub enum NativeObstacle {
 }
 
 impl NativeObstacle {
-    /// Those of NICs, by their indices.
-    pub async fn find(net: &Net, nics: impl Iterator<Item = &Link>) -> BTreeMap<u32, Self> {
+    /// Those of a topology's NICs, by their indices; of a bond those of its members.
+    pub async fn find(net: &Net, topology: &Topology) -> BTreeMap<u32, Self> {
         let mut obstacles = BTreeMap::new();
-        for nic in nics {
-            let obstacle = match nic.kind {
-                DeviceKind::Bond | DeviceKind::Team => Some(Self::Bond),
-                DeviceKind::Veth if !peer_runs_xdp(net, nic).await => Some(Self::VethPeer),
-                _ => None,
-            };
-            obstacles.extend(obstacle.map(|obstacle| (nic.index, obstacle)));
+        for nic in topology.nics.values() {
+            for device in std::iter::once(nic).chain(topology.members(nic.index)) {
+                if device.kind == DeviceKind::Veth && !peer_runs_xdp(net, device).await {
+                    obstacles.insert(nic.index, Self::VethPeer);
+                }
+            }
         }
         obstacles
     }

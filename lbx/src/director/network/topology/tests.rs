@@ -309,3 +309,30 @@ fn all_ports_are_taken_of_no_address_of_the_host() {
         "a former lbx has left it"
     );
 }
+
+#[test]
+fn a_bond_takes_part_with_its_members() {
+    let member = |index, controller| Link {
+        controller,
+        ..link(index, &format!("eth{index}"))
+    };
+    let mut snapshot = snapshot();
+    let bond = Link {
+        kind: DeviceKind::Bond,
+        ..link(ETH0, "eth0")
+    };
+    for link in [bond, member(20, Some(ETH0)), member(21, Some(ETH0)), member(22, None)] {
+        snapshot.links.insert(link.index, link);
+    }
+    let topology = strict(&snapshot).unwrap();
+    let members: Vec<_> = topology.members(ETH0).iter().map(|member| member.index).collect();
+    assert_eq!(members, [20, 21]);
+    assert!(topology.members(ETH1).is_empty());
+    assert!(topology.runs_program(ETH0) && topology.runs_program(21) && !topology.runs_program(22));
+    // Nothing new, one that joins, one that leaves, one that joins another bond.
+    assert!(!topology.changes_members(&member(20, Some(ETH0))));
+    assert!(topology.changes_members(&member(22, Some(ETH0))));
+    assert!(topology.changes_members(&member(20, None)));
+    assert!(topology.changes_members(&member(20, Some(ETH1))));
+    assert!(!topology.changes_members(&member(23, Some(ETH1))));
+}
