@@ -1,6 +1,9 @@
 //! Tables, counters and flows read back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use lbx_common::{
     address::Address,
@@ -108,6 +111,24 @@ impl Dataplane {
     /// The map cannot be read.
     pub fn service_traffic(&self, number: u16) -> Result<Traffic, DataplaneError> {
         sum(&self.maps.service_stats, maps::SERVICE_STATS, u32::from(number))
+    }
+
+    /// The numbers of services with open windows that have not forwarded a packet since they were made.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn services_without_traffic(&self, tables: &Tables) -> Result<HashSet<u16>, DataplaneError> {
+        let mut without = HashSet::new();
+        for service in tables
+            .services
+            .values()
+            .filter(|service| service.slots.has_open_windows())
+        {
+            if self.service_traffic(service.number)?.packets == 0 {
+                without.insert(service.number);
+            }
+        }
+        Ok(without)
     }
 
     /// Traffic of a backend counter.

@@ -78,12 +78,18 @@ impl Loaded {
 
     /// Closes windows, ends tracking and frees what is no longer used.
     pub fn expire(&mut self) {
-        let plan = self.tables.expire(&self.scan());
-        let executed = self.execute(plan);
+        let expired = self.expired().and_then(|plan| self.execute(plan));
         log_failure(
             "cannot expire the tables",
-            executed.map(|events| events.iter().for_each(Event::log)),
+            expired.map(|events| events.iter().for_each(Event::log)),
         );
+    }
+
+    /// What has expired by now. The counters are read after the scan has begun, as its tick demands.
+    fn expired(&self) -> Result<Plan, DirectorError> {
+        let mut scan = self.scan();
+        scan.without_traffic = self.dataplane.services_without_traffic(&self.tables)?;
+        Ok(self.tables.expire(&scan))
     }
 
     /// Logs that tables keep the size they were made with, where the configuration wants another.

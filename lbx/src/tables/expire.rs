@@ -84,7 +84,14 @@ fn settle_slots(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan
     let mut slots = loaded
         .slots
         .settle(now, |slot| scan.disagreeing.contains(&(number, slot)));
-    slots.extend(loaded.slots.close_windows(now, loaded.window(id.protocol)));
+    // No flow without a record: nothing but the writes to wait for. What has arrived since the counters were read met open windows,
+    // and has its record.
+    let timeout = if scan.without_traffic.contains(&number) {
+        0
+    } else {
+        loaded.window(id.protocol)
+    };
+    slots.extend(loaded.slots.close_windows(now, timeout));
     if !slots.is_empty() {
         writes.push(Write::Slots {
             base: loaded.slots_range.base,

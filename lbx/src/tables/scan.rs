@@ -24,6 +24,9 @@ pub struct FlowScan {
     pub backends: HashSet<(u16, u16)>,
     /// Live records.
     pub live: u64,
+    /// Service numbers whose counters were 0 when they were read, after `tick`: no packet has been forwarded for them yet, so no
+    /// connection depends on an owner. None where the counters have not been read.
+    pub without_traffic: HashSet<u16>,
 }
 
 /// Flows of a backend, in ipvsadm's two classes.

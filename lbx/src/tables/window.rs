@@ -102,6 +102,12 @@ impl Slots {
         self.changed = now;
     }
 
+    /// Whether the window of any slot is open.
+    #[must_use]
+    pub fn has_open_windows(&self) -> bool {
+        self.opened.iter().any(Option::is_some)
+    }
+
     /// Whether every packet in flight sees the last change.
     #[must_use]
     pub fn is_quiescent(&self, now: u32) -> bool {

@@ -245,7 +245,8 @@ impl<'d> Model<'d> {
         let Some(tables) = self.tables.take() else {
             return Ok(());
         };
-        let scan = self.director.maps().sweep(&tables, self.now());
+        let mut scan = self.director.maps().sweep(&tables, self.now());
+        scan.without_traffic = self.director.maps().services_without_traffic(&tables)?;
         self.agree(&tables, &scan)?;
         let plan = tables.expire(&scan);
         self.carry_out(tables, plan, during)?;

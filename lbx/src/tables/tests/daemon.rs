@@ -85,12 +85,19 @@ impl Daemon {
         self.expire(&scan);
     }
 
+    /// The same, where the counters of services are read too.
+    pub fn pass_with_counters(&mut self, ticks: u32) {
+        self.now += ticks;
+        let scan = self.kernel.sweep_and_count(&self.tables, self.now);
+        self.expire(&scan);
+    }
+
     pub fn expire(&mut self, scan: &FlowScan) {
         self.carry_out(self.tables.expire(scan));
     }
 
     pub fn carry_out(&mut self, plan: Plan) {
-        self.kernel.image.apply_all(&plan.writes);
+        self.kernel.apply_all(&plan.writes);
         self.tables = plan.tables;
         self.writes = plan.writes;
         self.events = plan.events;

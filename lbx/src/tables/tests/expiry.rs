@@ -35,6 +35,76 @@ fn a_window_closes_after_one_timeout_and_the_slots_settle() {
 }
 
 #[test]
+fn without_traffic_a_window_closes_once_packets_have_seen_it_open() {
+    let mut daemon = Daemon::new();
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    let moved = daemon.slots(open);
+    daemon.pass_with_counters(GRACE);
+    assert_eq!(
+        daemon.slots(open),
+        moved,
+        "a packet under way may have seen the slots before"
+    );
+    daemon.pass_with_counters(1);
+    assert_eq!((daemon.slots(open), daemon.slots(|slot| slot.has_records)), (0, moved));
+    daemon.pass_with_counters(GRACE);
+    assert_eq!(daemon.slots(|slot| slot.has_records), 0);
+}
+
+#[test]
+fn one_packet_before_or_in_a_window_keeps_it_open() {
+    for before in [true, false] {
+        let mut daemon = Daemon::new();
+        let timeout = u32::from(daemon.timeouts().established);
+        if before {
+            daemon.packet(0, 1, OPEN);
+        }
+        daemon.change(&[Change::Weight(0, 3, 1)]);
+        if !before {
+            daemon.packet(0, 1, OPEN);
+        }
+        let moved = daemon.slots(open);
+        daemon.pass_with_counters(timeout + GRACE);
+        assert_eq!(daemon.slots(open), moved);
+        daemon.pass_with_counters(1);
+        assert_eq!(daemon.slots(open), 0);
+    }
+}
+
+/// The first packet arrives between the reading of the counters and the end of the window.
+#[test]
+fn a_connection_that_begins_while_the_window_closes_stays() {
+    let mut daemon = Daemon::new();
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    daemon.now += GRACE + 1;
+    let scan = daemon.kernel.sweep_and_count(&daemon.tables, daemon.now);
+    let went: Vec<_> = (0..200).map(|port| daemon.packet(0, port, OPEN)).collect();
+    // And connections that another director has had until now.
+    let came: Vec<_> = (200..400).map(|port| daemon.packet(0, port, DATA)).collect();
+    daemon.expire(&scan);
+    assert_eq!(daemon.slots(open), 0);
+    for _ in 0..3 {
+        let now: Vec<_> = (0..400).map(|port| daemon.packet(0, port, DATA)).collect();
+        assert_eq!(now, [went.clone(), came.clone()].concat());
+        daemon.pass_with_counters(GRACE);
+    }
+}
+
+#[test]
+fn a_service_that_is_made_again_has_had_no_traffic() {
+    let mut daemon = Daemon::new();
+    daemon.packet(0, 1, OPEN);
+    daemon.change(&[Change::Toggle(0)]);
+    daemon.pass(100);
+    daemon.pass(GRACE);
+    daemon.change(&[Change::Toggle(0)]);
+    daemon.change(&[Change::Weight(0, 3, 1)]);
+    assert!(daemon.slots(open) > 0);
+    daemon.pass_with_counters(GRACE + 1);
+    assert_eq!(daemon.slots(open), 0);
+}
+
+#[test]
 fn a_slot_stays_tracked_for_a_record_that_disagrees() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
     for port in 0..30 {

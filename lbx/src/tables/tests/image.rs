@@ -80,15 +80,6 @@ impl Image {
     }
 
     /// Carries out all writes and looks at the whole after each.
-    pub fn apply_all(&mut self, writes: &[Write]) {
-        for write in writes {
-            self.apply(write);
-            if let Err(wrong) = self.check() {
-                panic!("{wrong}\nafter {write:?}\nof {writes:#?}");
-            }
-        }
-    }
-
     /// Everything packets can reach must stand: slots and ring entries name nobody or a backend that is up, an untracked
     /// slot has one master, and no two services share an index.
     pub fn check(&self) -> Result<(), String> {

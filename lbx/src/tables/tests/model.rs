@@ -160,7 +160,7 @@ impl Model {
         let Some(tables) = self.tables.take() else {
             return;
         };
-        let scan = self.kernel.sweep(&tables, self.now);
+        let scan = self.kernel.sweep_and_count(&tables, self.now);
         self.wait(late);
         let plan = tables.expire(&scan);
         self.carry_out(plan, during);
@@ -182,7 +182,7 @@ impl Model {
                 return false;
             }
             if let Some(write) = write {
-                self.kernel.image.apply(write);
+                self.kernel.apply(write);
                 if let Err(wrong) = self.kernel.image.check() {
                     panic!("{wrong}\nafter {write:?}\nof {:#?}", plan.writes);
                 }

@@ -17,7 +17,7 @@ use lbx_common::{
 use super::signals::{DATAGRAM, OPEN};
 use super::{
     super::{
-        Tables,
+        Tables, Write,
         scan::{FlowScan, FlowScanner, Verdict},
     },
     image::Image,
@@ -36,6 +36,8 @@ pub struct Client {
 pub struct Kernel {
     pub image: Image,
     pub records: HashMap<(FlowKey, [u8; 2]), Entry>,
+    /// Packets forwarded by service number, since the service was made.
+    pub forwarded: HashMap<u16, u64>,
 }
 
 /// A packet under way: service and slot are read, the rest is to come.
@@ -90,6 +92,32 @@ impl Kernel {
 
     /// Where it goes; none if it is dropped.
     pub fn finish(&mut self, packet: &UnderWay) -> Option<IpAddr> {
+        let target = self.select(packet);
+        if target.is_some() {
+            *self.forwarded.entry(packet.number).or_default() += 1;
+        }
+        target
+    }
+
+    /// Carries out one write of a plan.
+    pub fn apply(&mut self, write: &Write) {
+        if let Write::ResetService(number) = write {
+            self.forwarded.remove(number);
+        }
+        self.image.apply(write);
+    }
+
+    /// Carries out writes and checks the maps after each.
+    pub fn apply_all(&mut self, writes: &[Write]) {
+        for write in writes {
+            self.apply(write);
+            if let Err(wrong) = self.image.check() {
+                panic!("{wrong}\nafter {write:?}\nof {writes:#?}");
+            }
+        }
+    }
+
+    fn select(&mut self, packet: &UnderWay) -> Option<IpAddr> {
         let slot = packet.slot;
         if !packet.records_all() && !slot.has_records {
             return self.reach(packet, slot.current);
@@ -181,6 +209,17 @@ impl Kernel {
         self.records
             .retain(|(key, _), entry| taker.visit(*key, *entry) == Verdict::Keep);
         taker.finish()
+    }
+
+    /// The same, and the counters of services with open windows.
+    pub fn sweep_and_count(&mut self, tables: &Tables, now: u32) -> FlowScan {
+        let services = tables.services.values();
+        let waiting = services.filter(|service| service.slots.has_open_windows());
+        let numbers = waiting.map(|service| service.number);
+        FlowScan {
+            without_traffic: numbers.filter(|number| !self.forwarded.contains_key(number)).collect(),
+            ..self.sweep(tables, now)
+        }
     }
 
     /// Live records that disagree with their slot although nobody looks for them: whoever tracks the slot next revives them.

@@ -154,7 +154,7 @@ fn a_drain_of_all_cut_short_by_a_kill_is_finished_by_the_next_daemon() {
         let writes = draining().planned().writes;
         for cut in 0..=writes.len() {
             let mut daemon = draining();
-            daemon.kernel.image.apply_all(&writes[..cut]);
+            daemon.kernel.apply_all(&writes[..cut]);
             daemon.restart();
             daemon.plan();
             for port in PORTS {
