@@ -171,7 +171,11 @@ impl Director {
 
     /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
     pub(super) fn evaluate(&self, desired: &Desired, adopted: bool) -> HealthView {
-        let before = |place| prior_state(&self.loaded.tables, adopted, place);
+        let renamed = self.loaded.tables.renamed(desired);
+        let before = |(id, server)| {
+            let loaded = renamed.get(&id).copied().unwrap_or(id);
+            prior_state(&self.loaded.tables, adopted, (loaded, server))
+        };
         let resolved = |server| self.network.neighbours.is_resolved(server);
         self.health.evaluate(desired, &before, resolved)
     }

@@ -3,7 +3,10 @@
 mod error;
 mod lookup;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lbx_common::backend::Backend;
 
@@ -50,12 +53,8 @@ impl Tables {
             events: Vec::new(),
             now,
         };
-        let wanted: BTreeMap<VirtualService, &Service> = desired
-            .services
-            .iter()
-            .map(|service| (service.virtual_service, service))
-            .collect();
-        planner.rename(&wanted);
+        let wanted = by_identity(desired);
+        planner.rename(desired);
         planner.remove_unwanted(&wanted);
         for (&id, service) in &wanted {
             planner.update(id, service, FlowPolicy::of(service, &desired.timeouts), next_hops)?;
@@ -69,6 +68,34 @@ impl Tables {
             events: planner.events,
         })
     }
+
+    /// The former identity of every desired service that is loaded and whose first port has changed: it is recognised by a port
+    /// that it still has.
+    #[must_use]
+    pub fn renamed(&self, desired: &Desired) -> BTreeMap<VirtualService, VirtualService> {
+        let (wanted, services) = (by_identity(desired), &self.services);
+        let mut renamed = BTreeMap::new();
+        let mut taken = BTreeSet::new();
+        for (&id, service) in wanted.iter().filter(|(id, _)| !services.contains_key(id)) {
+            let same = services.iter().find(|&(former, loaded)| {
+                former.vip == id.vip
+                    && former.protocol == id.protocol
+                    && !wanted.contains_key(former)
+                    && !taken.contains(former)
+                    && service.ports.overlaps(&loaded.ports)
+            });
+            if let Some((&former, _)) = same {
+                taken.insert(former);
+                renamed.insert(id, former);
+            }
+        }
+        renamed
+    }
+}
+
+fn by_identity(desired: &Desired) -> BTreeMap<VirtualService, &Service> {
+    let services = desired.services.iter();
+    services.map(|service| (service.virtual_service, service)).collect()
 }
 
 struct Planner {
@@ -92,23 +119,9 @@ impl Planner {
         self.allocations().pending_free.push((now, leaving));
     }
 
-    /// Recognises a service whose first port changed, if it still has one of its ports.
-    fn rename(&mut self, wanted: &BTreeMap<VirtualService, &Service>) {
-        let services = &self.tables.services;
-        let mut renamed: BTreeMap<VirtualService, VirtualService> = BTreeMap::new();
-        for (&id, service) in wanted.iter().filter(|(id, _)| !services.contains_key(id)) {
-            let same = services.iter().find(|&(former, loaded)| {
-                former.vip == id.vip
-                    && former.protocol == id.protocol
-                    && !wanted.contains_key(former)
-                    && !renamed.contains_key(former)
-                    && service.ports.overlaps(&loaded.ports)
-            });
-            if let Some((&former, _)) = same {
-                renamed.insert(former, id);
-            }
-        }
-        for (former, id) in renamed {
+    /// Gives services whose first port changed their new identity.
+    fn rename(&mut self, desired: &Desired) {
+        for (id, former) in self.tables.renamed(desired) {
             if let Some(loaded) = self.tables.services.remove(&former) {
                 self.tables.services.insert(id, loaded);
                 self.tables.lookup_current = false;
