@@ -201,6 +201,7 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
             failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
+            awaits_checks: false,
             servers: (0..tables.servers())
                 .map(|server| real_server(tables.ip, server))
                 .collect(),

@@ -158,6 +158,9 @@ pub struct Service {
     pub notify: Option<Notify>,
     /// Whether the director itself can use the VIP.
     pub local: bool,
+    /// Whether it waits for the first results of its checks: it gets no connections, not even by its sorry server. In the
+    /// configuration it never does.
+    pub awaits_checks: bool,
     /// Real servers in the order of the file, no address twice, all of the VIP's family.
     pub servers: Vec<RealServer>,
 }

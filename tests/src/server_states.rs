@@ -14,8 +14,8 @@ use crate::{lbx::Director, wait};
 /// Between two looks: each is a program that is run.
 const PAUSE: Duration = Duration::from_millis(40);
 
-/// Why a real server is down that has not been probed yet.
-const UNKNOWN: &str = "not probed yet";
+/// Why a real server is down while its checks, or those of others of its service, have no result yet.
+const UNKNOWN: [&str; 2] = ["not probed yet", "health check passed; its service begins"];
 
 /// How a real server of a service stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl Director {
     ) -> Result<ServerState> {
         let what = format!("down on port {port}");
         let state = self.wait_state(port, server, &what, limit, |state| {
-            state.state == "down" && state.reason.as_deref() != Some(UNKNOWN)
+            let reason = state.reason.as_deref().unwrap_or_default();
+            state.state == "down" && !UNKNOWN.iter().any(|unknown| reason.starts_with(unknown))
         })?;
         state.expect_down(reason)?;
         Ok(state)

@@ -119,6 +119,7 @@ pub(super) fn read<'a>(
             failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
+            awaits_checks: false,
             servers: servers.all,
         };
         let one_packet = match options.one_packet {

@@ -128,7 +128,7 @@ impl Director {
     async fn on_second(&mut self, seconds: u32) {
         let mut change = self.network.on_second().await;
         change |= self.loaded.take_retry();
-        change |= Change::plan_if(self.health.is_slow_start_active());
+        change |= Change::plan_if(self.health.changes_with_time());
         change |= self.check_detached().await;
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
         self.follow(Change {

@@ -1,6 +1,6 @@
 //! Health events: each is one log line and one notification.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use super::failure::Failure;
 use crate::desired::VirtualService;
@@ -30,6 +30,13 @@ pub enum EventKind {
         server: IpAddr,
         /// Why.
         reason: Failure,
+    },
+    /// A new service begins without a real server: its first check has not ended in time.
+    FirstCheckOverdue {
+        /// RIP.
+        server: IpAddr,
+        /// For how long the service has waited.
+        after: Duration,
     },
     /// A real server's check reports another weight.
     Weight {
@@ -61,9 +68,10 @@ impl EventKind {
     #[must_use]
     pub const fn real_server(&self) -> Option<IpAddr> {
         match *self {
-            Self::ServerUp { server, .. } | Self::ServerDown { server, .. } | Self::Weight { server, .. } => {
-                Some(server)
-            }
+            Self::ServerUp { server, .. }
+            | Self::ServerDown { server, .. }
+            | Self::FirstCheckOverdue { server, .. }
+            | Self::Weight { server, .. } => Some(server),
             Self::QuorumGained { .. } | Self::QuorumLost { .. } => None,
         }
     }
@@ -76,6 +84,10 @@ impl fmt::Display for Event {
                 write!(f, "real server {server} up: health checks pass, weight {weight}")
             }
             EventKind::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
+            EventKind::FirstCheckOverdue { server, after } => write!(
+                f,
+                "real server {server}: first health check without a result after {after:?}; the service begins without it"
+            ),
             EventKind::Weight { server, from, to } => {
                 write!(
                     f,

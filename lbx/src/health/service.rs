@@ -68,7 +68,8 @@ pub struct Services(BTreeMap<VirtualService, ServiceState>);
 impl Services {
     /// The file's state with health applied, and the events. `known` is the state of a real server by its checks; `now` is the
     /// time since any fixed start. To be called when anything changes (a reason other than [`Failure::NotProbed`] included),
-    /// and every second while a [slow start](Self::is_slow_start_active) goes on.
+    /// every second while a [slow start](Self::is_slow_start_active) goes on, and when a
+    /// [first round](Self::is_first_round_over) is over.
     #[must_use]
     pub fn apply(
         &mut self,
@@ -91,6 +92,7 @@ impl Services {
                 }
             };
             service.servers = servers;
+            service.awaits_checks = self.is_in_first_round(id);
             events.extend(changes.into_iter().map(|kind| Event { service: id, kind }));
         }
         (desired, events)
@@ -101,6 +103,19 @@ impl Services {
     pub fn is_slow_start_active(&self) -> bool {
         let mut servers = self.0.values().flat_map(|group| group.servers.values());
         servers.any(|server| server.slow_start_since.is_some())
+    }
+
+    /// Whether a new service still waits for the first results of its checks.
+    #[must_use]
+    pub fn is_in_first_round(&self, id: VirtualService) -> bool {
+        self.0.get(&id).is_some_and(|group| group.first_round.is_some())
+    }
+
+    /// Whether the time that a new service waits for first results is over: health is to be applied again.
+    #[must_use]
+    pub fn is_first_round_over(&self, now: Duration) -> bool {
+        let mut rounds = self.0.values().filter_map(|group| group.first_round);
+        rounds.any(|round| now >= round.ends)
     }
 
     /// Whether a service has its quorum; none before that is known.
@@ -116,6 +131,17 @@ struct ServiceState {
     /// Whether it has its quorum; none before that is known.
     quorum: Option<bool>,
     servers: BTreeMap<IpAddr, Server>,
+    /// The first round of its probes, while that goes on.
+    first_round: Option<FirstRound>,
+}
+
+/// The first round of probes of a new service. Real servers that come up one by one would each open windows in the table of those
+/// before them, so that two directors would disagree by nothing but their order: the service begins with all of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FirstRound {
+    began: Duration,
+    /// When the service begins without those that have no result yet.
+    ends: Duration,
 }
 
 /// The last state of a real server of a service.
@@ -142,8 +168,17 @@ impl ServiceState {
         now: Duration,
     ) -> (Self, Vec<RealServer>, Vec<EventKind>) {
         let mut group = Self::default();
+        if service
+            .servers
+            .iter()
+            .any(|server| known(server.address).is_up().is_none())
+        {
+            let (began, ends) = (now, now + first_round_limit(service));
+            group.first_round = (began < ends).then_some(FirstRound { began, ends });
+        }
         for server in &service.servers {
-            let up = known(server.address).is_up().filter(|&up| up);
+            let known = group.after_first_round(known(server.address));
+            let up = known.is_up().filter(|&up| up);
             let state = Server {
                 up,
                 initial: up.is_none(),
@@ -162,11 +197,11 @@ impl ServiceState {
         known: impl Fn(IpAddr) -> ProbeState,
         now: Duration,
     ) -> (Vec<RealServer>, Vec<EventKind>) {
-        let mut events = Vec::new();
+        let mut events = self.update_first_round(service, &known, now);
         let mut servers = BTreeMap::new();
         for server in &service.servers {
             let before = self.servers.remove(&server.address);
-            let known = known(server.address);
+            let known = self.after_first_round(known(server.address));
             events.extend(event_of(server, before.as_ref(), &known));
             let state = Server::next(before, &known, service.failure_policy.slow_start, now);
             servers.insert(server.address, state);
@@ -187,6 +222,36 @@ impl ServiceState {
             }
         });
         (servers.collect(), events)
+    }
+
+    /// Ends the first round if every real server has a result, or its time is over: then the events are those without one.
+    fn update_first_round(
+        &mut self,
+        service: &Service,
+        known: impl Fn(IpAddr) -> ProbeState,
+        now: Duration,
+    ) -> Vec<EventKind> {
+        let Some(FirstRound { began, .. }) = self.first_round else {
+            return Vec::new();
+        };
+        let limit = first_round_limit(service);
+        let addresses = service.servers.iter().map(|server| server.address);
+        let unknown: Vec<IpAddr> = addresses.filter(|&server| known(server).is_up().is_none()).collect();
+        let ends = began + limit;
+        self.first_round = (now < ends && !unknown.is_empty()).then_some(FirstRound { began, ends });
+        if self.first_round.is_some() {
+            return Vec::new();
+        }
+        let overdue = |server| EventKind::FirstCheckOverdue { server, after: limit };
+        unknown.into_iter().map(overdue).collect()
+    }
+
+    /// A state as it counts now: during the first round no real server is up yet.
+    fn after_first_round(&self, known: ProbeState) -> ProbeState {
+        match known {
+            ProbeState::Up { .. } if self.first_round.is_some() => ProbeState::Unknown,
+            known => known,
+        }
     }
 
     /// Decides whether the service has its quorum. It is not lost while first probes that have not ended may bring it.
@@ -221,6 +286,12 @@ impl ServiceState {
             }
         })
     }
+}
+
+/// How long a new service waits for first results: an inconclusive first probe is followed by another.
+fn first_round_limit(service: &Service) -> Duration {
+    let health = service.health.as_deref();
+    health.map_or(Duration::ZERO, |health| health.interval + health.timeout)
 }
 
 /// The event of a real server, if its state has changed. That it is down is one event, as soon as there is a reason: not

@@ -50,7 +50,11 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
         lower: 0,
         quic_id: None,
         sorry: true,
-        state: ServerState::Up,
+        state: if service.awaits_checks {
+            ServerState::Draining
+        } else {
+            ServerState::Up
+        },
         on_failure,
     });
     let servers = service.servers.iter().map(|server| DesiredServer {

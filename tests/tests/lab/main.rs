@@ -3,6 +3,7 @@
 //! `cargo test -p lbx-tests --test lab -- FILTER` runs those whose names contain FILTER. Each has a lab of its own, so
 //! they run side by side.
 
+mod agreement;
 mod changes;
 mod devices;
 mod director6;
@@ -30,6 +31,7 @@ mod scene;
 mod schedulers;
 mod schedulers_by_load;
 mod setup;
+mod slots;
 mod sorry;
 mod thresholds;
 mod trace;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         trace::tests(),
         traffic::tests(),
         changes::tests(),
+        agreement::tests(),
         lifecycle::tests(),
         docs::tests(),
         listing::tests(),

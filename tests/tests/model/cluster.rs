@@ -141,6 +141,7 @@ impl Cluster {
                 failure_policy: FailurePolicy::default(),
                 notify: None,
                 local: true,
+                awaits_checks: false,
                 servers: (0..3).map(|n| real_server(number, n, 1)).collect(),
             },
         };

@@ -142,6 +142,7 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
         failure_policy: FailurePolicy::default(),
         notify: None,
         local: true,
+        awaits_checks: false,
         servers: weights
             .iter()
             .map(|&(number, weight)| real_server(server_of(family, number), weight))

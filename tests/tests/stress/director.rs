@@ -195,6 +195,7 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
         failure_policy: FailurePolicy::default(),
         notify: None,
         local: true,
+        awaits_checks: false,
         servers: servers
             .into_iter()
             .map(|number| server(address_of(id.vip, number), 1))

@@ -52,6 +52,7 @@ fn sample() -> Desired {
             failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
+            awaits_checks: false,
             servers: vec![real_server(185, 1), real_server(190, 1)],
         }],
     }

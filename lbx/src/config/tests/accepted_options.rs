@@ -66,6 +66,7 @@ fn every_field_written_out() {
             failure_policy: FailurePolicy::default(),
             notify: None,
             local: true,
+            awaits_checks: false,
             servers: vec![
                 RealServer {
                     upper: 100,

@@ -273,10 +273,17 @@ impl HealthChecks {
         self.probed.monitors_of(server).find_map(Monitor::inconclusive_reason)
     }
 
-    /// Whether weights change with time: a slow start goes on.
+    /// Whether time alone changes what is scheduled: a slow start goes on, or a new service has waited long enough for the first
+    /// results of its checks.
     #[must_use]
-    pub fn is_slow_start_active(&self) -> bool {
-        self.services.is_slow_start_active()
+    pub fn changes_with_time(&self) -> bool {
+        self.services.is_slow_start_active() || self.services.is_first_round_over(self.began.elapsed())
+    }
+
+    /// Whether a new service still waits for the first results of its checks.
+    #[must_use]
+    pub fn is_in_first_round(&self, service: VirtualService) -> bool {
+        self.services.is_in_first_round(service)
     }
 
     /// The state of a real server by its checks.

@@ -17,7 +17,9 @@ impl HealthChecks {
             let (id, real_server) = (event.service, event.kind.real_server().map(tracing::field::display));
             match event.kind {
                 _ if !is_logged(service, event) => tracing::debug!(service = %id, real_server, "{event}"),
-                HealthEventKind::ServerDown { .. } | HealthEventKind::QuorumLost { .. } => {
+                HealthEventKind::ServerDown { .. }
+                | HealthEventKind::FirstCheckOverdue { .. }
+                | HealthEventKind::QuorumLost { .. } => {
                     tracing::warn!(service = %id, real_server, "{event}");
                 }
                 _ => tracing::info!(service = %id, real_server, "{event}"),
@@ -84,7 +86,7 @@ impl HealthChecks {
             },
             HealthEventKind::QuorumGained { .. } => of("quorum_gained"),
             HealthEventKind::QuorumLost { .. } => of("quorum_lost"),
-            HealthEventKind::Weight { .. } => return,
+            HealthEventKind::FirstCheckOverdue { .. } | HealthEventKind::Weight { .. } => return,
         };
         self.notifier.send(notify, notice);
     }

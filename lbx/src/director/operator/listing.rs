@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// Why a real server that has passed its first check gets no connections yet.
+const IN_FIRST_ROUND: &str = "health check passed; its service begins when all real servers have a first result";
+
 /// What a report is made of.
 pub struct Sources<'s> {
     /// The director's name.
@@ -201,16 +204,20 @@ impl Sources<'_> {
             .checks
             .probe_state(server, self.neighbours.is_resolved(listed.address));
         let (state, reason) = match known {
+            ProbeState::Up { .. } if self.checks.is_in_first_round(service.virtual_service) => {
+                (ServerState::Down, Some(IN_FIRST_ROUND.to_owned()))
+            }
             ProbeState::Up { .. } => (listed.state, None),
-            ProbeState::Down(Failure::NoMac) => (ServerState::Unresolved, Some(Failure::NoMac)),
-            ProbeState::Down(reason) => (ServerState::Down, Some(reason)),
-            ProbeState::Unknown => (
-                ServerState::Down,
-                self.checks
-                    .suspension_reason(server)
-                    .cloned()
-                    .or(Some(Failure::NotProbed)),
-            ),
+            ProbeState::Down(Failure::NoMac) => {
+                let unreachable = self.topology.unreachable.get(&listed.address).cloned();
+                let reason = unreachable.unwrap_or_else(|| Failure::NoMac.to_string());
+                (ServerState::Unresolved, Some(reason))
+            }
+            ProbeState::Down(reason) => (ServerState::Down, Some(reason.to_string())),
+            ProbeState::Unknown => {
+                let reason = self.checks.suspension_reason(server).unwrap_or(&Failure::NotProbed);
+                (ServerState::Down, Some(reason.to_string()))
+            }
         };
         let vip_conflicts = self.vip_conflicts.of(service.virtual_service.vip);
         let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
@@ -220,10 +227,7 @@ impl Sources<'_> {
         Server {
             weight: configured.map_or(listed.weight, |configured| configured.weight),
             state,
-            reason: match (reason, self.topology.unreachable.get(&listed.address)) {
-                (Some(Failure::NoMac), Some(unreachable)) => Some(unreachable.clone()),
-                (reason, _) => reason.map(|reason| reason.to_string()),
-            },
+            reason,
             effective_weight: self.checks.effective_weight(server),
             warnings: answers
                 .then(|| warning.to_owned())

@@ -1,5 +1,7 @@
 //! Services whose real servers come and go, events by hand.
 
+mod first_round;
+
 use std::{collections::BTreeMap, path::Path};
 
 use proptest::prelude::*;
@@ -404,7 +406,7 @@ proptest! {
                     EventKind::ServerDown { server, .. } => up[index(server)] = false,
                     EventKind::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
                     EventKind::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
-                    EventKind::Weight { .. } => {}
+                    EventKind::FirstCheckOverdue { .. } | EventKind::Weight { .. } => {}
                 }
             }
             // A real server whose checks begin anew is down until its first probe has ended, without an event.

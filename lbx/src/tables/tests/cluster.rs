@@ -72,6 +72,8 @@ pub enum Change {
     OnFailure(usize, OnFailure),
     /// A service has a sorry server, or has it no longer.
     Sorry(usize),
+    /// A service waits for the first results of its checks, or does so no longer.
+    Await(usize),
     /// Another real server takes over the slots of one that is down, or does so no longer.
     Fallback(usize),
 }
@@ -114,6 +116,7 @@ impl Cluster {
                 failure_policy: FailurePolicy::default(),
                 notify: None,
                 local: true,
+                awaits_checks: false,
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
             },
         };
@@ -156,6 +159,7 @@ impl Cluster {
                 let sorry = &mut self.services[service].service.sorry_server;
                 *sorry = sorry.is_none().then(|| address(SORRY));
             }
+            Change::Await(service) => self.services[service].service.awaits_checks ^= true,
             Change::Fallback(service) => self.services[service].service.hashing.fallback ^= true,
         }
     }

@@ -84,6 +84,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (service(), on_failure()).prop_map(|(service, on_failure)| Change::OnFailure(service, on_failure)),
         1 => service().prop_map(Change::Sorry),
         1 => service().prop_map(Change::Fallback),
+        1 => service().prop_map(Change::Await),
     ]
 }
 

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU8;
 
-use lbx_common::slot::NONE;
+use lbx_common::slot::{NONE, Slot};
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{event::EventKind, service::BackendState},
+    super::{GRACE, event::EventKind, service::BackendState},
     cluster::{Change, SORRY, address},
     daemon::{Daemon, unresolved},
 };
@@ -296,5 +296,44 @@ fn a_server_in_slow_start_gets_part_of_its_share() {
     assert_eq!(turns(Wrr), (true, vec![0, 2, 1, 0, 2]));
     for scheduler in [Rr, Lc] {
         assert_eq!(turns(scheduler), (false, vec![0, 1, 2]), "{scheduler} knows no weights");
+    }
+}
+
+#[test]
+fn a_service_that_waits_for_its_checks_has_no_connections_and_begins_without_windows() {
+    for scheduler in [Maglev, Rr] {
+        let mut daemon = Daemon::of([scheduler, Maglev, Maglev]);
+        daemon.change(&[Change::Toggle(0)]);
+        daemon.pass(GRACE);
+        let down = |server| down(server, OnFailure::Rehash);
+        daemon.change(&[
+            Change::Toggle(0),
+            Change::Sorry(0),
+            Change::Await(0),
+            down(0),
+            down(1),
+            down(2),
+        ]);
+        assert_eq!(daemon.packet(0, 1, OPEN), None, "not the sorry server's either");
+        assert_eq!(
+            daemon.slots(|slot| *slot == Slot::settled(NONE)),
+            daemon.slots(|_| true)
+        );
+        daemon.change(&[Change::Await(0), up(0), up(1), up(2)]);
+        assert_eq!(
+            daemon.slots(|slot| slot.current != slot.owner || slot.current == NONE),
+            0
+        );
+        assert!(daemon.packet(0, 1, OPEN).is_some_and(|server| server < 3));
+        let mut other = Daemon::of([scheduler, Maglev, Maglev]);
+        other.pass(GRACE);
+        let id = daemon.cluster.id(0);
+        assert_eq!(
+            daemon.kernel.image.slot_addresses(&id),
+            other.kernel.image.slot_addresses(&id)
+        );
+        // With none up, the sorry server's.
+        daemon.change(&[down(0), down(1), down(2)]);
+        assert_eq!(daemon.packet(0, 2, OPEN), Some(SORRY));
     }
 }
