@@ -33,7 +33,7 @@ pub fn pin(wanted: Option<usize>) -> Result<usize> {
 ///
 /// # Errors
 /// Never on Linux.
-pub fn time() -> Result<f64> {
+pub fn thread_cpu_ns() -> Result<f64> {
     let time: std::time::Duration = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into();
     Ok(time.as_secs_f64() * 1e9)
 }

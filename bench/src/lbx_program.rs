@@ -10,20 +10,20 @@ use aya::programs::ProgramFd;
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{
-        self, Desired, FailurePolicy, Hashing, Persistence, Ports, RealServer, Scheduler, ServerState, Service,
-        TableSizes, Timeouts, VirtualService,
+        self, DesiredState, FailurePolicy, HashOptions, Persistence, PortSet, RealServer, Scheduler, ServerState,
+        Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScan},
 };
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     nic::{self, Nic},
 };
 
 use crate::{
-    program::Mode,
-    tables::{Tables, server_mac},
-    traffic::{DIRECTOR, Ip, VLAN, vip4, vip6},
+    program::SchedulerMode,
+    tables::{TableContents, server_mac},
+    traffic::{DIRECTOR_MAC, IpVersion, VLAN_ID, vip4, vip6},
 };
 
 /// Index of lo, the ingress NIC of test runs.
@@ -32,20 +32,20 @@ const LO: u32 = 1;
 const FOREVER: u16 = 57_600;
 
 /// lbx's program and its tables; removed when dropped.
-pub struct Lbx {
+pub struct LbxProgram {
     /// None only while being dropped.
     dataplane: Option<Dataplane>,
     mirror: Mirror,
-    desired: Desired,
+    desired: DesiredState,
     hops: NextHops,
 }
 
-impl Lbx {
+impl LbxProgram {
     /// Loads the program; no slot has a window.
     ///
     /// # Errors
     /// The kernel refuses something, or the tables exceed lbx's capacity.
-    pub fn open(mode: Mode, tables: &Tables) -> Result<Self> {
+    pub fn open(mode: SchedulerMode, tables: &TableContents) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "bench-{}-{}",
@@ -55,24 +55,27 @@ impl Lbx {
         let desired = cluster(mode, tables);
         let dataplane = Dataplane::open(&name, desired.tables)?;
         let tags = if tables.tagged {
-            Tags { outer: VLAN, inner: 0 }
+            VlanTags {
+                outer: VLAN_ID,
+                inner: 0,
+            }
         } else {
-            Tags::NONE
+            VlanTags::NONE
         };
         let mut lbx = Self {
             mirror: dataplane.empty_tables(),
             dataplane: Some(dataplane),
             desired,
             // Twice as many: replace_all_servers uses the second half.
-            hops: (0..tables.servers() * 2)
-                .map(|server| (rip(tables.ip, server), hop(server, tags)))
+            hops: (0..tables.servers_per_service() * 2)
+                .map(|server| (rip(tables.ip_version, server), hop(server, tags)))
                 .collect(),
         };
         lbx.dataplane_mut().set_nic(Nic {
-            mac: DIRECTOR,
-            roles: nic::CLIENTS | nic::SERVERS,
+            mac: DIRECTOR_MAC,
+            roles: nic::CLIENT_FACING | nic::SERVER_FACING,
             ifindex: LO,
-            tags,
+            vlan_tags: tags,
         })?;
         lbx.plan()?;
         lbx.settle()?;
@@ -90,8 +93,8 @@ impl Lbx {
                 server.weight = 0;
             }
             let ip = match service.virtual_service.vip {
-                IpAddr::V4(_) => Ip::V4,
-                IpAddr::V6(_) => Ip::V6,
+                IpAddr::V4(_) => IpVersion::V4,
+                IpAddr::V6(_) => IpVersion::V6,
             };
             service
                 .servers
@@ -101,21 +104,21 @@ impl Lbx {
     }
 
     fn plan(&mut self) -> Result<()> {
-        let plan = self.mirror.plan(&self.desired, &self.hops, clock::now())?;
+        let plan = self.mirror.plan(&self.desired, &self.hops, clock::current_tick())?;
         self.dataplane_mut().apply(&plan.writes)?;
-        self.mirror = plan.tables;
+        self.mirror = plan.resulting_tables;
         Ok(())
     }
 
     /// Settles all slots: their windows close two ticks after their last change.
     fn settle(&mut self) -> Result<()> {
         let scan = FlowScan {
-            tick: clock::now() + 2,
+            tick: clock::current_tick() + 2,
             ..FlowScan::default()
         };
-        let plan = self.mirror.expire(&scan);
+        let plan = self.mirror.plan_expiry(&scan);
         self.dataplane_mut().apply(&plan.writes)?;
-        self.mirror = plan.tables;
+        self.mirror = plan.resulting_tables;
         Ok(())
     }
 
@@ -141,20 +144,22 @@ impl Lbx {
     /// A map cannot be read.
     pub fn forwarded(&self) -> Result<u64> {
         self.mirror.services.values().try_fold(0, |sum, service| {
-            Ok(sum + self.dataplane().service_traffic(service.number)?.packets)
+            Ok(sum + self.dataplane().service_traffic(service.service_number)?.packets)
         })
     }
 
     /// Number of live records.
-    pub fn records(&self) -> u64 {
-        self.dataplane().sweep(&self.mirror, clock::now()).live
+    pub fn live_records(&self) -> u64 {
+        self.dataplane()
+            .sweep_flows(&self.mirror, clock::current_tick())
+            .live_records
     }
 }
 
-impl Drop for Lbx {
+impl Drop for LbxProgram {
     fn drop(&mut self) {
         if let Some(dataplane) = self.dataplane.take()
-            && let Err(error) = dataplane.remove()
+            && let Err(error) = dataplane.detach_and_unpin()
         {
             eprintln!("cannot remove the pins: {error}");
         }
@@ -162,17 +167,17 @@ impl Drop for Lbx {
 }
 
 /// The desired state.
-fn cluster(mode: Mode, tables: &Tables) -> Desired {
+fn cluster(mode: SchedulerMode, tables: &TableContents) -> DesiredState {
     let scheduler = match mode {
-        Mode::Maglev => Scheduler::Maglev,
-        Mode::Sh => Scheduler::Sh,
-        Mode::Rr | Mode::Persistent => Scheduler::Rr,
-        Mode::Wlc => Scheduler::Wlc,
+        SchedulerMode::Maglev => Scheduler::Maglev,
+        SchedulerMode::Sh => Scheduler::Sh,
+        SchedulerMode::Rr | SchedulerMode::Persistent => Scheduler::Rr,
+        SchedulerMode::Wlc => Scheduler::Wlc,
     };
     let service = |number| {
-        let (vip, port) = match tables.ip {
-            Ip::V4 => ipv4(vip4(number)),
-            Ip::V6 => ipv6(vip6(number)),
+        let (vip, port) = match tables.ip_version {
+            IpVersion::V4 => ipv4(vip4(number)),
+            IpVersion::V6 => ipv6(vip6(number)),
         };
         let virtual_service = VirtualService {
             vip,
@@ -182,17 +187,17 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
         Service {
             name: virtual_service.to_string(),
             virtual_service,
-            ports: Ports::one(port),
+            ports: PortSet::one(port),
             scheduler,
-            hashing: Hashing {
-                port: scheduler == Scheduler::Maglev,
+            hash_options: HashOptions {
+                include_port: scheduler == Scheduler::Maglev,
                 fallback: true,
             },
-            slots: Some(tables.slots()),
-            persistence: (mode == Mode::Persistent).then_some(Persistence {
-                timeout: FOREVER,
-                prefix: if tables.ip == Ip::V4 { 32 } else { 128 },
-                drain: true,
+            slots: Some(tables.slots_per_service()),
+            persistence: (mode == SchedulerMode::Persistent).then_some(Persistence {
+                timeout_seconds: FOREVER,
+                prefix: if tables.ip_version == IpVersion::V4 { 32 } else { 128 },
+                persist_while_draining: true,
             }),
             one_packet: false,
             sorry_server: None,
@@ -200,32 +205,32 @@ fn cluster(mode: Mode, tables: &Tables) -> Desired {
             health: None,
             failure_policy: FailurePolicy::default(),
             notify: None,
-            local: true,
+            local_access: true,
             awaits_checks: false,
-            servers: (0..tables.servers())
-                .map(|server| real_server(tables.ip, server))
+            servers: (0..tables.servers_per_service())
+                .map(|server| real_server(tables.ip_version, server))
                 .collect(),
         }
     };
     // A persistent client has a template besides the records of its flows.
-    let entries = tables.flows * if mode == Mode::Persistent { 2 } else { 1 };
+    let entries = tables.flows * if mode == SchedulerMode::Persistent { 2 } else { 1 };
     let records = (entries * 2).next_power_of_two();
     let default = TableSizes::default();
-    Desired {
+    DesiredState {
         interfaces: vec!["lo".to_owned()],
-        mode: desired::Mode::Auto,
-        network_grace: 0,
+        mode: desired::AttachMode::Auto,
+        network_grace_seconds: 0,
         timeouts: Timeouts {
-            established: FOREVER,
-            udp: FOREVER,
+            established_seconds: FOREVER,
+            udp_seconds: FOREVER,
             ..Timeouts::default()
         },
-        tables: match tables.ip {
-            Ip::V4 => TableSizes {
-                flows: default.flows.max(records),
+        tables: match tables.ip_version {
+            IpVersion::V4 => TableSizes {
+                flows4: default.flows4.max(records),
                 ..default
             },
-            Ip::V6 => TableSizes {
+            IpVersion::V6 => TableSizes {
                 flows6: default.flows6.max(records),
                 ..default
             },
@@ -242,29 +247,31 @@ fn ipv6((vip, port): (Ipv6Addr, u16)) -> (IpAddr, u16) {
     (vip.into(), port)
 }
 
-fn real_server(ip: Ip, server: u32) -> RealServer {
+fn real_server(ip: IpVersion, server: u32) -> RealServer {
     RealServer {
         address: rip(ip, server),
         weight: 1,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
 }
 
-fn rip(ip: Ip, server: u32) -> IpAddr {
+fn rip(ip: IpVersion, server: u32) -> IpAddr {
     match ip {
-        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 1).to_bits() + server).into(),
-        Ip::V6 => Ipv6Addr::from_bits(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).to_bits() + u128::from(server)).into(),
+        IpVersion::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 1).to_bits() + server).into(),
+        IpVersion::V6 => {
+            Ipv6Addr::from_bits(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).to_bits() + u128::from(server)).into()
+        }
     }
 }
 
-fn hop(server: u32, tags: Tags) -> NextHop {
+fn hop(server: u32, tags: VlanTags) -> NextHop {
     NextHop {
         mac: server_mac(server),
         ifindex: LO,
-        vlan: [tags.outer, tags.inner],
-        source: DIRECTOR,
+        vlan_tags: [tags.outer, tags.inner],
+        source: DIRECTOR_MAC,
     }
 }

@@ -6,16 +6,18 @@ use anyhow::Result;
 use aya::{Ebpf, programs::ProgramFd};
 use lbx_bench_common::FLOOR;
 
-use crate::{lbx_program::Lbx, program::Program, prologue, reference::Reference, tables::Tables};
+use crate::{
+    lbx_program::LbxProgram, packet_generator, program::Program, reference::ReferenceProgram, tables::TableContents,
+};
 
 /// A loaded program.
 pub enum LoadedProgram {
-    /// See [`Program::Floor`].
-    Floor(ProgramFd),
+    /// See [`Program::MacSwap`].
+    MacSwap(ProgramFd),
     /// See [`Program::Reference`].
-    Reference(Reference),
+    Reference(ReferenceProgram),
     /// See [`Program::Lbx`].
-    Lbx(Box<Lbx>),
+    Lbx(Box<LbxProgram>),
 }
 
 impl LoadedProgram {
@@ -23,14 +25,14 @@ impl LoadedProgram {
     ///
     /// # Errors
     /// The kernel refuses an object or a table entry.
-    pub fn load(program: Program, tables: &Tables, objects: &Objects<'_>) -> Result<Self> {
+    pub fn load(program: Program, tables: &TableContents, objects: &BpfObjectPaths<'_>) -> Result<Self> {
         Ok(match program {
-            Program::Floor => {
-                let mut ebpf = Ebpf::load_file(objects.prologue)?;
-                Self::Floor(prologue::load(&mut ebpf, FLOOR)?)
+            Program::MacSwap => {
+                let mut ebpf = Ebpf::load_file(objects.packet_generator)?;
+                Self::MacSwap(packet_generator::load(&mut ebpf, FLOOR)?)
             }
-            Program::Reference => Self::Reference(Reference::load(objects.reference, tables)?),
-            Program::Lbx(mode) | Program::InWindow(mode) => Self::Lbx(Box::new(Lbx::open(mode, tables)?)),
+            Program::Reference => Self::Reference(ReferenceProgram::load(objects.reference, tables)?),
+            Program::Lbx(mode) | Program::LbxInWindow(mode) => Self::Lbx(Box::new(LbxProgram::open(mode, tables)?)),
         })
     }
 
@@ -40,7 +42,7 @@ impl LoadedProgram {
     /// The program is not loaded.
     pub fn program(&self) -> Result<ProgramFd> {
         Ok(match self {
-            Self::Floor(program) => program,
+            Self::MacSwap(program) => program,
             Self::Reference(reference) => reference.program(),
             Self::Lbx(lbx) => lbx.program()?,
         }
@@ -53,7 +55,7 @@ impl LoadedProgram {
     /// A map cannot be read.
     pub fn forwarded(&self) -> Result<Option<u64>> {
         match self {
-            Self::Floor(_) => Ok(None),
+            Self::MacSwap(_) => Ok(None),
             Self::Reference(reference) => reference.forwarded().map(Some),
             Self::Lbx(lbx) => lbx.forwarded().map(Some),
         }
@@ -63,12 +65,12 @@ impl LoadedProgram {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn missing(&self, flows: u32) -> Result<u64> {
+    pub fn unrecorded_flows(&self, flows: u32) -> Result<u64> {
         let flows = u64::from(flows);
         match self {
-            Self::Floor(_) => Ok(0),
+            Self::MacSwap(_) => Ok(0),
             Self::Reference(reference) => Ok(reference.misses()?.saturating_sub(flows)),
-            Self::Lbx(lbx) => Ok(flows.saturating_sub(lbx.records())),
+            Self::Lbx(lbx) => Ok(flows.saturating_sub(lbx.live_records())),
         }
     }
 
@@ -79,16 +81,16 @@ impl LoadedProgram {
     pub fn open_windows(&mut self) -> Result<()> {
         match self {
             Self::Lbx(lbx) => lbx.replace_all_servers(),
-            Self::Floor(_) | Self::Reference(_) => Ok(()),
+            Self::MacSwap(_) | Self::Reference(_) => Ok(()),
         }
     }
 }
 
 /// Paths of the BPF objects of the bench.
 #[derive(Clone, Copy)]
-pub struct Objects<'p> {
+pub struct BpfObjectPaths<'p> {
     /// Prologue and floor.
-    pub prologue: &'p Path,
+    pub packet_generator: &'p Path,
     /// The reference.
     pub reference: &'p Path,
 }

@@ -10,21 +10,21 @@ pub struct Machine {
     /// Model name of the processor.
     pub processor: String,
     /// Family, model and stepping.
-    pub signature: String,
+    pub cpuid_signature: String,
     /// Number of processors.
     pub processors: usize,
     /// Caches of the CPU that was measured on.
     pub caches: Vec<String>,
     /// Frequency in MHz during the run, by the kernel.
-    pub frequency: String,
+    pub frequency_mhz: String,
     /// Governor of the frequency.
     pub governor: String,
     /// Whether it is a virtual machine.
-    pub hypervisor: bool,
+    pub is_guest: bool,
     /// Memory in GiB.
-    pub memory: u64,
+    pub memory_gib: u64,
     /// Load average of the last minute, at the start and at the end of the bench; the latter includes the bench.
-    pub load: [String; 2],
+    pub load_averages: [String; 2],
     /// Operating system's name, release and version.
     pub kernel: String,
     /// The kernel's BPF compiler: on, hardened.
@@ -34,8 +34,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, which had this [`load`] before the run.
-    pub fn find(cpu: usize, load_before: String) -> Self {
+    /// This machine, which had this [`load_average`] before the run.
+    pub fn detect(cpu: usize, load_before: String) -> Self {
         let info = read("/proc/cpuinfo");
         let field = |name: &str| {
             let mut lines = info.lines().filter_map(|line| line.split_once(':'));
@@ -45,7 +45,7 @@ impl Machine {
         let devices = format!("/sys/devices/system/cpu/cpu{cpu}");
         Self {
             processor: field("model name"),
-            signature: format!(
+            cpuid_signature: format!(
                 "family {}, model {}, stepping {}",
                 field("cpu family"),
                 field("model"),
@@ -53,11 +53,11 @@ impl Machine {
             ),
             processors: info.lines().filter(|line| line.starts_with("processor")).count(),
             caches: caches(&devices),
-            frequency: field("cpu MHz"),
+            frequency_mhz: field("cpu MHz"),
             governor: known(read(&format!("{devices}/cpufreq/scaling_governor"))),
-            hypervisor: field("flags").split(' ').any(|flag| flag == "hypervisor"),
-            memory: memory(),
-            load: [load_before, load()],
+            is_guest: field("flags").split(' ').any(|flag| flag == "hypervisor"),
+            memory_gib: memory(),
+            load_averages: [load_before, load_average()],
             kernel: format!(
                 "{} {} {}",
                 read("/proc/sys/kernel/ostype"),
@@ -75,7 +75,7 @@ impl Machine {
 
     /// A few words for a folder's name.
     pub fn slug(&self) -> String {
-        let words = format!("{} {}", self.processor, if self.hypervisor { "guest" } else { "" });
+        let words = format!("{} {}", self.processor, if self.is_guest { "guest" } else { "" });
         let letters = words
             .to_lowercase()
             .replace(|letter: char| !letter.is_ascii_alphanumeric(), " ");
@@ -104,7 +104,7 @@ fn memory() -> u64 {
 }
 
 /// The load average of the last minute.
-pub fn load() -> String {
+pub fn load_average() -> String {
     let average = read("/proc/loadavg");
     average.split(' ').next().unwrap_or_default().to_owned()
 }

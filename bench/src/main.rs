@@ -1,8 +1,8 @@
 //! Measures the XDP program of lbx alone: no NIC, no daemon. `cargo xtask bench program` builds all it needs and runs it.
 //!
-//! The kernel runs the [`prologue`] on a packet repeatedly (BPF_PROG_TEST_RUN). It turns the packet into one of another flow
+//! The kernel runs the [`packet_generator`] on a packet repeatedly (BPF_PROG_TEST_RUN). It turns the packet into one of another flow
 //! ([`traffic`]) and calls the [`program`] under test: the [`mod@reference`], lbx ([`lbx_program`]) or the floor. The time of
-//! the prologue with a program that does nothing is subtracted. [`rows`] defines what is measured, [`measure`] how, [`targets`]
+//! the packet generator with a program that does nothing is subtracted. [`scenarios`] defines what is measured, [`measure`] how, [`targets`]
 //! the targets of lbx, and [`report`] writes the results.
 
 mod cpu;
@@ -10,11 +10,11 @@ mod lbx_program;
 mod loaded_program;
 mod machine;
 mod measure;
+mod packet_generator;
 mod program;
-mod prologue;
 mod reference;
 mod report;
-mod rows;
+mod scenarios;
 mod statistics;
 mod tables;
 mod targets;
@@ -25,15 +25,15 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-use crate::{loaded_program::Objects, machine::Machine, measure::Effort, report::Report};
+use crate::{loaded_program::BpfObjectPaths, machine::Machine, measure::Sampling, report::Report};
 
 /// Measures the XDP program of lbx: nanoseconds a packet, against a program of the common design.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench program --")]
 struct Arguments {
-    /// BPF object with prologue and floor
+    /// BPF object with packet_generator and floor
     #[arg(long, hide = true)]
-    prologue: PathBuf,
+    packet_generator: PathBuf,
     /// BPF object with the reference
     #[arg(long, hide = true)]
     reference: PathBuf,
@@ -66,36 +66,36 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let (mut groups, rounds, sample) = if arguments.quick {
-        (rows::quick(), 3, 5e6)
+        (scenarios::quick_scenario_groups(), 3, 5e6)
     } else {
-        (rows::all(), 11, 30e6)
+        (scenarios::all_scenario_groups(), 11, 30e6)
     };
-    let effort = Effort {
+    let effort = Sampling {
         rounds: arguments.rounds.unwrap_or(rounds),
-        sample,
-        sample_of_memory: sample * 10.0,
+        min_sample_ns: sample,
+        min_sample_ns_many_flows: sample * 10.0,
     };
     for group in &mut groups {
-        let named = |row: &rows::Row| {
+        let named = |row: &scenarios::Scenario| {
             arguments.filter.is_empty() || arguments.filter.iter().any(|part| row.to_string().contains(part))
         };
-        group.rows.retain(named);
+        group.scenarios.retain(named);
     }
-    groups.retain(|group| !group.rows.is_empty());
+    groups.retain(|group| !group.scenarios.is_empty());
     ensure!(!groups.is_empty(), "no row matches --filter");
     ensure!(effort.rounds > 0, "--rounds must be at least 1");
     let cpu = cpu::pin(arguments.cpu)?;
-    let load = machine::load();
-    let objects = Objects {
-        prologue: &arguments.prologue,
+    let load = machine::load_average();
+    let objects = BpfObjectPaths {
+        packet_generator: &arguments.packet_generator,
         reference: &arguments.reference,
     };
     let measured = groups
         .iter()
-        .map(|group| Ok((group.title, measure::group(group, &objects, effort)?)))
+        .map(|group| Ok((group.title, measure::measure_group(group, &objects, effort)?)))
         .collect::<Result<_>>()?;
     let report = Report {
-        machine: Machine::find(cpu, load),
+        machine: Machine::detect(cpu, load),
         date: machine::today()?,
         rounds: effort.rounds,
         groups: measured,

@@ -3,42 +3,42 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    loaded_program::{LoadedProgram, Objects},
+    loaded_program::{BpfObjectPaths, LoadedProgram},
+    packet_generator::{PacketGenerator, XDP_PASS, XDP_TX},
     program::Program,
-    prologue::{Prologue, XDP_PASS, XDP_TX},
-    rows::{Group, Row},
+    scenarios::{Scenario, ScenarioGroup},
     statistics::Summary,
-    tables::Tables,
-    traffic::{Order, Packet, Traffic},
+    tables::TableContents,
+    traffic::{FlowOrder, PacketKind, Traffic},
 };
 
 /// The number and length of samples.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Sampling {
     /// Samples of each row.
     pub rounds: usize,
     /// Minimum length of a sample, in nanoseconds.
-    pub sample: f64,
+    pub min_sample_ns: f64,
     /// The same for rows whose packets touch different memory: they take longer to reach a steady state.
-    pub sample_of_memory: f64,
+    pub min_sample_ns_many_flows: f64,
 }
 
 /// A row, measured.
-pub struct Measured {
+pub struct Measurement {
     /// The row.
-    pub row: Row,
-    /// Nanoseconds per packet net of the prologue, one sample per round.
-    pub net: Vec<f64>,
+    pub scenario: Scenario,
+    /// Nanoseconds per packet net of the packet generator, one sample per round.
+    pub net_ns_per_packet: Vec<f64>,
     /// Their summary.
     pub summary: Summary,
     /// Flows without an entry in the program's table at the end; none if it has no table or is flooded.
-    pub missing: Option<u64>,
+    pub unrecorded_flows: Option<u64>,
 }
 
 /// A loaded program with its tables, shared by rows that need the same.
 struct Setup {
     program: Program,
-    tables: Tables,
+    tables: TableContents,
     loaded: LoadedProgram,
     /// Packets run so far that it should have forwarded.
     sent: u64,
@@ -46,9 +46,9 @@ struct Setup {
 
 /// A row being measured.
 struct Case {
-    row: Row,
+    row: Scenario,
     setup: usize,
-    prologue: Prologue,
+    packet_generator: PacketGenerator,
     /// Packets of each run of a sample; 0: not known yet.
     packets: u32,
     net: Vec<f64>,
@@ -61,22 +61,26 @@ const MAX_WARM_UP: u32 = 2_000_000;
 /// Runs per sample: the kernel randomises its stack offset for every system call, which changes the result by a few
 /// nanoseconds.
 const PARTS: u32 = 4;
-/// Packets of each run of the prologue alone.
+/// Packets of each run of the packet generator alone.
 const BARE: u32 = 100_000;
 
 /// Measures a group.
 ///
 /// # Errors
 /// The kernel refuses something, or a program does not do to packets what it should.
-pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec<Measured>> {
+pub fn measure_group(
+    group: &ScenarioGroup,
+    objects: &BpfObjectPaths<'_>,
+    effort: Sampling,
+) -> Result<Vec<Measurement>> {
     let mut setups: Vec<Setup> = Vec::new();
     let mut cases = Vec::new();
-    for &row in &group.rows {
+    for &row in &group.scenarios {
         let setup = Setup::find(&mut setups, &row, objects).with_context(|| format!("{row}"))?;
         cases.push(Case {
             row,
             setup,
-            prologue: Prologue::load(objects.prologue, &row.traffic)?,
+            packet_generator: PacketGenerator::load(objects.packet_generator, &row.traffic)?,
             packets: 0,
             net: Vec::new(),
         });
@@ -93,11 +97,11 @@ pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec
         setup.check().with_context(|| setup.program.to_string())?;
     }
     let rows = cases.into_iter().map(|case| {
-        Ok(Measured {
-            row: case.row,
-            summary: Summary::of(&case.net).context("no rounds")?,
-            missing: setups[case.setup].missing()?,
-            net: case.net,
+        Ok(Measurement {
+            scenario: case.row,
+            summary: Summary::from_samples(&case.net).context("no rounds")?,
+            unrecorded_flows: setups[case.setup].missing()?,
+            net_ns_per_packet: case.net,
         })
     });
     rows.collect()
@@ -105,8 +109,8 @@ pub fn group(group: &Group, objects: &Objects<'_>, effort: Effort) -> Result<Vec
 
 impl Setup {
     /// The setup a row needs, created if there is none yet.
-    fn find(setups: &mut Vec<Self>, row: &Row, objects: &Objects<'_>) -> Result<usize> {
-        let (program, tables) = (row.program, row.tables());
+    fn find(setups: &mut Vec<Self>, row: &Scenario, objects: &BpfObjectPaths<'_>) -> Result<usize> {
+        let (program, tables) = (row.program, row.table_contents());
         let same = |setup: &Self| (setup.program, setup.tables) == (program, tables);
         if let Some(index) = setups.iter().position(same) {
             return Ok(index);
@@ -117,7 +121,7 @@ impl Setup {
             loaded: LoadedProgram::load(program, &tables, objects)?,
             sent: 0,
         };
-        if matches!(program, Program::InWindow(_)) {
+        if matches!(program, Program::LbxInWindow(_)) {
             setup.loaded.open_windows()?;
         }
         if tables.flows > 0 {
@@ -128,32 +132,32 @@ impl Setup {
     }
 
     /// Opens and establishes every flow.
-    fn fill(&mut self, traffic: &Traffic, objects: &Objects<'_>) -> Result<()> {
-        let packets = match traffic.packet {
-            Packet::Datagram => [Packet::Datagram; 2],
+    fn fill(&mut self, traffic: &Traffic, objects: &BpfObjectPaths<'_>) -> Result<()> {
+        let packets = match traffic.packet_kind {
+            PacketKind::Datagram => [PacketKind::Datagram; 2],
             // In a window a new flow would go to the slot's current backend: flows from before the change are wanted.
-            _ if matches!(self.program, Program::InWindow(_)) => [Packet::Ack; 2],
-            Packet::Ack | Packet::Syn => [Packet::Syn, Packet::Ack],
+            _ if matches!(self.program, Program::LbxInWindow(_)) => [PacketKind::Ack; 2],
+            PacketKind::Ack | PacketKind::Syn => [PacketKind::Syn, PacketKind::Ack],
         };
         for packet in packets {
             let each_once = Traffic {
-                packet,
-                order: Order::InSequence(0),
+                packet_kind: packet,
+                flow_order: FlowOrder::SequentialFrom(0),
                 to_vip: true,
                 flows: self.tables.flows,
                 ..*traffic
             };
-            let mut prologue = Prologue::load(objects.prologue, &each_once)?;
-            self.run(&mut prologue, self.tables.flows, XDP_TX)?;
+            let mut packet_generator = PacketGenerator::load(objects.packet_generator, &each_once)?;
+            self.run(&mut packet_generator, self.tables.flows, XDP_TX)?;
         }
         Ok(())
     }
 
-    fn run(&mut self, prologue: &mut Prologue, packets: u32, action: u32) -> Result<f64> {
+    fn run(&mut self, packet_generator: &mut PacketGenerator, packets: u32, action: u32) -> Result<f64> {
         if action == XDP_TX {
             self.sent += u64::from(packets);
         }
-        prologue.run(&self.loaded.program()?, packets, action)
+        packet_generator.measure_ns_per_packet(&self.loaded.program()?, packets, action)
     }
 
     /// Checks that the program has counted exactly the packets it should have forwarded.
@@ -169,29 +173,33 @@ impl Setup {
     }
 
     fn missing(&self) -> Result<Option<u64>> {
-        if self.tables.flows == 0 || self.tables.apart.is_some() {
+        if self.tables.flows == 0 || self.tables.flood_packet.is_some() {
             return Ok(None);
         }
-        self.loaded.missing(self.tables.flows).map(Some)
+        self.loaded.unrecorded_flows(self.tables.flows).map(Some)
     }
 }
 
 impl Case {
-    /// Takes a sample: the cost of a packet, less that of the prologue alone.
-    fn sample(&mut self, setup: &mut Setup, effort: Effort) -> Result<f64> {
+    /// Takes a sample: the cost of a packet, less that of the packet generator alone.
+    fn sample(&mut self, setup: &mut Setup, effort: Sampling) -> Result<f64> {
         let action = if self.row.traffic.to_vip { XDP_TX } else { XDP_PASS };
         // One flow of one service fits into the CPU's first caches.
         let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
         let warm_up = self.warm_up(memory);
-        let taken = setup.run(&mut self.prologue, warm_up, action)?;
+        let taken = setup.run(&mut self.packet_generator, warm_up, action)?;
         if self.packets == 0 {
-            let wanted = if memory { effort.sample_of_memory } else { effort.sample };
+            let wanted = if memory {
+                effort.min_sample_ns_many_flows
+            } else {
+                effort.min_sample_ns
+            };
             self.packets = (wanted / taken) as u32 / PARTS + 1;
         }
         let mut net = 0.0;
         for _ in 0..PARTS {
-            let bare = self.prologue.run_bare(BARE)?;
-            net += setup.run(&mut self.prologue, self.packets, action)? - bare;
+            let bare = self.packet_generator.measure_empty_ns_per_packet(BARE)?;
+            net += setup.run(&mut self.packet_generator, self.packets, action)? - bare;
         }
         Ok(net / f64::from(PARTS))
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How lbx selects real servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
+pub enum SchedulerMode {
     /// Hash of client address and port.
     Maglev,
     /// Hash of the client's address.
@@ -21,21 +21,23 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     /// Checks bounds, swaps the MAC addresses and sends the frame back.
-    Floor,
+    MacSwap,
     /// The reference: hash of services and LRU hash of flows.
     Reference,
     /// lbx, all slots without windows.
-    Lbx(Mode),
+    Lbx(SchedulerMode),
     /// lbx after every real server has been replaced: all slots in windows.
-    InWindow(Mode),
+    LbxInWindow(SchedulerMode),
 }
 
 impl Program {
     /// Whether every flow has an entry in a table.
-    pub const fn records(self) -> bool {
+    pub const fn records_every_flow(self) -> bool {
         match self {
-            Self::Floor | Self::Lbx(Mode::Maglev | Mode::Sh) => false,
-            Self::Reference | Self::InWindow(_) | Self::Lbx(Mode::Rr | Mode::Wlc | Mode::Persistent) => true,
+            Self::MacSwap | Self::Lbx(SchedulerMode::Maglev | SchedulerMode::Sh) => false,
+            Self::Reference
+            | Self::LbxInWindow(_)
+            | Self::Lbx(SchedulerMode::Rr | SchedulerMode::Wlc | SchedulerMode::Persistent) => true,
         }
     }
 }
@@ -43,17 +45,17 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mode, window) = match self {
-            Self::Floor => return f.write_str("floor"),
+            Self::MacSwap => return f.write_str("floor"),
             Self::Reference => return f.write_str("reference"),
             Self::Lbx(mode) => (mode, ""),
-            Self::InWindow(mode) => (mode, " in a window"),
+            Self::LbxInWindow(mode) => (mode, " in a window"),
         };
         let mode = match mode {
-            Mode::Maglev => "maglev",
-            Mode::Sh => "sh",
-            Mode::Rr => "rr",
-            Mode::Wlc => "wlc",
-            Mode::Persistent => "rr, persistent",
+            SchedulerMode::Maglev => "maglev",
+            SchedulerMode::Sh => "sh",
+            SchedulerMode::Rr => "rr",
+            SchedulerMode::Wlc => "wlc",
+            SchedulerMode::Persistent => "rr, persistent",
         };
         write!(f, "lbx {mode}{window}")
     }

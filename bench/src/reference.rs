@@ -11,30 +11,30 @@ use aya::{
 use lbx_bench_common::reference::{self as names, Backend, Service, ServiceKey4, ServiceKey6, Traffic};
 
 use crate::{
-    prologue,
-    tables::{Tables, server_mac},
-    traffic::{DIRECTOR, Ip, vip4, vip6},
+    packet_generator,
+    tables::{TableContents, server_mac},
+    traffic::{DIRECTOR_MAC, IpVersion, vip4, vip6},
 };
 
 /// Minimum capacity of the table of flows.
 const MIN_FLOWS: u32 = 4_096;
 
 /// The reference program.
-pub struct Reference {
+pub struct ReferenceProgram {
     ebpf: Ebpf,
     program: ProgramFd,
     services: u32,
 }
 
-impl Reference {
+impl ReferenceProgram {
     /// Loads it and adds services and backends.
     ///
     /// # Errors
     /// The kernel refuses something.
-    pub fn load(object: &Path, tables: &Tables) -> Result<Self> {
-        let (used, unused) = match tables.ip {
-            Ip::V4 => (names::FLOWS4, names::FLOWS6),
-            Ip::V6 => (names::FLOWS6, names::FLOWS4),
+    pub fn load(object: &Path, tables: &TableContents) -> Result<Self> {
+        let (used, unused) = match tables.ip_version {
+            IpVersion::V4 => (names::FLOWS4, names::FLOWS6),
+            IpVersion::V6 => (names::FLOWS6, names::FLOWS4),
         };
         let mut ebpf = EbpfLoader::new()
             // Half load.
@@ -42,7 +42,7 @@ impl Reference {
             .map_max_entries(unused, 1)
             .load_file(object)
             .with_context(|| format!("cannot load {}", object.display()))?;
-        let program = prologue::load(&mut ebpf, names::PROGRAM)?;
+        let program = packet_generator::load(&mut ebpf, names::PROGRAM)?;
         let mut reference = Self {
             ebpf,
             program,
@@ -54,13 +54,13 @@ impl Reference {
         Ok(reference)
     }
 
-    fn add(&mut self, number: u32, tables: &Tables) -> Result<()> {
-        let (servers, ring_len) = (tables.servers(), tables.slots());
+    fn add(&mut self, number: u32, tables: &TableContents) -> Result<()> {
+        let (servers, ring_len) = (tables.servers_per_service(), tables.slots_per_service());
         let (first, ring_base) = (number * servers, number * ring_len);
         let mut backends = Array::<_, Backend>::try_from(self.ebpf.map_mut(names::BACKENDS).context("no backends")?)?;
         for server in 0..servers {
             let [a, b, c, d, e, f] = server_mac(server);
-            let [g, h, i, j, k, l] = DIRECTOR;
+            let [g, h, i, j, k, l] = DIRECTOR_MAC;
             let backend = Backend {
                 head: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
                 tail: u32::from_le_bytes([i, j, k, l]),
@@ -78,8 +78,8 @@ impl Reference {
             ring_len,
         };
         let protocol = tables.protocol.number();
-        match tables.ip {
-            Ip::V4 => {
+        match tables.ip_version {
+            IpVersion::V4 => {
                 let (vip, port) = vip4(number);
                 let key = ServiceKey4 {
                     vip: u32::from_le_bytes(vip.octets()),
@@ -88,7 +88,7 @@ impl Reference {
                 let services = self.ebpf.map_mut(names::SERVICES4).context("no services")?;
                 HashMap::<_, ServiceKey4, Service>::try_from(services)?.insert(key, service, 0)?;
             }
-            Ip::V6 => {
+            IpVersion::V6 => {
                 let (vip, port) = vip6(number);
                 let octets = vip.octets();
                 let (words, _) = octets.as_chunks::<4>();

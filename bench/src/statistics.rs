@@ -6,31 +6,31 @@ pub struct Summary {
     /// Half of the samples are below.
     pub median: f64,
     /// A quarter is below.
-    pub lower: f64,
+    pub lower_quartile: f64,
     /// A quarter is above.
-    pub upper: f64,
+    pub upper_quartile: f64,
 }
 
 impl Summary {
     /// The summary of samples; none if there are no samples.
-    pub fn of(samples: &[f64]) -> Option<Self> {
+    pub fn from_samples(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         Some(Self {
             median: quantile(&sorted, 0.5)?,
-            lower: quantile(&sorted, 0.25)?,
-            upper: quantile(&sorted, 0.75)?,
+            lower_quartile: quantile(&sorted, 0.25)?,
+            upper_quartile: quantile(&sorted, 0.75)?,
         })
     }
 
     /// Half the distance of the quartiles.
-    pub fn half_width(&self) -> f64 {
-        (self.upper - self.lower) / 2.0
+    pub fn quartile_deviation(&self) -> f64 {
+        (self.upper_quartile - self.lower_quartile) / 2.0
     }
 
     /// The same as a share of the median.
-    pub fn spread(&self) -> f64 {
-        self.half_width() / self.median
+    pub fn relative_quartile_deviation(&self) -> f64 {
+        self.quartile_deviation() / self.median
     }
 }
 
@@ -52,15 +52,21 @@ mod tests {
 
     #[test]
     fn quartiles_lie_between_samples() {
-        let summary = Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!((summary.lower, summary.median, summary.upper), (1.75, 2.5, 3.25));
-        assert!((summary.spread() - 0.3).abs() < 1e-9);
-        assert_eq!(Summary::of(&[]), None);
+        let summary = Summary::from_samples(&[4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert_eq!(
+            (summary.lower_quartile, summary.median, summary.upper_quartile),
+            (1.75, 2.5, 3.25)
+        );
+        assert!((summary.relative_quartile_deviation() - 0.3).abs() < 1e-9);
+        assert_eq!(Summary::from_samples(&[]), None);
     }
 
     #[test]
     fn what_slows_both_does_not_show_in_their_ratio() {
         let ratios = ratios(&[10.0, 20.0, 11.0], &[20.0, 40.0, 22.0]);
-        assert_eq!(Summary::of(&ratios).unwrap().spread(), 0.0);
+        assert_eq!(
+            Summary::from_samples(&ratios).unwrap().relative_quartile_deviation(),
+            0.0
+        );
     }
 }

@@ -2,13 +2,13 @@
 
 use lbx::desired::Protocol;
 
-use crate::traffic::{Ip, Packet};
+use crate::traffic::{IpVersion, PacketKind};
 
 /// The contents of a program's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tables {
+pub struct TableContents {
     /// IP version of VIPs and flows.
-    pub ip: Ip,
+    pub ip_version: IpVersion,
     /// Protocol of the services.
     pub protocol: Protocol,
     /// Number of services.
@@ -18,17 +18,17 @@ pub struct Tables {
     /// Whether clients and real servers are in a VLAN.
     pub tagged: bool,
     /// The packet of a flood: rows with other traffic do not share the tables with it.
-    pub apart: Option<Packet>,
+    pub flood_packet: Option<PacketKind>,
 }
 
-impl Tables {
+impl TableContents {
     /// Real servers of each service.
-    pub const fn servers(&self) -> u32 {
+    pub const fn servers_per_service(&self) -> u32 {
         if self.services > 1_000 { 4 } else { 8 }
     }
 
     /// Slots, or ring entries, of each service.
-    pub const fn slots(&self) -> u32 {
+    pub const fn slots_per_service(&self) -> u32 {
         if self.services > 1_000 { 251 } else { 1_021 }
     }
 }

@@ -1,57 +1,57 @@
 //! The targets of lbx: ratios of rows, computed round by round.
 
 use crate::{
-    measure::Measured,
-    program::{Mode, Program},
-    rows::{MAGLEV, MILLION, RR, Row},
+    measure::Measurement,
+    program::{Program, SchedulerMode},
+    scenarios::{MAGLEV, MILLION, RR, Scenario},
     statistics::{Summary, ratios},
-    traffic::{Ip, Packet, Traffic},
+    traffic::{IpVersion, PacketKind, Traffic},
 };
 
 /// A target.
-pub struct Target {
+pub struct PerformanceTarget {
     /// The row measured.
-    pub of: Row,
+    pub scenario: Scenario,
     /// The row it is compared with.
-    pub with: Row,
+    pub baseline: Scenario,
     /// Upper limit of the ratio.
-    pub limit: f64,
+    pub max_ratio: f64,
     /// Share of the flows that may have no entry.
-    pub missing: Option<f64>,
+    pub max_unrecorded_share: Option<f64>,
 }
 
 /// A target and the result of lbx.
-pub struct Evaluated {
+pub struct EvaluatedTarget {
     /// The target.
-    pub target: Target,
+    pub target: PerformanceTarget,
     /// The ratio.
     pub ratio: Summary,
     /// Flows without an entry.
-    pub missing: Option<u64>,
+    pub unrecorded_flows: Option<u64>,
 }
 
-impl Evaluated {
+impl EvaluatedTarget {
     /// Whether it is met.
     pub fn met(&self) -> bool {
-        let few = match (self.target.missing, self.missing) {
-            (Some(share), Some(missing)) => missing as f64 <= share * f64::from(self.target.of.traffic.flows),
+        let few = match (self.target.max_unrecorded_share, self.unrecorded_flows) {
+            (Some(share), Some(missing)) => missing as f64 <= share * f64::from(self.target.scenario.traffic.flows),
             _ => true,
         };
-        self.ratio.median <= self.target.limit && few
+        self.ratio.median <= self.target.max_ratio && few
     }
 }
 
 /// All targets.
-pub fn all() -> Vec<Target> {
-    let target = |of, with, limit| Target {
-        of,
-        with,
-        limit,
-        missing: None,
+pub fn all_targets() -> Vec<PerformanceTarget> {
+    let target = |of, with, limit| PerformanceTarget {
+        scenario: of,
+        baseline: with,
+        max_ratio: limit,
+        max_unrecorded_share: None,
     };
-    let established = Row::established;
+    let established = Scenario::established;
     let reference = |flows| established(Program::Reference, flows);
-    let sh = Program::Lbx(Mode::Sh);
+    let sh = Program::Lbx(SchedulerMode::Sh);
     let mut targets = Vec::new();
     for hashed in [MAGLEV, sh] {
         targets.push(target(established(hashed, 1), reference(1), 1.0));
@@ -61,23 +61,27 @@ pub fn all() -> Vec<Target> {
     targets.push(target(established(MAGLEV, 4 * MILLION), reference(4 * MILLION), 0.12));
     targets.push(target(established(MAGLEV, 4 * MILLION), established(MAGLEV, 1), 1.5));
     let opening = Traffic {
-        packet: Packet::Syn,
+        packet_kind: PacketKind::Syn,
         ..Traffic::established(MILLION)
     };
-    targets.push(target(Row::new(MAGLEV, opening), established(MAGLEV, MILLION), 1.5));
+    targets.push(target(
+        Scenario::new(MAGLEV, opening),
+        established(MAGLEV, MILLION),
+        1.5,
+    ));
     targets.push(target(established(RR, 1_000), reference(1_000), 1.1));
-    targets.push(Target {
+    targets.push(PerformanceTarget {
         // Two buckets of four lose 0.003 % of the flows at half load.
-        missing: Some(1e-4),
+        max_unrecorded_share: Some(1e-4),
         ..target(established(RR, MILLION), reference(MILLION), 0.7)
     });
     for program in [MAGLEV, RR] {
         for flows in [1, MILLION] {
             let ipv6 = Traffic {
-                ip: Ip::V6,
+                ip_version: IpVersion::V6,
                 ..Traffic::established(flows)
             };
-            targets.push(target(Row::new(program, ipv6), established(program, flows), 1.4));
+            targets.push(target(Scenario::new(program, ipv6), established(program, flows), 1.4));
         }
     }
     let other_traffic = Traffic {
@@ -85,7 +89,7 @@ pub fn all() -> Vec<Target> {
         ..Traffic::established(MILLION)
     };
     targets.push(target(
-        Row::new(MAGLEV, other_traffic),
+        Scenario::new(MAGLEV, other_traffic),
         established(MAGLEV, MILLION),
         0.6,
     ));
@@ -93,19 +97,23 @@ pub fn all() -> Vec<Target> {
         services: 10_000,
         ..Traffic::established(MILLION)
     };
-    targets.push(target(Row::new(MAGLEV, many), Row::new(Program::Reference, many), 0.7));
+    targets.push(target(
+        Scenario::new(MAGLEV, many),
+        Scenario::new(Program::Reference, many),
+        0.7,
+    ));
     targets
 }
 
 /// Evaluates the targets whose rows were measured.
-pub fn evaluate(measured: &[&Measured]) -> Vec<Evaluated> {
-    let find = |row: Row| measured.iter().find(|measured| measured.row == row);
-    let evaluated = all().into_iter().filter_map(|target| {
-        let (of, with) = (find(target.of)?, find(target.with)?);
-        Some(Evaluated {
+pub fn evaluate(measured: &[&Measurement]) -> Vec<EvaluatedTarget> {
+    let find = |row: Scenario| measured.iter().find(|measured| measured.scenario == row);
+    let evaluated = all_targets().into_iter().filter_map(|target| {
+        let (of, with) = (find(target.scenario)?, find(target.baseline)?);
+        Some(EvaluatedTarget {
             target,
-            ratio: Summary::of(&ratios(&of.net, &with.net))?,
-            missing: of.missing,
+            ratio: Summary::from_samples(&ratios(&of.net_ns_per_packet, &with.net_ns_per_packet))?,
+            unrecorded_flows: of.unrecorded_flows,
         })
     });
     evaluated.collect()

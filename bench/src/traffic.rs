@@ -1,4 +1,4 @@
-//! Kinds of traffic, and the frame from which the prologue generates their packets.
+//! Kinds of traffic, and the frame from which the packet generator generates their packets.
 
 use std::{
     fmt,
@@ -8,11 +8,11 @@ use std::{
 use lbx_bench_common::flow::{FIRST_PORT, SERVICES_PER_VIP};
 
 /// MAC address of the director's NIC.
-pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// MAC address of the router the clients' packets come from.
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// The VLAN of tagged frames.
-pub const VLAN: u16 = 10;
+pub const VLAN_ID: u16 = 10;
 const FIRST_VIP4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const FIRST_VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
 /// Not VIPs: destinations of other traffic.
@@ -21,7 +21,7 @@ const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0);
 
 /// Version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ip {
+pub enum IpVersion {
     /// IPv4.
     V4,
     /// IPv6.
@@ -30,7 +30,7 @@ pub enum Ip {
 
 /// The kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packet {
+pub enum PacketKind {
     /// A TCP segment without data of a connection under way.
     Ack,
     /// A TCP segment that opens a connection.
@@ -41,22 +41,22 @@ pub enum Packet {
 
 /// The order of flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum FlowOrder {
     /// At random, each packet any of them.
     Random,
     /// In sequence, from a number on.
-    InSequence(u32),
+    SequentialFrom(u32),
 }
 
 /// A stream of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Version of IP.
-    pub ip: Ip,
+    pub ip_version: IpVersion,
     /// Whether frames have a VLAN tag.
     pub tagged: bool,
     /// The kind of packets.
-    pub packet: Packet,
+    pub packet_kind: PacketKind,
     /// Whether they are for VIPs, that is for lbx to balance.
     pub to_vip: bool,
     /// Number of flows.
@@ -64,34 +64,34 @@ pub struct Traffic {
     /// Number of services they are spread over.
     pub services: u32,
     /// Their order.
-    pub order: Order,
+    pub flow_order: FlowOrder,
 }
 
 impl Traffic {
     /// Packets of established TCP connections over IPv4 to one service.
     pub const fn established(flows: u32) -> Self {
         Self {
-            ip: Ip::V4,
+            ip_version: IpVersion::V4,
             tagged: false,
-            packet: Packet::Ack,
+            packet_kind: PacketKind::Ack,
             to_vip: true,
             flows,
             services: 1,
-            order: Order::Random,
+            flow_order: FlowOrder::Random,
         }
     }
 
     /// Whether every packet is of a new flow.
     pub const fn is_flood(&self) -> bool {
-        matches!(self.order, Order::InSequence(_))
+        matches!(self.flow_order, FlowOrder::SequentialFrom(_))
     }
 
-    /// The first VIP, or the first other address: its last bytes in the prologue's format.
-    pub fn destination(&self) -> u64 {
-        match (self.ip, self.to_vip) {
-            (Ip::V4, true) => u64::from(u32::from_le_bytes(FIRST_VIP4.octets())),
-            (Ip::V4, false) => u64::from(u32::from_le_bytes(OTHER4.octets())),
-            (Ip::V6, to_vip) => {
+    /// The first VIP, or the first other address: its last bytes in the packet generator's format.
+    pub fn destination_word(&self) -> u64 {
+        match (self.ip_version, self.to_vip) {
+            (IpVersion::V4, true) => u64::from(u32::from_le_bytes(FIRST_VIP4.octets())),
+            (IpVersion::V4, false) => u64::from(u32::from_le_bytes(OTHER4.octets())),
+            (IpVersion::V6, to_vip) => {
                 let address = if to_vip { FIRST_VIP6 } else { OTHER6 };
                 (u128::from_le_bytes(address.octets()) >> 64) as u64
             }
@@ -99,31 +99,35 @@ impl Traffic {
     }
 
     /// Offset of the IP header.
-    pub const fn ip_at(&self) -> u8 {
+    pub const fn ip_header_offset(&self) -> u8 {
         if self.tagged { 18 } else { 14 }
     }
 
-    /// The frame from which the prologue generates all others.
+    /// The frame from which the packet generator generates all others.
     pub fn frame(&self) -> Vec<u8> {
-        let transport = match self.packet {
-            Packet::Ack => tcp(0x10),
-            Packet::Syn => tcp(0x02),
-            Packet::Datagram => [0, 0, 0, 0, 0, 26, 0, 0].into_iter().chain([0; 18]).collect(),
+        let transport = match self.packet_kind {
+            PacketKind::Ack => tcp(0x10),
+            PacketKind::Syn => tcp(0x02),
+            PacketKind::Datagram => [0, 0, 0, 0, 0, 26, 0, 0].into_iter().chain([0; 18]).collect(),
         };
-        let protocol = if self.packet == Packet::Datagram { 17 } else { 6 };
-        let mut frame = [DIRECTOR, ROUTER].concat();
+        let protocol = if self.packet_kind == PacketKind::Datagram {
+            17
+        } else {
+            6
+        };
+        let mut frame = [DIRECTOR_MAC, ROUTER].concat();
         if self.tagged {
             frame.extend([0x81, 0]);
-            frame.extend(VLAN.to_be_bytes());
+            frame.extend(VLAN_ID.to_be_bytes());
         }
-        match self.ip {
-            Ip::V4 => {
+        match self.ip_version {
+            IpVersion::V4 => {
                 let length = 20 + transport.len() as u8;
                 frame.extend([0x08, 0x00, 0x45, 0, 0, length, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
                 frame.extend([0; 4]);
                 frame.extend(if self.to_vip { FIRST_VIP4 } else { OTHER4 }.octets());
             }
-            Ip::V6 => {
+            IpVersion::V6 => {
                 let length = transport.len() as u8;
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, length, protocol, 64]);
                 frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0).octets());
@@ -131,7 +135,7 @@ impl Traffic {
             }
         }
         frame.extend(transport);
-        // The prologue asks for no less, whatever the frame holds; Ethernet for 60 bytes.
+        // The packet generator asks for no less, whatever the frame holds; Ethernet for 60 bytes.
         frame.resize(frame.len().max(64), 0);
         frame
     }
@@ -160,16 +164,16 @@ fn port(service: u32) -> u16 {
 
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.is_flood(), self.to_vip, self.packet) {
-            (true, _, Packet::Syn) => "flood of SYNs",
-            (true, _, Packet::Ack) => "flood of ACKs",
-            (true, _, Packet::Datagram) => "flood of datagrams",
+        f.write_str(match (self.is_flood(), self.to_vip, self.packet_kind) {
+            (true, _, PacketKind::Syn) => "flood of SYNs",
+            (true, _, PacketKind::Ack) => "flood of ACKs",
+            (true, _, PacketKind::Datagram) => "flood of datagrams",
             (false, false, _) => "not for a VIP",
-            (false, true, Packet::Syn) => "SYN",
-            (false, true, Packet::Ack) => "established",
-            (false, true, Packet::Datagram) => "UDP",
+            (false, true, PacketKind::Syn) => "SYN",
+            (false, true, PacketKind::Ack) => "established",
+            (false, true, PacketKind::Datagram) => "UDP",
         })?;
-        if self.ip == Ip::V6 {
+        if self.ip_version == IpVersion::V6 {
             f.write_str(", IPv6")?;
         }
         if self.tagged {
@@ -192,12 +196,12 @@ impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, what) = *self;
         let plural = if number == 1 { "" } else { "s" };
-        write!(f, "{} {what}{plural}", short(number))
+        write!(f, "{} {what}{plural}", format_count(number))
     }
 }
 
 /// A number with k or M where that is exact.
-pub fn short(number: u32) -> String {
+pub fn format_count(number: u32) -> String {
     match number {
         n if n >= 1_000_000 && n % 1_000_000 == 0 => format!("{}M", n / 1_000_000),
         n if n >= 1_000 && n % 1_000 == 0 => format!("{}k", n / 1_000),

@@ -7,9 +7,9 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Address {
     /// Bytes 0–7; zero for IPv4.
-    pub high: u64,
+    pub high_be: u64,
     /// Bytes 8–15; for IPv4 `0, 0, 0xff, 0xff` and the address.
-    pub low: u64,
+    pub low_be: u64,
 }
 
 const _: () = assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
@@ -24,8 +24,8 @@ impl Address {
     pub const fn from_ipv4(octets: [u8; 4]) -> Self {
         let [a, b, c, d] = octets;
         Self {
-            high: 0,
-            low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]),
+            high_be: 0,
+            low_be: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]),
         }
     }
 
@@ -35,16 +35,16 @@ impl Address {
     pub const fn from_octets(octets: [u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
         Self {
-            high: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            low: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+            high_be: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            low_be: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
         }
     }
 
     /// Its 16 bytes, as in an IPv6 packet.
     #[must_use]
     pub const fn octets(self) -> [u8; 16] {
-        let [a, b, c, d, e, f, g, h] = self.high.to_ne_bytes();
-        let [i, j, k, l, m, n, o, p] = self.low.to_ne_bytes();
+        let [a, b, c, d, e, f, g, h] = self.high_be.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.low_be.to_ne_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
     }
 
@@ -52,8 +52,8 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn is_ipv4(self) -> bool {
-        self.high == 0 && {
-            let [a, b, c, d, ..] = self.low.to_ne_bytes();
+        self.high_be == 0 && {
+            let [a, b, c, d, ..] = self.low_be.to_ne_bytes();
             u32::from_ne_bytes([a, b, c, d]) == MAPPED
         }
     }
@@ -62,7 +62,7 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn ipv4(self) -> [u8; 4] {
-        let [.., a, b, c, d] = self.low.to_ne_bytes();
+        let [.., a, b, c, d] = self.low_be.to_ne_bytes();
         [a, b, c, d]
     }
 
@@ -71,8 +71,8 @@ impl Address {
     #[must_use]
     pub const fn masked(self, prefix: u32) -> Self {
         Self {
-            high: self.high & mask_word(prefix),
-            low: self.low & mask_word(prefix.saturating_sub(64)),
+            high_be: self.high_be & mask_word(prefix),
+            low_be: self.low_be & mask_word(prefix.saturating_sub(64)),
         }
     }
 
@@ -80,7 +80,7 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn fold(self) -> u64 {
-        self.low ^ self.high.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+        self.low_be ^ self.high_be.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn masks_keep_the_leading_bits() {
         let all = Address {
-            high: u64::MAX,
-            low: u64::MAX,
+            high_be: u64::MAX,
+            low_be: u64::MAX,
         };
         for prefix in 0..=128u32 {
             let bytes = all.masked(prefix).octets();

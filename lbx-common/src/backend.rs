@@ -18,7 +18,7 @@ pub const FAILED_DROP: u8 = 9;
 /// Whether a backend in this state may have connections: records and slots that name it are valid.
 #[inline(always)]
 #[must_use]
-pub const fn usable(state: u8) -> bool {
+pub const fn may_have_connections(state: u8) -> bool {
     // All but FREE and DEAD.
     state & 1 == 1
 }
@@ -26,8 +26,8 @@ pub const fn usable(state: u8) -> bool {
 /// Whether packets may be sent to a backend in this state.
 #[inline(always)]
 #[must_use]
-pub const fn reachable(state: u8) -> bool {
-    usable(state) && state != FAILED_DROP
+pub const fn may_receive_packets(state: u8) -> bool {
+    may_have_connections(state) && state != FAILED_DROP
 }
 
 /// Value of the backend table: one cache line, so that a packet touches one.
@@ -36,45 +36,45 @@ pub const fn reachable(state: u8) -> bool {
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// [`Head`] as a word: MAC address of the real server in bytes 0–5 (as on the wire), state in byte 6, zero in byte 7.
-    pub head: u64,
+    /// [`MacAndState`] as a word: MAC address of the real server in bytes 0–5 (as on the wire), state in byte 6, zero in byte 7.
+    pub mac_and_state: u64,
     /// MAC address of the NIC that sends to it in bytes 0–5 (as on the wire), zero in 6–7.
-    pub source: u64,
+    pub source_mac: u64,
     /// VLAN tags of its segment.
-    pub tags: Tags,
+    pub vlan_tags: VlanTags,
     /// Index of the NIC that sends to it.
     pub ifindex: u32,
     /// Its index in the backend counters and loads.
-    pub counter: u32,
+    pub counter_index: u32,
     /// RIP as an IPv6 address (IPv4: mapped, RFC 4291 section 2.5.5.2), network byte order. Used by the daemon only.
     pub address: [u8; 16],
     /// Connections from which on it gets no new ones; 0: no limit.
-    pub upper: u32,
+    pub upper_threshold: u32,
     /// Connections below which it gets new ones again; 0: three quarters of `upper`.
-    pub lower: u32,
+    pub lower_threshold: u32,
     /// Weight, used by the daemon only: for the program it is reflected in slots and rings.
     pub weight: u32,
     /// Always zero.
     pub pad: u32,
 }
 
-/// The VLAN tags of a segment: 12 bits of VLAN id each, [`Tags::SERVICE`] for a tag of IEEE 802.1ad.
+/// The VLAN tags of a segment: 12 bits of VLAN id each, [`VlanTags::SERVICE_TAG_FLAG`] for a tag of IEEE 802.1ad.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tags {
+pub struct VlanTags {
     /// The outer tag; 0: frames have none.
     pub outer: u16,
     /// The inner tag; 0: frames have at most one.
     pub inner: u16,
 }
 
-impl Tags {
+impl VlanTags {
     /// No tag.
     pub const NONE: Self = Self { outer: 0, inner: 0 };
     /// The VLAN id of a tag.
-    pub const ID: u16 = 0x0fff;
+    pub const ID_MASK: u16 = 0x0fff;
     /// A tag with TPID 0x88a8 (IEEE 802.1ad) instead of 0x8100 (IEEE 802.1Q).
-    pub const SERVICE: u16 = 0x8000;
+    pub const SERVICE_TAG_FLAG: u16 = 0x8000;
 
     /// Both as one number, 0 if there is none.
     #[inline(always)]
@@ -106,14 +106,14 @@ const _: () = assert!(size_of::<Backend>() == 64 && align_of::<Backend>() == 64)
 impl Backend {
     /// A free entry.
     pub const NONE: Self = Self {
-        head: 0,
-        source: 0,
-        tags: Tags::NONE,
+        mac_and_state: 0,
+        source_mac: 0,
+        vlan_tags: VlanTags::NONE,
         ifindex: 0,
-        counter: 0,
+        counter_index: 0,
         address: [0; 16],
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         weight: 0,
         pad: 0,
     };
@@ -135,18 +135,18 @@ impl Backend {
 
 /// The first word of a backend, read and written whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct MacAndState {
     /// MAC address of the real server.
     pub mac: [u8; 6],
     /// [`FREE`], [`UP`], [`DEAD`], [`DRAINING`], [`REMOVED`], [`FAILED_KEEP`] or [`FAILED_DROP`].
     pub state: u8,
 }
 
-impl Head {
+impl MacAndState {
     /// The word in the map.
     #[must_use]
     pub const fn to_word(self) -> u64 {
-        mac_word(self.mac) | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, self.state, 0])
+        mac_to_word(self.mac) | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, self.state, 0])
     }
 
     /// The head of a word.
@@ -154,7 +154,7 @@ impl Head {
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
         Self {
-            mac: word_mac(word),
+            mac: mac_from_word(word),
             state: word.to_ne_bytes()[6],
         }
     }
@@ -162,7 +162,7 @@ impl Head {
 
 /// A MAC address in bytes 0–5 of a word.
 #[must_use]
-pub const fn mac_word(mac: [u8; 6]) -> u64 {
+pub const fn mac_to_word(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }
@@ -170,7 +170,7 @@ pub const fn mac_word(mac: [u8; 6]) -> u64 {
 /// The MAC address in bytes 0–5 of a word.
 #[inline(always)]
 #[must_use]
-pub const fn word_mac(word: u64) -> [u8; 6] {
+pub const fn mac_from_word(word: u64) -> [u8; 6] {
     let [a, b, c, d, e, f, _, _] = word.to_ne_bytes();
     [a, b, c, d, e, f]
 }
@@ -181,15 +181,15 @@ mod tests {
 
     #[test]
     fn heads_round_trip() {
-        let head = Head {
+        let head = MacAndState {
             mac: [2, 0, 0, 0, 0xab, 0xcd],
             state: DEAD,
         };
-        assert_eq!(Head::from_word(head.to_word()), head);
-        assert_eq!(word_mac(mac_word(head.mac)), head.mac);
+        assert_eq!(MacAndState::from_word(head.to_word()), head);
+        assert_eq!(mac_from_word(mac_to_word(head.mac)), head.mac);
         assert_eq!(
-            Backend::NONE.head,
-            Head {
+            Backend::NONE.mac_and_state,
+            MacAndState {
                 mac: [0; 6],
                 state: FREE
             }

@@ -10,8 +10,8 @@ use crate::address::Address;
 #[inline(always)]
 #[must_use]
 pub const fn difference(from: Address, to: Address) -> u16 {
-    let old = sum(!from.high) + sum(!from.low);
-    let new = sum(to.high) + sum(to.low);
+    let old = sum(!from.high_be) + sum(!from.low_be);
+    let new = sum(to.high_be) + sum(to.low_be);
     fold(old + new)
 }
 
@@ -76,8 +76,8 @@ mod tests {
             return Address::from_ipv4([a, b, c, d]);
         }
         Address {
-            high: next(),
-            low: next(),
+            high_be: next(),
+            low_be: next(),
         }
     }
 
@@ -97,8 +97,8 @@ mod tests {
     fn the_example_of_rfc_1624() {
         // Section 4: a header with checksum 0xdd2f, in which 0x5555 becomes 0x3285, has then 0x0000.
         let at = |word: u16| Address {
-            high: u64::from(word),
-            low: 1,
+            high_be: u64::from(word),
+            low_be: 1,
         };
         assert_eq!(adjusted(0xdd2f, difference(at(0x5555), at(0x3285))), 0);
     }

@@ -11,7 +11,7 @@ pub struct Traffic {
     /// New connections scheduled (TCP), new flows recorded (UDP).
     pub connections: u64,
     /// FIN and RST packets seen from clients: the basis for estimating active connections where flows are not recorded.
-    pub endings: u64,
+    pub fin_rst_packets: u64,
 }
 
 const _: () = assert!(size_of::<Traffic>() == 32 && align_of::<Traffic>() == 8);
@@ -21,6 +21,6 @@ impl core::ops::AddAssign for Traffic {
         self.packets += other.packets;
         self.bytes += other.bytes;
         self.connections += other.connections;
-        self.endings += other.endings;
+        self.fin_rst_packets += other.fin_rst_packets;
     }
 }

@@ -1,12 +1,12 @@
 //! Flow records: key and entry, in buckets of one cache line, two candidate buckets per flow.
 //!
 //! The key identifies the flow (one word for IPv4, three for IPv6), the entry has its backend and its state. A writer takes a
-//! record by exchanging the entry for [`BUSY`], stores the key, then the entry; a reader reads key, entry and key again.
+//! record by exchanging the entry for [`BEING_WRITTEN`], stores the key, then the entry; a reader reads key, entry and key again.
 //! Expiry and removal only change the entry, by compare-and-exchange.
 //!
 //! A persistent client has a record too: a template, with client port and VIP port 0.
 
-pub use crate::signal::Signal;
+pub use crate::signal::FlowEvent;
 
 use crate::address::Address;
 
@@ -15,9 +15,9 @@ pub const TICK_SHIFT: u32 = 30;
 /// Ticks are kept in 24 bits (208 days) and compared modulo that.
 pub const TICK_MASK: u32 = 0xff_ffff;
 /// IPv4 records in a bucket.
-pub const WAYS4: usize = 4;
+pub const RECORDS_PER_BUCKET4: usize = 4;
 /// IPv6 records in a bucket.
-pub const WAYS6: usize = 2;
+pub const RECORDS_PER_BUCKET6: usize = 2;
 /// Ticks for which an unconfirmed flow can't be displaced by another: longer than a client takes to answer or to retransmit
 /// (RFC 6298: one second).
 pub const PROTECTED_TICKS: u32 = 3;
@@ -25,11 +25,11 @@ pub const PROTECTED_TICKS: u32 = 3;
 /// No record.
 pub const EMPTY: u8 = 0;
 /// Being written.
-pub const BUSY: u8 = 1;
+pub const BEING_WRITTEN: u8 = 1;
 /// TCP: SYN seen.
 pub const HALF_OPEN: u8 = 2;
 /// TCP: an ACK without a record; established once another packet follows in a later tick.
-pub const ADOPTED: u8 = 3;
+pub const MIDSTREAM: u8 = 3;
 /// TCP: established.
 pub const ESTABLISHED: u8 = 4;
 /// TCP: FIN seen.
@@ -51,8 +51,8 @@ pub const TEMPLATE: u8 = 10;
 pub struct Record<const K: usize> {
     /// [`FlowKey::to_word`] or [`FlowKey::to_words`].
     pub key: [u64; K],
-    /// [`Entry::to_word`].
-    pub entry: u64,
+    /// [`FlowEntry::to_word`].
+    pub entry_word: u64,
 }
 
 /// One cache line of `W` records with keys of `K` words.
@@ -64,19 +64,19 @@ pub struct Bucket<const K: usize, const W: usize> {
 }
 
 /// Words of an IPv4 key.
-pub const KEY4: usize = 1;
+pub const KEY_WORDS4: usize = 1;
 /// Words of an IPv6 key.
-pub const KEY6: usize = 3;
+pub const KEY_WORDS6: usize = 3;
 /// Records of IPv4 flows.
-pub type Bucket4 = Bucket<KEY4, WAYS4>;
+pub type Bucket4 = Bucket<KEY_WORDS4, RECORDS_PER_BUCKET4>;
 /// Records of IPv6 flows.
-pub type Bucket6 = Bucket<KEY6, WAYS6>;
+pub type Bucket6 = Bucket<KEY_WORDS6, RECORDS_PER_BUCKET6>;
 
-const _: () = assert!(size_of::<Record<KEY4>>() == 16 && size_of::<Record<KEY6>>() == 32);
+const _: () = assert!(size_of::<Record<KEY_WORDS4>>() == 16 && size_of::<Record<KEY_WORDS6>>() == 32);
 const _: () = assert!(size_of::<Bucket4>() == 64 && align_of::<Bucket4>() == 64);
 const _: () = assert!(size_of::<Bucket6>() == 64 && align_of::<Bucket6>() == 64);
 
-/// Client and service. Together with the VIP port of the [`Entry`] it identifies a flow.
+/// Client and service. Together with the VIP port of the [`FlowEntry`] it identifies a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Client's address.
@@ -109,17 +109,17 @@ impl FlowKey {
     /// The key of an IPv6 record: both words of the address, then client port in bits 0–15 and service in 16–31.
     #[inline(always)]
     #[must_use]
-    pub const fn to_words(self) -> [u64; KEY6] {
-        [self.client.high, self.client.low, self.rest()]
+    pub const fn to_words(self) -> [u64; KEY_WORDS6] {
+        [self.client.high_be, self.client.low_be, self.rest()]
     }
 
     /// The key of an IPv6 record's words.
     #[must_use]
-    pub const fn from_words(words: [u64; KEY6]) -> Self {
+    pub const fn from_words(words: [u64; KEY_WORDS6]) -> Self {
         Self {
             client: Address {
-                high: words[0],
-                low: words[1],
+                high_be: words[0],
+                low_be: words[1],
             },
             client_port: (words[2] as u16).to_le_bytes(),
             service: (words[2] >> 16) as u16,
@@ -134,7 +134,7 @@ impl FlowKey {
 
 /// Backend and state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FlowEntry {
     /// VIP port, as in the packet.
     pub vip_port: [u8; 2],
     /// Backend's index within the service.
@@ -142,10 +142,10 @@ pub struct Entry {
     /// One of the states above.
     pub state: u8,
     /// Tick of the last packet, [`TICK_MASK`] wide.
-    pub seen: u32,
+    pub last_seen_tick: u32,
 }
 
-impl Entry {
+impl FlowEntry {
     /// The word in the map.
     #[inline(always)]
     #[must_use]
@@ -153,7 +153,7 @@ impl Entry {
         u16::from_le_bytes(self.vip_port) as u64
             | (self.backend as u64) << 16
             | (self.state as u64) << 32
-            | ((self.seen & TICK_MASK) as u64) << 40
+            | ((self.last_seen_tick & TICK_MASK) as u64) << 40
     }
 
     /// The entry of a word.
@@ -164,31 +164,31 @@ impl Entry {
             vip_port: (word as u16).to_le_bytes(),
             backend: (word >> 16) as u16,
             state: (word >> 32) as u8,
-            seen: (word >> 40) as u32,
+            last_seen_tick: (word >> 40) as u32,
         }
     }
 
     /// Whether it has been idle for longer than its state allows. `now` is a tick.
     #[inline(always)]
     #[must_use]
-    pub const fn expired(self, now: u32, timeouts: &crate::service::Timeouts) -> bool {
-        let idle = elapsed(self.seen, now);
+    pub const fn expired(self, now: u32, timeouts: &crate::service::TimeoutTicks) -> bool {
+        let idle = elapsed_ticks(self.last_seen_tick, now);
         // The clock of this CPU may lag a tick behind the writer's: that is not idle time.
-        idle > timeout(self.state, timeouts) as u32 && idle < TICK_MASK / 2
+        idle > timeout_ticks(self.state, timeouts) as u32 && idle < TICK_MASK / 2
     }
 }
 
 /// Ticks from `since` to `now`.
 #[inline(always)]
 #[must_use]
-pub const fn elapsed(since: u32, now: u32) -> u32 {
+pub const fn elapsed_ticks(since: u32, now: u32) -> u32 {
     now.wrapping_sub(since) & TICK_MASK
 }
 
 /// Idle timeout of a state in ticks. An adopted flow may be established, so it has that timeout.
 #[inline(always)]
 #[must_use]
-pub const fn timeout(state: u8, timeouts: &crate::service::Timeouts) -> u16 {
+pub const fn timeout_ticks(state: u8, timeouts: &crate::service::TimeoutTicks) -> u16 {
     match state {
         HALF_OPEN => timeouts.half_open,
         CLOSING => timeouts.closing,
@@ -205,7 +205,7 @@ pub const fn timeout(state: u8, timeouts: &crate::service::Timeouts) -> u16 {
 #[inline(always)]
 #[must_use]
 pub const fn displaceable(state: u8) -> bool {
-    matches!(state, HALF_OPEN | ADOPTED | UDP_NEW | TEMPLATE_NEW)
+    matches!(state, HALF_OPEN | MIDSTREAM | UDP_NEW | TEMPLATE_NEW)
 }
 
 /// Whether a SYN on this flow starts a new connection.
@@ -218,23 +218,23 @@ pub const fn is_closing(state: u8) -> bool {
 /// Whether ipvsadm would count the flow as active (ESTABLISHED there; UDP flows count as active in lbx).
 #[must_use]
 pub const fn is_active(state: u8) -> bool {
-    matches!(state, ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM)
+    matches!(state, MIDSTREAM | ESTABLISHED | UDP_NEW | UDP_STREAM)
 }
 
 /// Whether a record counts as a connection of its backend: templates do not.
 #[must_use]
 pub const fn is_connection(state: u8) -> bool {
-    state > BUSY && state < TEMPLATE_NEW
+    state > BEING_WRITTEN && state < TEMPLATE_NEW
 }
 
 /// The state a new record starts in, or none: SYN+ACK, RST, FIN and related packets create no record.
 #[inline(always)]
 #[must_use]
-pub const fn first_state(signal: Signal) -> Option<u8> {
-    if signal.opens() {
+pub const fn first_state(signal: FlowEvent) -> Option<u8> {
+    if signal.opens_connection() {
         Some(HALF_OPEN)
-    } else if signal.continues() {
-        Some(ADOPTED)
+    } else if signal.continues_connection() {
+        Some(MIDSTREAM)
     } else if signal.datagram() {
         Some(UDP_NEW)
     } else {
@@ -242,7 +242,7 @@ pub const fn first_state(signal: Signal) -> Option<u8> {
     }
 }
 
-impl Entry {
+impl FlowEntry {
     /// The entry after a packet at tick `now`, derived from the client's packets only (direct server return hides the others);
     /// the same if nothing changes.
     ///
@@ -250,29 +250,29 @@ impl Entry {
     /// of an orderly close follows the FIN in the same tick or the next.
     #[inline(always)]
     #[must_use]
-    pub const fn after(self, signal: Signal, now: u32) -> Self {
-        let idle = elapsed(self.seen, now);
-        let state = if signal.resets() {
+    pub const fn after_packet(self, signal: FlowEvent, now: u32) -> Self {
+        let idle = elapsed_ticks(self.last_seen_tick, now);
+        let state = if signal.is_rst() {
             CLOSED
-        } else if signal.finishes() {
+        } else if signal.is_fin() {
             CLOSING
         } else if signal.is_related() {
             return self;
         } else if signal.datagram() {
             if idle == 0 { self.state } else { UDP_STREAM }
-        } else if !signal.continues() {
+        } else if !signal.continues_connection() {
             self.state
         } else if self.state == CLOSING && idle < 2 {
             // Keeps the time of the FIN: otherwise a busy flow would stay in CLOSING.
             return self;
-        } else if self.state == ADOPTED && idle == 0 {
-            ADOPTED
+        } else if self.state == MIDSTREAM && idle == 0 {
+            MIDSTREAM
         } else {
             ESTABLISHED
         };
         Self {
             state,
-            seen: now,
+            last_seen_tick: now,
             ..self
         }
     }
@@ -282,11 +282,11 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::{
-        service::Timeouts,
+        service::TimeoutTicks,
         signal::{ACK, FIN, RST, SYN},
     };
 
-    const TIMEOUTS: Timeouts = Timeouts {
+    const TIMEOUTS: TimeoutTicks = TimeoutTicks {
         half_open: 60,
         established: 900,
         closing: 120,
@@ -295,11 +295,11 @@ mod tests {
         persistent: 360,
         pad: [0; 2],
     };
-    const OPEN: Signal = Signal::of_tcp_flags(SYN);
-    const ODD: Signal = Signal::of_tcp_flags(SYN | ACK);
-    const DATA: Signal = Signal::of_tcp_flags(ACK);
-    const FINISH: Signal = Signal::of_tcp_flags(FIN | ACK);
-    const RESET: Signal = Signal::of_tcp_flags(RST | ACK);
+    const OPEN: FlowEvent = FlowEvent::of_tcp_flags(SYN);
+    const ODD: FlowEvent = FlowEvent::of_tcp_flags(SYN | ACK);
+    const DATA: FlowEvent = FlowEvent::of_tcp_flags(ACK);
+    const FINISH: FlowEvent = FlowEvent::of_tcp_flags(FIN | ACK);
+    const RESET: FlowEvent = FlowEvent::of_tcp_flags(RST | ACK);
 
     #[test]
     fn words_round_trip() {
@@ -310,64 +310,71 @@ mod tests {
         };
         assert_eq!(FlowKey::from_word(key.to_word()), key);
         assert_eq!(FlowKey::from_words(key.to_words()), key);
-        let entry = Entry {
+        let entry = FlowEntry {
             vip_port: [0, 80],
             backend: 65_534,
             state: UDP_STREAM,
-            seen: TICK_MASK,
+            last_seen_tick: TICK_MASK,
         };
-        assert_eq!(Entry::from_word(entry.to_word()), entry);
+        assert_eq!(FlowEntry::from_word(entry.to_word()), entry);
     }
 
     #[test]
     fn idle_time_wraps_with_the_clock() {
-        let entry = |state, seen| Entry {
+        let entry = |state, seen| FlowEntry {
             vip_port: [0, 80],
             backend: 0,
             state,
-            seen,
+            last_seen_tick: seen,
         };
         assert!(!entry(ESTABLISHED, TICK_MASK - 100).expired(799, &TIMEOUTS));
         assert!(entry(ESTABLISHED, TICK_MASK - 100).expired(801, &TIMEOUTS));
         assert!(!entry(CLOSED, 20).expired(19, &TIMEOUTS), "a clock one tick behind");
         assert!(entry(CLOSED, 20).expired(31, &TIMEOUTS));
-        assert!(!entry(ADOPTED, 0).expired(900, &TIMEOUTS));
+        assert!(!entry(MIDSTREAM, 0).expired(900, &TIMEOUTS));
     }
 
     #[test]
     fn a_forged_end_does_not_end_a_flow() {
-        let at = |state, seen| Entry {
+        let at = |state, seen| FlowEntry {
             vip_port: [0, 80],
             backend: 0,
             state,
-            seen,
+            last_seen_tick: seen,
         };
-        let reset = at(ESTABLISHED, 5).after(RESET, 5);
-        assert_eq!(reset.after(DATA, 5), at(ESTABLISHED, 5));
-        let finished = at(ESTABLISHED, 5).after(FINISH, 6);
+        let reset = at(ESTABLISHED, 5).after_packet(RESET, 5);
+        assert_eq!(reset.after_packet(DATA, 5), at(ESTABLISHED, 5));
+        let finished = at(ESTABLISHED, 5).after_packet(FINISH, 6);
         assert_eq!(finished, at(CLOSING, 6));
-        assert_eq!(finished.after(DATA, 7), finished, "the last ACK of an orderly close");
-        assert_eq!(finished.after(DATA, 8), at(ESTABLISHED, 8));
+        assert_eq!(
+            finished.after_packet(DATA, 7),
+            finished,
+            "the last ACK of an orderly close"
+        );
+        assert_eq!(finished.after_packet(DATA, 8), at(ESTABLISHED, 8));
     }
 
     #[test]
     fn a_later_packet_confirms_a_flow() {
-        let at = |state, seen| Entry {
+        let at = |state, seen| FlowEntry {
             vip_port: [0, 80],
             backend: 0,
             state,
-            seen,
+            last_seen_tick: seen,
         };
-        assert_eq!(at(HALF_OPEN, 5).after(DATA, 5), at(ESTABLISHED, 5));
-        assert_eq!(at(ADOPTED, 5).after(DATA, 5), at(ADOPTED, 5));
-        assert_eq!(at(ADOPTED, 5).after(DATA, 6), at(ESTABLISHED, 6));
-        assert_eq!(at(UDP_NEW, TICK_MASK).after(Signal::DATAGRAM, 0), at(UDP_STREAM, 0));
-        assert_eq!(at(UDP_NEW, 5).after(Signal::DATAGRAM, 5), at(UDP_NEW, 5));
+        assert_eq!(at(HALF_OPEN, 5).after_packet(DATA, 5), at(ESTABLISHED, 5));
+        assert_eq!(at(MIDSTREAM, 5).after_packet(DATA, 5), at(MIDSTREAM, 5));
+        assert_eq!(at(MIDSTREAM, 5).after_packet(DATA, 6), at(ESTABLISHED, 6));
+        assert_eq!(
+            at(UDP_NEW, TICK_MASK).after_packet(FlowEvent::DATAGRAM, 0),
+            at(UDP_STREAM, 0)
+        );
+        assert_eq!(at(UDP_NEW, 5).after_packet(FlowEvent::DATAGRAM, 5), at(UDP_NEW, 5));
     }
 
     #[test]
     fn some_signals_create_no_record() {
-        for signal in [ODD, FINISH, RESET, Signal::RELATED] {
+        for signal in [ODD, FINISH, RESET, FlowEvent::RELATED] {
             assert_eq!(first_state(signal), None);
         }
         assert_eq!(first_state(OPEN), Some(HALF_OPEN));
@@ -375,12 +382,12 @@ mod tests {
 
     #[test]
     fn a_related_packet_changes_nothing() {
-        let entry = Entry {
+        let entry = FlowEntry {
             vip_port: [0, 80],
             backend: 3,
             state: HALF_OPEN,
-            seen: 5,
+            last_seen_tick: 5,
         };
-        assert_eq!(entry.after(Signal::RELATED, 100), entry);
+        assert_eq!(entry.after_packet(FlowEvent::RELATED, 100), entry);
     }
 }

@@ -21,15 +21,15 @@ pub struct FragmentKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstFragment {
-    /// Service number; [`NONE`](crate::slot::NONE): no service has its port, it passed to the director's network stack.
+    /// Service number; [`NO_BACKEND`](crate::slot::NO_BACKEND): no service has its port, it passed to the director's network stack.
     pub service: u16,
     /// Backend's index within the service.
     pub backend: u16,
     /// The tick of the first fragment.
-    pub since: u32,
+    pub tick: u32,
 }
 
 /// Ticks for which later fragments are sent where the first was: as long as a receiver waits for them (RFC 8200 section 4.5: 60 s; Linux: 30 s).
-pub const LIFETIME: u32 = 56;
+pub const LIFETIME_TICKS: u32 = 56;
 
 const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FirstFragment>() == 8);

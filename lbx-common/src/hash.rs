@@ -22,7 +22,7 @@ pub const fn mix(word: u64, seed: u64) -> u64 {
 /// Addresses and ports of a flow (all as in the packet) as one word: different for any two IPv4 flows of a service.
 #[inline(always)]
 #[must_use]
-pub const fn tuple(client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u64 {
+pub const fn tuple_word(client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u64 {
     let [a, b] = client_port;
     let [c, d] = vip_port;
     // The low half of an IPv4 address's word is the same for all.
@@ -63,7 +63,7 @@ pub const fn flow6(client: Address, client_port: [u8; 2], vip_port: [u8; 2], ser
     let [a, b] = client_port;
     let [c, d] = vip_port;
     let rest = u32::from_le_bytes([a, b, c, d]) as u64 | (service as u64) << 32;
-    mix(mix(client.high ^ rest, seed) ^ client.low, seed)
+    mix(mix(client.high_be ^ rest, seed) ^ client.low_be, seed)
 }
 
 /// Hash of a VIP for its buckets.
@@ -89,7 +89,7 @@ mod tests {
         const SLOTS: u32 = 251;
         let mut hits = [0u32; SLOTS as usize];
         for port in 0..50_200u16 {
-            let tuple = tuple(Address::from_ipv4([10, 0, 0, 1]), port.to_be_bytes(), [0, 80]);
+            let tuple = tuple_word(Address::from_ipv4([10, 0, 0, 1]), port.to_be_bytes(), [0, 80]);
             hits[slot(tuple, SLOTS) as usize] += 1;
         }
         // 200 expected, standard deviation 14: six of them either way.

@@ -2,22 +2,22 @@
 //! once per candidate.
 //!
 //! Every load-based scheduler selects the candidate with the least cost relative to its weight, the first of equals. They
-//! differ in the cost of a candidate ([`Rule::score`]). Rules and numbers are those of IPVS (net/netfilter/ipvs/ip_vs_lc.c,
+//! differ in the cost of a candidate ([`SchedulingRule::score`]). Rules and numbers are those of IPVS (net/netfilter/ipvs/ip_vs_lc.c,
 //! ip_vs_wlc.c, ip_vs_sed.c, ip_vs_nq.c, ip_vs_fo.c, ip_vs_ovf.c and ip_vs_twos.c; ip_vs_dest_conn_overhead in
 //! include/net/ip_vs.h).
 
 use crate::{
-    flow::{ADOPTED, CLOSED, CLOSING, ESTABLISHED, HALF_OPEN, UDP_NEW, UDP_STREAM},
+    flow::{CLOSED, CLOSING, ESTABLISHED, HALF_OPEN, MIDSTREAM, UDP_NEW, UDP_STREAM},
     service::scheduler::{LC, NQ, OVF, P2C, SED, WLC},
 };
 
 /// Words of an entry of the load table: connections, and whether the backend is marked as full.
-pub const WORDS: usize = 2;
+pub const LOAD_WORDS: usize = 2;
 
 /// Addend of an active connection in the word of its backend.
-pub const ONE_ACTIVE: u64 = 1;
+pub const ACTIVE_INCREMENT: u64 = 1;
 /// Addend of an inactive connection in the word of its backend.
-pub const ONE_INACTIVE: u64 = 1 << 32;
+pub const INACTIVE_INCREMENT: u64 = 1 << 32;
 
 /// An active connection costs as much as so many inactive ones.
 const ACTIVE_COST: u64 = 256;
@@ -26,10 +26,10 @@ const ACTIVE_COST: u64 = 256;
 /// and the old addend is added.
 #[inline(always)]
 #[must_use]
-pub const fn of_state(state: u8) -> u64 {
+pub const fn increment_of_state(state: u8) -> u64 {
     match state {
-        ADOPTED | ESTABLISHED | UDP_NEW | UDP_STREAM => ONE_ACTIVE,
-        HALF_OPEN | CLOSING | CLOSED => ONE_INACTIVE,
+        MIDSTREAM | ESTABLISHED | UDP_NEW | UDP_STREAM => ACTIVE_INCREMENT,
+        HALF_OPEN | CLOSING | CLOSED => INACTIVE_INCREMENT,
         _ => 0,
     }
 }
@@ -39,14 +39,14 @@ pub const fn of_state(state: u8) -> u64 {
 /// Its word is `active + inactive * 2^32` modulo 2^64, so that one atomic addition counts a connection, moves it from one
 /// half to the other or removes it, and additions may come in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct BackendLoad {
     /// Established, and UDP flows.
     pub active: u32,
     /// Half-open and closing.
     pub inactive: u32,
 }
 
-impl Load {
+impl BackendLoad {
     /// The word in the map: active in bits 0–31, inactive in 32–63.
     #[inline(always)]
     #[must_use]
@@ -99,9 +99,9 @@ const fn at_least_zero(value: i32) -> u32 {
 
 /// How a scheduler compares candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule(u8);
+pub struct SchedulingRule(u8);
 
-impl Rule {
+impl SchedulingRule {
     /// Weighted least connections.
     pub const WLC: Self = Self(WLC);
 
@@ -115,7 +115,7 @@ impl Rule {
     /// The score of a candidate. One with weight 0 is never better than another.
     #[inline(always)]
     #[must_use]
-    pub const fn score(self, load: Load, weight: u16) -> LoadScore {
+    pub const fn score(self, load: BackendLoad, weight: u16) -> LoadScore {
         let weight = weight as u64;
         let active = load.active as u64;
         match self.0 {
@@ -135,7 +135,7 @@ impl Rule {
     /// of weight.
     #[inline(always)]
     #[must_use]
-    pub const fn ends(self, score: LoadScore) -> bool {
+    pub const fn ends_search(self, score: LoadScore) -> bool {
         let compares = matches!(self.0, LC | WLC | SED | NQ | P2C);
         score.weight != 0 && (score.cost == 0 || !compares)
     }
@@ -143,7 +143,7 @@ impl Rule {
     /// Whether the candidate is better than the best so far.
     #[inline(always)]
     #[must_use]
-    pub const fn better(self, (load, weight): (Load, u16), best: (Load, u16)) -> bool {
+    pub const fn better(self, (load, weight): (BackendLoad, u16), best: (BackendLoad, u16)) -> bool {
         self.score(load, weight).better_than(self.score(best.0, best.1))
     }
 }
@@ -198,26 +198,26 @@ const fn below(random: u32, bound: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::{
-        flow::{BUSY, EMPTY},
+        flow::{BEING_WRITTEN, EMPTY},
         service::scheduler::{FO, MAGLEV, RR},
     };
 
     const LOAD_BASED: [u8; 7] = [LC, WLC, SED, NQ, FO, OVF, P2C];
 
-    fn load(active: u32, inactive: u32) -> Load {
-        Load { active, inactive }
+    fn load(active: u32, inactive: u32) -> BackendLoad {
+        BackendLoad { active, inactive }
     }
 
     /// The position of the candidate that a scheduler selects, walking as the kernel program does.
-    fn selected(scheduler: u8, candidates: &[(Load, u16)]) -> Option<usize> {
-        let rule = Rule::of_scheduler(scheduler);
+    fn selected(scheduler: u8, candidates: &[(BackendLoad, u16)]) -> Option<usize> {
+        let rule = SchedulingRule::of_scheduler(scheduler);
         let mut best = (None, LoadScore::WORST);
         for (position, &(load, weight)) in candidates.iter().enumerate() {
             let score = rule.score(load, weight);
             if score.better_than(best.1) {
                 best = (Some(position), score);
             }
-            if rule.ends(score) {
+            if rule.ends_search(score) {
                 break;
             }
         }
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn a_word_counts_both_halves_in_any_order() {
-        assert_eq!(Load::from_word(load(7, 9).to_word()), load(7, 9));
+        assert_eq!(BackendLoad::from_word(load(7, 9).to_word()), load(7, 9));
         // One connection opens, is established, closes and ends; others open meanwhile.
-        let states = [EMPTY, HALF_OPEN, ESTABLISHED, CLOSING, EMPTY, BUSY, UDP_NEW];
+        let states = [EMPTY, HALF_OPEN, ESTABLISHED, CLOSING, EMPTY, BEING_WRITTEN, UDP_NEW];
         let mut steps = [0; 7];
         for (step, change) in steps.iter_mut().zip(states.windows(2)) {
-            *step = of_state(change[1]).wrapping_sub(of_state(change[0]));
+            *step = increment_of_state(change[1]).wrapping_sub(increment_of_state(change[0]));
         }
-        steps[6] = of_state(HALF_OPEN);
+        steps[6] = increment_of_state(HALF_OPEN);
         let sum = |steps: &[u64]| {
             steps
                 .iter()
@@ -241,18 +241,21 @@ mod tests {
         };
         let mut backwards = steps;
         backwards.reverse();
-        assert_eq!(Load::from_word(sum(&steps)), load(1, 6));
+        assert_eq!(BackendLoad::from_word(sum(&steps)), load(1, 6));
         assert_eq!(sum(&backwards), sum(&steps));
     }
 
     #[test]
     fn a_half_below_zero_leaves_the_other_alone() {
-        let word = load(0, 3).to_word().wrapping_sub(ONE_ACTIVE);
-        assert_eq!(Load::from_word(word), load(0, 3));
-        assert_eq!(Load::from_word(word.wrapping_add(ONE_ACTIVE)), load(0, 3));
-        let word = load(3, 0).to_word().wrapping_sub(ONE_INACTIVE);
-        assert_eq!(Load::from_word(word), load(3, 0));
-        assert_eq!(Load::from_word(word.wrapping_add(ONE_INACTIVE)), load(3, 0));
+        let word = load(0, 3).to_word().wrapping_sub(ACTIVE_INCREMENT);
+        assert_eq!(BackendLoad::from_word(word), load(0, 3));
+        assert_eq!(BackendLoad::from_word(word.wrapping_add(ACTIVE_INCREMENT)), load(0, 3));
+        let word = load(3, 0).to_word().wrapping_sub(INACTIVE_INCREMENT);
+        assert_eq!(BackendLoad::from_word(word), load(3, 0));
+        assert_eq!(
+            BackendLoad::from_word(word.wrapping_add(INACTIVE_INCREMENT)),
+            load(3, 0)
+        );
     }
 
     #[test]
@@ -300,8 +303,8 @@ mod tests {
     #[test]
     fn a_walk_ends_when_no_better_candidate_can_follow() {
         let ends = |scheduler, load, weight| {
-            let rule = Rule::of_scheduler(scheduler);
-            rule.ends(rule.score(load, weight))
+            let rule = SchedulingRule::of_scheduler(scheduler);
+            rule.ends_search(rule.score(load, weight))
         };
         let idle = load(0, 1);
         assert_eq!([FO, OVF, RR, MAGLEV, NQ].map(|code| ends(code, idle, 1)), [true; 5]);

@@ -7,25 +7,25 @@
 use crate::address::Address;
 
 /// VIPs in a bucket of two cache lines.
-pub const VIP_WAYS: usize = 4;
+pub const VIPS_PER_BUCKET: usize = 4;
 /// Ports in a bucket of one cache line.
-pub const PORT_WAYS: usize = 4;
+pub const PORTS_PER_BUCKET: usize = 4;
 
 /// Bit 16 of a value: there is an entry.
 pub const PRESENT: u64 = 1 << 16;
 /// A VIP's value: a TCP service on it takes all ports that no other service has.
-pub const ALL_TCP: u64 = 1 << 17;
+pub const ALL_TCP_PORTS: u64 = 1 << 17;
 /// A VIP's value: the same for UDP.
-pub const ALL_UDP: u64 = 1 << 18;
+pub const ALL_UDP_PORTS: u64 = 1 << 18;
 /// A port's value: it is the primary port of its service.
-pub const PRIMARY: u64 = 1 << 17;
+pub const PRIMARY_PORT: u64 = 1 << 17;
 
 /// A VIP. All zero: empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipEntry {
-    /// VIP number in bits 0–15, [`PRESENT`], [`ALL_TCP`], [`ALL_UDP`]. Written last.
-    pub value: u64,
+    /// VIP number in bits 0–15, [`PRESENT`], [`ALL_TCP_PORTS`], [`ALL_UDP_PORTS`]. Written last.
+    pub vip_number_and_flags: u64,
     /// The VIP.
     pub address: Address,
     /// Always zero.
@@ -37,15 +37,15 @@ pub struct VipEntry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipBucket {
     /// In no order.
-    pub entries: [VipEntry; VIP_WAYS],
+    pub entries: [VipEntry; VIPS_PER_BUCKET],
 }
 
 /// A port of a VIP. All zero: empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortEntry {
-    /// Service number in bits 0–15, [`PRESENT`], [`PRIMARY`]. Written last.
-    pub value: u64,
+    /// Service number in bits 0–15, [`PRESENT`], [`PRIMARY_PORT`]. Written last.
+    pub service_number_and_flags: u64,
     /// [`port_key`].
     pub key: u64,
 }
@@ -55,7 +55,7 @@ pub struct PortEntry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortBucket {
     /// In no order.
-    pub entries: [PortEntry; PORT_WAYS],
+    pub entries: [PortEntry; PORTS_PER_BUCKET],
 }
 
 const _: () = assert!(size_of::<VipEntry>() == 32 && size_of::<VipBucket>() == 128);
@@ -71,7 +71,7 @@ pub const fn port_key(vip: u16, protocol: u8, port: [u8; 2]) -> u64 {
 
 /// The VIP number, IP protocol number and port (host byte order) of a key.
 #[must_use]
-pub const fn key_port(key: u64) -> (u16, u8, u16) {
+pub const fn split_port_key(key: u64) -> (u16, u8, u16) {
     (
         key as u16,
         (key >> 16) as u8,
@@ -82,7 +82,7 @@ pub const fn key_port(key: u64) -> (u16, u8, u16) {
 /// The number in a value.
 #[inline(always)]
 #[must_use]
-pub const fn number(value: u64) -> u16 {
+pub const fn entry_number(value: u64) -> u16 {
     value as u16
 }
 
@@ -94,7 +94,7 @@ mod tests {
     fn port_keys_round_trip() {
         for (vip, protocol, port) in [(0, 6, 0), (7, 17, 443), (u16::MAX, 6, u16::MAX)] {
             assert_eq!(
-                key_port(port_key(vip, protocol, port.to_be_bytes())),
+                split_port_key(port_key(vip, protocol, port.to_be_bytes())),
                 (vip, protocol, port)
             );
         }

@@ -17,11 +17,11 @@ pub const SLOTS: &str = "SLOTS";
 /// [`RingEntry`](crate::ring::RingEntry) words in the order the schedulers walk them (u32), flat array.
 pub const RINGS: &str = "RINGS";
 /// Position in the ring by service number (u64), array.
-pub const CURSORS: &str = "CURSORS";
+pub const RING_POSITIONS: &str = "CURSORS";
 /// [`Backend`](crate::backend::Backend), flat array, mmapable.
 pub const BACKENDS: &str = "BACKENDS";
 /// Connections by backend counter ([`load`](crate::load)), array, mmapable.
-pub const LOADS: &str = "LOADS";
+pub const BACKEND_LOADS: &str = "LOADS";
 /// Records of IPv4 flows ([`Bucket4`](crate::flow::Bucket4)), array, mmapable.
 pub const FLOWS4: &str = "FLOWS4";
 /// Records of IPv6 flows ([`Bucket6`](crate::flow::Bucket6)), array, mmapable.
@@ -45,10 +45,10 @@ pub const TRACE_FILTER: &str = "TRACE_FILTER";
 /// The one [`Meta`], array.
 pub const META: &str = "META";
 /// Time in nanoseconds (u64) that tests set for the program, array.
-pub const CLOCK: &str = "CLOCK";
+pub const TEST_CLOCK_NS: &str = "CLOCK";
 
 /// [`Steering`](crate::session::Steering) by socket, socket storage.
-pub const LED: &str = "LED";
+pub const STEERING: &str = "LED";
 /// [`SessionKey`](crate::session::SessionKey) → [`Session`](crate::session::Session), LRU hash.
 pub const SESSIONS: &str = "SESSIONS";
 /// [Bits](crate::session::port_bit) of the local ports that have sessions (u64), array, mmapable.
@@ -61,9 +61,9 @@ pub const PINNED: [&str; 23] = [
     SERVICES,
     SLOTS,
     RINGS,
-    CURSORS,
+    RING_POSITIONS,
     BACKENDS,
-    LOADS,
+    BACKEND_LOADS,
     FLOWS4,
     FLOWS6,
     FRAGMENTS,
@@ -75,20 +75,20 @@ pub const PINNED: [&str; 23] = [
     EGRESS,
     TRACE_FILTER,
     META,
-    CLOCK,
-    LED,
+    TEST_CLOCK_NS,
+    STEERING,
     SESSIONS,
     LOCAL_PORTS,
 ];
 
 /// Name of the XDP program.
-pub const PROGRAM: &str = "lbx";
+pub const XDP_PROGRAM: &str = "lbx";
 /// Name of the program for frames the director sends.
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
 /// Name of the program for received frames of a NIC that changes its XDP mode.
 pub const VIP_GUARD_PROGRAM: &str = "lbx_vip_guard";
 /// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
-pub const HOOKS: [&str; 8] = [
+pub const SOCKET_HOOKS: [&str; 8] = [
     "lbx_peername4",
     "lbx_peername6",
     "lbx_recvmsg4",
@@ -99,19 +99,19 @@ pub const HOOKS: [&str; 8] = [
     "lbx_connect6",
 ];
 /// Load-time constant: cookie of the director's network namespace; 0: no sockets are steered.
-pub const NETNS: &str = "NETNS";
+pub const NETNS_COOKIE: &str = "NETNS";
 /// Load-time constant: number of IPv4 flow buckets less one (a power of two less one).
-pub const FLOW4_MASK: &str = "FLOW4_MASK";
+pub const FLOW4_BUCKET_MASK: &str = "FLOW4_MASK";
 /// Load-time constant: number of IPv6 flow buckets less one (a power of two less one).
-pub const FLOW6_MASK: &str = "FLOW6_MASK";
+pub const FLOW6_BUCKET_MASK: &str = "FLOW6_MASK";
 /// Load-time constant: number of port buckets less one (a power of two less one).
-pub const PORT_MASK: &str = "PORT_MASK";
+pub const PORT_BUCKET_MASK: &str = "PORT_MASK";
 /// Load-time constant: seed of all bucket hashes.
 pub const SEED: &str = "SEED";
 /// Load-time constant: 1 when decisions are traced; 0 lets the verifier remove the tracing code.
-pub const TRACE: &str = "TRACE";
-/// Load-time constant: 1 when the time is taken from [`CLOCK`]; 0 lets the verifier remove that.
-pub const TEST_CLOCK: &str = "TEST_CLOCK";
+pub const TRACE_ENABLED: &str = "TRACE";
+/// Load-time constant: 1 when the time is taken from [`TEST_CLOCK_NS`]; 0 lets the verifier remove that.
+pub const USE_TEST_CLOCK: &str = "TEST_CLOCK";
 
 /// Services at most (service numbers have 16 bits, the last is never used).
 pub const MAX_SERVICES: u32 = 16_384;
@@ -120,10 +120,10 @@ pub const MAX_VIPS: u32 = MAX_SERVICES;
 /// Buckets of VIPs: capacity for four times the maximum, since single buckets may fill up earlier.
 pub const VIP_BUCKETS: u32 = MAX_VIPS;
 /// Ports of all services together unless the configuration says otherwise: 8 MiB. A bucket holds four.
-pub const PORT_ENTRIES: u32 = 1 << 17;
+pub const DEFAULT_PORT_ENTRIES: u32 = 1 << 17;
 /// Slots of all services together unless the configuration says otherwise: 64 MiB, enough for 10,000 services of three units
 /// of weight.
-pub const MAX_SLOTS: u32 = 1 << 23;
+pub const DEFAULT_SLOTS: u32 = 1 << 23;
 /// Ring entries of all services together.
 pub const MAX_RING_ENTRIES: u32 = 1 << 18;
 /// Backend entries of all services together, spare ones included: 16 MiB.
@@ -131,11 +131,11 @@ pub const MAX_BACKENDS: u32 = 1 << 18;
 /// Real servers of all services together: each has its counters, per CPU.
 pub const MAX_SERVERS: u32 = 1 << 16;
 /// Records of IPv4 flows unless the configuration says otherwise: 16 MiB, for half a million flows.
-pub const FLOWS4_RECORDS: u32 = 1 << 20;
+pub const DEFAULT_FLOW4_RECORDS: u32 = 1 << 20;
 /// Records of IPv6 flows unless the configuration says otherwise: 8 MiB, for 131,072 flows.
-pub const FLOWS6_RECORDS: u32 = 1 << 18;
+pub const DEFAULT_FLOW6_RECORDS: u32 = 1 << 18;
 /// Fragmented packets at one time unless the configuration says otherwise.
-pub const MAX_FRAGMENTS: u32 = 1 << 13;
+pub const DEFAULT_FRAGMENTS: u32 = 1 << 13;
 /// QUIC server ids of all services together.
 pub const MAX_QUIC_IDS: u32 = 1 << 16;
 /// Segments (NICs and VLANs on them) the program may be attached to.

@@ -1,11 +1,11 @@
 //! A NIC the program is attached to.
 
-use crate::backend::Tags;
+use crate::backend::VlanTags;
 
 /// Client-facing: packets for a VIP are balanced.
-pub const CLIENTS: u16 = 1 << 0;
+pub const CLIENT_FACING: u16 = 1 << 0;
 /// Real servers are reached through it.
-pub const SERVERS: u16 = 1 << 1;
+pub const SERVER_FACING: u16 = 1 << 1;
 
 /// A segment a NIC is on: the NIC itself, or a VLAN on it. An entry in the NIC map.
 ///
@@ -15,12 +15,12 @@ pub const SERVERS: u16 = 1 << 1;
 pub struct Nic {
     /// Its MAC address, as on the wire: frames to another address are ignored (a NIC in promiscuous mode receives them).
     pub mac: [u8; 6],
-    /// [`CLIENTS`], [`SERVERS`].
+    /// [`CLIENT_FACING`], [`SERVER_FACING`].
     pub roles: u16,
     /// Its index; 0: no NIC. Written last, together with the tags.
     pub ifindex: u32,
     /// The tags that frames of the segment carry.
-    pub tags: Tags,
+    pub vlan_tags: VlanTags,
 }
 
 const _: () = assert!(size_of::<Nic>() == 16 && align_of::<Nic>() == 8);
@@ -28,7 +28,7 @@ const _: () = assert!(size_of::<Nic>() == 16 && align_of::<Nic>() == 8);
 /// The lookup key of an entry of the NIC map: its second word.
 #[inline(always)]
 #[must_use]
-pub const fn segment(ifindex: u32, tags: Tags) -> u64 {
+pub const fn segment_key(ifindex: u32, tags: VlanTags) -> u64 {
     let [a, b, c, d] = ifindex.to_ne_bytes();
     let [e, f] = tags.outer.to_ne_bytes();
     let [g, h] = tags.inner.to_ne_bytes();

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingEntry {
     /// Backend's index within the service.
-    pub index: u16,
+    pub backend_index: u16,
     /// Its weight.
     pub weight: u16,
 }
@@ -13,7 +13,7 @@ impl RingEntry {
     /// The word in the map: index in bits 0–15, weight in 16–31.
     #[must_use]
     pub const fn to_word(self) -> u32 {
-        self.index as u32 | (self.weight as u32) << 16
+        self.backend_index as u32 | (self.weight as u32) << 16
     }
 
     /// The entry of a word.
@@ -21,7 +21,7 @@ impl RingEntry {
     #[must_use]
     pub const fn from_word(word: u32) -> Self {
         Self {
-            index: word as u16,
+            backend_index: word as u16,
             weight: (word >> 16) as u16,
         }
     }
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn an_entry_is_one_word() {
         let entry = RingEntry {
-            index: 0xabcd,
+            backend_index: 0xabcd,
             weight: 0x1234,
         };
         assert_eq!(entry.to_word(), 0x1234_abcd);

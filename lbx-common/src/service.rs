@@ -13,27 +13,27 @@ pub const ICMPV6: u8 = 58;
 pub const RECORD_ALL: u32 = 1 << 0;
 /// The service hashed until recently: a datagram without a record may belong to a flow from then, so it is sent to the slot's
 /// owner and not scheduled.
-pub const HASHED: u32 = 1 << 1;
+pub const RECENTLY_HASHED: u32 = 1 << 1;
 /// Slots are hashed by the client's address only, without ports.
-pub const HASH_ADDRESS: u32 = 1 << 2;
+pub const HASH_CLIENT_ADDRESS: u32 = 1 << 2;
 /// Slots are hashed by the VIP's address only.
 pub const HASH_VIP: u32 = 1 << 3;
 /// New connections go to the slot's current backend; otherwise the scheduler selects from the ring.
-pub const HASHES: u32 = 1 << 4;
+pub const SCHEDULE_BY_HASH: u32 = 1 << 4;
 /// A new connection whose hashed backend is not eligible goes to another.
-pub const FALLBACK: u32 = 1 << 5;
+pub const HASH_FALLBACK: u32 = 1 << 5;
 /// Clients are persistent.
 pub const PERSISTENT: u32 = 1 << 6;
 /// Persistent clients leave a draining backend.
-pub const LEAVE_DRAINING: u32 = 1 << 7;
+pub const EXPIRE_QUIESCENT_TEMPLATE: u32 = 1 << 7;
 /// Every datagram is scheduled on its own, and none is recorded.
 pub const ONE_PACKET: u32 = 1 << 8;
 /// Some backend has a limit of connections.
-pub const LIMITED: u32 = 1 << 9;
+pub const HAS_CONNECTION_LIMITS: u32 = 1 << 9;
 /// QUIC packets are sent to the backend of the server id in their connection id.
 pub const QUIC: u32 = 1 << 10;
 /// The director's own sockets may use the VIP.
-pub const LOCAL: u32 = 1 << 11;
+pub const LOCAL_ALLOWED: u32 = 1 << 11;
 
 /// Scheduler codes, as the service holds them.
 pub mod scheduler {
@@ -70,7 +70,7 @@ pub mod scheduler {
 /// The states and defaults are those of IPVS (net/netfilter/ipvs/ip_vs_proto_tcp.c, ip_vs_proto_udp.c).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct TimeoutTicks {
     /// SYN seen, nothing since.
     pub half_open: u16,
     /// Established.
@@ -98,9 +98,9 @@ pub struct Service {
     /// One of [`scheduler`].
     pub scheduler: u8,
     /// Leading bits of a client's address that count for persistence, of 128.
-    pub prefix: u8,
-    /// Index of the sorry server, for new connections when all others are full; [`NONE`](crate::slot::NONE).
-    pub sorry: u16,
+    pub persistence_prefix: u8,
+    /// Index of the sorry server, for new connections when all others are full; [`NO_BACKEND`](crate::slot::NO_BACKEND).
+    pub sorry_server: u16,
     /// First slot.
     pub slots_base: u32,
     /// Number of slots: a prime, fixed while the service lives.
@@ -112,9 +112,9 @@ pub struct Service {
     /// First backend.
     pub backends_base: u32,
     /// Capacity for backends: every index is below it.
-    pub backends_len: u32,
+    pub backends_capacity: u32,
     /// Idle timeouts.
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutTicks,
     /// Always zero.
     pub pad: [u64; 2],
 }

@@ -7,9 +7,9 @@
 use crate::address::Address;
 
 /// A probe: steered by user space, not counted for any service.
-pub const PROBE: u8 = 1;
+pub const PROBE_SESSION: u8 = 1;
 /// A connection of the director to its own VIP: counted for service and backend.
-pub const LOCAL: u8 = 2;
+pub const LOCAL_SESSION: u8 = 2;
 
 /// Value of the socket storage: where the packets of a socket are steered. All zero: not steered.
 #[repr(C)]
@@ -23,31 +23,31 @@ pub struct Steering {
     pub port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// [`PROBE`] or [`LOCAL`].
-    pub kind: u8,
-    /// [`LOCAL`]: service number.
+    /// [`PROBE_SESSION`] or [`LOCAL_SESSION`].
+    pub session_kind: u8,
+    /// [`LOCAL_SESSION`]: service number.
     pub service: u16,
-    /// [`LOCAL`]: the backend's index within the service.
-    pub index: u16,
-    /// [`LOCAL`]: index in the backend counters.
-    pub counter: u32,
+    /// [`LOCAL_SESSION`]: the backend's index within the service.
+    pub backend_index: u16,
+    /// [`LOCAL_SESSION`]: index in the backend counters.
+    pub counter_index: u32,
     /// Always zero.
     pub pad: u32,
 }
 
 /// Direction of a key for replies: packets from the VIP.
-pub const IN: u8 = 0;
+pub const FROM_VIP: u8 = 0;
 /// Direction of a key for packets to the RIP: for those of closed sockets (TIME_WAIT), and for user space, which does not
 /// know the MAC address the kernel resolved. Its MAC address is zero.
-pub const OUT: u8 = 1;
+pub const TO_RIP: u8 = 1;
 /// Direction of a key for later fragments of a reply: its ports hold the identification, the remote one the upper half.
-pub const FRAGMENT: u8 = 2;
+pub const FRAGMENT_FROM_VIP: u8 = 2;
 
 /// Key of the session table. Addresses and ports are as in the packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionKey {
-    /// The remote address: the VIP in [`IN`] and [`FRAGMENT`], the RIP in [`OUT`].
+    /// The remote address: the VIP in [`FROM_VIP`] and [`FRAGMENT_FROM_VIP`], the RIP in [`TO_RIP`].
     pub remote: Address,
     /// The director's address.
     pub local: Address,
@@ -57,7 +57,7 @@ pub struct SessionKey {
     pub local_port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// [`IN`], [`OUT`] or [`FRAGMENT`].
+    /// [`FROM_VIP`], [`TO_RIP`] or [`FRAGMENT_FROM_VIP`].
     pub direction: u8,
     /// MAC address of the real server: the only difference between replies of two real servers with the same VIP and port.
     pub mac: [u8; 6],
@@ -69,20 +69,20 @@ pub struct SessionKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    /// The address that replaces the remote one: the RIP in [`IN`] and [`FRAGMENT`], the VIP in [`OUT`].
-    pub other: Address,
-    /// [`IN`]: packets sent to the VIP.
-    pub sent: u64,
-    /// [`IN`]: packets received from it.
-    pub received: u64,
-    /// [`IN`]: the tick of the last packet sent, for UDP also of the last one received. [`OUT`]: of the first packet.
-    pub tick: u32,
+    /// The address that replaces the remote one: the RIP in [`FROM_VIP`] and [`FRAGMENT_FROM_VIP`], the VIP in [`TO_RIP`].
+    pub replacement_address: Address,
+    /// [`FROM_VIP`]: packets sent to the VIP.
+    pub packets_sent: u64,
+    /// [`FROM_VIP`]: packets received from it.
+    pub packets_received: u64,
+    /// [`FROM_VIP`]: the tick of the last packet sent, for UDP also of the last one received. [`TO_RIP`]: of the first packet.
+    pub updated_tick: u32,
     /// Destination MAC address of sent packets.
     pub mac: [u8; 6],
-    /// [`PROBE`] or [`LOCAL`].
-    pub kind: u8,
+    /// [`PROBE_SESSION`] or [`LOCAL_SESSION`].
+    pub session_kind: u8,
     /// 1 once FIN or RST was sent.
-    pub ended: u8,
+    pub fin_or_rst_sent: u8,
     /// Always zero.
     pub pad: u32,
 }
@@ -91,7 +91,7 @@ pub struct Session {
 pub const MAX_SESSIONS: u32 = 1 << 16;
 
 /// Words of the bitmap of local ports: a bit for every port of TCP, then for every port of UDP.
-pub const PORT_WORDS: usize = 2 * 65_536 / 64;
+pub const PORT_BITMAP_WORDS: usize = 2 * 65_536 / 64;
 
 /// Word index and mask of a local port's bit. Port 0 stands for fragments, whose ports are not known.
 #[inline(always)]
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_port_has_a_bit_of_its_own() {
-        let mut words = [0u64; PORT_WORDS];
+        let mut words = [0u64; PORT_BITMAP_WORDS];
         for udp in [false, true] {
             for port in 0..=u16::MAX {
                 let (word, mask) = port_bit(udp, port.to_be_bytes());

@@ -4,14 +4,14 @@
 /// tested bit by bit instead of converted to an enum: the verifier would follow each variant through the rest of the program.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Signal(u8);
+pub struct FlowEvent(u8);
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
-impl Signal {
+impl FlowEvent {
     /// UDP.
     pub const DATAGRAM: Self = Self(0x80);
     /// Not of the flow but related to it: an ICMP error, a fragment without ports. It never changes a record.
@@ -40,21 +40,21 @@ impl Signal {
     /// TCP SYN without ACK and without RST: opens a connection.
     #[inline(always)]
     #[must_use]
-    pub const fn opens(self) -> bool {
+    pub const fn opens_connection(self) -> bool {
         self.0 & (SYN | ACK | RST) == SYN
     }
 
     /// TCP RST.
     #[inline(always)]
     #[must_use]
-    pub const fn resets(self) -> bool {
+    pub const fn is_rst(self) -> bool {
         self.0 & RST != 0
     }
 
     /// TCP FIN without SYN and RST.
     #[inline(always)]
     #[must_use]
-    pub const fn finishes(self) -> bool {
+    pub const fn is_fin(self) -> bool {
         self.0 & (SYN | RST | FIN) == FIN
     }
 
@@ -62,13 +62,13 @@ impl Signal {
     #[inline(always)]
     #[must_use]
     pub const fn closes_connection(self) -> bool {
-        self.resets() || self.finishes()
+        self.is_rst() || self.is_fin()
     }
 
     /// A TCP packet that neither opens nor ends.
     #[inline(always)]
     #[must_use]
-    pub const fn continues(self) -> bool {
+    pub const fn continues_connection(self) -> bool {
         self.0 & !ACK == 0
     }
 
@@ -88,7 +88,7 @@ impl Signal {
         self.0 == Self::DATAGRAM.0
     }
 
-    /// See [`Signal::RELATED`].
+    /// See [`FlowEvent::RELATED`].
     #[inline(always)]
     #[must_use]
     pub const fn is_related(self) -> bool {
@@ -103,8 +103,13 @@ mod tests {
     #[test]
     fn every_signal_is_of_exactly_one_kind() {
         for flags in 0..=u8::MAX {
-            let signal = Signal::of_tcp_flags(flags);
-            let kinds = [signal.opens(), signal.resets(), signal.finishes(), signal.continues()];
+            let signal = FlowEvent::of_tcp_flags(flags);
+            let kinds = [
+                signal.opens_connection(),
+                signal.is_rst(),
+                signal.is_fin(),
+                signal.continues_connection(),
+            ];
             let odd = signal.0 & (SYN | ACK | RST) == SYN | ACK;
             assert_eq!(
                 kinds.iter().filter(|&&kind| kind).count(),
@@ -113,7 +118,7 @@ mod tests {
             );
             assert!(!signal.datagram() && !signal.is_related());
         }
-        assert!(Signal::of_tcp_flags(SYN).opens() && Signal::of_tcp_flags(RST | ACK).resets());
-        assert!(Signal::of_tcp_flags(FIN | ACK).finishes() && Signal::of_tcp_flags(ACK).continues());
+        assert!(FlowEvent::of_tcp_flags(SYN).opens_connection() && FlowEvent::of_tcp_flags(RST | ACK).is_rst());
+        assert!(FlowEvent::of_tcp_flags(FIN | ACK).is_fin() && FlowEvent::of_tcp_flags(ACK).continues_connection());
     }
 }

@@ -1,7 +1,7 @@
 //! A slot of a service's consistent-hash table: one aligned word, read and written whole.
 
 /// No backend.
-pub const NONE: u16 = u16::MAX;
+pub const NO_BACKEND: u16 = u16::MAX;
 
 /// The backends of the flows that hash to this slot, by their index within the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Slot {
 impl Slot {
     /// A slot without a window: the current backend is the owner.
     #[must_use]
-    pub const fn settled(backend: u16) -> Self {
+    pub const fn without_window(backend: u16) -> Self {
         Self {
             current: backend,
             owner: backend,
@@ -50,8 +50,8 @@ mod tests {
     #[test]
     fn words_round_trip() {
         for slot in [
-            Slot::settled(0),
-            Slot::settled(NONE),
+            Slot::without_window(0),
+            Slot::without_window(NO_BACKEND),
             Slot {
                 current: 7,
                 owner: 65_534,

@@ -10,7 +10,7 @@ pub struct TraceFilter {
     /// The client's address.
     pub client: Address,
     /// Service number plus one.
-    pub service: u64,
+    pub service_plus_one: u64,
 }
 
 const _: () = assert!(size_of::<TraceFilter>() == 24);
@@ -20,16 +20,16 @@ impl TraceFilter {
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self, client: Address, service: u16) -> bool {
-        let any_client = self.client.high | self.client.low == 0;
-        let same_client = self.client.high == client.high && self.client.low == client.low;
-        (any_client || same_client) && (self.service == 0 || self.service == service as u64 + 1)
+        let any_client = self.client.high_be | self.client.low_be == 0;
+        let same_client = self.client.high_be == client.high_be && self.client.low_be == client.low_be;
+        (any_client || same_client) && (self.service_plus_one == 0 || self.service_plus_one == service as u64 + 1)
     }
 }
 
 /// Why a backend was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Reason {
+pub enum SelectionReason {
     /// The slot's backend: a hashed service outside of any window.
     Slot = 0,
     /// The flow's record.
@@ -44,7 +44,7 @@ pub enum Reason {
     Quic = 5,
 }
 
-impl Reason {
+impl SelectionReason {
     /// The reason of a code.
     #[inline(always)]
     #[must_use]

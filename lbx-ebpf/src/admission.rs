@@ -2,23 +2,23 @@
 
 use lbx_common::{
     drops::DropReason,
-    nic::{CLIENTS, segment},
+    nic::{CLIENT_FACING, segment_key},
 };
 
 use crate::{
     frame::{Frame, mac_words, same_mac},
     lookup, maps,
     packet::Packet,
-    verdict::Exit,
+    verdict::Verdict,
 };
 
 /// The exit of a malformed packet: dropped with its reason if it is for a VIP, passed untouched otherwise.
 #[inline(always)]
-pub fn exit_malformed(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Exit {
-    if lookup::vip(packet.vip).is_some() && arrived_on_client_nic(frame, packet) {
-        Exit::Drop(reason)
+pub fn malformed_verdict(frame: &Frame<'_>, packet: &Packet, reason: DropReason) -> Verdict {
+    if lookup::vip_number_and_flags(packet.vip).is_some() && arrived_on_client_nic(frame, packet) {
+        Verdict::Drop(reason)
     } else {
-        Exit::Pass
+        Verdict::Pass
     }
 }
 
@@ -33,8 +33,8 @@ pub fn is_valid_source(packet: &Packet) -> bool {
         let [first, ..] = client.ipv4();
         first != 0 && first != 127 && first < 224
     } else {
-        let local = client.high == 0 && u64::from_be(client.low) <= 1;
-        client.high.to_ne_bytes()[0] != 0xff && !local
+        let local = client.high_be == 0 && u64::from_be(client.low_be) <= 1;
+        client.high_be.to_ne_bytes()[0] != 0xff && !local
     }
 }
 
@@ -42,8 +42,8 @@ pub fn is_valid_source(packet: &Packet) -> bool {
 /// frames for others.
 #[inline(always)]
 pub fn arrived_on_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
-    let Some((nic_mac, roles)) = maps::nic_mac_and_roles(segment(frame.ingress(), packet.tags)) else {
+    let Some((nic_mac, roles)) = maps::nic_mac_and_roles(segment_key(frame.ingress_ifindex(), packet.vlan_tags)) else {
         return false;
     };
-    roles & CLIENTS != 0 && same_mac(mac_words(nic_mac), packet.destination_mac)
+    roles & CLIENT_FACING != 0 && same_mac(mac_words(nic_mac), packet.destination_mac)
 }

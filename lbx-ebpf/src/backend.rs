@@ -1,6 +1,6 @@
 //! The backends of a service: the table entry of an index, and its state.
 
-use lbx_common::backend::{self, Backend, Head};
+use lbx_common::backend::{self, Backend, MacAndState};
 
 use crate::{atomic, maps};
 
@@ -10,12 +10,12 @@ pub struct NextHop {
     pub mac: u64,
     /// MAC address of the NIC that sends, likewise.
     pub source_mac: u64,
-    /// [`Tags`](backend::Tags) of the segment, as one number.
-    pub tags: u32,
+    /// [`Tags`](backend::VlanTags) of the segment, as one number.
+    pub vlan_tags: u32,
     /// Index of the NIC that sends.
     pub ifindex: u32,
     /// Index in the backend counters.
-    pub counter: u32,
+    pub counter_index: u32,
 }
 
 /// The backend of an index of a service, whose range is (first backend, capacity).
@@ -31,24 +31,24 @@ pub fn get((base, capacity): (u32, u32), index: u16) -> Option<&'static Backend>
 #[inline(always)]
 pub fn next_hop(range: (u32, u32), index: u16) -> Option<NextHop> {
     let backend = get(range, index)?;
-    let head = atomic::load(&raw const backend.head);
-    backend::reachable(Head::from_word(head).state).then(|| NextHop {
+    let head = atomic::load(&raw const backend.mac_and_state);
+    backend::may_receive_packets(MacAndState::from_word(head).state).then(|| NextHop {
         mac: head,
-        source_mac: atomic::load(&raw const backend.source),
-        tags: backend.tags.to_word(),
+        source_mac: atomic::load(&raw const backend.source_mac),
+        vlan_tags: backend.vlan_tags.to_word(),
         ifindex: backend.ifindex,
-        counter: backend.counter,
+        counter_index: backend.counter_index,
     })
 }
 
 /// Whether the backend of an index may have connections.
 #[inline(always)]
-pub fn usable(range: (u32, u32), index: u16) -> bool {
-    get(range, index).is_some_and(|backend| backend::usable(state(backend)))
+pub fn may_have_connections(range: (u32, u32), index: u16) -> bool {
+    get(range, index).is_some_and(|backend| backend::may_have_connections(state(backend)))
 }
 
 /// The state of a backend, as it is now.
 #[inline(always)]
 pub fn state(backend: &Backend) -> u8 {
-    Head::from_word(atomic::load(&raw const backend.head)).state
+    MacAndState::from_word(atomic::load(&raw const backend.mac_and_state)).state
 }

@@ -7,8 +7,8 @@ use crate::maps;
 
 /// The current tick. The coarse clock is a memory read; the exact one costs more than the rest of the program.
 #[inline(always)]
-pub fn now() -> u32 {
-    let ns = match maps::test_clock() {
+pub fn current_tick() -> u32 {
+    let ns = match maps::test_clock_ns() {
         Some(ns) => ns,
         // SAFETY: takes no argument and only returns a number.
         None => unsafe { bpf_ktime_get_coarse_ns() },

@@ -4,11 +4,14 @@
 
 use lbx_common::{
     address::Address,
-    flow::{BUSY, Bucket, EMPTY, Entry, FlowKey, KEY4, KEY6, Record, WAYS4, WAYS6},
+    flow::{
+        BEING_WRITTEN, Bucket, EMPTY, FlowEntry, FlowKey, KEY_WORDS4, KEY_WORDS6, RECORDS_PER_BUCKET4,
+        RECORDS_PER_BUCKET6, Record,
+    },
     hash,
 };
 
-use crate::{atomic, connections, maps, preference::preference, service_ref::ServiceRef};
+use crate::{atomic, connections, maps, preference::replacement_preference, service_ref::ServiceRef};
 
 /// A flow at one tick, and the location of its record.
 #[repr(C)]
@@ -20,7 +23,7 @@ pub struct Flow {
     vip_port: [u8; 2],
     pad: u16,
     /// The current tick.
-    pub now: u32,
+    pub current_tick: u32,
     /// Of the record found: bucket in the upper bits, index within it in the lowest two.
     location: u32,
 }
@@ -35,7 +38,7 @@ impl Flow {
             service,
             vip_port,
             pad: 0,
-            now,
+            current_tick: now,
             location: 0,
         }
     }
@@ -49,8 +52,8 @@ impl Flow {
     /// Finds its record, expired or not; of state [`EMPTY`] where there is none. For IPv4 without a call, since every packet
     /// of a service that records its flows needs it.
     #[inline(always)]
-    pub fn find(&mut self) -> Entry {
-        Entry::from_word(if self.client.is_ipv4() {
+    pub fn find(&mut self) -> FlowEntry {
+        FlowEntry::from_word(if self.client.is_ipv4() {
             Four::find(self)
         } else {
             lbx_flow_find6(self)
@@ -59,21 +62,21 @@ impl Flow {
 
     /// The same, always by a call: for rare paths.
     #[inline(always)]
-    pub fn find_by_call(&mut self) -> Entry {
-        Entry::from_word(lbx_flow_find(self))
+    pub fn find_out_of_line(&mut self) -> FlowEntry {
+        FlowEntry::from_word(lbx_flow_find(self))
     }
 
     /// Replaces the entry of the record found; false if it has changed since.
     #[inline(always)]
-    pub fn replace(&self, before: Entry, after: Entry) -> bool {
+    pub fn replace(&self, before: FlowEntry, after: FlowEntry) -> bool {
         lbx_flow_replace(self, before.to_word(), after.to_word()) != 0
     }
 
     /// Erases the record found, if there was one and it has not changed since.
     #[inline(always)]
-    pub fn erase(&self, found: Entry) {
+    pub fn erase(&self, found: FlowEntry) {
         if found.state != EMPTY {
-            self.replace(found, Entry::from_word(0));
+            self.replace(found, FlowEntry::from_word(0));
         }
     }
 
@@ -83,11 +86,11 @@ impl Flow {
     /// unconfirmed ones. An established flow is never displaced.
     #[inline(always)]
     pub fn insert(&self, backend: u16, state: u8) -> bool {
-        let entry = Entry {
+        let entry = FlowEntry {
             vip_port: self.vip_port,
             backend,
             state,
-            seen: self.now,
+            last_seen_tick: self.current_tick,
         };
         lbx_flow_insert(self, entry.to_word()) != 0
     }
@@ -138,7 +141,7 @@ extern "C" fn lbx_flow_replace(flow: *const Flow, before: u64, after: u64) -> u3
         Six::replace(flow.location, before, after)
     };
     if done {
-        connections::record_changed(flow.service, Entry::from_word(before), Entry::from_word(after));
+        connections::update_connection_count(flow.service, FlowEntry::from_word(before), FlowEntry::from_word(after));
     }
     u32::from(done)
 }
@@ -188,9 +191,9 @@ trait Table<const K: usize, const W: usize> {
                     continue;
                 }
                 let word = atomic::load(entry_word(record));
-                let entry = Entry::from_word(word);
+                let entry = FlowEntry::from_word(word);
                 // A writer that took the record in between has changed the key or marked the record busy.
-                if entry.state > BUSY && entry.vip_port == flow.vip_port && has_key(record, &key) {
+                if entry.state > BEING_WRITTEN && entry.vip_port == flow.vip_port && has_key(record, &key) {
                     flow.location = index << 2 | way as u32;
                     return word;
                 }
@@ -252,8 +255,11 @@ trait Table<const K: usize, const W: usize> {
         let record = Self::record(bucket, location as usize & (W - 1));
         // The previous service is read before the record is taken: only a writer that has taken a record changes its key.
         let previous_service = Self::service(read_key(record));
-        let entry = Entry::from_word(entry);
-        let busy = Entry { state: BUSY, ..entry };
+        let entry = FlowEntry::from_word(entry);
+        let busy = FlowEntry {
+            state: BEING_WRITTEN,
+            ..entry
+        };
         if !exchange(record, before, busy.to_word()) {
             return false;
         }
@@ -262,58 +268,61 @@ trait Table<const K: usize, const W: usize> {
             atomic::store(unsafe { &raw mut (*record).key[index] }, word);
         }
         atomic::store(entry_word(record), entry.to_word());
-        connections::record_changed(previous_service, Entry::from_word(before), Entry::from_word(0));
-        connections::record_changed(flow.service, Entry::from_word(0), entry);
+        connections::update_connection_count(previous_service, FlowEntry::from_word(before), FlowEntry::from_word(0));
+        connections::update_connection_count(flow.service, FlowEntry::from_word(0), entry);
         true
     }
 }
 
 struct Four;
 
-impl Table<KEY4, WAYS4> for Four {
+impl Table<KEY_WORDS4, RECORDS_PER_BUCKET4> for Four {
     #[inline(always)]
-    fn bucket(index: u32) -> Option<*mut Bucket<KEY4, WAYS4>> {
+    fn bucket(index: u32) -> Option<*mut Bucket<KEY_WORDS4, RECORDS_PER_BUCKET4>> {
         maps::flows4(index)
     }
 
     #[inline(always)]
     fn candidates(flow: &Flow) -> [u32; 2] {
-        let tuple = hash::tuple(flow.client, flow.client_port, flow.vip_port);
-        hash::buckets(hash::flow4(tuple, flow.service, maps::seed()), maps::flow4_mask())
+        let tuple = hash::tuple_word(flow.client, flow.client_port, flow.vip_port);
+        hash::buckets(
+            hash::flow4(tuple, flow.service, maps::seed()),
+            maps::flow4_bucket_mask(),
+        )
     }
 
     #[inline(always)]
-    fn key(flow: &Flow) -> [u64; KEY4] {
+    fn key(flow: &Flow) -> [u64; KEY_WORDS4] {
         [flow.key().to_word()]
     }
 
     #[inline(always)]
-    fn service([word]: [u64; KEY4]) -> u16 {
+    fn service([word]: [u64; KEY_WORDS4]) -> u16 {
         FlowKey::from_word(word).service
     }
 }
 
 struct Six;
 
-impl Table<KEY6, WAYS6> for Six {
+impl Table<KEY_WORDS6, RECORDS_PER_BUCKET6> for Six {
     #[inline(always)]
-    fn bucket(index: u32) -> Option<*mut Bucket<KEY6, WAYS6>> {
+    fn bucket(index: u32) -> Option<*mut Bucket<KEY_WORDS6, RECORDS_PER_BUCKET6>> {
         maps::flows6(index)
     }
 
     #[inline(always)]
     fn candidates(flow: &Flow) -> [u32; 2] {
         let hash = hash::flow6(flow.client, flow.client_port, flow.vip_port, flow.service, maps::seed());
-        hash::buckets(hash, maps::flow6_mask())
+        hash::buckets(hash, maps::flow6_bucket_mask())
     }
 
     #[inline(always)]
-    fn key(flow: &Flow) -> [u64; KEY6] {
+    fn key(flow: &Flow) -> [u64; KEY_WORDS6] {
         flow.key().to_words()
     }
 
     #[inline(always)]
-    fn service(words: [u64; KEY6]) -> u16 {
+    fn service(words: [u64; KEY_WORDS6]) -> u16 {
         FlowKey::from_words(words).service
     }
 }
@@ -339,7 +348,7 @@ impl Candidate {
     }
 }
 
-/// The [`preference`] for a record in a bucket; the `difference` of the keys is 0 if it is the flow's own record.
+/// The [`replacement_preference`] for a record in a bucket; the `difference` of the keys is 0 if it is the flow's own record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flow, bucket: u32) -> u32 {
@@ -350,14 +359,14 @@ extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flo
     let Some(service) = ServiceRef::by_number(flow.service) else {
         return 0;
     };
-    let old = Entry::from_word(before);
+    let old = FlowEntry::from_word(before);
     let same_flow = difference == 0 && old.vip_port == flow.vip_port;
     let occupied = if flow.client.is_ipv4() {
         Four::occupied(bucket)
     } else {
         Six::occupied(bucket)
     };
-    preference(old, same_flow, occupied, flow.now, &service.timeouts())
+    replacement_preference(old, same_flow, occupied, flow.current_tick, &service.timeouts())
 }
 
 /// Zero if a record has a key.
@@ -389,7 +398,7 @@ fn read_key<const K: usize>(record: *const Record<K>) -> [u64; K] {
 #[inline(always)]
 fn entry_word<const K: usize>(record: *mut Record<K>) -> *mut u64 {
     // SAFETY: only the address is taken.
-    unsafe { &raw mut (*record).entry }
+    unsafe { &raw mut (*record).entry_word }
 }
 
 /// Replaces the entry word if it is still `old`.

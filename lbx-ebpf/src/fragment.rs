@@ -1,33 +1,33 @@
 //! Fragments: the first carries the ports, later ones are sent to the same backend.
 
 use lbx_common::{
-    flow::elapsed,
-    fragment::{FirstFragment, FragmentKey, LIFETIME},
-    service::{HASH_ADDRESS, HASH_VIP, HASHES, RECORD_ALL},
-    slot::NONE,
+    flow::elapsed_ticks,
+    fragment::{FirstFragment, FragmentKey, LIFETIME_TICKS},
+    service::{HASH_CLIENT_ADDRESS, HASH_VIP, RECORD_ALL, SCHEDULE_BY_HASH},
+    slot::NO_BACKEND,
 };
 
 use crate::{clock, maps, packet::Packet, selection::Selection, service_ref::ServiceRef};
 
 /// Where the first fragment of a packet was sent.
 #[inline(always)]
-pub fn first(packet: &Packet) -> Option<FirstFragment> {
+pub fn find_first_fragment(packet: &Packet) -> Option<FirstFragment> {
     let first = maps::first_fragment(&key(packet))?;
-    (elapsed(first.since, clock::now()) <= LIFETIME).then_some(first)
+    (elapsed_ticks(first.tick, clock::current_tick()) <= LIFETIME_TICKS).then_some(first)
 }
 
 /// Records where a first fragment is sent; does nothing for other packets.
 #[inline(always)]
 pub fn record_selection(packet: &Packet, service: &ServiceRef, selection: &Selection) {
     if packet.is_first_fragment() {
-        record(packet, service.number, selection.index);
+        record(packet, service.number, selection.backend_index);
     }
 }
 
 /// Records that a first fragment matched no service and passed, so that the later ones pass too.
 #[inline(always)]
 pub fn record_pass(packet: &Packet) {
-    record(packet, NONE, NONE);
+    record(packet, NO_BACKEND, NO_BACKEND);
 }
 
 #[inline(never)]
@@ -35,7 +35,7 @@ fn record(packet: &Packet, service: u16, backend: u16) {
     let first = FirstFragment {
         service,
         backend,
-        since: clock::now(),
+        tick: clock::current_tick(),
     };
     maps::insert_first_fragment(&key(packet), &first);
 }
@@ -56,6 +56,6 @@ fn key(packet: &Packet) -> FragmentKey {
 
 /// Whether a service with these flags can forward without ports and records: its hash uses neither.
 #[inline(always)]
-pub fn needs_no_first(flags: u32) -> bool {
-    flags & (HASHES | RECORD_ALL) == HASHES && flags & (HASH_ADDRESS | HASH_VIP) != 0
+pub fn forwards_without_first_fragment(flags: u32) -> bool {
+    flags & (SCHEDULE_BY_HASH | RECORD_ALL) == SCHEDULE_BY_HASH && flags & (HASH_CLIENT_ADDRESS | HASH_VIP) != 0
 }

@@ -18,7 +18,7 @@ pub struct Frame<'c> {
 impl<'c> Frame<'c> {
     /// The frame of a context.
     #[inline(always)]
-    pub fn of(context: &'c XdpContext) -> Self {
+    pub fn new(context: &'c XdpContext) -> Self {
         Self { context }
     }
 
@@ -50,7 +50,7 @@ impl<'c> Frame<'c> {
 
     /// Moves the start of the frame by a number of bytes; none if there is no headroom.
     #[inline(always)]
-    pub fn move_start(&self, by: i32) -> Option<()> {
+    pub fn adjust_head(&self, by: i32) -> Option<()> {
         // SAFETY: the context of an XDP program; no pointer into the frame is kept across the call.
         let failed = unsafe { bpf_xdp_adjust_head(self.xdp_md(), by) };
         (failed == 0).then_some(())
@@ -58,14 +58,14 @@ impl<'c> Frame<'c> {
 
     /// Index of the ingress NIC.
     #[inline(always)]
-    pub fn ingress(&self) -> u32 {
+    pub fn ingress_ifindex(&self) -> u32 {
         // SAFETY: the context of an XDP program is an xdp_md for as long as the program runs.
         unsafe { (*self.xdp_md()).ingress_ifindex }
     }
 
     /// Whether the frame, further buffers included, has at least `length` bytes.
     #[inline(always)]
-    pub fn holds(&self, length: usize) -> bool {
+    pub fn has_at_least(&self, length: usize) -> bool {
         if self.context.data() + length <= self.context.data_end() {
             return true;
         }
@@ -143,7 +143,7 @@ pub struct Ipv4 {
     /// Identification.
     pub identification: [u8; 2],
     /// Flags in the upper three bits, fragment offset.
-    pub fragment: [u8; 2],
+    pub flags_and_fragment_offset: [u8; 2],
     /// Time to live.
     pub ttl: u8,
     /// Protocol.
@@ -165,13 +165,13 @@ pub struct Tcp {
     /// Destination port.
     pub destination: [u8; 2],
     /// Sequence and acknowledgment numbers.
-    pub numbers: [u8; 8],
+    pub sequence_and_acknowledgment: [u8; 8],
     /// Header length in words in the upper half.
-    pub offset: u8,
+    pub data_offset: u8,
     /// Flags.
     pub flags: u8,
     /// Window, checksum, urgent pointer.
-    pub rest: [u8; 6],
+    pub window_checksum_urgent: [u8; 6],
 }
 
 /// UDP (RFC 768).
@@ -193,7 +193,7 @@ pub struct Udp {
 #[derive(Clone, Copy)]
 pub struct VlanTag {
     /// Priority in the upper three bits, drop eligible in the fourth, VLAN id.
-    pub control: u16,
+    pub tci: u16,
     /// EtherType of what follows.
     pub ether_type: u16,
 }
@@ -219,13 +219,13 @@ pub struct Ipv6 {
 /// The start of an IPv6 extension header (RFC 8200 section 4), and all of a fragment header (section 4.5).
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Extension {
+pub struct Ipv6ExtensionHeader {
     /// What follows this header.
     pub next_header: u8,
     /// Its length in a unit of its kind; reserved in a fragment header.
-    pub length: u8,
+    pub header_extension_length: u8,
     /// Fragment offset in the upper 13 bits, more-fragments flag in the lowest.
-    pub fragment: [u8; 2],
+    pub fragment_offset_and_more: [u8; 2],
     /// Identification of the fragmented packet.
     pub identification: [u8; 4],
 }
@@ -241,13 +241,13 @@ pub struct Icmp {
     /// Checksum.
     pub checksum: [u8; 2],
     /// Depends on the type.
-    pub rest: [u8; 4],
+    pub rest_of_header: [u8; 4],
 }
 
 /// The ports that TCP and UDP begin with.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Ports {
+pub struct TransportPorts {
     /// Source port.
     pub source: [u8; 2],
     /// Destination port.
@@ -261,7 +261,7 @@ pub struct QuicShort {
     /// Header form, fixed bit and protected bits.
     pub flags: u8,
     /// First octet of the connection id.
-    pub connection_id: u8,
+    pub connection_id_first_octet: u8,
     /// Server id.
     pub server_id: [u8; 2],
 }
@@ -275,9 +275,9 @@ pub struct QuicLong {
     /// Version.
     pub version: [u8; 4],
     /// Length of the destination connection id.
-    pub length: u8,
+    pub connection_id_length: u8,
     /// First octet of that.
-    pub connection_id: u8,
+    pub connection_id_first_octet: u8,
     /// Server id.
     pub server_id: [u8; 2],
 }
@@ -298,16 +298,16 @@ unsafe impl Header for VlanTag {}
 // SAFETY: as above.
 unsafe impl Header for Ipv6 {}
 // SAFETY: as above.
-unsafe impl Header for Extension {}
+unsafe impl Header for Ipv6ExtensionHeader {}
 // SAFETY: as above.
 unsafe impl Header for Icmp {}
 // SAFETY: as above.
-unsafe impl Header for Ports {}
+unsafe impl Header for TransportPorts {}
 // SAFETY: as above.
 unsafe impl Header for QuicShort {}
 // SAFETY: as above.
 unsafe impl Header for QuicLong {}
 
 const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<VlanTag>() == 4);
-const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Extension>() == 8);
+const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Ipv6ExtensionHeader>() == 8);
 const _: () = assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8 && size_of::<Icmp>() == 8);

@@ -69,7 +69,7 @@ use crate::{
     frame::Frame,
     packet::Packet,
     transmit::Egress,
-    verdict::{Exit, Step},
+    verdict::{Verdict, VerdictResult},
 };
 
 #[cfg(target_arch = "bpf")]
@@ -84,8 +84,8 @@ fn action(ctx: &XdpContext) -> u32 {
     match balance(ctx) {
         Ok(Egress::SameNic) => xdp_action::XDP_TX,
         Ok(Egress::OtherNic) => xdp_action::XDP_REDIRECT,
-        Err(Exit::Pass) => xdp_action::XDP_PASS,
-        Err(Exit::Drop(reason)) => {
+        Err(Verdict::Pass) => xdp_action::XDP_PASS,
+        Err(Verdict::Drop(reason)) => {
             count::dropped(reason);
             xdp_action::XDP_DROP
         }
@@ -190,8 +190,8 @@ mod programs {
 
 /// The steps of a packet.
 #[inline(always)]
-fn balance(ctx: &XdpContext) -> Step<Egress> {
-    let frame = Frame::of(ctx);
+fn balance(ctx: &XdpContext) -> VerdictResult<Egress> {
+    let frame = Frame::new(ctx);
     let mut packet = Packet::default();
     parse::parse(&frame, &mut packet)?;
     let service = service::find(&frame, &packet)?;

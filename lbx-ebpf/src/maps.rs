@@ -18,13 +18,13 @@ use lbx_common::{
     load,
     lookup::{PortBucket, VipBucket},
     maps::{
-        FLOWS4_RECORDS, FLOWS6_RECORDS, MAX_BACKENDS, MAX_FRAGMENTS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES,
-        MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, Meta, PORT_ENTRIES, VIP_BUCKETS,
+        DEFAULT_FLOW4_RECORDS, DEFAULT_FLOW6_RECORDS, DEFAULT_FRAGMENTS, DEFAULT_PORT_ENTRIES, DEFAULT_SLOTS,
+        MAX_BACKENDS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, Meta, VIP_BUCKETS,
     },
     nic::Nic,
     ring::RingEntry,
     service::Service,
-    session::{MAX_SESSIONS, PORT_WORDS, Session, SessionKey, Steering, port_bit},
+    session::{MAX_SESSIONS, PORT_BITMAP_WORDS, Session, SessionKey, Steering, port_bit},
     slot::{self, Slot},
     trace::TraceFilter,
 };
@@ -38,11 +38,11 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 #[btf_map]
 static VIPS: Array<VipBucket, { VIP_BUCKETS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static PORTS: Array<PortBucket, { PORT_ENTRIES as usize }, MMAPABLE> = Array::new();
+static PORTS: Array<PortBucket, { DEFAULT_PORT_ENTRIES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static SERVICES: Array<Service, { MAX_SERVICES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static SLOTS: Array<u64, { MAX_SLOTS as usize }, MMAPABLE> = Array::new();
+static SLOTS: Array<u64, { DEFAULT_SLOTS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static RINGS: Array<u32, { MAX_RING_ENTRIES as usize }> = Array::new();
 #[btf_map]
@@ -50,13 +50,13 @@ static CURSORS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static LOADS: Array<[u64; load::WORDS], { MAX_SERVERS as usize }, MMAPABLE> = Array::new();
+static LOADS: Array<[u64; load::LOAD_WORDS], { MAX_SERVERS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static FLOWS4: Array<Bucket4, { FLOWS4_RECORDS as usize / 4 }, MMAPABLE> = Array::new();
+static FLOWS4: Array<Bucket4, { DEFAULT_FLOW4_RECORDS as usize / 4 }, MMAPABLE> = Array::new();
 #[btf_map]
-static FLOWS6: Array<Bucket6, { FLOWS6_RECORDS as usize / 2 }, MMAPABLE> = Array::new();
+static FLOWS6: Array<Bucket6, { DEFAULT_FLOW6_RECORDS as usize / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
-static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment, { MAX_FRAGMENTS as usize }> = LruHashMap::new();
+static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment, { DEFAULT_FRAGMENTS as usize }> = LruHashMap::new();
 #[btf_map]
 static QUIC_IDS: HashMap<u32, u32, { MAX_QUIC_IDS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
@@ -81,14 +81,14 @@ static LED: SkStorage<Steering> = SkStorage::new();
 #[btf_map]
 static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = LruHashMap::new();
 #[btf_map]
-static LOCAL_PORTS: Array<[u64; PORT_WORDS], 1, MMAPABLE> = Array::new();
+static LOCAL_PORTS: Array<[u64; PORT_BITMAP_WORDS], 1, MMAPABLE> = Array::new();
 
 #[unsafe(no_mangle)]
-static FLOW4_MASK: Global<u32> = Global::new(FLOWS4_RECORDS / 4 - 1);
+static FLOW4_MASK: Global<u32> = Global::new(DEFAULT_FLOW4_RECORDS / 4 - 1);
 #[unsafe(no_mangle)]
-static FLOW6_MASK: Global<u32> = Global::new(FLOWS6_RECORDS / 2 - 1);
+static FLOW6_MASK: Global<u32> = Global::new(DEFAULT_FLOW6_RECORDS / 2 - 1);
 #[unsafe(no_mangle)]
-static PORT_MASK: Global<u32> = Global::new(PORT_ENTRIES - 1);
+static PORT_MASK: Global<u32> = Global::new(DEFAULT_PORT_ENTRIES - 1);
 #[unsafe(no_mangle)]
 static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -125,7 +125,7 @@ pub fn slot(index: u32) -> Option<Slot> {
 /// The entry at an index of the flat ring table; one without a backend beyond its end.
 #[inline(always)]
 pub fn ring(index: u32) -> RingEntry {
-    RingEntry::from_word(RINGS.get(index).map_or(u32::from(slot::NONE), |&word| word))
+    RingEntry::from_word(RINGS.get(index).map_or(u32::from(slot::NO_BACKEND), |&word| word))
 }
 
 /// Advances the ring position of a service and returns the one before.
@@ -144,7 +144,7 @@ pub fn backend(index: u32) -> Option<&'static Backend> {
 
 /// Connections and limit mark of a backend counter.
 #[inline(always)]
-pub fn load(counter: u32) -> Option<*mut [u64; load::WORDS]> {
+pub fn backend_load(counter: u32) -> Option<*mut [u64; load::LOAD_WORDS]> {
     LOADS.get_ptr_mut(counter)
 }
 
@@ -162,19 +162,19 @@ pub fn flows6(index: u32) -> Option<*mut Bucket6> {
 
 /// Number of IPv4 flow buckets less one.
 #[inline(always)]
-pub fn flow4_mask() -> u32 {
+pub fn flow4_bucket_mask() -> u32 {
     FLOW4_MASK.load()
 }
 
 /// Number of IPv6 flow buckets less one.
 #[inline(always)]
-pub fn flow6_mask() -> u32 {
+pub fn flow6_bucket_mask() -> u32 {
     FLOW6_MASK.load()
 }
 
 /// Number of port buckets less one.
 #[inline(always)]
-pub fn port_mask() -> u32 {
+pub fn port_bucket_mask() -> u32 {
     PORT_MASK.load()
 }
 
@@ -208,7 +208,7 @@ pub fn backend_by_quic_id(service: u16, id: u16) -> Option<u16> {
 
 /// Adds to the counters of a service number.
 #[inline(always)]
-pub fn add_to_service(number: u32, addend: Traffic) {
+pub fn add_service_traffic(number: u32, addend: Traffic) {
     if let Some(traffic) = SERVICE_STATS.get_ptr_mut(number) {
         // SAFETY: a per-CPU element; XDP programs do not interrupt each other on a CPU.
         unsafe { *traffic += addend };
@@ -217,7 +217,7 @@ pub fn add_to_service(number: u32, addend: Traffic) {
 
 /// Adds to a backend's counters.
 #[inline(always)]
-pub fn add_to_backend(counter: u32, addend: Traffic) {
+pub fn add_backend_traffic(counter: u32, addend: Traffic) {
     if let Some(traffic) = BACKEND_STATS.get_ptr_mut(counter) {
         // SAFETY: as above.
         unsafe { *traffic += addend };
@@ -226,7 +226,7 @@ pub fn add_to_backend(counter: u32, addend: Traffic) {
 
 /// Counts a new connection, atomically: an XDP program may interrupt a socket hook.
 #[inline(always)]
-pub fn add_connection(service: u32, counter: u32) {
+pub fn count_connection(service: u32, counter: u32) {
     let add = |traffic: *mut Traffic| {
         // SAFETY: only the address is taken.
         atomic::fetch_add(unsafe { &raw mut (*traffic).connections }, 1);
@@ -248,7 +248,7 @@ pub fn add_drop(reason: u32) {
     }
 }
 
-/// MAC address and roles of a segment (see [`lbx_common::nic::segment`]). Client-facing segments come first.
+/// MAC address and roles of a segment (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.
 ///
 /// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]
@@ -273,7 +273,7 @@ pub fn redirect(ifindex: u32) -> bool {
 
 /// The time set by a test, if the program was loaded with `TEST_CLOCK`.
 #[inline(always)]
-pub fn test_clock() -> Option<u64> {
+pub fn test_clock_ns() -> Option<u64> {
     if TEST_CLOCK.load() == 0 {
         return None;
     }
@@ -282,7 +282,7 @@ pub fn test_clock() -> Option<u64> {
 
 /// Whether the program was loaded with tracing on.
 #[inline(always)]
-pub fn tracing() -> bool {
+pub fn trace_enabled() -> bool {
     TRACE.load() != 0
 }
 
@@ -294,7 +294,7 @@ pub fn trace_filter() -> Option<&'static TraceFilter> {
 
 /// Cookie of the director's network namespace.
 #[inline(always)]
-pub fn netns() -> u64 {
+pub fn netns_cookie() -> u64 {
     NETNS.load()
 }
 
@@ -348,7 +348,7 @@ pub fn has_sessions(udp: bool, port: [u8; 2]) -> bool {
 
 /// Marks a local port as having sessions.
 #[inline(always)]
-pub fn mark_sessions(udp: bool, port: [u8; 2]) {
+pub fn mark_has_sessions(udp: bool, port: [u8; 2]) {
     let (word, mask) = port_bit(udp, port);
     if let Some(word) = local_port_word(word)
         && atomic::load(word) & mask == 0
@@ -361,5 +361,5 @@ pub fn mark_sessions(udp: bool, port: [u8; 2]) {
 fn local_port_word(word: usize) -> Option<*mut u64> {
     let words: *mut u64 = LOCAL_PORTS.get_ptr_mut(0)?.cast();
     // SAFETY: word < PORT_WORDS, by the remainder.
-    Some(unsafe { words.add(word % PORT_WORDS) })
+    Some(unsafe { words.add(word % PORT_BITMAP_WORDS) })
 }

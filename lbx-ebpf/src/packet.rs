@@ -1,6 +1,6 @@
 //! What parsing has found out about a packet: all that the later steps need.
 
-use lbx_common::{address::Address, backend::Tags, flow::Signal};
+use lbx_common::{address::Address, backend::VlanTags, flow::FlowEvent};
 
 use crate::frame::Mac;
 
@@ -19,15 +19,15 @@ pub struct Packet {
     /// Source MAC address.
     pub source_mac: Mac,
     /// VLAN tags with a VLAN id; priority tags (VLAN id 0) are not among them.
-    pub tags: Tags,
+    pub vlan_tags: VlanTags,
     /// Number of VLAN tags in the frame, priority tags included.
     pub tag_count: u32,
     /// Offset in the frame of the next header to be read; in the end that of the TCP or UDP header.
     pub header_offset: u32,
     /// Bytes of the packet from there on.
-    pub remaining: u32,
+    pub remaining_bytes: u32,
     /// Length from the IP header on.
-    pub length: u32,
+    pub ip_length: u32,
     /// Identification of the fragmented packet.
     pub identification: u32,
     /// Fragment offset in units of 8 bytes.
@@ -39,7 +39,7 @@ pub struct Packet {
     /// TCP or UDP.
     pub protocol: u8,
     /// What it means for the state of its flow.
-    pub signal: Signal,
+    pub flow_event: FlowEvent,
     /// 1 if more fragments follow.
     pub more_fragments: u8,
     pad: [u8; 7],

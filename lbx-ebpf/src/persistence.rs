@@ -2,16 +2,16 @@
 
 use lbx_common::{
     backend as state,
-    flow::{EMPTY, Entry, TEMPLATE, TEMPLATE_NEW},
-    service::LEAVE_DRAINING,
+    flow::{EMPTY, FlowEntry, TEMPLATE, TEMPLATE_NEW},
+    service::EXPIRE_QUIESCENT_TEMPLATE,
     slot,
 };
 
 use crate::{backend, clock, flow::Flow, packet::Packet, service_ref::ServiceRef};
 
-/// The backend index that a client's template names; [`slot::NONE`] where it has none.
+/// The backend index that a client's template names; [`slot::NO_BACKEND`] where it has none.
 #[inline(always)]
-pub fn find(packet: &Packet, service: &ServiceRef) -> u16 {
+pub fn find_backend(packet: &Packet, service: &ServiceRef) -> u16 {
     lbx_persistence_find(packet, u32::from(service.number)) as u16
 }
 
@@ -22,18 +22,22 @@ pub fn find(packet: &Packet, service: &ServiceRef) -> u16 {
 extern "C" fn lbx_persistence_find(packet: *const Packet, service: u32) -> u32 {
     // SAFETY: null or a packet of the caller's.
     let (Some(packet), Some(service)) = (unsafe { packet.as_ref() }, ServiceRef::by_number(service as u16)) else {
-        return u32::from(slot::NONE);
+        return u32::from(slot::NO_BACKEND);
     };
     let mut template = template(packet, &service);
-    let found = template.find_by_call();
+    let found = template.find_out_of_line();
     let valid = found.state != EMPTY
-        && !found.expired(template.now, &service.timeouts())
-        && may_return(service.backends(), found.backend, service.flags & LEAVE_DRAINING == 0);
+        && !found.expired(template.current_tick, &service.timeouts())
+        && may_return(
+            service.backend_range(),
+            found.backend,
+            service.flags & EXPIRE_QUIESCENT_TEMPLATE == 0,
+        );
     if !valid {
-        return u32::from(slot::NONE);
+        return u32::from(slot::NO_BACKEND);
     }
-    let entry = Entry {
-        seen: template.now,
+    let entry = FlowEntry {
+        last_seen_tick: template.current_tick,
         ..found
     };
     template.replace(found, entry);
@@ -43,7 +47,7 @@ extern "C" fn lbx_persistence_find(packet: *const Packet, service: u32) -> u32 {
 /// Writes a template, so that the client's next connections go to the same backend. If there is no free record, the client
 /// is balanced without persistence.
 #[inline(always)]
-pub fn record(packet: &Packet, service: &ServiceRef, backend: u16) {
+pub fn insert_template(packet: &Packet, service: &ServiceRef, backend: u16) {
     lbx_persistence_record(packet, u32::from(service.number), u32::from(backend));
 }
 
@@ -61,11 +65,11 @@ extern "C" fn lbx_persistence_record(packet: *const Packet, service: u32, backen
 #[inline(always)]
 pub fn confirm_template(packet: &Packet, service: &ServiceRef) {
     let mut template = template(packet, service);
-    let found = template.find_by_call();
+    let found = template.find_out_of_line();
     if found.state != EMPTY {
-        let entry = Entry {
+        let entry = FlowEntry {
             state: TEMPLATE,
-            seen: template.now,
+            last_seen_tick: template.current_tick,
             ..found
         };
         template.replace(found, entry);
@@ -74,8 +78,12 @@ pub fn confirm_template(packet: &Packet, service: &ServiceRef) {
 
 #[inline(always)]
 fn template(packet: &Packet, service: &ServiceRef) -> Flow {
-    let (_, prefix, _) = service.scheduling();
-    Flow::template(packet.client.masked(u32::from(prefix)), service.number, clock::now())
+    let (_, prefix, _) = service.scheduler_prefix_sorry();
+    Flow::template(
+        packet.client.masked(u32::from(prefix)),
+        service.number,
+        clock::current_tick(),
+    )
 }
 
 /// Whether a persistent client may open new connections to the backend of an index; `draining`: even if that drains.

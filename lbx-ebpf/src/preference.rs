@@ -1,18 +1,24 @@
 //! The order in which records are taken for new flows.
 
 use lbx_common::{
-    flow::{self as record, BUSY, EMPTY, Entry, PROTECTED_TICKS, TICK_MASK, WAYS4},
-    service::Timeouts,
+    flow::{self as record, BEING_WRITTEN, EMPTY, FlowEntry, PROTECTED_TICKS, RECORDS_PER_BUCKET4, TICK_MASK},
+    service::TimeoutTicks,
 };
 
 /// The preference for taking a record that was found as `old`; 0: never. `occupied` is the number of records in its bucket.
 #[inline(always)]
-pub fn preference(old: Entry, same_flow: bool, occupied: u32, now: u32, timeouts: &Timeouts) -> u32 {
+pub fn replacement_preference(
+    old: FlowEntry,
+    same_flow: bool,
+    occupied: u32,
+    now: u32,
+    timeouts: &TimeoutTicks,
+) -> u32 {
     const OWN: u32 = u32::MAX;
     const VACANT: u32 = OWN - 1;
-    const EXPIRED: u32 = VACANT - 1 - WAYS4 as u32;
-    let idle = record::elapsed(old.seen, now);
-    if old.state == BUSY {
+    const EXPIRED: u32 = VACANT - 1 - RECORDS_PER_BUCKET4 as u32;
+    let idle = record::elapsed_ticks(old.last_seen_tick, now);
+    if old.state == BEING_WRITTEN {
         0
     } else if same_flow && old.state != EMPTY {
         OWN
@@ -31,11 +37,11 @@ pub fn preference(old: Entry, same_flow: bool, occupied: u32, now: u32, timeouts
 
 #[cfg(test)]
 mod tests {
-    use lbx_common::flow::{ADOPTED, CLOSED, ESTABLISHED, HALF_OPEN};
+    use lbx_common::flow::{CLOSED, ESTABLISHED, HALF_OPEN, MIDSTREAM};
 
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
+    const TIMEOUTS: TimeoutTicks = TimeoutTicks {
         half_open: 60,
         established: 900,
         closing: 120,
@@ -50,20 +56,20 @@ mod tests {
     }
 
     fn score_with(state: u8, seen: u32, same_flow: bool, occupied: u32) -> u32 {
-        let entry = Entry {
+        let entry = FlowEntry {
             vip_port: [0, 80],
             backend: 0,
             state,
-            seen,
+            last_seen_tick: seen,
         };
-        preference(entry, same_flow, occupied, 1_000, &TIMEOUTS)
+        replacement_preference(entry, same_flow, occupied, 1_000, &TIMEOUTS)
     }
 
     #[test]
     fn an_established_flow_is_never_displaced() {
         assert_eq!(score(ESTABLISHED, 500, false), 0);
         assert_eq!(score(CLOSED, 999, false), 0);
-        assert_eq!(score(BUSY, 0, true), 0, "a record being written is not taken");
+        assert_eq!(score(BEING_WRITTEN, 0, true), 0, "a record being written is not taken");
         assert_eq!(score(HALF_OPEN, 998, false), 0, "a SYN may still be answered");
         assert_eq!(
             score(HALF_OPEN, 1_001, false),
@@ -77,9 +83,9 @@ mod tests {
         let order = [
             score(HALF_OPEN, 997, false),
             score(HALF_OPEN, 950, false),
-            score(ADOPTED, 500, false),
+            score(MIDSTREAM, 500, false),
             score(ESTABLISHED, 50, false),
-            score_with(EMPTY, 0, false, WAYS4 as u32 - 1),
+            score_with(EMPTY, 0, false, RECORDS_PER_BUCKET4 as u32 - 1),
             score_with(EMPTY, 0, false, 0),
             score(ESTABLISHED, 999, true),
         ];

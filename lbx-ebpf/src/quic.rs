@@ -3,7 +3,7 @@
 //! The layout is that of draft-ietf-quic-load-balancers section 3 and 4, without encryption: an octet whose upper three
 //! bits are the configuration (here 0), then the server id, of two octets in network byte order.
 
-use lbx_common::flow::Signal;
+use lbx_common::flow::FlowEvent;
 
 use crate::{
     frame::{Frame, QuicLong, QuicShort, Udp},
@@ -27,12 +27,12 @@ const CONFIGURATION: u8 = 0xe0;
 
 /// The backend index of the server id in a packet's connection id.
 #[inline(never)]
-pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
-    if packet.signal != Signal::DATAGRAM || packet.is_later_fragment() {
+pub fn backend_by_server_id(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
+    if packet.flow_event != FlowEvent::DATAGRAM || packet.is_later_fragment() {
         return None;
     }
     let offset = (packet.header_offset & 0x3fff) as usize + size_of::<Udp>();
-    let holds = |bytes: usize| packet.remaining as usize >= size_of::<Udp>() + bytes;
+    let holds = |bytes: usize| packet.remaining_bytes as usize >= size_of::<Udp>() + bytes;
     if !holds(size_of::<QuicShort>()) {
         return None;
     }
@@ -41,7 +41,7 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
         return None;
     }
     let (octet, id) = if short.flags & LONG == 0 {
-        (short.connection_id, short.server_id)
+        (short.connection_id_first_octet, short.server_id)
     } else {
         if !holds(size_of::<QuicLong>()) {
             return None;
@@ -53,10 +53,10 @@ pub fn server(frame: &Frame<'_>, packet: &Packet, service: u16) -> Option<u16> {
             V2 => kind == HANDSHAKE2,
             _ => false,
         };
-        if !handshake || long.length < 3 {
+        if !handshake || long.connection_id_length < 3 {
             return None;
         }
-        (long.connection_id, long.server_id)
+        (long.connection_id_first_octet, long.server_id)
     };
     if octet & CONFIGURATION != 0 {
         return None;

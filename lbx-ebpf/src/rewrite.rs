@@ -2,7 +2,7 @@
 //! sent it.
 
 use lbx_common::{
-    backend::{Tags, word_mac},
+    backend::{VlanTags, mac_from_word},
     drops::DropReason,
 };
 
@@ -10,24 +10,24 @@ use crate::{
     backend::NextHop,
     frame::{Ethernet, Frame, IPV4, IPV6, SERVICE_VLAN, VLAN, VlanTag, mac_words},
     packet::Packet,
-    verdict::{Exit, Step},
+    verdict::{Verdict, VerdictResult},
 };
 
 /// Addresses the frame to the backend, from the NIC that sends it.
 #[inline(always)]
-pub fn ethernet(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> Step<()> {
-    let written = if packet.tag_count == 0 && next_hop.tags == 0 {
+pub fn ethernet(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> VerdictResult<()> {
+    let written = if packet.tag_count == 0 && next_hop.vlan_tags == 0 {
         addresses(frame, next_hop.mac, next_hop.source_mac)
     } else {
-        tagged(frame, packet, next_hop.mac, next_hop.source_mac, next_hop.tags)
+        tagged(frame, packet, next_hop.mac, next_hop.source_mac, next_hop.vlan_tags)
     };
-    written.ok_or(Exit::Drop(DropReason::NoHeadroom))
+    written.ok_or(Verdict::Drop(DropReason::NoHeadroom))
 }
 
 #[inline(always)]
 fn addresses(frame: &Frame<'_>, destination: u64, source: u64) -> Option<()> {
-    let [a, b, c] = mac_words(word_mac(destination));
-    let [d, e, f] = mac_words(word_mac(source));
+    let [a, b, c] = mac_words(mac_from_word(destination));
+    let [d, e, f] = mac_words(mac_from_word(source));
     frame.write(0, [a, b, c, d, e, f])
 }
 
@@ -38,26 +38,33 @@ fn tagged(frame: &Frame<'_>, packet: &Packet, destination: u64, source: u64, tag
     const TAG_LENGTH: i32 = size_of::<VlanTag>() as i32;
     const ETHER_TYPE_OFFSET: usize = 12;
     const PRIORITY: u16 = 0xf000;
-    let tags = Tags::from_word(tags);
+    let tags = VlanTags::from_word(tags);
     let ether_type = if packet.vip.is_ipv4() { IPV4 } else { IPV6 }.to_be();
     let (mut priority, mut inner_priority) = (0, 0);
     if packet.tag_count > 0 {
         let tag: VlanTag = frame.read(size_of::<Ethernet>())?;
-        priority = u16::from_be(tag.control) & PRIORITY;
+        priority = u16::from_be(tag.tci) & PRIORITY;
         inner_priority = priority;
     }
     if packet.tag_count > 1 {
         let tag: VlanTag = frame.read(size_of::<Ethernet>() + size_of::<VlanTag>())?;
-        inner_priority = u16::from_be(tag.control) & PRIORITY;
+        inner_priority = u16::from_be(tag.tci) & PRIORITY;
     }
-    let tpid = |tag: u16| if tag & Tags::SERVICE == 0 { VLAN } else { SERVICE_VLAN }.to_be();
-    let control = |tag: u16, priority: u16| (priority | tag & Tags::ID).to_be();
+    let tpid = |tag: u16| {
+        if tag & VlanTags::SERVICE_TAG_FLAG == 0 {
+            VLAN
+        } else {
+            SERVICE_VLAN
+        }
+        .to_be()
+    };
+    let control = |tag: u16, priority: u16| (priority | tag & VlanTags::ID_MASK).to_be();
     let removed_tags = packet.tag_count as i32 - tags.count() as i32;
     if removed_tags != 0 {
-        frame.move_start(removed_tags * TAG_LENGTH)?;
+        frame.adjust_head(removed_tags * TAG_LENGTH)?;
     }
     addresses(frame, destination, source)?;
-    let Tags { outer, inner } = tags;
+    let VlanTags { outer, inner } = tags;
     match (outer, inner) {
         (0, _) => frame.write(ETHER_TYPE_OFFSET, [ether_type]),
         (_, 0) => frame.write(ETHER_TYPE_OFFSET, [tpid(outer), control(outer, priority), ether_type]),

@@ -5,19 +5,19 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lbx_common::{
     backend::UP,
-    load::{self, Load, LoadScore},
+    load::{self, BackendLoad, LoadScore},
     ring::RingEntry,
-    service::{FALLBACK, HASHES, LIMITED, scheduler},
+    service::{HAS_CONNECTION_LIMITS, HASH_FALLBACK, SCHEDULE_BY_HASH, scheduler},
     slot::{self, Slot},
 };
 
 use crate::{atomic, backend, connections, maps, service_ref::ServiceRef};
 
-/// The backend index for a new connection; [`slot::NONE`] where no backend is eligible.
+/// The backend index for a new connection; [`slot::NO_BACKEND`] where no backend is eligible.
 #[inline(always)]
 pub fn schedule(service: &ServiceRef, slot: Slot) -> u16 {
     // A hashed service without limits needs nothing but the slot.
-    if service.flags & HASHES != 0 && service.flags & LIMITED == 0 {
+    if service.flags & SCHEDULE_BY_HASH != 0 && service.flags & HAS_CONNECTION_LIMITS == 0 {
         return slot.current;
     }
     lbx_schedule(u32::from(service.number), u32::from(slot.current)) as u16
@@ -28,21 +28,21 @@ pub fn schedule(service: &ServiceRef, slot: Slot) -> u16 {
 #[inline(never)]
 extern "C" fn lbx_schedule(service: u32, current: u32) -> u32 {
     let Some(service) = ServiceRef::by_number(service as u16) else {
-        return u32::from(slot::NONE);
+        return u32::from(slot::NO_BACKEND);
     };
     u32::from(select(&service, current as u16))
 }
 
 #[inline(always)]
 fn select(service: &ServiceRef, current: u16) -> u16 {
-    let (scheduler, _, sorry) = service.scheduling();
-    let backends = service.backends();
-    let (base, len) = service.ring();
-    if service.flags & HASHES != 0 {
+    let (scheduler, _, sorry) = service.scheduler_prefix_sorry();
+    let backends = service.backend_range();
+    let (base, len) = service.ring_range();
+    if service.flags & SCHEDULE_BY_HASH != 0 {
         if eligible(backends, current) {
             return current;
         }
-        if service.flags & FALLBACK == 0 || current == slot::NONE {
+        if service.flags & HASH_FALLBACK == 0 || current == slot::NO_BACKEND {
             return or_sorry(sorry, backends);
         }
     }
@@ -53,14 +53,14 @@ fn select(service: &ServiceRef, current: u16) -> u16 {
     }
     if scheduler == scheduler::P2C {
         let index = two_choices(base, len, backends);
-        if index != slot::NONE {
+        if index != slot::NO_BACKEND {
             return index;
         }
     }
     let start = match scheduler {
         scheduler::RR | scheduler::WRR => (maps::next_ring_position(service.number) % u64::from(len)) as u32,
         // Each full backend falls back to another start, so that its connections do not all go to the same one.
-        _ if service.flags & HASHES != 0 => u32::from(current) % len,
+        _ if service.flags & SCHEDULE_BY_HASH != 0 => u32::from(current) % len,
         _ => 0,
     };
     let mut walk = Walk {
@@ -68,13 +68,13 @@ fn select(service: &ServiceRef, current: u16) -> u16 {
         len,
         start,
         backends,
-        rule: load::Rule::of_scheduler(scheduler),
-        index: slot::NONE,
+        rule: load::SchedulingRule::of_scheduler(scheduler),
+        index: slot::NO_BACKEND,
         best: LoadScore::WORST,
     };
     // SAFETY: the callback takes what it is given here: a number below len, and the walk.
     unsafe { bpf_loop(len, step as *mut c_void, (&raw mut walk).cast(), 0) };
-    if walk.index == slot::NONE {
+    if walk.index == slot::NO_BACKEND {
         or_sorry(sorry, backends)
     } else {
         walk.index
@@ -85,13 +85,22 @@ fn select(service: &ServiceRef, current: u16) -> u16 {
 #[inline(always)]
 fn eligible(range: (u32, u32), index: u16) -> bool {
     backend::get(range, index).is_some_and(|backend| {
-        backend::state(backend) == UP && !connections::is_full(backend.counter, backend.upper, backend.lower)
+        backend::state(backend) == UP
+            && !connections::check_and_mark_full(
+                backend.counter_index,
+                backend.upper_threshold,
+                backend.lower_threshold,
+            )
     })
 }
 
 #[inline(always)]
 fn or_sorry(sorry: u16, backends: (u32, u32)) -> u16 {
-    if eligible(backends, sorry) { sorry } else { slot::NONE }
+    if eligible(backends, sorry) {
+        sorry
+    } else {
+        slot::NO_BACKEND
+    }
 }
 
 /// A walk around the ring, and the best candidate so far.
@@ -101,7 +110,7 @@ struct Walk {
     len: u32,
     start: u32,
     backends: (u32, u32),
-    rule: load::Rule,
+    rule: load::SchedulingRule,
     index: u16,
     best: LoadScore,
 }
@@ -116,43 +125,52 @@ extern "C" fn step(iteration: u64, walk: *mut c_void) -> c_long {
         position = position.wrapping_sub(walk.len);
     }
     let candidate = maps::ring(walk.base.wrapping_add(position));
-    if !eligible(walk.backends, candidate.index) {
+    if !eligible(walk.backends, candidate.backend_index) {
         return 0;
     }
     let score = walk.rule.score(load_of(walk.backends, candidate), candidate.weight);
     if score.better_than(walk.best) {
         walk.best = score;
-        walk.index = candidate.index;
+        walk.index = candidate.backend_index;
     }
-    c_long::from(walk.rule.ends(score))
+    c_long::from(walk.rule.ends_search(score))
 }
 
 #[inline(always)]
-fn load_of(backends: (u32, u32), candidate: RingEntry) -> Load {
-    let load = backend::get(backends, candidate.index).and_then(|backend| maps::load(backend.counter));
-    load.map_or(Load::from_word(0), |load| {
+fn load_of(backends: (u32, u32), candidate: RingEntry) -> BackendLoad {
+    let load =
+        backend::get(backends, candidate.backend_index).and_then(|backend| maps::backend_load(backend.counter_index));
+    load.map_or(BackendLoad::from_word(0), |load| {
         // SAFETY: only the address is taken.
-        Load::from_word(atomic::load(unsafe { &raw const (*load)[0] }))
+        BackendLoad::from_word(atomic::load(unsafe { &raw const (*load)[0] }))
     })
 }
 
-/// The less loaded of two random candidates; [`slot::NONE`] where neither is eligible.
+/// The less loaded of two random candidates; [`slot::NO_BACKEND`] where neither is eligible.
 #[inline(never)]
 fn two_choices(base: u32, len: u32, backends: (u32, u32)) -> u16 {
     let [first, second] = load::two_positions(random(), len);
     let first = maps::ring(base.wrapping_add(first));
     let second = maps::ring(base.wrapping_add(second));
-    if !eligible(backends, first.index) {
-        let eligible = eligible(backends, second.index);
-        return if eligible { second.index } else { slot::NONE };
+    if !eligible(backends, first.backend_index) {
+        let eligible = eligible(backends, second.backend_index);
+        return if eligible {
+            second.backend_index
+        } else {
+            slot::NO_BACKEND
+        };
     }
-    if !eligible(backends, second.index) {
-        return first.index;
+    if !eligible(backends, second.backend_index) {
+        return first.backend_index;
     }
     let best = (load_of(backends, first), first.weight);
     let other = (load_of(backends, second), second.weight);
-    let second_wins = load::Rule::WLC.better(other, best);
-    if second_wins { second.index } else { first.index }
+    let second_wins = load::SchedulingRule::WLC.better(other, best);
+    if second_wins {
+        second.backend_index
+    } else {
+        first.backend_index
+    }
 }
 
 #[inline(always)]

@@ -6,11 +6,11 @@
 
 use lbx_common::{
     drops::DropReason,
-    flow::{self as record, EMPTY, Entry, Signal},
+    flow::{self as record, EMPTY, FlowEntry, FlowEvent},
     hash,
-    service::{HASH_ADDRESS, HASH_VIP, HASHED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL},
+    service::{HASH_CLIENT_ADDRESS, HASH_VIP, ONE_PACKET, PERSISTENT, QUIC, RECENTLY_HASHED, RECORD_ALL},
     slot::{self, Slot},
-    trace::Reason,
+    trace::SelectionReason,
 };
 
 use crate::{
@@ -23,34 +23,34 @@ use crate::{
     schedule::schedule,
     selection::Selection,
     service_ref::ServiceRef,
-    verdict::{Exit, Step},
+    verdict::{Verdict, VerdictResult},
 };
 
 /// Selects the backend.
 #[inline(always)]
-pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Step<Selection> {
-    const NO_BACKEND: Exit = Exit::Drop(DropReason::NoBackend);
+pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> VerdictResult<Selection> {
+    const NO_BACKEND: Verdict = Verdict::Drop(DropReason::NoBackend);
     if service.flags & QUIC != 0
-        && let Some(index) = quic::server(frame, packet, service.number)
-        && backend::usable(service.backends(), index)
+        && let Some(index) = quic::backend_by_server_id(frame, packet, service.number)
+        && backend::may_have_connections(service.backend_range(), index)
     {
-        return resolve(service, index, false, Reason::Quic).ok_or(NO_BACKEND);
+        return resolve(service, index, false, SelectionReason::Quic).ok_or(NO_BACKEND);
     }
-    if service.fragment_backend != slot::NONE {
-        return resolve(service, service.fragment_backend, false, Reason::Fragment).ok_or(NO_BACKEND);
+    if service.fragment_backend != slot::NO_BACKEND {
+        return resolve(service, service.fragment_backend, false, SelectionReason::Fragment).ok_or(NO_BACKEND);
     }
-    let slot = slot_of(packet, service).ok_or(Exit::Drop(DropReason::TableMismatch))?;
-    if service.flags & ONE_PACKET != 0 && packet.signal.is_related() {
+    let slot = slot_of(packet, service).ok_or(Verdict::Drop(DropReason::TableMismatch))?;
+    if service.flags & ONE_PACKET != 0 && packet.flow_event.is_related() {
         // The backend that sent the quoted packet is not known.
-        return resolve(service, slot.current, false, Reason::Slot).ok_or(NO_BACKEND);
+        return resolve(service, slot.current, false, SelectionReason::Slot).ok_or(NO_BACKEND);
     }
     if service.flags & ONE_PACKET != 0 {
-        return resolve(service, schedule(service, slot), false, Reason::Scheduled).ok_or(NO_BACKEND);
+        return resolve(service, schedule(service, slot), false, SelectionReason::Scheduled).ok_or(NO_BACKEND);
     }
     if service.flags & RECORD_ALL == 0 && !slot.has_records {
-        let opens = packet.signal.opens();
-        return resolve(service, slot.current, opens, Reason::Slot)
-            .or_else(|| resolve(service, slot.owner, opens, Reason::Owner))
+        let opens = packet.flow_event.opens_connection();
+        return resolve(service, slot.current, opens, SelectionReason::Slot)
+            .or_else(|| resolve(service, slot.owner, opens, SelectionReason::Owner))
             .ok_or(NO_BACKEND);
     }
     let SelectedIndex { index, new, reason } = with_records(packet, service, slot);
@@ -60,7 +60,7 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Step
 /// The slot of a packet, by the fields the service hashes.
 #[inline(always)]
 fn slot_of(packet: &Packet, service: &ServiceRef) -> Option<Slot> {
-    let without_ports = service.flags & (HASH_ADDRESS | HASH_VIP) != 0;
+    let without_ports = service.flags & (HASH_CLIENT_ADDRESS | HASH_VIP) != 0;
     let address = if service.flags & HASH_VIP != 0 {
         packet.vip
     } else {
@@ -71,8 +71,8 @@ fn slot_of(packet: &Packet, service: &ServiceRef) -> Option<Slot> {
     } else {
         [packet.client_port, packet.vip_port]
     };
-    let (base, len) = service.slots();
-    let tuple = hash::tuple(address, client_port, vip_port);
+    let (base, len) = service.slot_range();
+    let tuple = hash::tuple_word(address, client_port, vip_port);
     maps::slot(base.wrapping_add(hash::slot(tuple, len)))
 }
 
@@ -84,15 +84,17 @@ fn with_records(packet: &Packet, service: &ServiceRef, slot: Slot) -> SelectedIn
         packet.client_port,
         service.number,
         packet.vip_port,
-        clock::now(),
+        clock::current_tick(),
     );
     let found = flow.find();
     // Nearly always there is a live record that need not be updated; then no function is called.
-    if is_live(found, packet, service, flow.now) && found.after(packet.signal, flow.now) == found {
+    if is_live(found, packet, service, flow.current_tick)
+        && found.after_packet(packet.flow_event, flow.current_tick) == found
+    {
         return SelectedIndex {
             index: found.backend,
             new: false,
-            reason: Reason::Record,
+            reason: SelectionReason::Record,
         };
     }
     let known = lbx_select_known(packet, &raw const flow, slot.to_word(), found.to_word());
@@ -107,7 +109,7 @@ fn with_records(packet: &Packet, service: &ServiceRef, slot: Slot) -> SelectedIn
 struct SelectedIndex {
     index: u16,
     new: bool,
-    reason: Reason,
+    reason: SelectionReason,
 }
 
 /// The word for "a flow begins".
@@ -125,7 +127,7 @@ impl SelectedIndex {
         Self {
             index: word as u16,
             new: word & 1 << 16 != 0,
-            reason: Reason::from_code((word >> 24) as u8),
+            reason: SelectionReason::from_code((word >> 24) as u8),
         }
     }
 }
@@ -140,7 +142,13 @@ extern "C" fn lbx_select_known(packet: *const Packet, flow: *const Flow, slot: u
         return NO_INDEX;
     };
     match ServiceRef::by_number(flow.service) {
-        Some(service) => known(packet, flow, &service, Slot::from_word(slot), Entry::from_word(found)),
+        Some(service) => known(
+            packet,
+            flow,
+            &service,
+            Slot::from_word(slot),
+            FlowEntry::from_word(found),
+        ),
         None => NO_INDEX,
     }
 }
@@ -153,78 +161,87 @@ extern "C" fn lbx_select_new(packet: *const Packet, flow: *const Flow, slot: u64
         return NO_INDEX;
     };
     match ServiceRef::by_number(flow.service) {
-        Some(service) => begin(packet, flow, &service, Slot::from_word(slot), Entry::from_word(found)).to_word(),
+        Some(service) => begin(
+            packet,
+            flow,
+            &service,
+            Slot::from_word(slot),
+            FlowEntry::from_word(found),
+        )
+        .to_word(),
         None => NO_INDEX,
     }
 }
 
-const NO_INDEX: u64 = slot::NONE as u64;
+const NO_INDEX: u64 = slot::NO_BACKEND as u64;
 
 /// The selection for a flow by its record, or by the lack of one. `found` is [`EMPTY`] where there is no record.
 #[inline(always)]
-fn known(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, found: Entry) -> u64 {
-    if is_live(found, packet, service, flow.now) {
+fn known(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, found: FlowEntry) -> u64 {
+    if is_live(found, packet, service, flow.current_tick) {
         update(flow, found, packet, service);
         return SelectedIndex {
             index: found.backend,
             new: false,
-            reason: Reason::Record,
+            reason: SelectionReason::Record,
         }
         .to_word();
     }
     // UDP has no first packet: where every flow is recorded, a datagram without a record begins a flow.
-    let all_recorded = service.flags & (RECORD_ALL | HASHED) == RECORD_ALL;
-    if packet.signal.opens() || (all_recorded && packet.signal.datagram()) {
+    let all_recorded = service.flags & (RECORD_ALL | RECENTLY_HASHED) == RECORD_ALL;
+    if packet.flow_event.opens_connection() || (all_recorded && packet.flow_event.datagram()) {
         return NEW_FLOW;
     }
     let owner = owner(service, slot);
-    let recorded = !needs_no_record(service, slot, owner) && record(flow, service, owner, packet.signal);
+    let recorded = !needs_no_record(service, slot, owner) && record(flow, service, owner, packet.flow_event);
     // If timeouts are raised later, an expired record must not become live again.
-    if !recorded && !packet.signal.is_related() {
+    if !recorded && !packet.flow_event.is_related() {
         flow.erase(found);
     }
     SelectedIndex {
         index: owner,
         new: false,
-        reason: Reason::Owner,
+        reason: SelectionReason::Owner,
     }
     .to_word()
 }
 
 /// Whether a record counts for this packet.
 #[inline(always)]
-fn is_live(found: Entry, packet: &Packet, service: &ServiceRef, now: u32) -> bool {
-    let over = found.state == EMPTY || (packet.signal.opens() && record::is_closing(found.state));
-    !over && !found.expired(now, &service.timeouts()) && backend::usable(service.backends(), found.backend)
+fn is_live(found: FlowEntry, packet: &Packet, service: &ServiceRef, now: u32) -> bool {
+    let over = found.state == EMPTY || (packet.flow_event.opens_connection() && record::is_closing(found.state));
+    !over
+        && !found.expired(now, &service.timeouts())
+        && backend::may_have_connections(service.backend_range(), found.backend)
 }
 
 /// The selection for a new flow. If no backend is eligible, none is selected: a draining owner only keeps the connections it
 /// has.
 #[inline(always)]
-fn begin(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, stale: Entry) -> SelectedIndex {
+fn begin(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, stale: FlowEntry) -> SelectedIndex {
     let scheduled = persistent_or_scheduled(packet, service, slot);
     let mut selected = SelectedIndex {
         index: scheduled,
         new: true,
-        reason: Reason::Scheduled,
+        reason: SelectionReason::Scheduled,
     };
-    if scheduled == slot::NONE {
+    if scheduled == slot::NO_BACKEND {
         return selected;
     }
     let owner = owner(service, slot);
     // The scheduled backend may have failed since: then the owner gets the flow, as it gets every flow without a record.
-    if !backend::usable(service.backends(), scheduled) {
+    if !backend::may_have_connections(service.backend_range(), scheduled) {
         selected.index = owner;
-        selected.reason = Reason::Owner;
+        selected.reason = SelectionReason::Owner;
     }
-    if !needs_no_record(service, slot, selected.index) && record(flow, service, selected.index, packet.signal) {
+    if !needs_no_record(service, slot, selected.index) && record(flow, service, selected.index, packet.flow_event) {
         return selected;
     }
     // The owner needs no record. It also gets the flow if the table has no free record.
     flow.erase(stale);
     SelectedIndex {
         index: owner,
-        reason: Reason::Owner,
+        reason: SelectionReason::Owner,
         ..selected
     }
 }
@@ -235,15 +252,15 @@ fn persistent_or_scheduled(packet: &Packet, service: &ServiceRef, slot: Slot) ->
     if service.flags & PERSISTENT == 0 {
         return schedule(service, slot);
     }
-    let persistent = persistence::find(packet, service);
-    if persistent != slot::NONE {
+    let persistent = persistence::find_backend(packet, service);
+    if persistent != slot::NO_BACKEND {
         return persistent;
     }
     let scheduled = schedule(service, slot);
-    let (.., sorry) = service.scheduling();
+    let (.., sorry) = service.scheduler_prefix_sorry();
     // A client must not persist on the sorry server after the others have capacity again.
-    if scheduled != slot::NONE && scheduled != sorry {
-        persistence::record(packet, service, scheduled);
+    if scheduled != slot::NO_BACKEND && scheduled != sorry {
+        persistence::insert_template(packet, service, scheduled);
     }
     scheduled
 }
@@ -252,7 +269,7 @@ fn persistent_or_scheduled(packet: &Packet, service: &ServiceRef, slot: Slot) ->
 /// that is the slot's current backend.
 #[inline(always)]
 fn owner(service: &ServiceRef, slot: Slot) -> u16 {
-    if backend::usable(service.backends(), slot.owner) {
+    if backend::may_have_connections(service.backend_range(), slot.owner) {
         slot.owner
     } else {
         slot.current
@@ -268,8 +285,8 @@ fn needs_no_record(service: &ServiceRef, slot: Slot, index: u16) -> bool {
 
 /// Updates the record of a flow, at most once a tick. If another CPU wins the race, it has written the same.
 #[inline(always)]
-fn update(flow: &Flow, found: Entry, packet: &Packet, service: &ServiceRef) {
-    let entry = found.after(packet.signal, flow.now);
+fn update(flow: &Flow, found: FlowEntry, packet: &Packet, service: &ServiceRef) {
+    let entry = found.after_packet(packet.flow_event, flow.current_tick);
     if entry == found {
         return;
     }
@@ -281,21 +298,21 @@ fn update(flow: &Flow, found: Entry, packet: &Packet, service: &ServiceRef) {
 
 /// Writes a record for a flow without one; false where none can be had.
 #[inline(always)]
-fn record(flow: &Flow, service: &ServiceRef, backend: u16, signal: Signal) -> bool {
+fn record(flow: &Flow, service: &ServiceRef, backend: u16, signal: FlowEvent) -> bool {
     let Some(state) = record::first_state(signal) else {
         return false;
     };
-    backend::usable(service.backends(), backend) && flow.insert(backend, state)
+    backend::may_have_connections(service.backend_range(), backend) && flow.insert(backend, state)
 }
 
 /// Completes a selection with the next hop, if packets may be sent to the backend.
 #[inline(always)]
-fn resolve(service: &ServiceRef, index: u16, new: bool, reason: Reason) -> Option<Selection> {
-    let next_hop = backend::next_hop(service.backends(), index)?;
+fn resolve(service: &ServiceRef, index: u16, new: bool, reason: SelectionReason) -> Option<Selection> {
+    let next_hop = backend::next_hop(service.backend_range(), index)?;
     Some(Selection {
         next_hop,
-        index,
-        new,
+        backend_index: index,
+        new_flow: new,
         reason,
     })
 }

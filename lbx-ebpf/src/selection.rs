@@ -1,6 +1,6 @@
 //! The selected backend of a packet.
 
-use lbx_common::trace::Reason;
+use lbx_common::trace::SelectionReason;
 
 use crate::backend::NextHop;
 
@@ -9,9 +9,9 @@ pub struct Selection {
     /// The next hop to it.
     pub next_hop: NextHop,
     /// Its index within the service.
-    pub index: u16,
+    pub backend_index: u16,
     /// Whether a connection (TCP) or a recorded flow (UDP) began with this packet.
-    pub new: bool,
+    pub new_flow: bool,
     /// Why it was selected.
-    pub reason: Reason,
+    pub reason: SelectionReason,
 }

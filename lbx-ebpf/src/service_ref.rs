@@ -1,8 +1,8 @@
 //! A reference to an entry of the service table. Fields are read when they are needed, one word at a time.
 
 use lbx_common::{
-    service::{Service, Timeouts, WORDS},
-    slot::NONE,
+    service::{Service, TimeoutTicks, WORDS},
+    slot::NO_BACKEND,
 };
 
 use crate::{atomic, maps};
@@ -13,7 +13,7 @@ pub struct ServiceRef {
     pub number: u16,
     /// Its flags.
     pub flags: u32,
-    /// The backend that the first fragment of the packet was sent to; [`NONE`](NONE).
+    /// The backend that the first fragment of the packet was sent to; [`NO_BACKEND`].
     pub fragment_backend: u16,
     entry: *const Service,
 }
@@ -25,7 +25,7 @@ impl ServiceRef {
         let mut service = Self {
             number,
             flags: 0,
-            fragment_backend: NONE,
+            fragment_backend: NO_BACKEND,
             entry: maps::service(number)?,
         };
         service.flags = service.range(0).0;
@@ -43,32 +43,32 @@ impl ServiceRef {
 
     /// First slot and number of slots.
     #[inline(always)]
-    pub fn slots(&self) -> (u32, u32) {
+    pub fn slot_range(&self) -> (u32, u32) {
         self.range(1)
     }
 
     /// First ring entry and number of ring entries.
     #[inline(always)]
-    pub fn ring(&self) -> (u32, u32) {
+    pub fn ring_range(&self) -> (u32, u32) {
         self.range(2)
     }
 
     /// First backend and capacity for backends.
     #[inline(always)]
-    pub fn backends(&self) -> (u32, u32) {
+    pub fn backend_range(&self) -> (u32, u32) {
         self.range(3)
     }
 
     /// Scheduler, leading bits of persistence, sorry server's index.
     #[inline(always)]
-    pub fn scheduling(&self) -> (u8, u8, u16) {
+    pub fn scheduler_prefix_sorry(&self) -> (u8, u8, u16) {
         let [_, _, _, _, scheduler, prefix, a, b] = self.word(0).to_ne_bytes();
         (scheduler, prefix, u16::from_ne_bytes([a, b]))
     }
 
     /// Idle timeouts.
     #[inline(always)]
-    pub fn timeouts(&self) -> Timeouts {
+    pub fn timeouts(&self) -> TimeoutTicks {
         let mut words = [0; WORDS];
         words[4] = self.word(4);
         words[5] = self.word(5);

@@ -8,12 +8,13 @@ use crate::{maps, packet::Packet, selection::Selection, service_ref::ServiceRef}
 /// Emits a decision if a trace is running and its filter matches.
 #[inline(always)]
 pub fn emit(ctx: &XdpContext, packet: &Packet, service: &ServiceRef, selection: &Selection) {
-    if maps::tracing() && maps::trace_filter().is_some_and(|filter| filter.matches(packet.client, service.number)) {
+    if maps::trace_enabled() && maps::trace_filter().is_some_and(|filter| filter.matches(packet.client, service.number))
+    {
         record(
             ctx,
             packet,
             service.number,
-            u32::from(selection.index) | u32::from(selection.new) << 16,
+            u32::from(selection.backend_index) | u32::from(selection.new_flow) << 16,
             selection.reason as u8,
         );
     }
@@ -29,10 +30,10 @@ fn record(ctx: &XdpContext, packet: &Packet, service: u16, selected: u32, reason
         packet.client.octets(),
         u16::from_be_bytes(packet.client_port),
         service,
-        packet.signal.code(),
+        packet.flow_event.code(),
         reason,
         selected as u16,
         (selected >> 16) as u8,
-        packet.length,
+        packet.ip_length,
     );
 }

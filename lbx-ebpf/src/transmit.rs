@@ -1,13 +1,13 @@
 //! Step four: the NIC a frame is sent from.
 
-use lbx_common::{backend::word_mac, drops::DropReason};
+use lbx_common::{backend::mac_from_word, drops::DropReason};
 
 use crate::{
     backend::NextHop,
     frame::{Frame, mac_words, same_mac},
     maps,
     packet::Packet,
-    verdict::{Exit, Step},
+    verdict::{Verdict, VerdictResult},
 };
 
 /// The NIC that sends the frame.
@@ -20,15 +20,15 @@ pub enum Egress {
 
 /// Chooses the egress NIC; drops a frame that would go back to its sender.
 #[inline(always)]
-pub fn egress(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> Step<Egress> {
-    if same_mac(packet.source_mac, mac_words(word_mac(next_hop.mac))) {
-        return Err(Exit::Drop(DropReason::Loop));
+pub fn egress(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> VerdictResult<Egress> {
+    if same_mac(packet.source_mac, mac_words(mac_from_word(next_hop.mac))) {
+        return Err(Verdict::Drop(DropReason::Loop));
     }
-    if next_hop.ifindex == frame.ingress() {
+    if next_hop.ifindex == frame.ingress_ifindex() {
         Ok(Egress::SameNic)
     } else if maps::redirect(next_hop.ifindex) {
         Ok(Egress::OtherNic)
     } else {
-        Err(Exit::Drop(DropReason::NoEgress))
+        Err(Verdict::Drop(DropReason::NoEgress))
     }
 }

@@ -4,7 +4,7 @@ use lbx_common::drops::DropReason;
 
 /// Why a packet is not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum Verdict {
     /// Not to be balanced: passed to the network stack, untouched.
     Pass,
     /// For a VIP, but dropped.
@@ -12,4 +12,4 @@ pub enum Exit {
 }
 
 /// The outcome of a step.
-pub type Step<T> = Result<T, Exit>;
+pub type VerdictResult<T> = Result<T, Verdict>;

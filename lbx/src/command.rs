@@ -10,12 +10,12 @@ use tokio::process::{Child, Command};
 
 /// A command that is killed, with all of its group, when this is dropped before it has ended.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningCommand {
     /// The command itself.
     pub child: Child,
 }
 
-impl Running {
+impl RunningCommand {
     /// Starts a command: its environment is `PATH` and what is given, its standard error `errors`, input and output lead
     /// nowhere.
     ///
@@ -50,7 +50,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         // The number is known until the child is waited for, so no other process has it.
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());

@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     health::{
-        Body, Check, Damping, Dns, Exec, FailurePolicy, Health, Http, Initial, Notify, OnFailure, ServerState, Target,
-        Tls, Udp,
+        Check, Damping, Dns, Exec, ExpectedBody, FailurePolicy, HealthConfig, Http, InitialState, NotifyCommand,
+        OnFailure, ServerState, Target, Tls, Udp,
     },
-    ports::Ports,
-    scheduler::{Flags, Hashing, Scheduler, UnknownScheduler},
+    ports::PortSet,
+    scheduler::{HashOptions, Scheduler, SchedulerFlagNames, UnknownScheduler},
 };
 
 /// The desired state of one director.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
+pub struct DesiredState {
     /// NICs where clients' traffic arrives; VIPs are put on the first.
     pub interfaces: Vec<String>,
     /// How the program is attached.
-    pub mode: Mode,
+    pub mode: AttachMode,
     /// Seconds for which a real server whose route is gone, while its NIC stands, keeps its connections.
-    pub network_grace: u16,
+    pub network_grace_seconds: u16,
     /// Idle timeouts of all services.
     pub timeouts: Timeouts,
     /// Sizes of the kernel's tables.
@@ -37,7 +37,7 @@ pub struct Desired {
 /// How the program is attached to the NICs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum AttachMode {
     /// Native where every NIC can, else generic on all, with the reason logged.
     #[default]
     Auto,
@@ -47,7 +47,7 @@ pub enum Mode {
     Generic,
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for AttachMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
@@ -61,26 +61,26 @@ impl fmt::Display for Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// SYN seen, nothing since.
-    pub half_open: u16,
+    pub half_open_seconds: u16,
     /// TCP established.
-    pub established: u16,
+    pub established_seconds: u16,
     /// FIN seen.
-    pub closing: u16,
+    pub closing_seconds: u16,
     /// RST seen.
-    pub closed: u16,
+    pub closed_seconds: u16,
     /// UDP.
-    pub udp: u16,
+    pub udp_seconds: u16,
 }
 
 impl Default for Timeouts {
     /// The kernel's defaults for IPVS (net/netfilter/ipvs/ip_vs_proto_tcp.c and ip_vs_proto_udp.c, Linux 6.1).
     fn default() -> Self {
         Self {
-            half_open: 60,
-            established: 900,
-            closing: 120,
-            closed: 10,
-            udp: 300,
+            half_open_seconds: 60,
+            established_seconds: 900,
+            closing_seconds: 120,
+            closed_seconds: 10,
+            udp_seconds: 300,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Default for Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSizes {
     /// Records of IPv4 flows: a power of two. Meant to be half full.
-    pub flows: u32,
+    pub flows4: u32,
     /// Records of IPv6 flows: a power of two.
     pub flows6: u32,
     /// Slots of all services together.
@@ -103,9 +103,9 @@ pub struct TableSizes {
 impl TableSizes {
     /// Every size with its name in the configuration.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u32); 5] {
+    pub const fn with_names(&self) -> [(&'static str, u32); 5] {
         [
-            ("flows", self.flows),
+            ("flows", self.flows4),
             ("flows6", self.flows6),
             ("slots", self.slots),
             ("ports", self.ports),
@@ -118,11 +118,11 @@ impl Default for TableSizes {
     fn default() -> Self {
         use lbx_common::maps;
         Self {
-            flows: maps::FLOWS4_RECORDS,
-            flows6: maps::FLOWS6_RECORDS,
-            slots: maps::MAX_SLOTS,
-            ports: maps::PORT_ENTRIES,
-            fragments: maps::MAX_FRAGMENTS,
+            flows4: maps::DEFAULT_FLOW4_RECORDS,
+            flows6: maps::DEFAULT_FLOW6_RECORDS,
+            slots: maps::DEFAULT_SLOTS,
+            ports: maps::DEFAULT_PORT_ENTRIES,
+            fragments: maps::DEFAULT_FRAGMENTS,
         }
     }
 }
@@ -135,11 +135,11 @@ pub struct Service {
     /// Its identity: VIP, protocol and the first port in the file.
     pub virtual_service: VirtualService,
     /// Every port it has, that of `virtual_service` included.
-    pub ports: Ports,
+    pub ports: PortSet,
     /// The scheduler of new connections.
     pub scheduler: Scheduler,
     /// What a hashing scheduler hashes, and whether it falls back.
-    pub hashing: Hashing,
+    pub hash_options: HashOptions,
     /// Slots of its table, a prime; none: by the weights it starts with.
     pub slots: Option<u32>,
     /// Connections of one client stay together.
@@ -151,13 +151,13 @@ pub struct Service {
     /// UDP: QUIC packets follow the server id in their connection id.
     pub quic: bool,
     /// How its real servers are checked; none: they count as up.
-    pub health: Option<Arc<Health>>,
+    pub health: Option<Arc<HealthConfig>>,
     /// What happens when they fail.
     pub failure_policy: FailurePolicy,
     /// The command notified of health changes.
-    pub notify: Option<Notify>,
+    pub notify: Option<NotifyCommand>,
     /// Whether the director itself can use the VIP.
-    pub local: bool,
+    pub local_access: bool,
     /// Whether it waits for the first results of its checks: it gets no connections, not even by its sorry server. In the
     /// configuration it never does.
     pub awaits_checks: bool,
@@ -169,11 +169,11 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Persistence {
     /// Seconds after the last connection began.
-    pub timeout: u16,
+    pub timeout_seconds: u16,
     /// Leading bits of the client's address that count: 32 (IPv4) or 128 (IPv6) for single clients.
     pub prefix: u8,
     /// Whether clients stay with a real server that drains.
-    pub drain: bool,
+    pub persist_while_draining: bool,
 }
 
 /// VIP, protocol and port: the identity of a service.
@@ -190,17 +190,17 @@ pub struct VirtualService {
 impl fmt::Display for VirtualService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self { vip, port: 0, protocol } => write!(f, "{}:all/{protocol}", Bracketed(*vip)),
-            Self { vip, port, protocol } => write!(f, "{}:{port}/{protocol}", Bracketed(*vip)),
+            Self { vip, port: 0, protocol } => write!(f, "{}:all/{protocol}", BracketedAddress(*vip)),
+            Self { vip, port, protocol } => write!(f, "{}:{port}/{protocol}", BracketedAddress(*vip)),
         }
     }
 }
 
 /// An address as written before a colon and a port: an IPv6 one in brackets (RFC 3986 section 3.2.2).
 #[derive(Clone, Copy, Debug)]
-pub struct Bracketed(pub IpAddr);
+pub struct BracketedAddress(pub IpAddr);
 
-impl fmt::Display for Bracketed {
+impl fmt::Display for BracketedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(address) => write!(f, "{address}"),
@@ -217,9 +217,9 @@ pub struct RealServer {
     /// 0 drains: established flows stay, new ones go elsewhere.
     pub weight: u16,
     /// Connections at which it gets no more; 0: no limit.
-    pub upper: u32,
+    pub upper_threshold: u32,
     /// Connections below which it gets new ones again after it had `upper`; 0: three quarters of `upper`.
-    pub lower: u32,
+    pub lower_threshold: u32,
     /// Its server id in QUIC connection ids.
     pub quic_id: Option<u16>,
     /// Its state by its health checks.
@@ -269,7 +269,7 @@ impl fmt::Display for Protocol {
 
 impl Service {
     /// Every address that may get its packets: the real servers' and the sorry server's.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub fn server_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let servers = self.servers.iter().map(|server| server.address);
         servers.chain(self.sorry_server)
     }
@@ -277,18 +277,21 @@ impl Service {
     /// Whether every flow gets a record: where the hash does not say where new connections go, and where connections must
     /// be counted exactly.
     #[must_use]
-    pub fn records_all(&self) -> bool {
-        let limited = self.servers.iter().any(|server| server.upper != 0);
+    pub fn records_all_flows(&self) -> bool {
+        let limited = self.servers.iter().any(|server| server.upper_threshold != 0);
         !self.one_packet && (!self.scheduler.hashes() || self.persistence.is_some() || limited)
     }
 
     /// The names of the flags it has, in the order of ipvsadm.
     #[must_use]
-    pub fn flags(&self) -> Vec<&'static str> {
-        let Some(Flags { fallback, port }) = self.scheduler.flags() else {
+    pub fn scheduler_flags(&self) -> Vec<&'static str> {
+        let Some(SchedulerFlagNames { fallback, port }) = self.scheduler.flag_names() else {
             return Vec::new();
         };
-        let named = [(self.hashing.fallback, fallback), (self.hashing.port, port)];
+        let named = [
+            (self.hash_options.fallback, fallback),
+            (self.hash_options.include_port, port),
+        ];
         named
             .into_iter()
             .filter(|(is_set, _)| *is_set)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// What the process ends with. Part of the interface: documented in the README, relied on by units and scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub enum ExitStatus {
     /// Something unexpected went wrong.
     Failure = 1,
     /// The command line is wrong (clap's own status).
@@ -24,31 +24,31 @@ pub enum Exit {
 
 /// An error on its way out of the process.
 #[derive(Debug)]
-pub struct Failure {
+pub struct ExitError {
     /// The exit status it ends with.
-    pub exit: Exit,
+    pub exit_status: ExitStatus,
     /// What is wrong, where, and what to do; printed with its causes.
     pub error: anyhow::Error,
 }
 
-impl Failure {
+impl ExitError {
     /// A failure with a status and a reason.
-    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+    pub fn new(exit: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
         Self {
-            exit,
+            exit_status: exit,
             error: error.into(),
         }
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for ExitError {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Exit::Failure, error)
+        Self::new(ExitStatus::Failure, error)
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<ExitStatus> for ExitCode {
+    fn from(exit: ExitStatus) -> Self {
         Self::from(exit as u8)
     }
 }
@@ -59,11 +59,11 @@ pub trait WithExitCode<T> {
     ///
     /// # Errors
     /// The error it was given.
-    fn with_exit_code(self, exit: Exit) -> Result<T, Failure>;
+    fn with_exit_code(self, exit: ExitStatus) -> Result<T, ExitError>;
 }
 
 impl<T, E: Into<anyhow::Error>> WithExitCode<T> for Result<T, E> {
-    fn with_exit_code(self, exit: Exit) -> Result<T, Failure> {
-        self.map_err(|error| Failure::new(exit, error))
+    fn with_exit_code(self, exit: ExitStatus) -> Result<T, ExitError> {
+        self.map_err(|error| ExitError::new(exit, error))
     }
 }

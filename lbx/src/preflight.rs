@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::exit::Exit;
+use crate::exit::ExitStatus;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -15,7 +15,7 @@ use nix::{
 };
 
 /// Where locks and sockets live.
-pub const RUN: &str = "/run/lbx";
+pub const RUN_DIR: &str = "/run/lbx";
 
 /// Oldest kernel lbx is made for: managed neighbours (5.16), multi-buffer XDP and address origins (5.18) are in it, and
 /// it is the oldest long-term kernel distributions still ship.
@@ -43,13 +43,13 @@ pub enum PreflightError {
     },
     /// The kernel is too old.
     #[error("kernel {found} is too old: lbx needs {}.{} or newer", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
-    Kernel {
+    KernelTooOld {
         /// Its release.
         found: String,
     },
     /// An lbx of this name is running.
     #[error("a {what} named {name} is already running (pid {pid}): stop it, or give this one another --name")]
-    Running {
+    AlreadyRunning {
         /// Director or real server.
         what: &'static str,
         /// The name of both.
@@ -71,13 +71,13 @@ pub enum PreflightError {
 impl PreflightError {
     /// The exit status it ends with.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Running { .. } => Exit::Running,
-            Self::Privilege { .. } | Self::Kernel { .. } => Exit::Privilege,
+            Self::AlreadyRunning { .. } => ExitStatus::Running,
+            Self::Privilege { .. } | Self::KernelTooOld { .. } => ExitStatus::Privilege,
             Self::File { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Privilege,
-                _ => Exit::Failure,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ExitStatus::Privilege,
+                _ => ExitStatus::Failure,
             },
         }
     }
@@ -108,7 +108,7 @@ pub fn require_kernel() -> Result<(), PreflightError> {
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
     if kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
-        return Err(PreflightError::Kernel { found: release });
+        return Err(PreflightError::KernelTooOld { found: release });
     }
     Ok(())
 }
@@ -128,10 +128,10 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// The path of a file in [`RUN`].
+/// The path of a file in [`RUN_DIR`].
 #[must_use]
-pub fn run_path(name: &str, suffix: &str) -> PathBuf {
-    Path::new(RUN).join(format!("{name}.{suffix}"))
+pub fn path_in_run_dir(name: &str, suffix: &str) -> PathBuf {
+    Path::new(RUN_DIR).join(format!("{name}.{suffix}"))
 }
 
 /// Lock held while an lbx of a name runs. Its file is never removed: another process may be about to lock it.
@@ -161,7 +161,7 @@ impl Lock {
         let mut pid = String::new();
         file.read_to_string(&mut pid).map_err(failed(path))?;
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => PreflightError::Running {
+            Errno::EWOULDBLOCK => PreflightError::AlreadyRunning {
                 what,
                 name: name.to_owned(),
                 pid: pid.trim().to_owned(),

@@ -251,7 +251,7 @@ fn every_key_is_documented_and_every_documented_key_is_accepted() {
 /// Entries and memory of the maps are stated for two CPUs.
 #[test]
 fn sizes_are_those_of_the_maps() {
-    let usage = memory::usage(&TableSizes::default(), 2);
+    let usage = memory::map_memory(&TableSizes::default(), 2);
     let all: u64 = usage.iter().map(|usage| usage.bytes).sum();
     let all = format!("{:.1} MiB", all as f64 / f64::from(1 << 20));
     for page in ["getting-started.md", "commands.md"] {

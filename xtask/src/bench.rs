@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
-use crate::{build, build_ebpf, command, paths, root::Root, steps::Steps};
+use crate::{build, build_ebpf, command, paths, root::RootAccess, steps::Steps};
 
 /// What `bench` is told.
 #[derive(Args)]
@@ -36,15 +36,17 @@ pub fn task(arguments: &Arguments) -> Result<()> {
 }
 
 fn program(rest: &[OsString]) -> Result<()> {
-    let root = Root::find().context("the bench loads programs into the kernel")?;
+    let root = RootAccess::find().context("the bench loads programs into the kernel")?;
     let mut steps = Steps::new(4);
     steps.run("building the XDP program", build_ebpf::build)?;
     let objects = steps.run("building its rivals", || {
         build_ebpf::build_bench(["prologue", "reference"])
     })?;
-    let bench = steps.run("building the bench", || build::binary("lbx-bench", "lbx-bench", false))?;
+    let bench = steps.run("building the bench", || {
+        build::build_binary("lbx-bench", "lbx-bench", false)
+    })?;
     let mut command = root.command(bench, &[]);
-    for (option, object) in ["--prologue", "--reference"].iter().zip(&objects) {
+    for (option, object) in ["--packet-generator", "--reference"].iter().zip(&objects) {
         command.arg(option).arg(object);
     }
     command.arg("--results").arg(paths::root().join("results")).args(rest);

@@ -20,18 +20,18 @@ pub struct Arguments {
 /// # Errors
 /// When one of the programs does not build.
 pub fn task(arguments: &Arguments) -> Result<()> {
-    let built = all(&mut Steps::new(STEPS), arguments.debug)?;
+    let built = build_all(&mut Steps::new(STEPS), arguments.debug)?;
     println!("{}", built.lbx.display());
     Ok(())
 }
 
-/// How many steps [`all`] takes.
+/// How many steps [`build_all`] takes.
 pub const STEPS: usize = 2;
 
 /// Both programs.
-pub struct Built {
+pub struct BuildOutput {
     /// The XDP program.
-    pub object: PathBuf,
+    pub xdp_object: PathBuf,
     /// The lbx binary.
     pub lbx: PathBuf,
 }
@@ -40,23 +40,26 @@ pub struct Built {
 ///
 /// # Errors
 /// When one of them does not build.
-pub fn all(steps: &mut Steps, debug: bool) -> Result<Built> {
+pub fn build_all(steps: &mut Steps, debug: bool) -> Result<BuildOutput> {
     let object = steps.run("building the XDP program", build_ebpf::build)?;
-    let lbx = steps.run("building lbx", || binary("lbx", "lbx", debug))?;
-    Ok(Built { object, lbx })
+    let lbx = steps.run("building lbx", || build_binary("lbx", "lbx", debug))?;
+    Ok(BuildOutput {
+        xdp_object: object,
+        lbx,
+    })
 }
 
 /// Builds one binary of a package and returns where it is.
 ///
 /// # Errors
 /// When it does not build.
-pub fn binary(package: &str, name: &str, debug: bool) -> Result<PathBuf> {
+pub fn build_binary(package: &str, name: &str, debug: bool) -> Result<PathBuf> {
     let mut cargo = command::cargo();
     cargo.args(["build", "--package", package, "--bin", name]);
     if !debug {
         cargo.arg("--release");
     }
-    let executables = command::executables(&mut cargo)?;
+    let executables = command::build_executables(&mut cargo)?;
     let executable = executables.into_iter().next().context("cargo built no executable")?;
     Ok(executable.path)
 }

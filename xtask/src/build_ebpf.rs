@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command, elf, paths,
-    setup::{self, Part},
+    setup::{self, Purpose},
     toolchain::{self, CoreSource},
 };
 
@@ -35,7 +35,7 @@ pub fn task() -> Result<()> {
 /// When the toolchain is missing and cannot be installed, or the build fails.
 pub fn build() -> Result<PathBuf> {
     compile("lbx-ebpf")?;
-    publish("lbx-ebpf", paths::object())
+    publish("lbx-ebpf", paths::xdp_object())
 }
 
 /// Builds the bench's programs and returns where the objects of these binaries are.
@@ -59,7 +59,7 @@ pub fn build_stress_xdp() -> Result<PathBuf> {
 
 /// Compiles a package for BPF.
 fn compile(package: &str) -> Result<()> {
-    setup::ensure(Part::Build)?;
+    setup::ensure_installed(Purpose::Build)?;
     let core = CoreSource::find().context("there is no compiler for BPF; `cargo xtask setup` installs one")?;
     let linker = toolchain::linker().context("there is no bpf-linker; `cargo xtask setup` installs it")?;
     let mut cargo = core.cargo();
@@ -67,7 +67,7 @@ fn compile(package: &str) -> Result<()> {
         .args(["build", "--profile", PROFILE, "--target-dir"])
         .arg(paths::bpf_target())
         .args(core.cargo_target_arguments(package))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
+        .env("CARGO_ENCODED_RUSTFLAGS", bpf_rustflags(&linker)?);
     command::run(&mut cargo).with_context(|| format!("{package} does not build for BPF (with {})", core.name()))
 }
 
@@ -75,7 +75,7 @@ fn compile(package: &str) -> Result<()> {
 ///
 /// # Errors
 /// When this machine's architecture is not one lbx runs on.
-pub fn flags(linker: &Path) -> Result<String> {
+pub fn bpf_rustflags(linker: &Path) -> Result<String> {
     let linker = linker.to_str().context("the path of bpf-linker is not UTF-8")?;
     let architecture = match env::consts::ARCH {
         known @ ("x86_64" | "aarch64") => known,

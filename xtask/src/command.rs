@@ -40,7 +40,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// What a short question to another program is answered with; nothing when it is not there or fails.
-pub fn answer(command: &mut Command) -> Option<String> {
+pub fn stdout_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output
         .status
@@ -71,7 +71,7 @@ impl Executable {
 ///
 /// # Errors
 /// When it cannot be started or does not succeed.
-pub fn executables(command: &mut Command) -> Result<Vec<Executable>> {
+pub fn build_executables(command: &mut Command) -> Result<Vec<Executable>> {
     command
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());

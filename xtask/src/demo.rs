@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::{
     build, command,
-    root::Root,
-    setup::{self, Part},
+    root::RootAccess,
+    setup::{self, Purpose},
     steps::Steps,
 };
 
@@ -25,12 +25,12 @@ pub struct Arguments {
 /// # Errors
 /// When something does not build, root's rights cannot be had, or the demonstration fails.
 pub fn task(arguments: &Arguments) -> Result<()> {
-    let root = Root::find().context("the demonstration makes network namespaces")?;
-    setup::ensure(Part::Lab)?;
+    let root = RootAccess::find().context("the demonstration makes network namespaces")?;
+    setup::ensure_installed(Purpose::Lab)?;
     let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::all(&mut steps, false)?;
+    let built = build::build_all(&mut steps, false)?;
     let demo = steps.run("building the demonstration", || {
-        build::binary("lbx-tests", "demo", false)
+        build::build_binary("lbx-tests", "demo", false)
     })?;
     let mut command = root.command(demo, &[]);
     command.arg("--lbx").arg(&built.lbx).args(&arguments.rest);

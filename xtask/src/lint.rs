@@ -93,17 +93,17 @@ fn clippy_bpf_on_host() -> Verdict {
 }
 
 fn clippy_bpf() -> Verdict {
-    if CoreSource::find() != Some(CoreSource::Prebuilt) || !toolchain::debian_clippy() {
+    if CoreSource::find() != Some(CoreSource::Prebuilt) || !toolchain::has_debian_clippy() {
         return Verdict::Skipped("needs Debian's rust-web-clippy; `cargo xtask setup` installs it where apt has it");
     }
     let Some(linker) = toolchain::linker() else {
         return Verdict::Skipped("needs bpf-linker; `cargo xtask setup` builds it");
     };
-    let flags = match build_ebpf::flags(&linker) {
+    let flags = match build_ebpf::bpf_rustflags(&linker) {
         Ok(flags) => flags,
         Err(error) => return Verdict::Dirty(format!("{error:#}")),
     };
-    let mut clippy = CoreSource::Prebuilt.compiles(Command::new(toolchain::DEBIAN_CLIPPY));
+    let mut clippy = CoreSource::Prebuilt.configure_cargo(Command::new(toolchain::DEBIAN_CLIPPY));
     clippy.current_dir(paths::root()).env("CARGO_ENCODED_RUSTFLAGS", flags);
     clippy
         .args(["clippy", "--target-dir"])
@@ -145,7 +145,7 @@ fn dependencies() -> Verdict {
     if !matches!(offline, Verdict::Clean) {
         return offline;
     }
-    let fetched = command::answer(&mut deny(&["fetch", "db"]));
+    let fetched = command::stdout_of(&mut deny(&["fetch", "db"]));
     if fetched.is_none() {
         return Verdict::Skipped("licences and sources are clean, but the database of advisories cannot be fetched");
     }

@@ -29,7 +29,7 @@ pub fn bpf_host_target() -> PathBuf {
 }
 
 /// The finished XDP program. lbx/build.rs looks here.
-pub fn object() -> PathBuf {
+pub fn xdp_object() -> PathBuf {
     bpf_target().join("lbx.bpf.o")
 }
 

@@ -14,21 +14,21 @@ use crate::command;
 
 /// How a command gets root's rights.
 #[derive(Clone, Copy)]
-pub enum Root {
+pub enum RootAccess {
     /// We are root.
-    Already,
+    AlreadyRoot,
     /// Through sudo.
     Sudo,
 }
 
-impl Root {
+impl RootAccess {
     /// The way this machine offers.
     ///
     /// # Errors
     /// When there is none, and why.
     pub fn find() -> Result<Self> {
         if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
-            return Ok(Self::Already);
+            return Ok(Self::AlreadyRoot);
         }
         if command::find("sudo").is_none() {
             bail!("this needs root: there is no sudo, so run it as root");
@@ -44,7 +44,7 @@ impl Root {
     /// A command that runs as root with these variables: sudo drops the caller's.
     pub fn command(self, program: impl AsRef<OsStr>, variables: &[(&str, OsString)]) -> Command {
         match self {
-            Self::Already => {
+            Self::AlreadyRoot => {
                 let mut command = Command::new(program);
                 command.envs(variables.iter().cloned());
                 command

@@ -21,18 +21,18 @@ pub struct Tally {
 }
 
 /// A test and its time in seconds.
-pub type Timing = (f64, String);
+pub type TestSeconds = (f64, String);
 
 /// What the runners of one command have shown.
 #[derive(Debug, Default)]
-pub struct Run {
+pub struct TestResults {
     /// Their sums.
     pub tally: Tally,
     /// The tests that they name as their slowest.
-    pub slowest: Vec<Timing>,
+    pub slowest: Vec<TestSeconds>,
 }
 
-impl Run {
+impl TestResults {
     /// Runs a test runner, or cargo with several, and counts while its output streams to `out`. Tests are numbered there, and
     /// the slowest are left for the caller to print.
     ///
@@ -40,7 +40,7 @@ impl Run {
     ///
     /// # Errors
     /// When it cannot be started or its output cannot be passed on.
-    pub fn of(command: &mut Command, out: &mut impl Write) -> Result<Self> {
+    pub fn run_and_count(command: &mut Command, out: &mut impl Write) -> Result<Self> {
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
@@ -75,7 +75,7 @@ impl Run {
 /// Reads the output of runners, byte by byte.
 #[derive(Default)]
 struct Reader {
-    run: Run,
+    run: TestResults,
     line: Vec<u8>,
     /// Whether the line is a test's, whose name has been passed on already.
     of_test: bool,
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Tally {
-        Run::of(Command::new("sh").args(["-c", script]), &mut Vec::new())
+        TestResults::run_and_count(Command::new("sh").args(["-c", script]), &mut Vec::new())
             .unwrap()
             .tally
     }
@@ -213,7 +213,7 @@ mod tests {
              echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s'
              printf 'slowest tests:\\n     1.5 s  a::b\\n     0.1 s  c\\nrunning 1 test\\ntest only ... ok\\n'";
         let mut out = Vec::new();
-        let run = Run::of(Command::new("sh").args(["-c", script]), &mut out).unwrap();
+        let run = TestResults::run_and_count(Command::new("sh").args(["-c", script]), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(
             out.starts_with("running 2 tests\n[1/2] test a::b ... ok\n[2/2] test c ... FAILED\ntest result: "),

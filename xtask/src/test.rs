@@ -11,14 +11,14 @@ use std::{
 use clap::Args;
 
 use crate::{
-    build::{self, Built},
+    build::{self, BuildOutput},
     build_ebpf,
     command::{self, Executable},
     paths,
-    root::Root,
-    setup::{self, Part},
+    root::RootAccess,
+    setup::{self, Purpose},
     steps::Steps,
-    tally::{Run, Tally, Timing},
+    tally::{Tally, TestResults, TestSeconds},
 };
 
 /// What `test` is told.
@@ -42,7 +42,7 @@ struct Report {
     /// Why something was skipped or failed outside a test.
     notes: Vec<String>,
     /// The slowest tests of every runner.
-    slowest: Vec<Timing>,
+    slowest: Vec<TestSeconds>,
 }
 
 /// Runs the task; its last line is the sum, whatever happened.
@@ -87,8 +87,8 @@ fn ebpf_tests() -> Command {
 
 /// Builds both programs as the caller, then runs the lab's tests as root.
 fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
-    let root = Root::find();
-    if let Err(error) = setup::ensure(Part::Build) {
+    let root = RootAccess::find();
+    if let Err(error) = setup::ensure_installed(Purpose::Build) {
         let why = format!("build and lab: {error:#}");
         return if root.is_ok() {
             report.fail(&why)
@@ -96,7 +96,7 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
             report.skip(&why)
         };
     }
-    let built = match build::all(steps, false) {
+    let built = match build::build_all(steps, false) {
         Ok(built) => built,
         Err(error) => {
             report.fail(&format!("build: {error:#}"));
@@ -111,12 +111,12 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
         Ok(root) => root,
         Err(reason) => return report.skip(&format!("lab: {reason:#}")),
     };
-    if let Err(error) = setup::ensure(Part::Lab) {
+    if let Err(error) = setup::ensure_installed(Purpose::Lab) {
         return report.fail(&format!("lab: {error:#}"));
     }
     let runners = steps.run("building the lab", || {
         let mut cargo = command::cargo();
-        command::executables(cargo.args(["test", "--package", "lbx-tests", "--no-run"])).map(|mut runners| {
+        command::build_executables(cargo.args(["test", "--package", "lbx-tests", "--no-run"])).map(|mut runners| {
             runners.retain(|executable| executable.test);
             runners.sort_by_key(Executable::name);
             runners
@@ -181,7 +181,13 @@ fn is_stress(runner: &str) -> bool {
 }
 
 /// One runner of the lab, as cargo would run it but with root's rights.
-fn lab_tests(root: Root, runner: &Executable, built: &Built, stress_xdp: &Path, filter: Option<&String>) -> Command {
+fn lab_tests(
+    root: RootAccess,
+    runner: &Executable,
+    built: &BuildOutput,
+    stress_xdp: &Path,
+    filter: Option<&String>,
+) -> Command {
     const PASSED_ON: [&str; 9] = [
         "LBX_LOG",
         "LBX_MODEL_SEED",
@@ -197,7 +203,7 @@ fn lab_tests(root: Root, runner: &Executable, built: &Built, stress_xdp: &Path, 
     let mut variables: Vec<(&str, OsString)> = vec![
         ("CARGO_MANIFEST_DIR", package.clone().into()),
         ("LBX_BINARY", built.lbx.clone().into()),
-        ("LBX_BPF_OBJECT", built.object.clone().into()),
+        ("LBX_BPF_OBJECT", built.xdp_object.clone().into()),
         ("LBX_STRESS_XDP_OBJECT", stress_xdp.into()),
     ];
     variables.extend(
@@ -230,7 +236,7 @@ impl Report {
     }
 
     fn count(&mut self, what: &str, command: &mut Command) {
-        match Run::of(command, &mut io::stdout()) {
+        match TestResults::run_and_count(command, &mut io::stdout()) {
             Ok(run) => {
                 self.tally += run.tally;
                 self.slowest.extend(run.slowest);

@@ -34,10 +34,10 @@ pub enum CoreSource {
 impl CoreSource {
     /// What this machine has; the prebuilt one if both.
     pub fn find() -> Option<Self> {
-        if debian_rustc() && debian_core() {
+        if has_debian_rustc() && has_debian_core() {
             Some(Self::Prebuilt)
         } else {
-            nightly_source().then_some(Self::Nightly)
+            has_nightly_rust_src().then_some(Self::Nightly)
         }
     }
 
@@ -51,7 +51,7 @@ impl CoreSource {
 
     /// Cargo with the compiler that goes with this `core`.
     pub fn cargo(self) -> Command {
-        self.compiles(match self {
+        self.configure_cargo(match self {
             Self::Prebuilt => command::cargo(),
             Self::Nightly => {
                 let mut command = Command::new("rustup");
@@ -63,7 +63,7 @@ impl CoreSource {
 
     /// Makes a cargo, or something that calls cargo, use the compiler that goes with this `core`, and nothing of the
     /// environment that would change the result.
-    pub fn compiles(self, mut cargo: Command) -> Command {
+    pub fn configure_cargo(self, mut cargo: Command) -> Command {
         for variable in [
             "RUSTFLAGS",
             "CARGO_BUILD_RUSTFLAGS",
@@ -97,26 +97,26 @@ impl CoreSource {
 }
 
 /// Whether Debian's compiler is there and new enough.
-pub fn debian_rustc() -> bool {
-    let version = command::answer(Command::new(DEBIAN_RUSTC).arg("--version"));
+pub fn has_debian_rustc() -> bool {
+    let version = command::stdout_of(Command::new(DEBIAN_RUSTC).arg("--version"));
     version
         .and_then(|version| release(&version))
         .is_some_and(|release| release >= DEBIAN_RUSTC_MINIMUM)
 }
 
 /// Whether its `core` for BPF is there.
-pub fn debian_core() -> bool {
+pub fn has_debian_core() -> bool {
     Path::new("/usr/lib/rustlib").join(TARGET).join("lib").is_dir()
 }
 
 /// Whether rustup has a nightly with the source of `core`.
-pub fn nightly_source() -> bool {
+pub fn has_nightly_rust_src() -> bool {
     let mut command = Command::new("rustup");
     // Merely asking must not install a toolchain.
     command
         .args(["run", "nightly", "rustc", "--print", "sysroot"])
         .env("RUSTUP_AUTO_INSTALL", "0");
-    command::answer(&mut command).is_some_and(|sysroot| {
+    command::stdout_of(&mut command).is_some_and(|sysroot| {
         Path::new(sysroot.trim())
             .join("lib/rustlib/src/rust/library/core")
             .is_dir()
@@ -129,7 +129,7 @@ pub fn linker() -> Option<PathBuf> {
     let (series, _) = LINKER_VERSION.rsplit_once('.')?;
     let wanted = format!("bpf-linker {series}.");
     let right = |linker: &PathBuf| {
-        command::answer(Command::new(linker).arg("--version")).is_some_and(|version| version.starts_with(&wanted))
+        command::stdout_of(Command::new(linker).arg("--version")).is_some_and(|version| version.starts_with(&wanted))
     };
     [Some(own), command::find("bpf-linker")]
         .into_iter()
@@ -141,8 +141,8 @@ pub fn linker() -> Option<PathBuf> {
 pub const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 
 /// Whether Debian's clippy goes with Debian's compiler.
-pub fn debian_clippy() -> bool {
-    let version = |command: &mut Command| command::answer(command).and_then(|version| release(&version));
+pub fn has_debian_clippy() -> bool {
+    let version = |command: &mut Command| command::stdout_of(command).and_then(|version| release(&version));
     let clippy = version(Command::new("/usr/bin/clippy-driver").args(["--rustc", "--version"]));
     Path::new(DEBIAN_CLIPPY).is_file()
         && clippy.is_some()

@@ -35,24 +35,24 @@ struct Target {
 }
 
 /// The whole text.
-pub fn write(report: &Report) -> Result<String> {
+pub fn to_json(report: &Report) -> Result<String> {
     let rows = report.rows().into_iter().map(|measured| Row {
-        row: measured.row.to_string(),
+        row: measured.scenario.to_string(),
         summary: measured.summary,
-        samples: &measured.net,
-        missing: measured.missing,
+        samples: &measured.net_ns_per_packet,
+        missing: measured.unrecorded_flows,
     });
     let targets = report.targets().into_iter().map(|evaluated| Target {
-        of: evaluated.target.of.to_string(),
-        with: evaluated.target.with.to_string(),
-        limit: evaluated.target.limit,
+        of: evaluated.target.scenario.to_string(),
+        with: evaluated.target.baseline.to_string(),
+        limit: evaluated.target.max_ratio,
         met: evaluated.met(),
         ratio: evaluated.ratio,
     });
     let file = File {
         machine: &report.machine,
         date: &report.date,
-        unit: "ns per packet, net of the prologue",
+        unit: "ns per packet, net of the packet generator",
         rows: rows.collect(),
         targets: targets.collect(),
     };

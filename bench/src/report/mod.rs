@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     machine::Machine,
-    measure::Measured,
-    targets::{self, Evaluated},
+    measure::Measurement,
+    targets::{self, EvaluatedTarget},
 };
 
 /// The results of a run.
@@ -23,22 +23,22 @@ pub struct Report {
     /// Samples of each row.
     pub rounds: usize,
     /// Measured rows, by group.
-    pub groups: Vec<(&'static str, Vec<Measured>)>,
+    pub groups: Vec<(&'static str, Vec<Measurement>)>,
 }
 
 impl Report {
     /// The report as Markdown, for the terminal and the results' folder.
     pub fn table(&self) -> String {
-        table::write(self)
+        table::to_markdown(self)
     }
 
     /// All rows.
-    fn rows(&self) -> Vec<&Measured> {
+    fn rows(&self) -> Vec<&Measurement> {
         self.groups.iter().flat_map(|(_, rows)| rows).collect()
     }
 
     /// All targets whose rows were measured.
-    pub fn targets(&self) -> Vec<Evaluated> {
+    pub fn targets(&self) -> Vec<EvaluatedTarget> {
         targets::evaluate(&self.rows())
     }
 
@@ -51,8 +51,8 @@ impl Report {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for (name, content) in [
             ("table.md", self.table()),
-            ("plot.svg", plot::write(self)),
-            ("bench.json", json::write(self)?),
+            ("plot.svg", plot::to_svg(self)),
+            ("bench.json", json::to_json(self)?),
         ] {
             let file = folder.join(name);
             fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;

@@ -4,11 +4,11 @@ use std::fmt::{self, Write as _};
 
 use super::Report;
 use crate::{
-    measure::Measured,
+    measure::Measurement,
     program::Program,
-    rows::{MAGLEV, RR, Row, WINDOW},
+    scenarios::{MAGLEV, MAGLEV_IN_WINDOW, RR, Scenario},
     statistics::Summary,
-    traffic::{Traffic, short},
+    traffic::{Traffic, format_count},
 };
 
 const WIDTH: f64 = 760.0;
@@ -24,13 +24,13 @@ const MOST: f64 = 4e6;
 const LINES: [(Program, &str); 5] = [
     (Program::Reference, "#d55e00"),
     (RR, "#0072b2"),
-    (WINDOW, "#56b4e9"),
+    (MAGLEV_IN_WINDOW, "#56b4e9"),
     (MAGLEV, "#009e73"),
-    (Program::Floor, "#888888"),
+    (Program::MacSwap, "#888888"),
 ];
 
 /// The plot as SVG.
-pub fn write(report: &Report) -> String {
+pub fn to_svg(report: &Report) -> String {
     let mut svg = String::new();
     // Writing to a string cannot fail.
     let _ = all(report, &mut svg);
@@ -50,13 +50,13 @@ fn all(report: &Report, svg: &mut String) -> fmt::Result {
     let highest = lines
         .iter()
         .flat_map(|(_, _, points)| points)
-        .map(|(_, summary)| summary.upper);
+        .map(|(_, summary)| summary.upper_quartile);
     let step = step_for(highest.fold(1.0, f64::max));
     let top = step
         * (lines
             .iter()
             .flat_map(|(_, _, points)| points)
-            .fold(1.0, |most: f64, (_, s)| most.max(s.upper))
+            .fold(1.0, |most: f64, (_, s)| most.max(s.upper_quartile))
             / step)
             .ceil();
     let y = |ns: f64| HEIGHT - BOTTOM - ns.max(0.0) / top * (HEIGHT - TOP - BOTTOM);
@@ -71,7 +71,7 @@ fn all(report: &Report, svg: &mut String) -> fmt::Result {
     )?;
     writeln!(
         svg,
-        r##"<text x="{LEFT}" y="43" fill="#666">ns a packet net of the prologue, median and quartiles; {}</text>"##,
+        r##"<text x="{LEFT}" y="43" fill="#666">ns a packet net of the packet generator, median and quartiles; {}</text>"##,
         report.machine.processor
     )?;
     axes(svg, top, step, y)?;
@@ -97,11 +97,13 @@ fn all(report: &Report, svg: &mut String) -> fmt::Result {
     writeln!(svg, "</svg>")
 }
 
-fn points(rows: &[&Measured], program: Program) -> Vec<Point> {
+fn points(rows: &[&Measurement], program: Program) -> Vec<Point> {
     let mut points: Vec<Point> = rows
         .iter()
-        .filter(|measured| measured.row == Row::new(program, Traffic::established(measured.row.traffic.flows)))
-        .map(|measured| (measured.row.traffic.flows, measured.summary))
+        .filter(|measured| {
+            measured.scenario == Scenario::new(program, Traffic::established(measured.scenario.traffic.flows))
+        })
+        .map(|measured| (measured.scenario.traffic.flows, measured.summary))
         .collect();
     points.sort_by_key(|(flows, _)| *flows);
     points
@@ -140,7 +142,7 @@ fn axes(svg: &mut String, top: f64, step: f64, y: impl Fn(f64) -> f64) -> fmt::R
             svg,
             r##"<path d="M{x_position:.1} {bottom}v5" stroke="#222"/><text x="{x_position:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
             bottom + 20.0,
-            short(flows)
+            format_count(flows)
         )?;
     }
     writeln!(svg, r##"<path d="M{LEFT} {bottom}H{right}" stroke="#222"/>"##)?;
@@ -163,7 +165,7 @@ fn line(svg: &mut String, colour: &str, points: &[Point], y: impl Fn(f64) -> f64
         path.join(" ")
     )?;
     for (flows, summary) in points {
-        let (x_position, low, high) = (x(*flows), y(summary.lower), y(summary.upper));
+        let (x_position, low, high) = (x(*flows), y(summary.lower_quartile), y(summary.upper_quartile));
         writeln!(
             svg,
             r##"<path d="M{x_position:.1} {low:.1}V{high:.1}" stroke="{colour}"/><circle cx="{x_position:.1}" cy="{:.1}" r="3" fill="{colour}"/>"##,

@@ -10,15 +10,15 @@ use aya_ebpf::{
 use lbx_common::{
     address::Address,
     counters::Traffic,
-    flow::Signal,
+    flow::FlowEvent,
     service::{TCP, UDP},
-    session::{LOCAL, Steering},
+    session::{LOCAL_SESSION, Steering},
 };
 
 use super::session::Endpoints;
 use crate::{
     backend,
-    frame::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Ports, Tcp},
+    frame::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, Tcp, TransportPorts},
     maps,
     service_ref::ServiceRef,
     socket_buffer::{self, SocketBuffer},
@@ -36,7 +36,7 @@ struct Sent {
     /// Offset of the TCP or UDP header.
     transport: u32,
     /// What it means for the state of its flow.
-    signal: Signal,
+    signal: FlowEvent,
     /// Whether it is a later fragment, whose ports are not known.
     later_fragment: bool,
 }
@@ -63,8 +63,8 @@ impl OutgoingFrame {
             Socket::None => Steering::default(),
         };
         let sent = self.parse()?;
-        let steering = if steering.kind == 0 {
-            sent.endpoints.previous_steering(sent.remote)?
+        let steering = if steering.session_kind == 0 {
+            sent.endpoints.steering_from_session(sent.remote)?
         } else {
             steering
         };
@@ -79,12 +79,12 @@ impl OutgoingFrame {
             endpoints.record_sent(
                 &steering,
                 sent.mac,
-                sent.signal.opens(),
+                sent.signal.opens_connection(),
                 sent.signal.closes_connection(),
             );
         }
         self.rewrite(&sent, &steering)?;
-        if steering.kind == LOCAL {
+        if steering.session_kind == LOCAL_SESSION {
             count(&steering, &sent);
         }
         Some(())
@@ -109,7 +109,7 @@ impl OutgoingFrame {
         if let Some(steering) = unsafe { maps::steering(full) } {
             // SAFETY: the socket's own storage, there as long as the socket.
             let steering = unsafe { *steering };
-            return (steering.kind != 0).then_some(Socket::Steered(steering));
+            return (steering.session_kind != 0).then_some(Socket::Steered(steering));
         }
         // The kernel sends TCP packets without a connection from a raw socket of its own, which says nothing about steering.
         // SAFETY: a full socket.
@@ -135,7 +135,7 @@ impl OutgoingFrame {
                 protocol = ip.protocol;
                 length = u32::from(u16::from_be_bytes(ip.total_length));
                 header = size_of::<Ipv4>() as u32;
-                later_fragment = u16::from_be_bytes(ip.fragment) & FRAGMENT_OFFSET != 0;
+                later_fragment = u16::from_be_bytes(ip.flags_and_fragment_offset) & FRAGMENT_OFFSET != 0;
             }
             IPV6 => {
                 let ip: Ipv6 = self.buffer.read(NETWORK)?;
@@ -149,17 +149,17 @@ impl OutgoingFrame {
             _ => return None,
         }
         let transport = NETWORK + header;
-        let mut ports = Ports {
+        let mut ports = TransportPorts {
             source: [0; 2],
             destination: [0; 2],
         };
-        let mut signal = Signal::DATAGRAM;
+        let mut signal = FlowEvent::DATAGRAM;
         match protocol {
             TCP | UDP if later_fragment => {}
             TCP => {
                 let tcp: Tcp = self.buffer.read(transport)?;
                 (ports.source, ports.destination) = (tcp.source, tcp.destination);
-                signal = Signal::of_tcp_flags(tcp.flags);
+                signal = FlowEvent::of_tcp_flags(tcp.flags);
             }
             UDP => ports = self.buffer.read(transport)?,
             _ => return None,
@@ -195,7 +195,7 @@ impl OutgoingFrame {
             socket_buffer::succeeded(failed)?;
             return self.buffer.write(NETWORK + DESTINATION4, &steering.vip.ipv4());
         }
-        let [mut from, mut to] = [steering.rip, steering.vip].map(|address| [address.high, address.low]);
+        let [mut from, mut to] = [steering.rip, steering.vip].map(|address| [address.high_be, address.low_be]);
         // SAFETY: buffers of 16 bytes on the stack.
         let difference = unsafe { bpf_csum_diff(from.as_mut_ptr().cast(), 16, to.as_mut_ptr().cast(), 16, 0) };
         self.transport_checksum(sent, 0, u64::from(difference as u32), 0)?;
@@ -233,9 +233,9 @@ enum Socket {
 #[inline(always)]
 fn count(steering: &Steering, sent: &Sent) {
     let service = ServiceRef::by_number(steering.service);
-    let backend = service.and_then(|service| backend::get(service.backends(), steering.index));
+    let backend = service.and_then(|service| backend::get(service.backend_range(), steering.backend_index));
     if !backend.is_some_and(|backend| {
-        backend.counter == steering.counter && Address::from_octets(backend.address) == steering.rip
+        backend.counter_index == steering.counter_index && Address::from_octets(backend.address) == steering.rip
     }) {
         return;
     }
@@ -243,8 +243,8 @@ fn count(steering: &Steering, sent: &Sent) {
         packets: 1,
         bytes: u64::from(sent.length),
         connections: 0,
-        endings: u64::from(sent.signal.closes_connection()),
+        fin_rst_packets: u64::from(sent.signal.closes_connection()),
     };
-    maps::add_to_service(u32::from(steering.service), traffic);
-    maps::add_to_backend(steering.counter, traffic);
+    maps::add_service_traffic(u32::from(steering.service), traffic);
+    maps::add_backend_traffic(steering.counter_index, traffic);
 }

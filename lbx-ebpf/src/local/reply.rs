@@ -12,17 +12,17 @@ use crate::{
     frame::{Ethernet, Frame, Icmp, Ipv4, Ipv6, MAX_HEADER_OFFSET, VlanTag},
     maps,
     packet::Packet,
-    verdict::Exit,
+    verdict::Verdict,
 };
 
 /// Handles a packet that is not for a VIP: it passes, and if it is a reply to the director, with the RIP as its source.
 /// Other traffic costs one lookup in the bitmap of ports.
 #[inline(always)]
-pub fn receive(frame: &Frame<'_>, packet: &Packet) -> Exit {
+pub fn rewrite_reply(frame: &Frame<'_>, packet: &Packet) -> Verdict {
     if maps::has_sessions(packet.protocol == UDP, packet.vip_port) {
         lbx_reply(frame.xdp_md(), packet);
     }
-    Exit::Pass
+    Verdict::Pass
 }
 
 /// A global function: the verifier checks it once, on its own.
@@ -34,12 +34,12 @@ extern "C" fn lbx_reply(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 {
         return 0;
     };
     let context = XdpContext::new(xdp_md);
-    let frame = Frame::of(&context);
+    let frame = Frame::new(&context);
     // A packet that can't be rewritten passes unchanged or in part; the stack drops packets from its own address.
     let Some(rip) = session::rip_of_reply(packet) else {
         return 0;
     };
-    let rewritten = if packet.signal.is_related() && !packet.is_later_fragment() {
+    let rewritten = if packet.flow_event.is_related() && !packet.is_later_fragment() {
         rewrite_error(&frame, packet, rip)
     } else {
         rewrite_packet(&frame, packet, rip)
@@ -140,7 +140,14 @@ fn write_address4(frame: &Frame<'_>, at: usize, address: Address) -> Option<()> 
 }
 
 #[inline(always)]
-fn write_address(frame: &Frame<'_>, at: usize, Address { high, low }: Address) -> Option<()> {
+fn write_address(
+    frame: &Frame<'_>,
+    at: usize,
+    Address {
+        high_be: high,
+        low_be: low,
+    }: Address,
+) -> Option<()> {
     let part = |word: u64, shift: u32| u16::from_ne_bytes(half(word, shift));
     frame.write(
         at,

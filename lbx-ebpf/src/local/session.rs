@@ -3,7 +3,7 @@
 use lbx_common::{
     address::Address,
     service::UDP,
-    session::{FRAGMENT, IN, OUT, PROBE, Session, SessionKey, Steering},
+    session::{FRAGMENT_FROM_VIP, FROM_VIP, PROBE_SESSION, Session, SessionKey, Steering, TO_RIP},
 };
 
 use crate::{atomic, clock, frame::Mac, maps, packet::Packet};
@@ -38,49 +38,49 @@ impl Endpoints {
     /// Records a packet sent to a MAC address. One that opens a connection starts the session again.
     #[inline(always)]
     pub fn record_sent(&self, steering: &Steering, mac: [u8; 6], opens: bool, ends: bool) {
-        let key = self.key(steering.vip, IN, mac);
-        let now = clock::now();
+        let key = self.key(steering.vip, FROM_VIP, mac);
+        let now = clock::current_tick();
         let updated = match maps::session(&key) {
             Some(session) if !opens => update_sent(session, steering, now, ends),
             _ => false,
         };
         if !updated {
             let session = Session {
-                other: steering.rip,
-                sent: 1,
-                received: 0,
-                tick: now,
+                replacement_address: steering.rip,
+                packets_sent: 1,
+                packets_received: 0,
+                updated_tick: now,
                 mac,
-                kind: steering.kind,
-                ended: u8::from(ends),
+                session_kind: steering.session_kind,
+                fin_or_rst_sent: u8::from(ends),
                 pad: 0,
             };
             maps::insert_session(&key, &session);
             let session = Session {
-                other: steering.vip,
+                replacement_address: steering.vip,
                 ..session
             };
-            maps::insert_session(&self.key(steering.rip, OUT, [0; 6]), &session);
+            maps::insert_session(&self.key(steering.rip, TO_RIP, [0; 6]), &session);
         }
-        maps::mark_sessions(self.protocol == UDP, self.local_port);
+        maps::mark_has_sessions(self.protocol == UDP, self.local_port);
     }
 
     /// The steering of a packet without a full socket that is sent to a RIP, by the session of the packets before it.
     #[inline(always)]
-    pub fn previous_steering(&self, rip: Address) -> Option<Steering> {
+    pub fn steering_from_session(&self, rip: Address) -> Option<Steering> {
         if !maps::has_sessions(self.protocol == UDP, self.local_port) {
             return None;
         }
-        let session = maps::session(&self.key(rip, OUT, [0; 6]))?;
+        let session = maps::session(&self.key(rip, TO_RIP, [0; 6]))?;
         // SAFETY: the element stays until the RCU grace period after this program's run.
-        let vip = unsafe { (*session).other };
+        let vip = unsafe { (*session).replacement_address };
         Some(Steering {
             vip,
             rip,
             port: self.remote_port,
             protocol: self.protocol,
             // Not counted for any service.
-            kind: PROBE,
+            session_kind: PROBE_SESSION,
             ..Steering::default()
         })
     }
@@ -91,13 +91,13 @@ impl Endpoints {
 fn update_sent(session: *mut Session, steering: &Steering, now: u32, ends: bool) -> bool {
     // SAFETY: the element stays until the RCU grace period after this program's run; what races is a tick or a flag.
     unsafe {
-        if (*session).other != steering.rip || (*session).kind != steering.kind {
+        if (*session).replacement_address != steering.rip || (*session).session_kind != steering.session_kind {
             return false;
         }
-        atomic::fetch_add(&raw mut (*session).sent, 1);
-        (*session).tick = now;
+        atomic::fetch_add(&raw mut (*session).packets_sent, 1);
+        (*session).updated_tick = now;
         if ends {
-            (*session).ended = 1;
+            (*session).fin_or_rst_sent = 1;
         }
     }
     true
@@ -109,21 +109,21 @@ fn update_sent(session: *mut Session, steering: &Steering, now: u32, ends: bool)
 pub fn rip_of_reply(packet: &Packet) -> Option<Address> {
     let session = maps::session(&reply_key(packet))?;
     // SAFETY: as above.
-    let (rip, received) = unsafe { ((*session).other, &raw mut (*session).received) };
+    let (rip, received) = unsafe { ((*session).replacement_address, &raw mut (*session).packets_received) };
     atomic::fetch_add(received, 1);
     // A UDP socket that only receives sends nothing that would keep the session alive.
     if packet.protocol == UDP && !packet.is_later_fragment() {
         // SAFETY: as above.
-        unsafe { (*session).tick = clock::now() };
+        unsafe { (*session).updated_tick = clock::current_tick() };
     }
     if packet.is_first_fragment() {
         let session = Session {
-            other: rip,
-            tick: clock::now(),
+            replacement_address: rip,
+            updated_tick: clock::current_tick(),
             ..Session::default()
         };
         maps::insert_session(&fragment_key(packet), &session);
-        maps::mark_sessions(packet.protocol == UDP, [0; 2]);
+        maps::mark_has_sessions(packet.protocol == UDP, [0; 2]);
     }
     Some(rip)
 }
@@ -139,7 +139,7 @@ fn reply_key(packet: &Packet) -> SessionKey {
         remote_port: packet.client_port,
         local_port: packet.vip_port,
         protocol: packet.protocol,
-        direction: IN,
+        direction: FROM_VIP,
         mac: mac_bytes(packet.source_mac),
         pad: 0,
     }
@@ -151,7 +151,7 @@ fn fragment_key(packet: &Packet) -> SessionKey {
     SessionKey {
         remote_port: [a, b],
         local_port: [c, d],
-        direction: FRAGMENT,
+        direction: FRAGMENT_FROM_VIP,
         remote: packet.client,
         local: packet.vip,
         protocol: packet.protocol,

@@ -9,8 +9,8 @@ use aya_ebpf::{
 use lbx_common::{
     address::Address,
     hash,
-    service::{HASH_ADDRESS, HASH_VIP, LOCAL as LOCAL_ALLOWED, ONE_PACKET, TCP, UDP},
-    session::{LOCAL, Steering},
+    service::{HASH_CLIENT_ADDRESS, HASH_VIP, LOCAL_ALLOWED, ONE_PACKET, TCP, UDP},
+    session::{LOCAL_SESSION, Steering},
     slot::{self, Slot},
 };
 
@@ -40,7 +40,7 @@ pub enum Family {
 pub fn connect_hook(context: &SockAddrContext, family: Family) -> Decision {
     // The hook runs for every socket of the host, in all network namespaces.
     // SAFETY: the context of a sock_addr program.
-    if maps::netns() == 0 || unsafe { bpf_get_netns_cookie(context.as_ptr()) } != maps::netns() {
+    if maps::netns_cookie() == 0 || unsafe { bpf_get_netns_cookie(context.as_ptr()) } != maps::netns_cookie() {
         return Decision::Continue;
     }
     let (vip, port, protocol) = destination(context, family);
@@ -52,7 +52,7 @@ pub fn connect_hook(context: &SockAddrContext, family: Family) -> Decision {
         // SAFETY: the socket's own storage.
         steering = unsafe { *stored };
     }
-    if steering.kind != 0 && steering.kind != LOCAL {
+    if steering.session_kind != 0 && steering.session_kind != LOCAL_SESSION {
         return Decision::Continue;
     }
     if steering.vip != vip || steering.port != port || steering.protocol != protocol {
@@ -90,7 +90,7 @@ fn clear(stored: *mut Steering, destination: Address, port: [u8; 2], protocol: u
     // SAFETY: the socket's own storage.
     unsafe {
         if protocol != UDP || ((*stored).rip == destination && (*stored).port == port) {
-            (*stored).kind = 0;
+            (*stored).session_kind = 0;
         }
     }
 }
@@ -105,7 +105,7 @@ pub fn peer_hook(context: &SockAddrContext, family: Family) {
     // SAFETY: the socket's own storage.
     let steering = unsafe { *steering };
     let (address, port, _) = destination(context, family);
-    if steering.kind == LOCAL && steering.rip == address && steering.port == port {
+    if steering.session_kind == LOCAL_SESSION && steering.rip == address && steering.port == port {
         set_address(context, family, steering.vip);
     }
 }
@@ -144,53 +144,53 @@ extern "C" fn lbx_steer_socket(steering: *mut Steering) -> u32 {
         return NO_BACKEND;
     };
     let mut index = schedule(&service, slot);
-    if index != slot::NONE && !backend::usable(service.backends(), index) {
+    if index != slot::NO_BACKEND && !backend::may_have_connections(service.backend_range(), index) {
         index = slot.owner;
     }
     if !reachable(&service, index) {
         return NO_BACKEND;
     }
-    let Some(backend) = backend::get(service.backends(), index) else {
+    let Some(backend) = backend::get(service.backend_range(), index) else {
         return NO_BACKEND;
     };
     steering.rip = Address::from_octets(backend.address);
-    steering.kind = LOCAL;
+    steering.session_kind = LOCAL_SESSION;
     steering.service = service.number;
-    steering.index = index;
-    steering.counter = backend.counter;
-    maps::add_connection(u32::from(service.number), backend.counter);
+    steering.backend_index = index;
+    steering.counter_index = backend.counter_index;
+    maps::count_connection(u32::from(service.number), backend.counter_index);
     STEERED
 }
 
 /// Whether a datagram goes to the backend of the one before it.
 #[inline(always)]
 fn keeps_backend(steering: &Steering, service: &ServiceRef) -> bool {
-    steering.kind == LOCAL
+    steering.session_kind == LOCAL_SESSION
         && steering.protocol == UDP
         && steering.service == service.number
         && service.flags & ONE_PACKET == 0
-        && reachable(service, steering.index)
-        && backend::get(service.backends(), steering.index)
+        && reachable(service, steering.backend_index)
+        && backend::get(service.backend_range(), steering.backend_index)
             .is_some_and(|backend| Address::from_octets(backend.address) == steering.rip)
 }
 
 /// Whether packets may be sent to the backend of an index.
 #[inline(always)]
 fn reachable(service: &ServiceRef, index: u16) -> bool {
-    backend::next_hop(service.backends(), index).is_some()
+    backend::next_hop(service.backend_range(), index).is_some()
 }
 
 /// A slot for a socket, whose source address is not known yet: that of the VIP's address if the service hashes addresses only,
 /// a random one otherwise.
 #[inline(always)]
 fn slot_of(vip: Address, service: &ServiceRef) -> Option<Slot> {
-    let tuple = if service.flags & (HASH_ADDRESS | HASH_VIP) != 0 {
-        hash::tuple(vip, [0; 2], [0; 2])
+    let tuple = if service.flags & (HASH_CLIENT_ADDRESS | HASH_VIP) != 0 {
+        hash::tuple_word(vip, [0; 2], [0; 2])
     } else {
         // SAFETY: takes no argument and only returns a number.
         u64::from(unsafe { bpf_get_prandom_u32() })
     };
-    let (base, len) = service.slots();
+    let (base, len) = service.slot_range();
     maps::slot(base.wrapping_add(hash::slot(tuple, len)))
 }
 
@@ -216,8 +216,8 @@ fn destination(context: &SockAddrContext, family: Family) -> (Address, [u8; 2], 
                     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
                 };
                 Address {
-                    high: pair(0),
-                    low: pair(2),
+                    high_be: pair(0),
+                    low_be: pair(2),
                 }
             }
         };
@@ -243,7 +243,7 @@ fn set_address(context: &SockAddrContext, family: Family, address: Address) {
             Family::V4 => (&raw mut (*sock_addr).user_ip4).write_volatile(u32::from_ne_bytes(address.ipv4())),
             Family::V6 => {
                 let words: *mut u32 = (&raw mut (*sock_addr).user_ip6).cast();
-                for (index, word) in [address.high, address.low].into_iter().enumerate() {
+                for (index, word) in [address.high_be, address.low_be].into_iter().enumerate() {
                     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
                     words.add(index * 2).write_volatile(u32::from_ne_bytes([a, b, c, d]));
                     words

@@ -3,15 +3,15 @@
 use lbx_common::{
     address::Address,
     drops::DropReason,
-    flow::Signal,
+    flow::FlowEvent,
     service::{ICMP, ICMPV6, TCP, UDP},
 };
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
-use super::outcome::{Headers, ParseError, UNSUPPORTED, outcome_of_code, to_code};
+use super::outcome::{ParseError, ParseResult, UNSUPPORTED, outcome_of_code, to_code};
 use crate::{
-    frame::{Extension, Frame, IPV4, IPV6, Ipv4, Ipv6, MAX_HEADER_OFFSET},
+    frame::{Frame, IPV4, IPV6, Ipv4, Ipv6, Ipv6ExtensionHeader, MAX_HEADER_OFFSET},
     packet::Packet,
 };
 
@@ -32,7 +32,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 
 /// Reads the network layer at `packet.header_offset` into the packet.
 #[inline(always)]
-pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers {
+pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> ParseResult {
     if ether_type == IPV4 {
         ipv4(frame, packet)?;
     } else if ether_type == IPV6 {
@@ -40,19 +40,19 @@ pub fn parse(frame: &Frame<'_>, ether_type: u16, packet: &mut Packet) -> Headers
     } else {
         return Err(ParseError::Unsupported);
     }
-    if !frame.holds(packet.header_offset as usize + packet.remaining as usize) {
+    if !frame.has_at_least(packet.header_offset as usize + packet.remaining_bytes as usize) {
         return Err(ParseError::Malformed(DropReason::Truncated));
     }
     // An IPv4 header is part of the length, an IPv6 header is not.
     let header = if packet.vip.is_ipv4() {
-        packet.length - packet.remaining
+        packet.ip_length - packet.remaining_bytes
     } else {
         0
     };
-    if header + u32::from(packet.fragment_offset) * 8 + packet.remaining > LARGEST {
+    if header + u32::from(packet.fragment_offset) * 8 + packet.remaining_bytes > LARGEST {
         return Err(ParseError::Malformed(DropReason::FragmentOverrun));
     }
-    packet.signal = Signal::RELATED;
+    packet.flow_event = FlowEvent::RELATED;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ const fn handled_over_ipv4(protocol: u8) -> bool {
 
 /// Reads an IPv4 header. The frame may be shorter than its length field claims.
 #[inline(always)]
-pub fn ipv4(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+pub fn ipv4(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     let ip: Ipv4 = frame
         .read(packet.header_offset as usize)
         .ok_or(ParseError::Unsupported)?;
@@ -82,19 +82,19 @@ pub fn ipv4(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if header < size_of::<Ipv4>() as u32 || total < header {
         return Err(ParseError::Malformed(DropReason::IpHeaderLength));
     }
-    let fragment = u16::from_be_bytes(ip.fragment);
+    let fragment = u16::from_be_bytes(ip.flags_and_fragment_offset);
     packet.fragment_offset = fragment & OFFSET4;
     packet.more_fragments = u8::from(fragment & MORE4 != 0);
     packet.identification = u32::from(u16::from_ne_bytes(ip.identification));
-    packet.length = total;
+    packet.ip_length = total;
     packet.header_offset += header;
-    packet.remaining = total - header;
+    packet.remaining_bytes = total - header;
     Ok(())
 }
 
 /// Reads an IPv6 header and its extension headers.
 #[inline(always)]
-pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     let ip: Ipv6 = frame
         .read(packet.header_offset as usize)
         .ok_or(ParseError::Unsupported)?;
@@ -112,9 +112,9 @@ pub fn ipv6(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
         return Err(ParseError::Malformed(DropReason::BadSource));
     }
     let payload = u32::from(u16::from_be_bytes(ip.payload_length));
-    packet.length = payload + size_of::<Ipv6>() as u32;
+    packet.ip_length = payload + size_of::<Ipv6>() as u32;
     packet.header_offset += size_of::<Ipv6>() as u32;
-    packet.remaining = payload;
+    packet.remaining_bytes = payload;
     if handled_over_ipv6(packet.protocol) {
         return Ok(());
     }
@@ -129,12 +129,12 @@ extern "C" fn lbx_parse_extensions(xdp_md: *mut xdp_md, packet: *mut Packet) -> 
         return UNSUPPORTED;
     };
     let context = XdpContext::new(xdp_md);
-    to_code(extensions(&Frame::of(&context), packet))
+    to_code(extensions(&Frame::new(&context), packet))
 }
 
 /// Skips IPv6 extension headers, up to the transport header or the payload of a later fragment.
 #[inline(always)]
-fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(packet.protocol) {
             return Err(ParseError::Unsupported);
@@ -153,34 +153,34 @@ fn extensions(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
 
 /// Skips one extension header.
 #[inline(always)]
-fn extension(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+fn extension(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     const ERROR: ParseError = ParseError::Malformed(DropReason::ExtensionHeaders);
     if packet.header_offset > MAX_HEADER_OFFSET {
         return Err(ERROR);
     }
-    if packet.remaining < size_of::<Extension>() as u32 {
+    if packet.remaining_bytes < size_of::<Ipv6ExtensionHeader>() as u32 {
         return Err(ERROR);
     }
-    let header: Extension = frame
+    let header: Ipv6ExtensionHeader = frame
         .read(packet.header_offset as usize)
         .ok_or(ParseError::Malformed(DropReason::Truncated))?;
     let length = if packet.protocol == FRAGMENT {
-        let fragment = u16::from_be_bytes(header.fragment);
+        let fragment = u16::from_be_bytes(header.fragment_offset_and_more);
         packet.fragment_offset = fragment >> 3;
         packet.more_fragments = (fragment & 1) as u8;
         packet.identification = u32::from_ne_bytes(header.identification);
-        size_of::<Extension>() as u32
+        size_of::<Ipv6ExtensionHeader>() as u32
     } else if packet.protocol == AUTHENTICATION {
-        (u32::from(header.length) + 2) * 4
+        (u32::from(header.header_extension_length) + 2) * 4
     } else {
-        (u32::from(header.length) + 1) * 8
+        (u32::from(header.header_extension_length) + 1) * 8
     };
-    if length > packet.remaining {
+    if length > packet.remaining_bytes {
         return Err(ERROR);
     }
     packet.protocol = header.next_header;
     packet.header_offset += length;
-    packet.remaining -= length;
+    packet.remaining_bytes -= length;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Ethernet and VLAN tags.
 
-use lbx_common::backend::Tags;
+use lbx_common::backend::VlanTags;
 
 use crate::{
     frame::{Ethernet, Frame, SERVICE_VLAN, VLAN, VlanTag},
@@ -24,13 +24,17 @@ pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Option<u16> {
             break;
         }
         let tag: VlanTag = frame.read(offset)?;
-        let id = u16::from_be(tag.control) & Tags::ID;
-        let service = if ether_type == SERVICE_VLAN { Tags::SERVICE } else { 0 };
+        let id = u16::from_be(tag.tci) & VlanTags::ID_MASK;
+        let service = if ether_type == SERVICE_VLAN {
+            VlanTags::SERVICE_TAG_FLAG
+        } else {
+            0
+        };
         if id != 0 {
-            if packet.tags.outer == 0 {
-                packet.tags.outer = id | service;
+            if packet.vlan_tags.outer == 0 {
+                packet.vlan_tags.outer = id | service;
             } else {
-                packet.tags.inner = id | service;
+                packet.vlan_tags.inner = id | service;
             }
         }
         packet.tag_count += 1;

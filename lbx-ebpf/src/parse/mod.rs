@@ -11,26 +11,26 @@ mod link;
 mod outcome;
 mod transport;
 
-use self::outcome::{Headers, ParseError};
+use self::outcome::{ParseError, ParseResult};
 use crate::{
     admission,
     frame::Frame,
     packet::Packet,
-    verdict::{Exit, Step},
+    verdict::{Verdict, VerdictResult},
 };
 
 /// Parses a frame into a packet.
 #[inline(always)]
-pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Step<()> {
+pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> VerdictResult<()> {
     match headers(frame, packet) {
         Ok(()) => Ok(()),
-        Err(ParseError::Unsupported) => Err(Exit::Pass),
-        Err(ParseError::Malformed(reason)) => Err(admission::exit_malformed(frame, packet, reason)),
+        Err(ParseError::Unsupported) => Err(Verdict::Pass),
+        Err(ParseError::Malformed(reason)) => Err(admission::malformed_verdict(frame, packet, reason)),
     }
 }
 
 #[inline(always)]
-fn headers(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+fn headers(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     let ether_type = link::parse(frame, packet).ok_or(ParseError::Unsupported)?;
     internet::parse(frame, ether_type, packet)?;
     transport::parse(frame, packet)

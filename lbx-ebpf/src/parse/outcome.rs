@@ -12,7 +12,7 @@ pub enum ParseError {
 }
 
 /// The outcome of parsing a header.
-pub type Headers = Result<(), ParseError>;
+pub type ParseResult = Result<(), ParseError>;
 
 // Global functions are checked by the verifier once, on their own: whatever paths lead through one header, for those that
 // follow the packet is plain memory. They can only return a number. A call costs more than a header, so only rare headers
@@ -26,7 +26,7 @@ const MALFORMED: u32 = 2;
 
 /// The code of an outcome.
 #[inline(always)]
-pub fn to_code(headers: Headers) -> u32 {
+pub fn to_code(headers: ParseResult) -> u32 {
     match headers {
         Ok(()) => OK,
         Err(ParseError::Unsupported) => UNSUPPORTED,
@@ -36,7 +36,7 @@ pub fn to_code(headers: Headers) -> u32 {
 
 /// The outcome of a code.
 #[inline(always)]
-pub fn outcome_of_code(code: u32) -> Headers {
+pub fn outcome_of_code(code: u32) -> ParseResult {
     if code == OK {
         return Ok(());
     }

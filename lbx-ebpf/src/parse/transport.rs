@@ -4,22 +4,22 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lbx_common::{
     address::Address,
     drops::DropReason,
-    flow::Signal,
+    flow::FlowEvent,
     service::{ICMP, ICMPV6, TCP, UDP},
 };
 
 use super::{
     internet,
-    outcome::{Headers, ParseError, UNSUPPORTED, outcome_of_code, to_code},
+    outcome::{ParseError, ParseResult, UNSUPPORTED, outcome_of_code, to_code},
 };
 use crate::{
-    frame::{Frame, Icmp, Ipv6, MAX_HEADER_OFFSET, Ports, Tcp, Udp},
+    frame::{Frame, Icmp, Ipv6, MAX_HEADER_OFFSET, Tcp, TransportPorts, Udp},
     packet::Packet,
 };
 
 /// Reads the transport header at `packet.header_offset` into the packet.
 #[inline(always)]
-pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     if packet.header_offset > MAX_HEADER_OFFSET {
         return Err(ParseError::Malformed(DropReason::ExtensionHeaders));
     }
@@ -34,7 +34,7 @@ pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
 
 /// TCP and UDP. Only the first fragment of a packet has the header.
 #[inline(always)]
-fn ports(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+fn ports(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     if packet.is_later_fragment() {
         return Ok(());
     }
@@ -53,34 +53,34 @@ fn ports(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
 /// Reads a TCP header.
 #[inline(always)]
 fn tcp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
-    if packet.remaining < size_of::<Tcp>() as u32 {
+    if packet.remaining_bytes < size_of::<Tcp>() as u32 {
         return Err(DropReason::ShortHeader);
     }
     let tcp: Tcp = frame.read(packet.header_offset as usize).ok_or(DropReason::Truncated)?;
-    let header = u32::from(tcp.offset >> 4) * 4;
-    if header < size_of::<Tcp>() as u32 || header > packet.remaining {
+    let header = u32::from(tcp.data_offset >> 4) * 4;
+    if header < size_of::<Tcp>() as u32 || header > packet.remaining_bytes {
         return Err(DropReason::TcpOffset);
     }
     packet.client_port = tcp.source;
     packet.vip_port = tcp.destination;
-    packet.signal = Signal::of_tcp_flags(tcp.flags);
+    packet.flow_event = FlowEvent::of_tcp_flags(tcp.flags);
     Ok(())
 }
 
 /// Reads a UDP header. In a first fragment its length is that of the whole datagram.
 #[inline(always)]
 fn udp(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), DropReason> {
-    if packet.remaining < size_of::<Udp>() as u32 {
+    if packet.remaining_bytes < size_of::<Udp>() as u32 {
         return Err(DropReason::ShortHeader);
     }
     let udp: Udp = frame.read(packet.header_offset as usize).ok_or(DropReason::Truncated)?;
     let length = u32::from(u16::from_be_bytes(udp.length));
-    if length < size_of::<Udp>() as u32 || (length > packet.remaining && packet.more_fragments == 0) {
+    if length < size_of::<Udp>() as u32 || (length > packet.remaining_bytes && packet.more_fragments == 0) {
         return Err(DropReason::UdpLength);
     }
     packet.client_port = udp.source;
     packet.vip_port = udp.destination;
-    packet.signal = Signal::DATAGRAM;
+    packet.flow_event = FlowEvent::DATAGRAM;
     Ok(())
 }
 
@@ -97,15 +97,15 @@ extern "C" fn lbx_parse_icmp(xdp_md: *mut xdp_md, packet: *mut Packet) -> u32 {
         return UNSUPPORTED;
     }
     let context = XdpContext::new(xdp_md);
-    to_code(icmp(&Frame::of(&context), packet))
+    to_code(icmp(&Frame::new(&context), packet))
 }
 
 #[inline(always)]
-fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
+fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> ParseResult {
     if packet.fragment_offset != 0 || packet.more_fragments != 0 {
         return Err(ParseError::Unsupported);
     }
-    if packet.remaining < size_of::<Icmp>() as u32 {
+    if packet.remaining_bytes < size_of::<Icmp>() as u32 {
         return Err(ParseError::Malformed(DropReason::ShortHeader));
     }
     let header: Icmp = frame
@@ -121,7 +121,11 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
     if !error {
         return Err(ParseError::Unsupported);
     }
-    let (vip, length, end) = (packet.vip, packet.length, packet.header_offset + packet.remaining);
+    let (vip, length, end) = (
+        packet.vip,
+        packet.ip_length,
+        packet.header_offset + packet.remaining_bytes,
+    );
     packet.header_offset += size_of::<Icmp>() as u32;
     let minimum = if packet.protocol == ICMP { QUOTE4 } else { QUOTE6 };
     if packet.header_offset + minimum > end {
@@ -138,7 +142,7 @@ fn icmp(frame: &Frame<'_>, packet: &mut Packet) -> Headers {
         Err(ParseError::Unsupported) => Err(ParseError::Unsupported),
     };
     packet.vip = vip;
-    packet.length = length;
+    packet.ip_length = length;
     related
 }
 
@@ -150,19 +154,19 @@ const SHORT: ParseError = ParseError::Malformed(DropReason::IcmpQuote);
 /// Relates an ICMP error to the flow of the packet it quotes, whose IP header has been read. The quoted packet was sent from
 /// the VIP to the client; the ICMP error ends at `end`.
 #[inline(always)]
-fn relate_to_quoted(frame: &Frame<'_>, packet: &mut Packet, vip: Address, end: u32) -> Headers {
+fn relate_to_quoted(frame: &Frame<'_>, packet: &mut Packet, vip: Address, end: u32) -> ParseResult {
     let unsupported = packet.protocol != TCP && packet.protocol != UDP;
     if unsupported || packet.fragment_offset != 0 || packet.client != vip {
         return Err(ParseError::Unsupported);
     }
-    if packet.header_offset + size_of::<Ports>() as u32 > end || packet.header_offset > MAX_HEADER_OFFSET {
+    if packet.header_offset + size_of::<TransportPorts>() as u32 > end || packet.header_offset > MAX_HEADER_OFFSET {
         return Err(SHORT);
     }
-    let ports: Ports = frame.read(packet.header_offset as usize).ok_or(SHORT)?;
+    let ports: TransportPorts = frame.read(packet.header_offset as usize).ok_or(SHORT)?;
     packet.client = packet.vip;
     packet.client_port = ports.destination;
     packet.vip_port = ports.source;
     packet.more_fragments = 0;
-    packet.signal = Signal::RELATED;
+    packet.flow_event = FlowEvent::RELATED;
     Ok(())
 }

@@ -6,14 +6,14 @@ use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use clap::Args;
 
-use super::{Global, print};
+use super::{GlobalOptions, print};
 use crate::{
     config,
     control::scheduling::Scheduling,
-    dataplane::memory::{self, Usage},
-    desired::{Bracketed, Desired, RealServer, Service, Timeouts},
-    exit::{Exit, Failure, WithExitCode},
-    tables::{Layout, NextHop, Tables, plan::PlanError},
+    dataplane::memory::{self, MapMemory},
+    desired::{BracketedAddress, DesiredState, RealServer, Service, Timeouts},
+    exit::{ExitError, ExitStatus, WithExitCode},
+    tables::{MapParameters, NextHop, Tables, plan::PlanError},
 };
 
 /// Bytes of a table below which it has no line of its own.
@@ -24,13 +24,13 @@ const SMALL: u64 = 8 << 10;
 pub struct Arguments {}
 
 /// Reads and validates the file, and says what it describes.
-pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
+pub fn run(global: &GlobalOptions, _arguments: Arguments) -> Result<(), ExitError> {
     let Some(file) = &global.config else {
         let error = anyhow::anyhow!("no configuration to check: name it with --config FILE");
-        return Err(Failure::new(Exit::Usage, error));
+        return Err(ExitError::new(ExitStatus::Usage, error));
     };
-    let desired = config::load(file).with_exit_code(Exit::Config)?;
-    fits(&desired).with_exit_code(Exit::Config)?;
+    let desired = config::load(file).with_exit_code(ExitStatus::Config)?;
+    fits(&desired).with_exit_code(ExitStatus::Config)?;
     print(&summary(file, &desired, memory::cpus()))?;
     for missing in health::missing_programs(&desired) {
         tracing::warn!("{missing}");
@@ -39,25 +39,25 @@ pub fn run(global: &Global, _arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Whether the tables have room for all of it once every real server has answered.
-fn fits(desired: &Desired) -> Result<(), PlanError> {
-    let layout = Layout {
-        slots: desired.tables.slots,
-        ports: desired.tables.ports,
-        ..Layout::default()
+fn fits(desired: &DesiredState) -> Result<(), PlanError> {
+    let layout = MapParameters {
+        slot_capacity: desired.tables.slots,
+        port_bucket_count: desired.tables.ports,
+        ..MapParameters::default()
     };
     let hop = NextHop {
         mac: [0; 6],
         ifindex: 0,
-        vlan: [0; 2],
+        vlan_tags: [0; 2],
         source: [0; 6],
     };
-    let servers = desired.services.iter().flat_map(Service::addresses);
+    let servers = desired.services.iter().flat_map(Service::server_addresses);
     let hops = servers.map(|server| (server, hop)).collect();
     Tables::new(&layout).plan(desired, &hops, 0).map(drop)
 }
 
 /// What a file describes, for a person to compare with what was meant, and what its tables take on a host of so many CPUs.
-fn summary(file: &Path, desired: &Desired, cpus: u64) -> String {
+fn summary(file: &Path, desired: &DesiredState, cpus: u64) -> String {
     let services = desired.services.len();
     let servers: usize = desired.services.iter().map(|service| service.servers.len()).sum();
     let mut text = format!(
@@ -78,7 +78,7 @@ fn summary(file: &Path, desired: &Desired, cpus: u64) -> String {
     text.push('\n');
     table(&mut text, ["SERVICE", "HEALTH", "ON FAILURE"], &health::rows(desired));
     let _ = write!(text, "\nprobes     {}\n\n", health::load(desired));
-    let rows = memory_rows(&memory::usage(&desired.tables, cpus), cpus);
+    let rows = memory_rows(&memory::map_memory(&desired.tables, cpus), cpus);
     table(&mut text, ["TABLE", "ENTRIES", "BYTES", "MEMORY"], &rows);
     text
 }
@@ -88,7 +88,7 @@ fn rows(service: &Service) -> Vec<[String; 5]> {
     let id = service.virtual_service;
     let mut head = [
         service.name.clone(),
-        format!("{}:{}/{}", Bracketed(id.vip), service.ports, id.protocol),
+        format!("{}:{}/{}", BracketedAddress(id.vip), service.ports, id.protocol),
         scheduling(service),
     ];
     let servers = service
@@ -105,9 +105,12 @@ fn rows(service: &Service) -> Vec<[String; 5]> {
 
 /// How a service schedules: in the words of ipvsadm, and in those of the file where ipvsadm has none.
 fn scheduling(service: &Service) -> String {
-    let mut words = vec![Scheduling::from(service).words(service.virtual_service.vip)];
+    let mut words = vec![Scheduling::from(service).ipvsadm_text(service.virtual_service.vip)];
     words.extend(service.slots.map(|slots| format!("slots {slots}")));
-    if service.persistence.is_some_and(|persistence| !persistence.drain) {
+    if service
+        .persistence
+        .is_some_and(|persistence| !persistence.persist_while_draining)
+    {
         words.push("drain_persistence false".to_owned());
     }
     if service.quic {
@@ -122,7 +125,7 @@ fn weight(server: &RealServer) -> String {
         0 => "0 (drains)".to_owned(),
         weight => weight.to_string(),
     }];
-    for (what, value) in [("upper", server.upper), ("lower", server.lower)] {
+    for (what, value) in [("upper", server.upper_threshold), ("lower", server.lower_threshold)] {
         if value != 0 {
             words.push(format!("{what} {value}"));
         }
@@ -132,12 +135,12 @@ fn weight(server: &RealServer) -> String {
 }
 
 /// A line per table of some size, one for all the small ones, and the sum.
-fn memory_rows(usage: &[Usage], cpus: u64) -> Vec<[String; 4]> {
+fn memory_rows(usage: &[MapMemory], cpus: u64) -> Vec<[String; 4]> {
     let row = |name: &str, entries: String, bytes: u64| [name.to_owned(), entries, bytes.to_string(), binary(bytes)];
-    let (large, small): (Vec<&Usage>, Vec<&Usage>) = usage.iter().partition(|usage| usage.bytes >= SMALL);
+    let (large, small): (Vec<&MapMemory>, Vec<&MapMemory>) = usage.iter().partition(|usage| usage.bytes >= SMALL);
     let mut rows: Vec<_> = large
         .iter()
-        .map(|usage| row(usage.map, usage.entries.to_string(), usage.bytes))
+        .map(|usage| row(usage.map, usage.capacity.to_string(), usage.bytes))
         .collect();
     rows.push(row(
         "others",
@@ -183,11 +186,11 @@ fn table<const N: usize>(text: &mut String, header: [&str; N], rows: &[[String; 
 
 fn timeouts(timeouts: &Timeouts) -> String {
     let Timeouts {
-        half_open,
-        established,
-        closing,
-        closed,
-        udp,
+        half_open_seconds: half_open,
+        established_seconds: established,
+        closing_seconds: closing,
+        closed_seconds: closed,
+        udp_seconds: udp,
     } = timeouts;
     format!("half_open {half_open}s, established {established}s, closing {closing}s, closed {closed}s, udp {udp}s")
 }
@@ -201,11 +204,11 @@ fn count(number: usize, what: &str) -> String {
 mod tests {
     use super::*;
 
-    fn global(config: Option<&str>) -> Global {
-        Global {
+    fn global(config: Option<&str>) -> GlobalOptions {
+        GlobalOptions {
             config: config.map(Into::into),
             name: "lbx".to_owned(),
-            log: "info".to_owned(),
+            log_filter: "info".to_owned(),
         }
     }
 
@@ -327,7 +330,7 @@ all                     41010632  about 39.1 MiB, with the counters of 2 CPUs
     #[test]
     fn needs_a_file() {
         let failure = run(&global(None), Arguments {}).unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(failure.exit_status, ExitStatus::Usage);
         assert_eq!(
             failure.error.to_string(),
             "no configuration to check: name it with --config FILE"
@@ -337,6 +340,6 @@ all                     41010632  about 39.1 MiB, with the counters of 2 CPUs
     #[test]
     fn a_wrong_file_is_a_configuration_error() {
         let failure = run(&global(Some("/does/not/exist.yaml")), Arguments {}).unwrap_err();
-        assert_eq!(failure.exit, Exit::Config);
+        assert_eq!(failure.exit_status, ExitStatus::Config);
     }
 }

@@ -1,16 +1,16 @@
 //! `lbx --config lb.yaml`: the director.
 
-use super::Global;
+use super::GlobalOptions;
 use crate::{
     director::{Director, DirectorError, Signals},
-    exit::{Exit, Failure},
+    exit::{ExitError, ExitStatus},
 };
 
 /// Balances until SIGINT or SIGTERM.
-pub async fn run(global: &Global) -> Result<(), Failure> {
+pub async fn run(global: &GlobalOptions) -> Result<(), ExitError> {
     let Some(config) = global.config.clone() else {
         let error = anyhow::anyhow!("a director needs a configuration: lbx --config lb.yaml (see lbx --help)");
-        return Err(Failure::new(Exit::Usage, error));
+        return Err(ExitError::new(ExitStatus::Usage, error));
     };
     let mut signals = Signals::listen().map_err(anyhow::Error::from)?;
     let mut director = Director::start(&global.name, config).await.map_err(failure)?;
@@ -20,12 +20,12 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-fn failure(error: DirectorError) -> Failure {
+fn failure(error: DirectorError) -> ExitError {
     let exit = match &error {
-        DirectorError::Config(_) => Exit::Config,
-        DirectorError::Preflight(error) => error.exit(),
-        DirectorError::Topology(_) | DirectorError::Nic(_) => Exit::Network,
-        _ => Exit::Failure,
+        DirectorError::Config(_) => ExitStatus::Config,
+        DirectorError::Preflight(error) => error.exit_status(),
+        DirectorError::Topology(_) | DirectorError::Nic(_) => ExitStatus::Network,
+        _ => ExitStatus::Failure,
     };
-    Failure::new(exit, error)
+    ExitError::new(exit, error)
 }

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::{Global, control_failure, print};
+use super::{GlobalOptions, control_failure, print};
 use crate::{
-    control::{Answer, Request, client, table::Columns},
-    exit::Failure,
-    preflight::run_path,
+    control::{Request, Response, client, table::Columns},
+    exit::ExitError,
+    preflight::path_in_run_dir,
 };
 
 /// Arguments of `lbx list`.
@@ -21,13 +21,13 @@ pub struct Arguments {
 }
 
 /// Asks the director of this name and prints its table.
-pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let path = run_path(&global.name, "sock");
+pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), ExitError> {
+    let path = path_in_run_dir(&global.name, "sock");
     let ask = async {
         let mut responses = client::send_request(&global.name, &path, &Request::List).await?;
         responses.next().await
     };
-    let Some(Answer::Report(report)) = ask.await.map_err(control_failure)? else {
+    let Some(Response::Report(report)) = ask.await.map_err(control_failure)? else {
         return Err(anyhow::anyhow!("the director's reply is not a listing").into());
     };
     if arguments.json {

@@ -19,7 +19,7 @@ use clap::{
 
 use crate::{
     control::{DEFAULT_NAME, client::ClientError},
-    exit::{Exit, Failure},
+    exit::{ExitError, ExitStatus},
 };
 
 /// Layer-4 load balancing by direct server return on XDP.
@@ -30,14 +30,14 @@ use crate::{
 #[command(name = "lbx", version, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 /// Options of every subcommand.
 #[derive(Clone, Debug, Args)]
-pub struct Global {
+pub struct GlobalOptions {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
@@ -45,8 +45,14 @@ pub struct Global {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME, value_parser = parse_name, global = true)]
     pub name: String,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `lbx=debug,info`
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "LBX_LOG", global = true)]
-    pub log: String,
+    #[arg(
+        long = "log",
+        value_name = "FILTER",
+        default_value = "info",
+        env = "LBX_LOG",
+        global = true
+    )]
+    pub log_filter: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +76,7 @@ fn parse_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Options of [`Global`] that a subcommand does not use: not in its help, and refused.
+/// Options of [`GlobalOptions`] that a subcommand does not use: not in its help, and refused.
 const UNUSED: [(&[&str], &str); 4] = [
     (&["check"], "name"),
     (&["list"], "config"),
@@ -136,10 +142,13 @@ fn unused(matches: &ArgMatches) -> Option<(&'static [&'static str], &'static str
 /// Parses the command line, runs what it asks for and reports what went wrong.
 pub fn main() -> ExitCode {
     let cli = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    init_log(&cli.global.log);
+    init_log(&cli.global.log_filter);
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { exit, error }) => {
+        Err(ExitError {
+            exit_status: exit,
+            error,
+        }) => {
             for line in format!("{error:#}").lines() {
                 eprintln!("lbx: {line}");
             }
@@ -148,7 +157,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
+fn dispatch(cli: Cli) -> Result<(), ExitError> {
     let Cli { global, command } = cli;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -166,22 +175,22 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Writes to standard output; false if its reader has gone, which is no failure (`lbx check | head`).
-fn print(text: &str) -> Result<bool, Failure> {
+fn print(text: &str) -> Result<bool, ExitError> {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(Exit::Failure, error)),
+        Err(error) => Err(ExitError::new(ExitStatus::Failure, error)),
     }
 }
 
 /// The exit status of a director that does not answer.
-fn control_failure(error: ClientError) -> Failure {
+fn control_failure(error: ClientError) -> ExitError {
     let exit = match &error {
-        ClientError::NotRunning { .. } => Exit::Running,
-        ClientError::NotPermitted { .. } => Exit::Privilege,
-        _ => Exit::Failure,
+        ClientError::NotRunning { .. } => ExitStatus::Running,
+        ClientError::NotPermitted { .. } => ExitStatus::Privilege,
+        _ => ExitStatus::Failure,
     };
-    Failure::new(exit, error)
+    ExitError::new(exit, error)
 }
 
 fn init_log(filter: &str) {

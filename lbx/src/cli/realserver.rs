@@ -9,16 +9,16 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Global, print};
+use super::{GlobalOptions, print};
 use crate::{
     config,
-    exit::{Exit, Failure, WithExitCode},
-    net::Net,
+    exit::{ExitError, ExitStatus, WithExitCode},
+    net::RouteNetlink,
     realserver::{
         RealServerError,
-        agent::{self, Agent, Undone},
+        agent::{self, Agent, UndoSummary},
         rules::{Finding, Verdict},
-        vips_of,
+        vips_for_host,
     },
 };
 
@@ -61,11 +61,11 @@ fn parse_vip(text: &str) -> Result<IpAddr, String> {
 }
 
 /// Applies the rules and keeps them, or undoes or checks them.
-pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let net = Net::new().with_exit_code(Exit::Failure)?;
+pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), ExitError> {
+    let net = RouteNetlink::new().with_exit_code(ExitStatus::Failure)?;
     if arguments.command.is_some() && (arguments.once || arguments.undo) {
-        return Err(Failure::new(
-            Exit::Usage,
+        return Err(ExitError::new(
+            ExitStatus::Usage,
             anyhow!("check takes neither --once nor --undo"),
         ));
     }
@@ -78,11 +78,11 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     }
     let mut agent = Agent::new(net.clone(), &global.name, vips).map_err(failure)?;
     if arguments.once {
-        return agent.apply().await.map_err(failure);
+        return agent.apply_rules().await.map_err(failure);
     }
-    let mut hangup = signal(SignalKind::hangup()).with_exit_code(Exit::Failure)?;
-    let mut interrupt = signal(SignalKind::interrupt()).with_exit_code(Exit::Failure)?;
-    let mut terminate = signal(SignalKind::terminate()).with_exit_code(Exit::Failure)?;
+    let mut hangup = signal(SignalKind::hangup()).with_exit_code(ExitStatus::Failure)?;
+    let mut interrupt = signal(SignalKind::interrupt()).with_exit_code(ExitStatus::Failure)?;
+    let mut terminate = signal(SignalKind::terminate()).with_exit_code(ExitStatus::Failure)?;
     let (sender, reloads) = mpsc::channel(1);
     let stop = async {
         loop {
@@ -93,13 +93,18 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
             }
         }
     };
-    agent.keep(stop, reloads).await.map_err(failure)?;
+    agent.maintain(stop, reloads).await.map_err(failure)?;
     tracing::info!("stopped; the rules stay in place (--undo restores what was before)");
     Ok(())
 }
 
 /// Finds out anew which VIPs to look after; where that fails it goes on with those it has.
-async fn reload(net: &Net, global: &Global, given: &[IpAddr], reloads: &mpsc::Sender<BTreeSet<IpAddr>>) {
+async fn reload(
+    net: &RouteNetlink,
+    global: &GlobalOptions,
+    given: &[IpAddr],
+    reloads: &mpsc::Sender<BTreeSet<IpAddr>>,
+) {
     match vips(net, global, given).await {
         Ok(vips) => {
             tracing::info!("reloaded");
@@ -109,31 +114,34 @@ async fn reload(net: &Net, global: &Global, given: &[IpAddr], reloads: &mpsc::Se
     }
 }
 
-async fn vips(net: &Net, global: &Global, given: &[IpAddr]) -> Result<BTreeSet<IpAddr>, Failure> {
-    let usage = |problem| Failure::new(Exit::Usage, anyhow!("{problem}: --vip ADDRESS, or --config FILE"));
+async fn vips(net: &RouteNetlink, global: &GlobalOptions, given: &[IpAddr]) -> Result<BTreeSet<IpAddr>, ExitError> {
+    let usage = |problem| ExitError::new(ExitStatus::Usage, anyhow!("{problem}: --vip ADDRESS, or --config FILE"));
     match (&global.config, given.is_empty()) {
         (None, true) => Err(usage("no VIP is named")),
         (Some(_), false) => Err(usage("name VIPs in one way only")),
         (None, false) => Ok(given.iter().copied().collect()),
         (Some(file), true) => {
-            let desired = config::load(file).with_exit_code(Exit::Config)?;
-            let own = net.addresses().await.with_exit_code(Exit::Failure)?;
-            let vips = vips_of(&desired, &own);
+            let desired = config::load(file).with_exit_code(ExitStatus::Config)?;
+            let own = net.addresses().await.with_exit_code(ExitStatus::Failure)?;
+            let vips = vips_for_host(&desired, &own);
             if vips.is_empty() {
                 let error = anyhow!(
                     "{}: no service lists an address of this host as a real server",
                     file.display()
                 );
-                return Err(Failure::new(Exit::Config, error));
+                return Err(ExitError::new(ExitStatus::Config, error));
             }
             Ok(vips)
         }
     }
 }
 
-async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
+async fn undo(net: &RouteNetlink, global: &GlobalOptions) -> Result<(), ExitError> {
     let text = match agent::undo(net, &global.name).await.map_err(failure)? {
-        Some(Undone { vips, sysctls }) => format!("undone: {vips} VIPs removed, {sysctls} sysctls restored\n"),
+        Some(UndoSummary {
+            vips_removed: vips,
+            sysctls_restored: sysctls,
+        }) => format!("undone: {vips} VIPs removed, {sysctls} sysctls restored\n"),
         None => format!(
             "nothing to undo: no real server named {:?} was set up here\n",
             global.name
@@ -143,7 +151,7 @@ async fn undo(net: &Net, global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn check(net: &Net, vips: &BTreeSet<IpAddr>) -> Result<(), Failure> {
+async fn check(net: &RouteNetlink, vips: &BTreeSet<IpAddr>) -> Result<(), ExitError> {
     let findings = agent::check(net, vips).await.map_err(failure)?;
     print(&report(&findings))?;
     let failed = findings
@@ -152,8 +160,8 @@ async fn check(net: &Net, vips: &BTreeSet<IpAddr>) -> Result<(), Failure> {
         .count();
     match failed {
         0 => Ok(()),
-        1 => Err(Failure::new(Exit::CheckFailed, anyhow!("1 rule fails"))),
-        failed => Err(Failure::new(Exit::CheckFailed, anyhow!("{failed} rules fail"))),
+        1 => Err(ExitError::new(ExitStatus::CheckFailed, anyhow!("1 rule fails"))),
+        failed => Err(ExitError::new(ExitStatus::CheckFailed, anyhow!("{failed} rules fail"))),
     }
 }
 
@@ -168,7 +176,7 @@ fn report(findings: &[Finding]) -> String {
     for Finding {
         verdict,
         rule,
-        seen,
+        observed_state: seen,
         fix,
         ..
     } in findings
@@ -188,6 +196,6 @@ fn report(findings: &[Finding]) -> String {
     text
 }
 
-fn failure(error: RealServerError) -> Failure {
-    Failure::new(error.exit(), error)
+fn failure(error: RealServerError) -> ExitError {
+    ExitError::new(error.exit_status(), error)
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::{Global, control_failure, print};
+use super::{GlobalOptions, control_failure, print};
 use crate::{
-    control::{Answer, Request, TraceRequest, client},
-    exit::Failure,
-    preflight::run_path,
+    control::{Request, Response, TraceRequest, client},
+    exit::ExitError,
+    preflight::path_in_run_dir,
 };
 
 /// Arguments of `lbx trace`.
@@ -23,8 +23,8 @@ pub struct Arguments {
 }
 
 /// Prints decisions until interrupted or the director goes.
-pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let path = run_path(&global.name, "sock");
+pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), ExitError> {
+    let path = path_in_run_dir(&global.name, "sock");
     let request = Request::Trace(TraceRequest {
         client: arguments.client,
         service: arguments.service,
@@ -33,7 +33,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
         .await
         .map_err(control_failure)?;
     while let Some(answer) = responses.next().await.map_err(control_failure)? {
-        if let Answer::Trace(line) = answer
+        if let Response::Trace(line) = answer
             && !print(&format!("{line}\n"))?
         {
             break;

@@ -10,7 +10,7 @@ use super::{
     text::{is_printable, text},
     time,
 };
-use crate::desired::{Exec, Notify};
+use crate::desired::{Exec, NotifyCommand};
 
 pub(super) const EXEC: [&str; 3] = ["command", "environment", "weight"];
 pub(super) const NOTIFY: [&str; 2] = ["command", "timeout"];
@@ -32,13 +32,13 @@ pub(super) fn exec(field: &Field<'_>) -> Result<Exec, Faults> {
         Ok(Exec {
             command,
             environment,
-            weight,
+            weight_from_exit_code: weight,
         })
     })
 }
 
 /// The command that gets notifications; none: there are no notifications.
-pub(super) fn notify(field: &Field<'_>) -> Result<Option<Notify>, Faults> {
+pub(super) fn notify(field: &Field<'_>) -> Result<Option<NotifyCommand>, Faults> {
     let (command, timeout) = match field.value() {
         value if value.is_text("none") => return Ok(None),
         Value::Mapping(_) => field.mapping(&NOTIFY, |fields| {
@@ -49,7 +49,7 @@ pub(super) fn notify(field: &Field<'_>) -> Result<Option<Notify>, Faults> {
         })?,
         _ => (command(field)?, NOTIFY_TIMEOUT),
     };
-    Ok(Some(Notify { command, timeout }))
+    Ok(Some(NotifyCommand { command, timeout }))
 }
 
 fn required_command(fields: &Fields<'_>) -> Result<Vec<String>, Faults> {

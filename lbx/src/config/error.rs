@@ -24,7 +24,7 @@ impl ConfigError {
     pub(super) fn new(file: &Path, faults: impl Into<Faults>) -> Self {
         let Faults(mut faults) = faults.into();
         // Stable: what is wrong with one value stays in the order in which it was found.
-        faults.sort_by_key(|fault| fault.place);
+        faults.sort_by_key(|fault| fault.position);
         Self {
             file: file.to_owned(),
             faults,
@@ -116,7 +116,7 @@ parts!(A E, B F, C G, D H, I N, J O, K P, L Q, M R);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where the value, the unknown field or the mapping with the missing field begins.
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// Path of the field, such as `services[0].port`; empty for the whole file.
     pub field: String,
     /// What is wrong, and what was expected.
@@ -125,7 +125,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.position {
             write!(f, "{line}:{column}:")?;
         }
         if !self.field.is_empty() {
@@ -137,14 +137,14 @@ impl fmt::Display for Fault {
 
 /// A place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// Line, from 1.
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
 }
 
-impl Place {
+impl Position {
     /// The place that follows a text.
     pub(super) fn after(text: &str) -> Self {
         let last = text.rsplit('\n').next().unwrap_or_default();
@@ -155,7 +155,7 @@ impl Place {
     }
 }
 
-impl From<serde_yaml::Location> for Place {
+impl From<serde_yaml::Location> for Position {
     fn from(location: serde_yaml::Location) -> Self {
         // An unknown location is 0:0; nothing in a file lies before its start.
         Self {

@@ -10,7 +10,7 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{FailurePolicy, Health, Notify, OnFailure, RealServer, Scheduler, Service};
+use crate::desired::{FailurePolicy, HealthConfig, NotifyCommand, OnFailure, RealServer, Scheduler, Service};
 
 pub(super) const DEFAULTS: [&str; 5] = ["health", "on_failure", "slow_start", "notify", "local"];
 pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
@@ -18,10 +18,10 @@ pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
 /// What `defaults` may say, and every service for itself.
 #[derive(Clone, Debug)]
 pub(super) struct Defaults<'a> {
-    health: Option<(Arc<Health>, Field<'a>)>,
+    health: Option<(Arc<HealthConfig>, Field<'a>)>,
     on_failure: OnFailure,
     slow_start: u16,
-    notify: Option<Notify>,
+    notify: Option<NotifyCommand>,
     local: bool,
 }
 
@@ -92,11 +92,11 @@ impl<'a> Defaults<'a> {
                 on_failure: self.on_failure,
                 quorum,
                 hysteresis,
-                slow_start,
+                slow_start_seconds: slow_start,
             },
             health: self.health.map(|(health, _)| health),
             notify: self.notify,
-            local: self.local,
+            local_access: self.local,
             ..service
         })
     }

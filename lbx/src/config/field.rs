@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    error::{Fault, Faults, Place},
+    error::{Fault, Faults, Position},
     node::{Node, Value},
 };
 
@@ -21,7 +21,7 @@ const FILL_OR_OMIT: &str = "give it a value or leave it out";
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
     path: String,
-    place: Place,
+    place: Position,
     value: &'a Value,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
     /// A refusal of this value.
     pub(super) fn fault(&self, message: impl Into<String>) -> Fault {
         Fault {
-            place: Some(self.place),
+            position: Some(self.place),
             field: self.path.clone(),
             message: message.into(),
         }
@@ -242,7 +242,7 @@ impl<'a> Items<'a> {
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: String,
-    place: Place,
+    place: Position,
     found: Vec<(&'static str, Field<'a>)>,
     /// Whether there are others besides: a field that is missing may be one of them, misspelled.
     has_unknown: bool,
@@ -282,7 +282,7 @@ impl<'a> Fields<'a> {
             Some(field) => Ok(field.filled(expected)?),
             None if self.has_unknown => Err(Faults::default()),
             None => Err(Fault {
-                place: Some(self.place),
+                position: Some(self.place),
                 field: join(&self.path, name),
                 message: format!("is missing: {expected}"),
             }
@@ -311,7 +311,7 @@ impl<'a> Fields<'a> {
     /// A refusal of the mapping as a whole.
     fn fault(&self, message: impl Into<String>) -> Fault {
         Fault {
-            place: Some(self.place),
+            position: Some(self.place),
             field: self.path.clone(),
             message: message.into(),
         }

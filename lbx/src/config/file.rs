@@ -13,7 +13,7 @@ use super::{
     text, time, value,
 };
 use crate::{
-    desired::{Desired, Service, TableSizes, Timeouts},
+    desired::{DesiredState, Service, TableSizes, Timeouts},
     tables::service::slot_count,
 };
 
@@ -33,7 +33,7 @@ pub(super) const TABLES: [&str; 5] = ["flows", "flows6", "slots", "ports", "frag
 const NETWORK_GRACE: u16 = 30;
 
 /// The whole file; the paths it has begin at `folder`, unless they are absolute.
-pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults> {
+pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<DesiredState, Faults> {
     if matches!(root.value(), Value::Null) {
         return Err(root
             .fault("the file is empty: it needs at least interface and services")
@@ -61,10 +61,10 @@ pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<Desired, Faults
             .all()?;
         let (tables, field) = sizes.unwrap_or((TableSizes::default(), list));
         refuse_more_than_fits(&services, tables, &field)?;
-        Ok(Desired {
+        Ok(DesiredState {
             interfaces,
             mode,
-            network_grace,
+            network_grace_seconds: network_grace,
             timeouts,
             tables,
             services,
@@ -92,19 +92,19 @@ fn timeouts(field: &Field<'_>) -> Result<Timeouts, Faults> {
     let default = Timeouts::default();
     field.mapping(&TIMEOUTS, |fields| {
         let (half_open, established, closing, closed, udp) = (
-            fields.read_or("half_open", default.half_open, time::seconds),
-            fields.read_or("established", default.established, time::seconds),
-            fields.read_or("closing", default.closing, time::seconds),
-            fields.read_or("closed", default.closed, time::seconds),
-            fields.read_or("udp", default.udp, time::seconds),
+            fields.read_or("half_open", default.half_open_seconds, time::seconds),
+            fields.read_or("established", default.established_seconds, time::seconds),
+            fields.read_or("closing", default.closing_seconds, time::seconds),
+            fields.read_or("closed", default.closed_seconds, time::seconds),
+            fields.read_or("udp", default.udp_seconds, time::seconds),
         )
             .all()?;
         Ok(Timeouts {
-            half_open,
-            established,
-            closing,
-            closed,
-            udp,
+            half_open_seconds: half_open,
+            established_seconds: established,
+            closing_seconds: closing,
+            closed_seconds: closed,
+            udp_seconds: udp,
         })
     })
 }
@@ -114,7 +114,7 @@ fn tables(field: &Field<'_>) -> Result<TableSizes, Faults> {
     let table_flows = |field: &Field<'_>| value::power_of_two(field, "a number of flows", limits::TABLE_FLOWS);
     field.mapping(&TABLES, |fields| {
         let (flows, flows6, slots, ports, fragments) = (
-            fields.read_or("flows", default.flows, table_flows),
+            fields.read_or("flows", default.flows4, table_flows),
             fields.read_or("flows6", default.flows6, table_flows),
             fields.read_or("slots", default.slots, |field| {
                 value::number(field, "a number of slots", limits::TABLE_SLOTS)
@@ -128,7 +128,7 @@ fn tables(field: &Field<'_>) -> Result<TableSizes, Faults> {
         )
             .all()?;
         Ok(TableSizes {
-            flows,
+            flows4: flows,
             flows6,
             slots,
             ports,
@@ -143,7 +143,7 @@ fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field
     let mut faults = Faults::default();
     for (what, needed, size) in [
         ("slots", sum(slot_count), tables.slots),
-        ("ports", sum(|service| service.ports.count()), tables.ports),
+        ("ports", sum(|service| service.ports.entry_count()), tables.ports),
     ] {
         if needed > u64::from(size) {
             faults.add(field.fault(format!(

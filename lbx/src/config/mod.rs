@@ -33,27 +33,34 @@ mod value;
 
 use std::{fs::File, io::Read, path::Path};
 
-pub use error::{ConfigError, Fault, Place};
+pub use error::{ConfigError, Fault, Position};
 pub(crate) use time::Shown;
 pub(crate) use value::reserved;
 
-use crate::desired::Desired;
+use crate::desired::DesiredState;
 
 /// Reads and validates a configuration file.
 ///
 /// # Errors
 /// The file cannot be read, or what it says is wrong.
-pub fn load(path: &Path) -> Result<Desired, ConfigError> {
+pub fn load(path: &Path) -> Result<DesiredState, ConfigError> {
     let refuse = |place, message| {
         let field = String::new();
-        ConfigError::new(path, Fault { place, field, message })
+        ConfigError::new(
+            path,
+            Fault {
+                position: place,
+                field,
+                message,
+            },
+        )
     };
     let bytes = read(path).map_err(|error| refuse(None, format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > limits::FILE {
         return Err(refuse(None, format!("larger than {} MiB", limits::FILE >> 20)));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let place = Place::after(&String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
+        let place = Position::after(&String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
         refuse(Some(place), "not UTF-8: save the file as UTF-8".to_owned())
     })?;
     parse(text, path)
@@ -69,7 +76,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// What is wrong, and where.
-pub fn parse(text: &str, file: &Path) -> Result<Desired, ConfigError> {
+pub fn parse(text: &str, file: &Path) -> Result<DesiredState, ConfigError> {
     let root = node::parse(text).map_err(|fault| ConfigError::new(file, fault))?;
     let folder = file.parent().unwrap_or(Path::new(""));
     file::desired(&field::Field::root(&root), folder).map_err(|faults| ConfigError::new(file, faults))

@@ -14,12 +14,12 @@ use serde_yaml::{
     options::{DuplicateKeyPolicy, NonFiniteFloatPolicy},
 };
 
-use super::error::{Fault, Place};
+use super::error::{Fault, Position};
 
 /// A value and where it begins; what comes by an alias is where the alias is.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) value: Value,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     // A byte order mark is no part of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_yaml::from_str_with_options(text, options).map_err(|error| Fault {
-        place: error.location().map(Place::from),
+        position: error.location().map(Position::from),
         field: String::new(),
         message: format!("not valid YAML: {}", describe(&error)),
     })

@@ -62,8 +62,8 @@ fn real_servers<'a>(
         _ => Ok(RealServer {
             address: addresses.read(&item, "a real server")?,
             weight: DEFAULT_WEIGHT,
-            upper: 0,
-            lower: 0,
+            upper_threshold: 0,
+            lower_threshold: 0,
             quic_id: None,
             state: ServerState::Up,
         }),
@@ -89,8 +89,8 @@ fn real_server<'a>(
         Ok(RealServer {
             address,
             weight,
-            upper,
-            lower,
+            upper_threshold: upper,
+            lower_threshold: lower,
             quic_id,
             state: ServerState::Up,
         })

@@ -12,7 +12,7 @@ use super::{
     real_server::Servers,
     text, time, value,
 };
-use crate::desired::{FailurePolicy, Hashing, Persistence, Ports, Protocol, Scheduler, Service, VirtualService};
+use crate::desired::{FailurePolicy, HashOptions, Persistence, PortSet, Protocol, Scheduler, Service, VirtualService};
 
 pub(super) const SERVICE: [&str; 19] = [
     "name",
@@ -107,9 +107,9 @@ pub(super) fn read<'a>(
         let service = Service {
             name: own.name,
             virtual_service: own.virtual_service,
-            ports: Ports::of(own.ports.iter().flat_map(|(range, _)| range.clone())),
+            ports: PortSet::from_ports(own.ports.iter().flat_map(|(range, _)| range.clone())),
             scheduler,
-            hashing: options.hashing,
+            hash_options: options.hashing,
             slots: options.slots,
             persistence: options.persistence,
             one_packet: options.one_packet.is_some(),
@@ -118,7 +118,7 @@ pub(super) fn read<'a>(
             health: None,
             failure_policy: FailurePolicy::default(),
             notify: None,
-            local: true,
+            local_access: true,
             awaits_checks: false,
             servers: servers.all,
         };
@@ -159,7 +159,7 @@ fn name<'a>(fields: &Fields<'a>) -> Result<Option<(Field<'a>, String)>, Faults> 
 
 /// How a service schedules, besides its scheduler.
 struct Options<'a> {
-    hashing: Hashing,
+    hashing: HashOptions,
     slots: Option<u32>,
     persistence: Option<Persistence>,
     /// The field that asks for one-packet scheduling.
@@ -174,7 +174,7 @@ impl<'a> Options<'a> {
         scheduler: Option<Scheduler>,
     ) -> Result<Self, Faults> {
         let (hashing, slots, persistence, one_packet) = (
-            scheduler.map_or(Ok(Scheduler::default().hashing()), |scheduler| {
+            scheduler.map_or(Ok(Scheduler::default().default_hash_options()), |scheduler| {
                 hashing(fields, scheduler)
             }),
             fields.read_optional("slots", |field| value::prime(field, "a number of slots", limits::SLOTS)),
@@ -206,12 +206,12 @@ fn for_udp<'a>(fields: &Fields<'a>, name: &str, protocol: Option<Protocol>) -> R
 }
 
 /// What the scheduler's flags make of it.
-fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Faults> {
-    let mut hashing = scheduler.hashing();
+fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<HashOptions, Faults> {
+    let mut hashing = scheduler.default_hash_options();
     let Some(field) = fields.optional("flags")? else {
         return Ok(hashing);
     };
-    let Some(known) = scheduler.flags() else {
+    let Some(known) = scheduler.flag_names() else {
         let why = match scheduler {
             Scheduler::Maglev => ": it is mh with mh-port and mh-fallback",
             _ => ": leave them out",
@@ -225,7 +225,7 @@ fn hashing(fields: &Fields<'_>, scheduler: Scheduler) -> Result<Hashing, Faults>
     let mut seen = Unique::default();
     items.read(|item| {
         match item.value() {
-            flag if flag.is_text(known.port) => hashing.port = true,
+            flag if flag.is_text(known.port) => hashing.include_port = true,
             flag if flag.is_text(known.fallback) => hashing.fallback = true,
             _ => {
                 let expected = text::or_list(&[known.port, known.fallback]);
@@ -259,7 +259,11 @@ fn persistence(fields: &Fields<'_>, vip: Option<IpAddr>) -> Result<Option<Persis
     };
     let drain = drain.map_or(Ok(true), |drain| value::boolean(&drain));
     let ((timeout, prefix), drain) = (times, drain).all()?;
-    Ok(Some(Persistence { timeout, prefix, drain }))
+    Ok(Some(Persistence {
+        timeout_seconds: timeout,
+        prefix,
+        persist_while_draining: drain,
+    }))
 }
 
 /// What does not go with one-packet scheduling: nothing is remembered of a datagram.
@@ -269,7 +273,7 @@ fn refuse_with_one_packet(field: &Field<'_>, service: &Service) -> Result<(), Fa
     if service.persistence.is_some() {
         faults.add(field.fault("keeps no record of clients, which persistence needs: leave one of them out"));
     }
-    if service.servers.iter().any(|server| server.upper != 0) {
+    if service.servers.iter().any(|server| server.upper_threshold != 0) {
         faults.add(field.fault("counts no connections, which upper needs: leave one of them out"));
     }
     if !scheduler.supports_one_packet() {

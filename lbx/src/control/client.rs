@@ -10,7 +10,7 @@ use tokio::{
     },
 };
 
-use super::{Answer, DEFAULT_NAME, Request};
+use super::{DEFAULT_NAME, Request, Response};
 
 /// Why the daemon does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +40,13 @@ pub enum ClientError {
     },
     /// The connection broke.
     #[error("connection to the director lost")]
-    Broken(#[from] io::Error),
+    ConnectionLost(#[from] io::Error),
     /// The daemon is of another version.
     #[error("the director's answer cannot be read: is it of another version?")]
-    Foreign(#[from] serde_json::Error),
+    UndecodableResponse(#[from] serde_json::Error),
     /// It refuses.
     #[error("{0}")]
-    Refused(String),
+    RequestRejected(String),
 }
 
 /// A request under way.
@@ -80,12 +80,12 @@ impl ResponseStream {
     ///
     /// # Errors
     /// The connection broke, or the daemon refuses.
-    pub async fn next(&mut self) -> Result<Option<Answer>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<Response>, ClientError> {
         let Some(line) = self.lines.next_line().await? else {
             return Ok(None);
         };
         match serde_json::from_str(&line)? {
-            Answer::Error(reason) => Err(ClientError::Refused(reason)),
+            Response::Error(reason) => Err(ClientError::RequestRejected(reason)),
             answer => Ok(Some(answer)),
         }
     }

@@ -1,6 +1,6 @@
 //! The socket between the daemon and the operator's commands: `/run/lbx/NAME.sock`, for root alone.
 //!
-//! A client sends one [`Request`] as a line of JSON. `list` is answered by one [`Report`] line; `trace` by a line of text
+//! A client sends one [`Request`] as a line of JSON. `list` is answered by one [`StatusReport`] line; `trace` by a line of text
 //! for every decision, until the client goes.
 
 pub mod client;
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::report::Report;
+pub use self::report::StatusReport;
 
 /// The name of a director that was given none.
 pub const DEFAULT_NAME: &str = "lbx";
@@ -40,9 +40,9 @@ pub struct TraceRequest {
 /// How a request is answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+pub enum Response {
     /// The list.
-    Report(Box<Report>),
+    Report(Box<StatusReport>),
     /// A decision.
     Trace(String),
     /// It cannot be answered, and why.

@@ -9,7 +9,7 @@ use crate::desired::Protocol;
 
 /// The state of a director.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct StatusReport {
     /// Version of the daemon.
     pub version: String,
     /// Its name.
@@ -21,7 +21,7 @@ pub struct Report {
     /// Records the flow table has room for.
     pub flow_capacity: u64,
     /// Live records.
-    pub flows: u64,
+    pub flow_records: u64,
     /// Services, by VIP, port and protocol.
     pub services: Vec<Service>,
     /// Dropped packets by reason, all reasons.
@@ -34,7 +34,7 @@ pub struct Interface {
     /// Its name.
     pub name: String,
     /// `native`, `generic`, or `none` where another process detached the program.
-    pub mode: String,
+    pub xdp_mode: String,
 }
 
 /// A service.
@@ -65,19 +65,19 @@ pub struct Service {
     pub quic: bool,
     /// What its real servers are asked, if anything.
     #[serde(default)]
-    pub check: Option<String>,
+    pub health_check: Option<String>,
     /// Whether enough of its real servers are up.
     #[serde(default = "yes")]
-    pub quorum: bool,
+    pub has_quorum: bool,
     /// What an operator should know of it besides.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Its connections are estimated: not every flow has a record.
-    pub estimated: bool,
+    pub connections_estimated: bool,
     /// What it has carried.
     pub traffic: Traffic,
     /// Its real servers, in the order of the file, then those that drain.
-    pub servers: Vec<Server>,
+    pub servers: Vec<RealServer>,
 }
 
 /// A daemon that says nothing of a quorum has none to lose.
@@ -87,17 +87,17 @@ const fn yes() -> bool {
 
 /// A real server of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
+pub struct RealServer {
     /// RIP.
     pub address: IpAddr,
     /// Weight.
     pub weight: u16,
     /// Connections at which it gets no more; 0: no limit.
     #[serde(default)]
-    pub upper: u32,
+    pub upper_threshold: u32,
     /// Connections below which it gets new ones again; 0: three quarters of `upper`.
     #[serde(default)]
-    pub lower: u32,
+    pub lower_threshold: u32,
     /// Its server id in QUIC connection ids.
     #[serde(default)]
     pub quic_id: Option<u16>,
@@ -117,9 +117,9 @@ pub struct Server {
     /// The NIC it is reached by, where known.
     pub interface: Option<String>,
     /// Established connections (UDP: flows).
-    pub active: u64,
+    pub active_connections: u64,
     /// Half-open and closing connections.
-    pub inactive: u64,
+    pub inactive_connections: u64,
     /// What it has carried.
     pub traffic: Traffic,
 }

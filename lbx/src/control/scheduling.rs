@@ -29,7 +29,7 @@ impl From<&Service> for Scheduling {
     fn from(service: &Service) -> Self {
         Self {
             scheduler: service.scheduler,
-            flags: service.flags().into_iter().map(str::to_owned).collect(),
+            flags: service.scheduler_flags().into_iter().map(str::to_owned).collect(),
             persistence: service.persistence,
             one_packet: service.one_packet,
         }
@@ -40,13 +40,18 @@ impl Scheduling {
     /// What follows the address of the service in `ipvsadm -Ln`. The mask is that of the VIP's family, and single clients
     /// have none.
     #[must_use]
-    pub fn words(&self, vip: IpAddr) -> String {
+    pub fn ipvsadm_text(&self, vip: IpAddr) -> String {
         let mut words = self.scheduler.to_string();
         // Writing into a String cannot fail.
         if !self.flags.is_empty() {
             let _ = write!(words, " ({})", self.flags.join(","));
         }
-        if let Some(Persistence { timeout, prefix, .. }) = self.persistence {
+        if let Some(Persistence {
+            timeout_seconds: timeout,
+            prefix,
+            ..
+        }) = self.persistence
+        {
             let _ = write!(words, " persistent {timeout}");
             let _ = match vip {
                 IpAddr::V4(_) if prefix < 32 => write!(words, " mask {}", netmask(prefix)),
@@ -75,13 +80,13 @@ mod tests {
             scheduler: Scheduler::Sh,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             persistence: persistence.map(|(timeout, prefix)| Persistence {
-                timeout,
+                timeout_seconds: timeout,
                 prefix,
-                drain: true,
+                persist_while_draining: true,
             }),
             one_packet,
         };
-        scheduling.words(vip)
+        scheduling.ipvsadm_text(vip)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Answer, Request};
+use super::{Request, Response};
 
 /// A request and where its answers go. The client is gone when the channel is closed.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct IncomingRequest {
     /// What is asked.
     pub request: Request,
     /// Where answers go.
-    pub answers: mpsc::Sender<Answer>,
+    pub responses: mpsc::Sender<Response>,
 }
 
 /// Answers that may wait for a slow client; beyond that, trace lines are lost to it.
@@ -82,10 +82,17 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<IncomingRequest>) -> i
     timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
-        Err(error) => return write(&mut writer, &Answer::Error(format!("not a request: {error}"))).await,
+        Err(error) => return write(&mut writer, &Response::Error(format!("not a request: {error}"))).await,
     };
     let (answers, mut receiver) = mpsc::channel(QUEUE);
-    if calls.send(IncomingRequest { request, answers }).await.is_err() {
+    if calls
+        .send(IncomingRequest {
+            request,
+            responses: answers,
+        })
+        .await
+        .is_err()
+    {
         return Ok(());
     }
     let mut rest = Vec::new();
@@ -101,7 +108,7 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<IncomingRequest>) -> i
     }
 }
 
-async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
+async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Response) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     writer.write_all(&line).await

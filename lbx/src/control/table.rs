@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use super::report::{Report, Server, ServerState, Service, Traffic};
+use super::report::{RealServer, ServerState, Service, StatusReport, Traffic};
 use crate::{
-    desired::{Bracketed, Ports},
-    health::Failure,
+    desired::{BracketedAddress, PortSet},
+    health::ProbeFailure,
 };
 
 /// What a listing shows of each real server.
@@ -17,7 +17,7 @@ pub enum Columns {
     Stats,
 }
 
-impl Report {
+impl StatusReport {
     /// The table as ipvsadm prints it, and below it what an operator should know.
     #[must_use]
     pub fn table(&self, columns: Columns) -> String {
@@ -58,7 +58,7 @@ impl Report {
     /// What the table has no column for; every line starts with `#`.
     fn write_notes(&self, f: &mut String) -> fmt::Result {
         for service in &self.services {
-            if !service.quorum {
+            if !service.has_quorum {
                 writeln!(f, "# {}: quorum lost: too few real servers are up", service.name)?;
             }
             for warning in &service.warnings {
@@ -70,14 +70,18 @@ impl Report {
                 }
             }
         }
-        if self.services.iter().any(|service| service.estimated) {
+        if self.services.iter().any(|service| service.connections_estimated) {
             writeln!(
                 f,
                 "# (estimated): connections are counted from SYN, FIN and RST; no flow is recorded"
             )?;
         }
-        for interface in self.interfaces.iter().filter(|interface| interface.mode != "native") {
-            writeln!(f, "# {}: XDP mode {}", interface.name, interface.mode)?;
+        for interface in self
+            .interfaces
+            .iter()
+            .filter(|interface| interface.xdp_mode != "native")
+        {
+            writeln!(f, "# {}: XDP mode {}", interface.name, interface.xdp_mode)?;
         }
         for (reason, packets) in self.drops.iter().filter(|(_, packets)| **packets > 0) {
             writeln!(f, "# dropped {packets}: {reason}")?;
@@ -86,10 +90,10 @@ impl Report {
     }
 }
 
-impl Server {
+impl RealServer {
     /// Whether it is unresolved for want of a route.
     fn is_unreachable(&self) -> bool {
-        let silent = Failure::NoMac.to_string();
+        let silent = ProbeFailure::NoMac.to_string();
         self.reason.as_ref().is_some_and(|reason| *reason != silent)
     }
 
@@ -131,27 +135,27 @@ impl Service {
         if self.ports.is_empty() {
             return self.port.to_string();
         }
-        Ports::Some(self.ports.clone()).to_string()
+        PortSet::Ranges(self.ports.clone()).to_string()
     }
 
     fn write_rows(&self, f: &mut String, columns: Columns) -> fmt::Result {
         let protocol = self.protocol.to_string().to_uppercase();
-        let address = format!("{}:{}", Bracketed(self.vip), self.ports());
+        let address = format!("{}:{}", BracketedAddress(self.vip), self.ports());
         match columns {
             Columns::Connections => {
-                let words = self.scheduling.words(self.vip);
-                let estimated = if self.estimated { " (estimated)" } else { "" };
+                let words = self.scheduling.ipvsadm_text(self.vip);
+                let estimated = if self.connections_estimated { " (estimated)" } else { "" };
                 writeln!(f, "{protocol:<4} {address} {words}{estimated}")?;
             }
             Columns::Stats => writeln!(f, "{}", self.traffic.row(&format!("{protocol:<4} {address}")))?,
         }
         for server in &self.servers {
-            let address = format!("{}:{}", Bracketed(server.address), self.port);
+            let address = format!("{}:{}", BracketedAddress(server.address), self.port);
             match columns {
                 Columns::Connections => writeln!(
                     f,
                     "  -> {address:<28} {:<7} {:<6} {:<10} {:<10}",
-                    "Route", server.weight, server.active, server.inactive
+                    "Route", server.weight, server.active_connections, server.inactive_connections
                 )?,
                 Columns::Stats => writeln!(f, "{}", server.traffic.row(&format!("  -> {address}")))?,
             }
@@ -192,18 +196,18 @@ mod tests {
     use super::*;
     use crate::{
         control::{
-            report::{Interface, Server},
+            report::{Interface, RealServer},
             scheduling::Scheduling,
         },
         desired::{Persistence, Protocol, Scheduler},
     };
 
-    fn report() -> Report {
-        let server = |last, active| Server {
+    fn report() -> StatusReport {
+        let server = |last, active| RealServer {
             address: IpAddr::from([192, 168, 1, last]),
             weight: 1,
-            upper: 0,
-            lower: 0,
+            upper_threshold: 0,
+            lower_threshold: 0,
             quic_id: None,
             state: ServerState::Up,
             reason: None,
@@ -211,24 +215,24 @@ mod tests {
             warnings: Vec::new(),
             mac: None,
             interface: None,
-            active,
-            inactive: 0,
+            active_connections: active,
+            inactive_connections: 0,
             traffic: Traffic {
                 connections: 3,
                 packets: 20,
                 bytes: 1_286,
             },
         };
-        Report {
+        StatusReport {
             version: "0.1.0".into(),
             name: "lbx".into(),
             pid: 1,
             interfaces: vec![Interface {
                 name: "eth0".into(),
-                mode: "native".into(),
+                xdp_mode: "native".into(),
             }],
             flow_capacity: 1_048_576,
-            flows: 0,
+            flow_records: 0,
             services: vec![Service {
                 name: "web".into(),
                 vip: IpAddr::from([192, 168, 1, 160]),
@@ -244,10 +248,10 @@ mod tests {
                 slots: None,
                 sorry_server: None,
                 quic: false,
-                check: None,
-                quorum: true,
+                health_check: None,
+                has_quorum: true,
                 warnings: Vec::new(),
-                estimated: false,
+                connections_estimated: false,
                 traffic: Traffic {
                     connections: 7,
                     packets: 47,
@@ -306,9 +310,9 @@ mod tests {
             service.scheduling.scheduler = Scheduler::Sh;
             service.scheduling.flags = vec!["sh-port".to_owned()];
             service.scheduling.persistence = Some(Persistence {
-                timeout: 300,
+                timeout_seconds: 300,
                 prefix: 24,
-                drain: true,
+                persist_while_draining: true,
             });
         });
         assert_eq!(
@@ -322,7 +326,7 @@ mod tests {
             (service.port, service.ports) = (0, Vec::new());
             service.protocol = Protocol::Udp;
             service.scheduling.one_packet = true;
-            service.estimated = true;
+            service.connections_estimated = true;
         });
         assert_eq!(
             all,
@@ -363,29 +367,36 @@ mod tests {
             "slots",
             "sorry_server",
             "quic",
-            "check",
-            "quorum",
+            "health_check",
+            "has_quorum",
         ];
         assert!(added.iter().all(|field| service.remove(*field).is_some()));
         let server = service["servers"][0].as_object_mut().unwrap();
         assert!(
-            ["upper", "lower", "quic_id", "reason", "effective_weight", "warnings"]
-                .iter()
-                .all(|field| server.remove(*field).is_some())
+            [
+                "upper_threshold",
+                "lower_threshold",
+                "quic_id",
+                "reason",
+                "effective_weight",
+                "warnings"
+            ]
+            .iter()
+            .all(|field| server.remove(*field).is_some())
         );
-        let before: Report = serde_json::from_value(json).unwrap();
+        let before: StatusReport = serde_json::from_value(json).unwrap();
         assert_eq!(before.table(Columns::Connections), report.table(Columns::Connections));
     }
 
     #[test]
     fn what_an_operator_should_know_stands_below() {
         let mut report = report();
-        report.services[0].estimated = true;
+        report.services[0].connections_estimated = true;
         report.services[0].servers[1].state = ServerState::Unresolved;
         report.services[0].servers[0].state = ServerState::Down;
         report.services[0].servers[0].reason = Some("connection refused".into());
         report.services[0].servers[0].warnings = vec!["answers ARP for the VIP".into()];
-        report.services[0].quorum = false;
+        report.services[0].has_quorum = false;
         report.drops.insert("truncated".into(), 3);
         let table = report.table(Columns::Connections);
         assert!(table.contains("TCP  192.168.1.160:80 rr (estimated)\n"), "{table}");

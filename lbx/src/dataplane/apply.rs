@@ -12,58 +12,62 @@ use lbx_common::{
     load,
     lookup::VipEntry,
     maps,
-    nic::{Nic, SERVERS, segment},
+    nic::{Nic, SERVER_FACING, segment_key},
     service::WORDS,
     slot::Slot,
     trace::TraceFilter,
 };
 
-use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, read::BACKEND_WORDS};
-use crate::tables::Write;
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::MmapArray, read::BACKEND_WORDS};
+use crate::tables::MapWrite;
 
 impl Dataplane {
     /// Applies writes in order.
     ///
     /// # Errors
     /// The kernel refuses one; those before it stay applied.
-    pub fn apply(&mut self, writes: &[Write]) -> Result<(), DataplaneError> {
+    pub fn apply(&mut self, writes: &[MapWrite]) -> Result<(), DataplaneError> {
         writes.iter().try_for_each(|write| self.write(write))
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), DataplaneError> {
+    fn write(&mut self, write: &MapWrite) -> Result<(), DataplaneError> {
         match write {
-            Write::Backend { index, value } => {
+            MapWrite::Backend { index, value } => {
                 self.write_backend(*index, value);
                 Ok(())
             }
-            Write::Slots { base, slots } => {
+            MapWrite::Slots { base, slots } => {
                 self.write_slots(*base, slots);
                 Ok(())
             }
-            Write::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(index, turn)| {
+            MapWrite::Ring { base, entries } => (*base..).zip(entries).try_for_each(|(index, turn)| {
                 self.maps
-                    .rings
+                    .scheduler_rings
                     .set(index, turn.to_word(), 0)
                     .map_err(map_failed(maps::RINGS))
             }),
-            Write::Service { number, value } => {
+            MapWrite::Service { number, value } => {
                 store_backwards(&self.maps.services, usize::from(*number) * WORDS, &value.words());
                 Ok(())
             }
-            Write::Vip { index, entry } => {
-                let VipEntry { value, address, pad } = *entry;
-                let words = [value, address.high, address.low, pad];
+            MapWrite::Vip { index, entry } => {
+                let VipEntry {
+                    vip_number_and_flags: value,
+                    address,
+                    pad,
+                } = *entry;
+                let words = [value, address.high_be, address.low_be, pad];
                 replace(&self.maps.vips, *index as usize * words.len(), &words);
                 Ok(())
             }
-            Write::Port { index, entry } => {
-                let words = [entry.value, entry.key];
+            MapWrite::Port { index, entry } => {
+                let words = [entry.service_number_and_flags, entry.key];
                 replace(&self.maps.ports, *index as usize * words.len(), &words);
                 Ok(())
             }
-            Write::QuicId { service, id, backend } => self.write_quic_id(*service, *id, *backend),
-            Write::ResetService(number) => self.reset_service(u32::from(*number)),
-            Write::ResetBackend(counter) => self.reset_backend(*counter),
+            MapWrite::QuicId { service, id, backend } => self.write_quic_id(*service, *id, *backend),
+            MapWrite::ResetServiceCounters(number) => self.reset_service(u32::from(*number)),
+            MapWrite::ResetBackendCounters(counter) => self.reset_backend(*counter),
         }
     }
 
@@ -77,7 +81,11 @@ impl Dataplane {
     }
 
     fn reset_backend(&mut self, counter: u32) -> Result<(), DataplaneError> {
-        store_backwards(&self.maps.loads, counter as usize * load::WORDS, &[0; load::WORDS]);
+        store_backwards(
+            &self.maps.backend_loads,
+            counter as usize * load::LOAD_WORDS,
+            &[0; load::LOAD_WORDS],
+        );
         self.maps
             .backend_stats
             .set(counter, zeros()?, 0)
@@ -89,7 +97,10 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses.
     pub fn set_test_clock(&mut self, nanoseconds: u64) -> Result<(), DataplaneError> {
-        self.maps.clock.set(0, nanoseconds, 0).map_err(map_failed(maps::CLOCK))
+        self.maps
+            .test_clock
+            .set(0, nanoseconds, 0)
+            .map_err(map_failed(maps::TEST_CLOCK_NS))
     }
 
     /// Writes the head last: the head makes the backend visible, MAC address and state in one store.
@@ -106,7 +117,10 @@ impl Dataplane {
     }
 
     fn reset_service(&mut self, number: u32) -> Result<(), DataplaneError> {
-        self.maps.cursors.set(number, 0, 0).map_err(map_failed(maps::CURSORS))?;
+        self.maps
+            .ring_cursors
+            .set(number, 0, 0)
+            .map_err(map_failed(maps::RING_POSITIONS))?;
         self.maps
             .service_stats
             .set(number, zeros()?, 0)
@@ -119,7 +133,7 @@ impl Dataplane {
     /// There are more NICs than the map holds, or the NIC is gone.
     pub fn set_nic(&mut self, nic: Nic) -> Result<(), DataplaneError> {
         let ifindex = nic.ifindex;
-        let segment = segment(ifindex, nic.tags);
+        let segment = segment_key(ifindex, nic.vlan_tags);
         let entry = self
             .nic_entries(|word| word == segment)
             .next()
@@ -128,7 +142,7 @@ impl Dataplane {
         let [address, index] = nic.words();
         entry[0].store(address, Ordering::Release);
         entry[1].store(index, Ordering::Release);
-        if nic.roles & SERVERS == 0 {
+        if nic.roles & SERVER_FACING == 0 {
             return Ok(());
         }
         self.maps
@@ -145,7 +159,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses.
     pub fn retain_nics(&mut self, kept: &[Nic]) -> Result<(), DataplaneError> {
-        let is_kept = |word| kept.iter().any(|nic| segment(nic.ifindex, nic.tags) == word);
+        let is_kept = |word| kept.iter().any(|nic| segment_key(nic.ifindex, nic.vlan_tags) == word);
         let mut removed = BTreeSet::new();
         for entry in self.nic_entries(|word| word != 0 && !is_kept(word)) {
             removed.insert(entry[1].swap(0, Ordering::AcqRel) as u32);
@@ -165,7 +179,7 @@ impl Dataplane {
         absent_is_fine(self.maps.egress.remove(ifindex)).map_err(map_failed(maps::EGRESS))
     }
 
-    /// The entries of the NIC map whose second word, the [`segment`], matches.
+    /// The entries of the NIC map whose second word, the [`segment_key`], matches.
     fn nic_entries(&self, matches: impl Fn(u64) -> bool) -> impl Iterator<Item = &[AtomicU64; 2]> {
         let (entries, _) = self.maps.nics.as_chunks();
         entries
@@ -186,7 +200,7 @@ impl Dataplane {
 }
 
 /// Stores words at an index, the first one last: it makes the others visible to packets.
-fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
+fn store_backwards(map: &MmapArray, index: usize, words: &[u64]) {
     if let Some(indices) = map.get(index..index + words.len()) {
         for (index, &word) in indices.iter().zip(words).rev() {
             index.store(word, Ordering::Release);
@@ -195,7 +209,7 @@ fn store_backwards(map: &Mapped, index: usize, words: &[u64]) {
 }
 
 /// The same for an entry of a table that packets search: an entry to be removed is invalidated first.
-fn replace(map: &Mapped, index: usize, words: &[u64]) {
+fn replace(map: &MmapArray, index: usize, words: &[u64]) {
     if words[0] == 0
         && let Some(first) = map.get(index)
     {

@@ -13,18 +13,18 @@ use aya::{
 
 use super::{Dataplane, DataplaneError, error::pin_failed, object, pinned_link::LinkInfo, pins::Pins};
 
-use crate::net::xdp_refusal;
+use crate::net::native_attach_error;
 
 /// How a NIC came to run the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
+pub enum AttachOutcome {
     /// A new link.
-    New {
+    NewLink {
         /// Id of the program, as bpftool shows it.
         program: u32,
     },
     /// An existing link, a former daemon's or this one's; it runs this daemon's program.
-    Already,
+    ExistingLink,
 }
 
 /// Why the program cannot be attached to a NIC.
@@ -32,7 +32,7 @@ pub enum Attached {
 pub enum AttachError {
     /// Another XDP program is attached; it is left alone.
     #[error("another XDP program is attached: detach it first (see `ip link` or `bpftool net`)")]
-    Foreign,
+    ForeignProgram,
     /// The driver cannot run XDP programs, or not with the NIC's present settings.
     #[error("the driver does not support XDP in this mode, or not with the present settings of the NIC: {0}")]
     Unsupported(String),
@@ -59,7 +59,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<Attached, AttachError> {
+    pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<AttachOutcome, AttachError> {
         self.pins.restore()?;
         if !self.links.contains(&ifindex) {
             self.remove_left_vip_guard(ifindex);
@@ -70,7 +70,7 @@ impl Dataplane {
                     .map_err(|error| AttachError::Refused(error_chain(&error)))?;
                 self.links.insert(ifindex);
             }
-            return Ok(Attached::Already);
+            return Ok(AttachOutcome::ExistingLink);
         }
         // The pinned link is detached, or belongs to a NIC of another network namespace with the same index.
         self.detach(ifindex)?;
@@ -81,12 +81,12 @@ impl Dataplane {
         let link: XdpLink = xdp.take_link(link).map_err(refusal)?;
         let link = FdLink::try_from(link)
             .map_err(|_| AttachError::Refused("it offers no BPF link (kernel older than 5.9?)".into()))?;
-        let path = self.pins.link(ifindex);
+        let path = self.pins.link_path(ifindex);
         link.pin(&path).map_err(pin_failed(&path))?;
         self.links.insert(ifindex);
         self.pins.restore()?;
-        let program = self.link_info(ifindex)?.map_or(0, |link| link.program);
-        Ok(Attached::New { program })
+        let program = self.link_info(ifindex)?.map_or(0, |link| link.program_id);
+        Ok(AttachOutcome::NewLink { program })
     }
 
     /// Whether a NIC runs its program by a link of this director. The pin alone does not say so: its NIC may be gone and the
@@ -95,7 +95,7 @@ impl Dataplane {
     /// # Errors
     /// A pinned link cannot be read.
     pub fn is_attached(&self, ifindex: u32, running: Option<u32>) -> Result<bool, DataplaneError> {
-        let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program) == running;
+        let here = |link: &LinkInfo| self.links.contains(&ifindex) || Some(link.program_id) == running;
         let info = self.link_info(ifindex)?;
         Ok(info.is_some_and(|link| link.ifindex == ifindex && here(&link)))
     }
@@ -105,7 +105,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// A pinned link cannot be read.
-    pub fn detached(&self) -> Result<Vec<u32>, DataplaneError> {
+    pub fn detached_nics(&self) -> Result<Vec<u32>, DataplaneError> {
         let mut detached = Vec::new();
         for &ifindex in &self.links {
             if self.link_info(ifindex)?.is_none_or(|link| link.ifindex != ifindex) {
@@ -116,7 +116,7 @@ impl Dataplane {
     }
 
     fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
-        let path = self.pins.link(ifindex);
+        let path = self.pins.link_path(ifindex);
         LinkInfo::of_pin(&path)
     }
 
@@ -126,7 +126,7 @@ impl Dataplane {
     /// The link cannot be detached or its pin not be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.links.remove(&ifindex);
-        let path = self.pins.link(ifindex);
+        let path = self.pins.link_path(ifindex);
         self.pins.detach(&path)
     }
 
@@ -134,8 +134,8 @@ impl Dataplane {
     ///
     /// # Errors
     /// The pins cannot be read.
-    pub fn attached(&self) -> Result<Vec<u32>, DataplaneError> {
-        self.pins.links()
+    pub fn attached_nics(&self) -> Result<Vec<u32>, DataplaneError> {
+        self.pins.linked_ifindexes()
     }
 
     /// Loads the program with tracing, for [`Dataplane::replace_programs`].
@@ -155,7 +155,7 @@ impl Dataplane {
     pub fn replace_programs(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
         let program = program.unwrap_or(&mut self.program);
         self.pins.restore()?;
-        for ifindex in self.pins.links()? {
+        for ifindex in self.pins.linked_ifindexes()? {
             swap(program, &self.pins, ifindex)?;
         }
         Ok(())
@@ -169,7 +169,7 @@ fn swap(program: &mut Ebpf, pins: &Pins, ifindex: u32) -> Result<(), ProgramErro
         _ => ProgramError::UnexpectedProgramType,
     };
     let xdp = object::xdp_mut(program).map_err(|_| ProgramError::NotLoaded)?;
-    let pinned = PinnedLink::from_pin(pins.link(ifindex)).map_err(link_error)?;
+    let pinned = PinnedLink::from_pin(pins.link_path(ifindex)).map_err(link_error)?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(link_error)?;
     let id = xdp.attach_to_link(link)?;
     // The pin holds the link; dropping the program must not detach it.
@@ -180,7 +180,7 @@ fn swap(program: &mut Ebpf, pins: &Pins, ifindex: u32) -> Result<(), ProgramErro
 fn refusal(error: ProgramError) -> AttachError {
     match error_code(&error) {
         // Native over native: EBUSY; where the other is generic, or both are: EEXIST (net/core/dev.c, dev_xdp_attach).
-        Some(libc::EBUSY | libc::EEXIST) => AttachError::Foreign,
+        Some(libc::EBUSY | libc::EEXIST) => AttachError::ForeignProgram,
         // Drivers refuse in many ways: EOPNOTSUPP, ERANGE, EINVAL, ENOSPC, ENOMEM, …
         Some(code) if code != libc::EPERM && code != libc::ENODEV => {
             AttachError::Unsupported(io::Error::from_raw_os_error(code).to_string())
@@ -195,7 +195,7 @@ fn in_words(refusal: AttachError, ifindex: u32, mode: XdpMode, xdp: &Xdp) -> Att
         return refusal;
     };
     let words = match (mode, xdp.fd()) {
-        (XdpMode::Driver, Ok(program)) => xdp_refusal(ifindex, program.as_fd()).ok().flatten(),
+        (XdpMode::Driver, Ok(program)) => native_attach_error(ifindex, program.as_fd()).ok().flatten(),
         _ => None,
     };
     AttachError::Unsupported(match words {

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use lbx_common::maps::HOOKS;
+use lbx_common::maps::SOCKET_HOOKS;
 
 use super::{
     DataplaneError,
@@ -24,17 +24,17 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
         }
     };
     // Socket hooks first: once no socket is steered, egress and ingress have nothing to rewrite.
-    for program in HOOKS.iter().rev() {
-        note(pins.detach(&pins.hook(program)));
+    for program in SOCKET_HOOKS.iter().rev() {
+        note(pins.detach(&pins.hook_link_path(program)));
     }
-    match pins.egresses() {
+    match pins.egress_ifindexes() {
         Ok(devices) => devices
             .into_iter()
             .for_each(|device| note(egress::remove(pins, device))),
         Err(error) => note(Err(error)),
     }
-    match pins.links() {
-        Ok(nics) => nics.into_iter().for_each(|nic| note(pins.detach(&pins.link(nic)))),
+    match pins.linked_ifindexes() {
+        Ok(nics) => nics.into_iter().for_each(|nic| note(pins.detach(&pins.link_path(nic)))),
         Err(error) => note(Err(error)),
     }
     match entries(&pins.dir) {
@@ -65,9 +65,9 @@ mod tests {
         let root = std::env::temp_dir().join(format!("lbx-pins-{}", std::process::id()));
         let pins = Pins::at(root.clone(), root.join("v"));
         // A directory cannot be detached as a link.
-        let folder = pins.hook(HOOKS[0]);
+        let folder = pins.hook_link_path(SOCKET_HOOKS[0]);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(pins.map(META), []).unwrap();
+        fs::write(pins.map_path(META), []).unwrap();
         let failed = remove_all(&pins).unwrap_err();
         assert!(
             matches!(&failed, DataplaneError::File { path, .. } if *path == folder.display().to_string()),

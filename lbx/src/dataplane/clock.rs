@@ -5,7 +5,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// The present tick.
 #[must_use]
-pub fn now() -> u32 {
+pub fn current_tick() -> u32 {
     // The coarse monotonic clock exists on every Linux; without it nothing would ever expire.
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or_else(|_| std::time::Duration::ZERO, Into::into);
     (time.as_nanos() >> TICK_SHIFT) as u32 & TICK_MASK

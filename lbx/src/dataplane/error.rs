@@ -35,7 +35,7 @@ pub enum DataplaneError {
     #[error(
         "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the directory"
     )]
-    Shape {
+    MapMismatch {
         /// The pin.
         path: String,
         /// Type, key size, value size or number of entries.

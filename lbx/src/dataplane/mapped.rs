@@ -13,12 +13,12 @@ use aya::maps::MapData;
 use super::{DataplaneError, error::map_failed};
 
 /// An array map made with BPF_F_MMAPABLE, as words.
-pub(super) struct Mapped {
+pub(super) struct MmapArray {
     start: NonNull<AtomicU64>,
     words: usize,
 }
 
-impl Mapped {
+impl MmapArray {
     /// Maps a whole array into memory.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Mapped {
     }
 }
 
-impl Deref for Mapped {
+impl Deref for MmapArray {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
@@ -52,7 +52,7 @@ impl Deref for Mapped {
     }
 }
 
-impl Drop for Mapped {
+impl Drop for MmapArray {
     fn drop(&mut self) {
         // SAFETY: the mapping made in open, not referenced any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.words * size_of::<u64>()) };
@@ -60,6 +60,6 @@ impl Drop for Mapped {
 }
 
 // SAFETY: an address of shared words, valid in every thread.
-unsafe impl Send for Mapped {}
+unsafe impl Send for MmapArray {}
 // SAFETY: all access is to atomic words.
-unsafe impl Sync for Mapped {}
+unsafe impl Sync for MmapArray {}

@@ -8,45 +8,45 @@ use lbx_common::{
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
-    flow::{Bucket4, Bucket6, WAYS4, WAYS6},
+    flow::{Bucket4, Bucket6, RECORDS_PER_BUCKET4, RECORDS_PER_BUCKET6},
     fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
     maps::{self, Meta},
     nic::Nic,
     service::Service,
-    session::{MAX_SESSIONS, PORT_WORDS, Session, SessionKey, Steering},
+    session::{MAX_SESSIONS, PORT_BITMAP_WORDS, Session, SessionKey, Steering},
     trace::TraceFilter,
 };
 
 use super::{
     DataplaneError,
     error::map_failed,
-    mapped::Mapped,
+    mapped::MmapArray,
     pins::{Pins, entries},
 };
 use crate::desired::TableSizes;
 
 /// Every map user space reads or writes.
 pub(super) struct Maps {
-    pub vips: Mapped,
-    pub ports: Mapped,
-    pub services: Mapped,
-    pub slots: Mapped,
-    pub rings: Array<MapData, u32>,
-    pub cursors: Array<MapData, u64>,
-    pub backends: Mapped,
-    pub loads: Mapped,
-    pub flows4: Mapped,
-    pub flows6: Mapped,
+    pub vips: MmapArray,
+    pub ports: MmapArray,
+    pub services: MmapArray,
+    pub slots: MmapArray,
+    pub scheduler_rings: Array<MapData, u32>,
+    pub ring_cursors: Array<MapData, u64>,
+    pub backends: MmapArray,
+    pub backend_loads: MmapArray,
+    pub flows4: MmapArray,
+    pub flows6: MmapArray,
     pub quic_ids: HashMap<MapData, u32, u32>,
     pub service_stats: PerCpuArray<MapData, Traffic>,
     pub backend_stats: PerCpuArray<MapData, Traffic>,
     pub drops: PerCpuArray<MapData, u64>,
-    pub nics: Mapped,
+    pub nics: MmapArray,
     pub egress: DevMapHash<MapData>,
     pub trace_filter: Array<MapData, TraceFilter>,
-    pub clock: Array<MapData, u64>,
+    pub test_clock: Array<MapData, u64>,
     meta: Array<MapData, Meta>,
 }
 
@@ -56,16 +56,16 @@ impl Maps {
     /// # Errors
     /// A pin is missing or cannot be opened.
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
-        let mapped = |name| Mapped::open(name, &data(pins, name)?);
+        let mapped = |name| MmapArray::open(name, &data(pins, name)?);
         Ok(Self {
             vips: mapped(maps::VIPS)?,
             ports: mapped(maps::PORTS)?,
             services: mapped(maps::SERVICES)?,
             slots: mapped(maps::SLOTS)?,
-            rings: typed(pins, maps::RINGS, Map::Array)?,
-            cursors: typed(pins, maps::CURSORS, Map::Array)?,
+            scheduler_rings: typed(pins, maps::RINGS, Map::Array)?,
+            ring_cursors: typed(pins, maps::RING_POSITIONS, Map::Array)?,
             backends: mapped(maps::BACKENDS)?,
-            loads: mapped(maps::LOADS)?,
+            backend_loads: mapped(maps::BACKEND_LOADS)?,
             flows4: mapped(maps::FLOWS4)?,
             flows6: mapped(maps::FLOWS6)?,
             quic_ids: typed(pins, maps::QUIC_IDS, Map::HashMap)?,
@@ -75,7 +75,7 @@ impl Maps {
             nics: mapped(maps::NICS)?,
             egress: typed(pins, maps::EGRESS, Map::DevMapHash)?,
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
-            clock: typed(pins, maps::CLOCK, Map::Array)?,
+            test_clock: typed(pins, maps::TEST_CLOCK_NS, Map::Array)?,
             meta: typed(pins, maps::META, Map::Array)?,
         })
     }
@@ -87,17 +87,17 @@ impl Maps {
 }
 
 /// Type and sizes of a map of this layout.
-pub(super) struct Shape {
+pub(super) struct MapSpec {
     pub name: &'static str,
     pub kind: MapType,
-    pub key: usize,
-    pub value: usize,
+    pub key_size: usize,
+    pub value_size: usize,
     entries: Entries,
 }
 
-impl Shape {
+impl MapSpec {
     /// How many entries it is made with.
-    pub fn entries_with(&self, sizes: &TableSizes) -> u32 {
+    pub fn max_entries(&self, sizes: &TableSizes) -> u32 {
         match self.entries {
             Entries::These(entries) => entries,
             Entries::Any(of) | Entries::PowerOfTwo(of) => of(sizes),
@@ -118,30 +118,30 @@ enum Entries {
 
 /// Buckets of IPv4 flow records.
 pub(super) const fn buckets4(sizes: &TableSizes) -> u32 {
-    sizes.flows / WAYS4 as u32
+    sizes.flows4 / RECORDS_PER_BUCKET4 as u32
 }
 
 /// Buckets of IPv6 flow records.
 pub(super) const fn buckets6(sizes: &TableSizes) -> u32 {
-    sizes.flows6 / WAYS6 as u32
+    sizes.flows6 / RECORDS_PER_BUCKET6 as u32
 }
 
-const fn array(name: &'static str, value: usize, entries: u32) -> Shape {
+const fn array(name: &'static str, value: usize, entries: u32) -> MapSpec {
     shape(name, MapType::Array, value, Entries::These(entries))
 }
 
-const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries) -> Shape {
-    Shape {
+const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries) -> MapSpec {
+    MapSpec {
         name,
         kind,
-        key: 4,
-        value,
+        key_size: 4,
+        value_size: value,
         entries,
     }
 }
 
 /// Shapes of all pinned maps. A pin opens any map: a narrower value would be read past its end.
-pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
+pub(super) const SHAPES: [MapSpec; maps::PINNED.len()] = {
     use Entries::{Any, PowerOfTwo, These};
     use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray, SkStorage};
     const TRAFFIC: usize = size_of::<Traffic>();
@@ -156,13 +156,13 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
         array(maps::SERVICES, size_of::<Service>(), maps::MAX_SERVICES),
         shape(maps::SLOTS, Array, 8, Any(|sizes| sizes.slots)),
         array(maps::RINGS, 4, maps::MAX_RING_ENTRIES),
-        array(maps::CURSORS, 8, maps::MAX_SERVICES),
+        array(maps::RING_POSITIONS, 8, maps::MAX_SERVICES),
         array(maps::BACKENDS, size_of::<Backend>(), maps::MAX_BACKENDS),
-        array(maps::LOADS, 8 * load::WORDS, maps::MAX_SERVERS),
+        array(maps::BACKEND_LOADS, 8 * load::LOAD_WORDS, maps::MAX_SERVERS),
         shape(maps::FLOWS4, Array, size_of::<Bucket4>(), PowerOfTwo(buckets4)),
         shape(maps::FLOWS6, Array, size_of::<Bucket6>(), PowerOfTwo(buckets6)),
-        Shape {
-            key: size_of::<FragmentKey>(),
+        MapSpec {
+            key_size: size_of::<FragmentKey>(),
             ..shape(
                 maps::FRAGMENTS,
                 LruHash,
@@ -178,13 +178,13 @@ pub(super) const SHAPES: [Shape; maps::PINNED.len()] = {
         shape(maps::EGRESS, DevMapHash, 8, These(maps::MAX_NICS)),
         array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
         array(maps::META, size_of::<Meta>(), 1),
-        array(maps::CLOCK, 8, 1),
-        shape(maps::LED, SkStorage, size_of::<Steering>(), These(0)),
-        Shape {
-            key: size_of::<SessionKey>(),
+        array(maps::TEST_CLOCK_NS, 8, 1),
+        shape(maps::STEERING, SkStorage, size_of::<Steering>(), These(0)),
+        MapSpec {
+            key_size: size_of::<SessionKey>(),
             ..shape(maps::SESSIONS, LruHash, size_of::<Session>(), These(MAX_SESSIONS))
         },
-        array(maps::LOCAL_PORTS, 8 * PORT_WORDS, 1),
+        array(maps::LOCAL_PORTS, 8 * PORT_BITMAP_WORDS, 1),
     ]
 };
 
@@ -197,16 +197,16 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
         let info = data(pins, shape.name)?.info().map_err(map_failed(shape.name))?;
         let kind = info.map_type().map_err(map_failed(shape.name))?;
         let found = info.max_entries();
-        let differs = |what, found: String, expected: String| DataplaneError::Shape {
-            path: pins.map(shape.name).display().to_string(),
+        let differs = |what, found: String, expected: String| DataplaneError::MapMismatch {
+            path: pins.map_path(shape.name).display().to_string(),
             what,
             found,
             expected,
         };
         for (what, found, expected) in [
             ("type", kind as usize, shape.kind as usize),
-            ("key size", info.key_size() as usize, shape.key),
-            ("value size", info.value_size() as usize, shape.value),
+            ("key size", info.key_size() as usize, shape.key_size),
+            ("value size", info.value_size() as usize, shape.value_size),
         ] {
             if found != expected {
                 return Err(differs(what, found.to_string(), expected.to_string()));
@@ -227,8 +227,8 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
     let entries =
         |name| -> Result<u32, DataplaneError> { Ok(data(pins, name)?.info().map_err(map_failed(name))?.max_entries()) };
     Ok(TableSizes {
-        flows: entries(maps::FLOWS4)? * WAYS4 as u32,
-        flows6: entries(maps::FLOWS6)? * WAYS6 as u32,
+        flows4: entries(maps::FLOWS4)? * RECORDS_PER_BUCKET4 as u32,
+        flows6: entries(maps::FLOWS6)? * RECORDS_PER_BUCKET6 as u32,
         slots: entries(maps::SLOTS)?,
         ports: entries(maps::PORTS)?,
         fragments: entries(maps::FRAGMENTS)?,
@@ -241,8 +241,8 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
 /// The pins cannot be read.
 pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
     let pinned = entries(&pins.dir)?;
-    let complete = maps::PINNED.iter().all(|map| pinned.contains(&pins.map(map)));
-    Ok(complete && pins.map(maps::META).exists() && read_meta(pins)?.ready == 1)
+    let complete = maps::PINNED.iter().all(|map| pinned.contains(&pins.map_path(map)));
+    Ok(complete && pins.map_path(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 
 /// The metadata of the former daemon.
@@ -252,7 +252,7 @@ pub(super) fn read_meta(pins: &Pins) -> Result<Meta, DataplaneError> {
 }
 
 pub(super) fn data(pins: &Pins, name: &'static str) -> Result<MapData, DataplaneError> {
-    MapData::from_pin(pins.map(name)).map_err(map_failed(name))
+    MapData::from_pin(pins.map_path(name)).map_err(map_failed(name))
 }
 
 pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(

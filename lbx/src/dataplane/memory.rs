@@ -5,11 +5,11 @@ use std::thread::available_parallelism;
 
 use aya::maps::MapType;
 use lbx_common::{
-    flow::{WAYS4, WAYS6},
+    flow::{RECORDS_PER_BUCKET4, RECORDS_PER_BUCKET6},
     maps::{FLOWS4, FLOWS6},
 };
 
-use super::maps::{SHAPES, Shape};
+use super::maps::{MapSpec, SHAPES};
 use crate::desired::TableSizes;
 
 /// Bytes of a hash bucket's head (struct bucket).
@@ -21,33 +21,33 @@ const POINTER: u64 = 8;
 
 /// The memory of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct MapMemory {
     /// Its name.
     pub map: &'static str,
     /// Its capacity.
-    pub entries: u64,
+    pub capacity: u64,
     /// Bytes from the start on. A hash that grows with what it holds takes more then.
     pub bytes: u64,
 }
 
 /// The memory of all maps, on a host of so many CPUs.
 #[must_use]
-pub fn usage(sizes: &TableSizes, cpus: u64) -> Vec<Usage> {
+pub fn map_memory(sizes: &TableSizes, cpus: u64) -> Vec<MapMemory> {
     SHAPES.iter().map(|shape| usage_of(shape, sizes, cpus)).collect()
 }
 
-fn usage_of(shape: &Shape, sizes: &TableSizes, cpus: u64) -> Usage {
-    let entries = u64::from(shape.entries_with(sizes));
-    let [key, value] = [shape.key, shape.value].map(|size| size.next_multiple_of(8) as u64);
+fn usage_of(shape: &MapSpec, sizes: &TableSizes, cpus: u64) -> MapMemory {
+    let entries = u64::from(shape.max_entries(sizes));
+    let [key, value] = [shape.key_size, shape.value_size].map(|size| size.next_multiple_of(8) as u64);
     let heads = HASH_BUCKET * entries.next_power_of_two();
     let per_bucket = match shape.name {
-        FLOWS4 => WAYS4,
-        FLOWS6 => WAYS6,
+        FLOWS4 => RECORDS_PER_BUCKET4,
+        FLOWS6 => RECORDS_PER_BUCKET6,
         _ => 1,
     };
-    Usage {
+    MapMemory {
         map: shape.name,
-        entries: entries * per_bucket as u64,
+        capacity: entries * per_bucket as u64,
         bytes: match shape.kind {
             MapType::PerCpuArray => entries * (value * cpus + POINTER),
             MapType::LruHash => heads + entries * (HASH_ELEMENT + key + value),
@@ -70,13 +70,13 @@ mod tests {
 
     use super::*;
 
-    fn bytes(usage: &[Usage], map: &str) -> u64 {
+    fn bytes(usage: &[MapMemory], map: &str) -> u64 {
         usage.iter().find(|usage| usage.map == map).unwrap().bytes
     }
 
     #[test]
     fn every_map_by_its_kind() {
-        let usage = usage(&TableSizes::default(), 2);
+        let usage = map_memory(&TableSizes::default(), 2);
         assert!(usage.iter().map(|usage| usage.map).eq(PINNED));
         for (map, expected) in [
             (maps::FLOWS4, 16 << 20),
@@ -86,11 +86,11 @@ mod tests {
             (maps::VIPS, 2 << 20),
             (maps::SERVICES, 1 << 20),
             (maps::BACKENDS, 16 << 20),
-            (maps::LOADS, 1 << 20),
+            (maps::BACKEND_LOADS, 1 << 20),
             (maps::RINGS, 2 << 20),
             (maps::FRAGMENTS, 8192 * (16 + 48 + 40 + 8)),
             (maps::BACKEND_STATS, 65_536 * (2 * 32 + 8)),
-            (maps::CURSORS, 128 << 10),
+            (maps::RING_POSITIONS, 128 << 10),
         ] {
             assert_eq!(bytes(&usage, map), expected, "{map}");
         }
@@ -99,13 +99,13 @@ mod tests {
     #[test]
     fn what_is_configured_counts() {
         let sizes = TableSizes {
-            flows: 1 << 12,
+            flows4: 1 << 12,
             flows6: 1 << 11,
             slots: 5000,
             ports: 1 << 10,
             fragments: 3000,
         };
-        let usage = usage(&sizes, 1);
+        let usage = map_memory(&sizes, 1);
         for (map, entries, expected) in [
             (maps::FLOWS4, 4096, 64 << 10),
             (maps::FLOWS6, 2048, 64 << 10),
@@ -114,7 +114,7 @@ mod tests {
             (maps::FRAGMENTS, 3000, 4096 * 16 + 3000 * 96),
         ] {
             let found = usage.iter().find(|usage| usage.map == map).unwrap();
-            assert_eq!((found.entries, found.bytes), (entries, expected), "{map}");
+            assert_eq!((found.capacity, found.bytes), (entries, expected), "{map}");
         }
     }
 

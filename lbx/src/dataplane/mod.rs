@@ -39,7 +39,7 @@ use lbx_common::maps::Meta;
 
 pub use self::error::DataplaneError;
 
-use self::{local::probes::Probes, maps::Maps, object::Constants, pins::Pins};
+use self::{local::probes::ProbeDialer, maps::Maps, object::ProgramConstants, pins::Pins};
 use crate::desired::TableSizes;
 
 /// The data plane of one director.
@@ -48,7 +48,7 @@ pub struct Dataplane {
     program: Ebpf,
     maps: Maps,
     pins: Pins,
-    constants: Constants,
+    constants: ProgramConstants,
     adopted: bool,
     /// The NICs whose links this daemon made or adopted.
     links: BTreeSet<u32>,
@@ -58,7 +58,7 @@ pub struct Dataplane {
     vip_guards: BTreeMap<u32, SchedClassifierLink>,
     /// Whether the links of the programs on sockets are this daemon's.
     hooks: bool,
-    probes: Arc<Probes>,
+    probes: Arc<ProbeDialer>,
 }
 
 impl Dataplane {
@@ -68,7 +68,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses the program, or the existing maps cannot be adopted.
     pub fn open(name: &str, sizes: TableSizes) -> Result<Self, DataplaneError> {
-        Self::open_as(name, Constants::random(sizes))
+        Self::open_as(name, ProgramConstants::with_random_seed(sizes))
     }
 
     /// The same for tests: the program takes the time that [`Dataplane::set_test_clock`] sets.
@@ -76,20 +76,20 @@ impl Dataplane {
     /// # Errors
     /// See [`Dataplane::open`].
     pub fn open_with_test_clock(name: &str, sizes: TableSizes) -> Result<Self, DataplaneError> {
-        let constants = Constants {
+        let constants = ProgramConstants {
             test_clock: true,
-            ..Constants::random(sizes)
+            ..ProgramConstants::with_random_seed(sizes)
         };
         Self::open_as(name, constants)
     }
 
-    fn open_as(name: &str, wanted: Constants) -> Result<Self, DataplaneError> {
+    fn open_as(name: &str, wanted: ProgramConstants) -> Result<Self, DataplaneError> {
         let pins = Pins::open(name)?;
         let adopted = maps::are_adoptable(&pins)?;
         if !adopted {
             cleanup::remove_all(&pins)?;
         }
-        pins.create()?;
+        pins.create_dir()?;
         match Self::load(&pins, adopted, wanted) {
             Ok(dataplane) => Ok(dataplane),
             Err(error) => {
@@ -101,10 +101,10 @@ impl Dataplane {
         }
     }
 
-    fn load(pins: &Pins, adopted: bool, wanted: Constants) -> Result<Self, DataplaneError> {
+    fn load(pins: &Pins, adopted: bool, wanted: ProgramConstants) -> Result<Self, DataplaneError> {
         let constants = if adopted {
             maps::check_shapes(pins)?;
-            Constants {
+            ProgramConstants {
                 seed: maps::read_meta(pins)?.seed,
                 sizes: maps::sizes(pins)?,
                 ..wanted
@@ -114,7 +114,7 @@ impl Dataplane {
         };
         let mut program = object::load(pins, &constants, false)?;
         let mut maps = Maps::open(pins)?;
-        pins.replace_program(object::xdp_mut(&mut program)?)?;
+        pins.repin_program(object::xdp_mut(&mut program)?)?;
         if !adopted {
             maps.write_meta(Meta {
                 seed: constants.seed,
@@ -132,7 +132,7 @@ impl Dataplane {
             egress: BTreeSet::new(),
             vip_guards: BTreeMap::new(),
             hooks: false,
-            probes: Arc::new(Probes::open(pins)?),
+            probes: Arc::new(ProbeDialer::open(pins)?),
         })
     }
 
@@ -144,13 +144,13 @@ impl Dataplane {
 
     /// Whether the maps were adopted.
     #[must_use]
-    pub fn adopted(&self) -> bool {
+    pub fn has_adopted_maps(&self) -> bool {
         self.adopted
     }
 
-    /// Steers sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::sync_egress`].
+    /// Steers sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::reconcile_egress_programs`].
     #[must_use]
-    pub fn probes(&self) -> Arc<Probes> {
+    pub fn probe_dialer(&self) -> Arc<ProbeDialer> {
         Arc::clone(&self.probes)
     }
 
@@ -166,7 +166,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// A pin cannot be removed.
-    pub fn remove(self) -> Result<(), DataplaneError> {
+    pub fn detach_and_unpin(self) -> Result<(), DataplaneError> {
         self.pins.restore()?;
         cleanup::remove_all(&self.pins)
     }

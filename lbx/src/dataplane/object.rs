@@ -19,7 +19,7 @@ const LOG_INFO: u8 = 3;
 
 /// What the program is loaded with, besides its maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Constants {
+pub struct ProgramConstants {
     /// Seed of all bucket hashes.
     pub seed: u64,
     /// How large the tables are.
@@ -28,10 +28,10 @@ pub struct Constants {
     pub test_clock: bool,
 }
 
-impl Constants {
+impl ProgramConstants {
     /// A new seed.
     #[must_use]
-    pub fn random(sizes: TableSizes) -> Self {
+    pub fn with_random_seed(sizes: TableSizes) -> Self {
         use std::hash::{BuildHasher, RandomState};
         Self {
             // RandomState is seeded by the operating system; one hash of it is a random word.
@@ -49,7 +49,7 @@ impl Constants {
 ///
 /// # Errors
 /// This binary holds no program, or the kernel refuses it.
-pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, DataplaneError> {
+pub fn load(pins: &Pins, constants: &ProgramConstants, trace: bool) -> Result<Ebpf, DataplaneError> {
     if OBJECT.is_empty() {
         return Err(DataplaneError::NoProgram);
     }
@@ -61,18 +61,18 @@ pub fn load(pins: &Pins, constants: &Constants, trace: bool) -> Result<Ebpf, Dat
     let netns = namespace_cookie().unwrap_or(0);
     let mut loader = EbpfLoader::new();
     loader
-        .override_global(maps::FLOW4_MASK, &mask4, true)
-        .override_global(maps::FLOW6_MASK, &mask6, true)
-        .override_global(maps::PORT_MASK, &port_mask, true)
+        .override_global(maps::FLOW4_BUCKET_MASK, &mask4, true)
+        .override_global(maps::FLOW6_BUCKET_MASK, &mask6, true)
+        .override_global(maps::PORT_BUCKET_MASK, &port_mask, true)
         .override_global(maps::SEED, &constants.seed, true)
-        .override_global(maps::NETNS, &netns, true)
-        .override_global(maps::TEST_CLOCK, &test_clock, true)
-        .override_global(maps::TRACE, &trace, true)
+        .override_global(maps::NETNS_COOKIE, &netns, true)
+        .override_global(maps::USE_TEST_CLOCK, &test_clock, true)
+        .override_global(maps::TRACE_ENABLED, &trace, true)
         .override_global(aya_log::LEVEL, &level, true);
     for shape in &SHAPES {
         loader
-            .map_max_entries(shape.name, shape.entries_with(sizes))
-            .map_pin_path(shape.name, pins.map(shape.name));
+            .map_max_entries(shape.name, shape.max_entries(sizes))
+            .map_pin_path(shape.name, pins.map_path(shape.name));
     }
     let mut program = loader.load(OBJECT)?;
     with_signals_blocked(|| xdp_mut(&mut program)?.load().map_err(DataplaneError::from))?;
@@ -96,7 +96,7 @@ pub(super) fn with_signals_blocked<T>(what: impl FnOnce() -> T) -> T {
 /// It holds no such program.
 pub fn xdp(program: &Ebpf) -> Result<&Xdp, DataplaneError> {
     Ok(program
-        .program(maps::PROGRAM)
+        .program(maps::XDP_PROGRAM)
         .ok_or(DataplaneError::NoProgram)?
         .try_into()?)
 }
@@ -107,7 +107,7 @@ pub fn xdp(program: &Ebpf) -> Result<&Xdp, DataplaneError> {
 /// It holds no such program.
 pub fn xdp_mut(program: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
     Ok(program
-        .program_mut(maps::PROGRAM)
+        .program_mut(maps::XDP_PROGRAM)
         .ok_or(DataplaneError::NoProgram)?
         .try_into()?)
 }

@@ -17,11 +17,11 @@ use super::{DataplaneError, error::file_failed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     /// Id of the program in it.
-    pub program: u32,
+    pub program_id: u32,
     /// The NIC's index; 0 where the NIC is gone or the program was detached.
     pub ifindex: u32,
     /// The id of the cgroup, in two halves.
-    pub cgroup: [u32; 2],
+    pub cgroup_id: [u32; 2],
 }
 
 /// Commands and structures of bpf(2), include/uapi/linux/bpf.h.
@@ -122,9 +122,9 @@ impl LinkInfo {
         };
         let info = RawInfo::of(link.as_fd())?;
         Ok(Some(Self {
-            program: info.prog_id,
+            program_id: info.prog_id,
             ifindex: info.ifindex,
-            cgroup: [info.ifindex, info.rest],
+            cgroup_id: [info.ifindex, info.rest],
         }))
     }
 }

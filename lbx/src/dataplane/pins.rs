@@ -108,7 +108,7 @@ impl Pins {
             }
             if restored == 0 {
                 mount_bpffs().map_err(|source| file_failed(Path::new(BPFFS), source))?;
-                self.create()?;
+                self.create_dir()?;
             }
             remove_file(path)?;
             pinned_link::pin(path, object.descriptor.as_fd()).map_err(|source| file_failed(path, source))?;
@@ -155,7 +155,7 @@ impl Pins {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn create(&self) -> Result<(), DataplaneError> {
+    pub fn create_dir(&self) -> Result<(), DataplaneError> {
         let mut made = fs::create_dir_all(&self.dir);
         // Another director that stops may be removing the common directory.
         for _ in 0..10 {
@@ -169,13 +169,13 @@ impl Pins {
 
     /// The pin of a map.
     #[must_use]
-    pub fn map(&self, name: &str) -> PathBuf {
+    pub fn map_path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// The pin of the link to a NIC. By index: names may hold dots, which bpffs does not allow.
     #[must_use]
-    pub fn link(&self, ifindex: u32) -> PathBuf {
+    pub fn link_path(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{LINK}{ifindex}"))
     }
 
@@ -183,7 +183,7 @@ impl Pins {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn links(&self) -> Result<Vec<u32>, DataplaneError> {
+    pub fn linked_ifindexes(&self) -> Result<Vec<u32>, DataplaneError> {
         self.indices(LINK)
     }
 
@@ -195,19 +195,19 @@ impl Pins {
 
     /// The pin of the egress link of a device.
     #[must_use]
-    pub fn egress(&self, ifindex: u32) -> PathBuf {
+    pub fn egress_link_path(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{EGRESS}{ifindex}"))
     }
 
     /// The pin that marks a device with an egress filter.
     #[must_use]
-    pub fn filter(&self, ifindex: u32) -> PathBuf {
+    pub fn filter_marker_path(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{FILTER}{ifindex}"))
     }
 
     /// The pin of the link of a socket hook.
     #[must_use]
-    pub fn hook(&self, program: &str) -> PathBuf {
+    pub fn hook_link_path(&self, program: &str) -> PathBuf {
         self.dir.join(format!("{HOOK}{program}"))
     }
 
@@ -215,7 +215,7 @@ impl Pins {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn egresses(&self) -> Result<BTreeSet<u32>, DataplaneError> {
+    pub fn egress_ifindexes(&self) -> Result<BTreeSet<u32>, DataplaneError> {
         let mut devices: BTreeSet<u32> = self.indices(EGRESS)?.into_iter().collect();
         devices.extend(self.indices(FILTER)?);
         Ok(devices)
@@ -225,7 +225,7 @@ impl Pins {
     ///
     /// # Errors
     /// The pin cannot be made.
-    pub fn replace_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
+    pub fn repin_program(&self, xdp: &mut Xdp) -> Result<(), DataplaneError> {
         let path = self.dir.join("program");
         self.remove(&path)?;
         xdp.pin(&path).map_err(pin_failed(&path))

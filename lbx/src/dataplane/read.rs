@@ -10,8 +10,8 @@ use lbx_common::{
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
-    flow::{Entry, FlowKey, KEY4, KEY6},
-    load::{self, Load},
+    flow::{FlowEntry, FlowKey, KEY_WORDS4, KEY_WORDS6},
+    load::{self, BackendLoad},
     lookup::{PortEntry, VipEntry},
     maps,
     ring::RingEntry,
@@ -19,11 +19,11 @@ use lbx_common::{
     slot::Slot,
 };
 
-use super::{Dataplane, DataplaneError, error::map_failed, mapped::Mapped, maps::sum};
+use super::{Dataplane, DataplaneError, error::map_failed, mapped::MmapArray, maps::sum};
 use crate::tables::{
-    Layout, Tables,
+    MapParameters, Tables,
     adopt::{self, AdoptError},
-    scan::{FlowScan, FlowScanner, Verdict},
+    scan::{FlowScan, FlowScanner, RecordAction},
 };
 
 /// Words of a backend.
@@ -33,7 +33,7 @@ impl Dataplane {
     /// Empty tables, for new maps.
     #[must_use]
     pub fn empty_tables(&self) -> Tables {
-        Tables::new(&adopt::Maps::layout(self))
+        Tables::new(&adopt::MapReader::layout(self))
     }
 
     /// The tables as they are in the maps, at tick `now`.
@@ -42,19 +42,19 @@ impl Dataplane {
     /// A map cannot be read, or contradicts another.
     pub fn read_tables(&self, now: u32) -> Result<Tables, AdoptError<DataplaneError>> {
         let mut tables = Tables::adopt(self, now)?;
-        tables.quarantine(&self.sweep(&tables, now));
+        tables.quarantine_service_numbers(&self.sweep_flows(&tables, now));
         Ok(tables)
     }
 
     /// Counts all flows at tick `now` and erases expired records.
     #[must_use]
-    pub fn sweep(&self, tables: &Tables, now: u32) -> FlowScan {
+    pub fn sweep_flows(&self, tables: &Tables, now: u32) -> FlowScan {
         let mut taker = FlowScanner::new(tables, now);
-        let (records, _) = self.maps.flows4.as_chunks::<{ KEY4 + 1 }>();
+        let (records, _) = self.maps.flows4.as_chunks::<{ KEY_WORDS4 + 1 }>();
         for [key, entry] in records {
             self.visit(&mut taker, entry, || FlowKey::from_word(key.load(Ordering::Acquire)));
         }
-        let (records, _) = self.maps.flows6.as_chunks::<{ KEY6 + 1 }>();
+        let (records, _) = self.maps.flows6.as_chunks::<{ KEY_WORDS6 + 1 }>();
         for [high, low, rest, entry] in records {
             let key = || FlowKey::from_words([high, low, rest].map(|word| word.load(Ordering::Acquire)));
             self.visit(&mut taker, entry, key);
@@ -78,31 +78,34 @@ impl Dataplane {
             }
             before = again;
         };
-        let entry = Entry::from_word(before);
-        if taker.visit(key, entry) == Verdict::Keep {
+        let entry = FlowEntry::from_word(before);
+        if taker.visit(key, entry) == RecordAction::Keep {
             return;
         }
         let erased = word.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Relaxed);
         // Erasing a record takes it off its backend's load too.
         if erased.is_ok()
-            && let Some(counter) = taker.counter(key, entry)
-            && let Some(load) = self.maps.loads.get(counter as usize * load::WORDS)
+            && let Some(counter) = taker.counter_index(key, entry)
+            && let Some(load) = self.maps.backend_loads.get(counter as usize * load::LOAD_WORDS)
         {
-            load.fetch_sub(load::of_state(entry.state), Ordering::Relaxed);
+            load.fetch_sub(load::increment_of_state(entry.state), Ordering::Relaxed);
         }
     }
 
     /// Capacity of the flow tables in records: IPv4, IPv6.
     #[must_use]
     pub fn flow_capacity(&self) -> (usize, usize) {
-        (self.maps.flows4.len() / (KEY4 + 1), self.maps.flows6.len() / (KEY6 + 1))
+        (
+            self.maps.flows4.len() / (KEY_WORDS4 + 1),
+            self.maps.flows6.len() / (KEY_WORDS6 + 1),
+        )
     }
 
     /// Connections of a backend counter, as the program counts them.
     #[must_use]
-    pub fn backend_load(&self, counter: u32) -> Load {
-        let word = self.maps.loads.get(counter as usize * load::WORDS);
-        Load::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
+    pub fn backend_load(&self, counter: u32) -> BackendLoad {
+        let word = self.maps.backend_loads.get(counter as usize * load::LOAD_WORDS);
+        BackendLoad::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     /// Traffic of a service number.
@@ -124,8 +127,8 @@ impl Dataplane {
             .values()
             .filter(|service| service.slots.has_open_windows())
         {
-            if self.service_traffic(service.number)?.packets == 0 {
-                without.insert(service.number);
+            if self.service_traffic(service.service_number)?.packets == 0 {
+                without.insert(service.service_number);
             }
         }
         Ok(without)
@@ -148,14 +151,14 @@ impl Dataplane {
     }
 }
 
-impl adopt::Maps for Dataplane {
+impl adopt::MapReader for Dataplane {
     type Error = DataplaneError;
 
-    fn layout(&self) -> Layout {
-        Layout {
+    fn layout(&self) -> MapParameters {
+        MapParameters {
             seed: self.constants.seed,
-            slots: self.constants.sizes.slots,
-            ports: self.constants.sizes.ports,
+            slot_capacity: self.constants.sizes.slots,
+            port_bucket_count: self.constants.sizes.ports,
         }
     }
 
@@ -163,19 +166,37 @@ impl adopt::Maps for Dataplane {
         let (entries, _) = self.maps.vips.as_chunks();
         let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 4])| {
             let [value, high, low, _] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
-            let address = Address { high, low };
-            (index, VipEntry { value, address, pad: 0 })
+            let address = Address {
+                high_be: high,
+                low_be: low,
+            };
+            (
+                index,
+                VipEntry {
+                    vip_number_and_flags: value,
+                    address,
+                    pad: 0,
+                },
+            )
         });
-        entries.filter(|(_, entry)| entry.value != 0).collect()
+        entries.filter(|(_, entry)| entry.vip_number_and_flags != 0).collect()
     }
 
     fn ports(&self) -> Vec<(u32, PortEntry)> {
         let (entries, _) = self.maps.ports.as_chunks();
         let entries = (0..).zip(entries).map(|(index, entry): (u32, &[AtomicU64; 2])| {
             let [value, key] = entry.each_ref().map(|word| word.load(Ordering::Acquire));
-            (index, PortEntry { value, key })
+            (
+                index,
+                PortEntry {
+                    service_number_and_flags: value,
+                    key,
+                },
+            )
         });
-        entries.filter(|(_, entry)| entry.value != 0).collect()
+        entries
+            .filter(|(_, entry)| entry.service_number_and_flags != 0)
+            .collect()
     }
 
     fn quic_ids(&self) -> Result<Vec<(u16, u16, u16)>, DataplaneError> {
@@ -196,7 +217,11 @@ impl adopt::Maps for Dataplane {
     }
 
     fn ring_entry(&self, index: u32) -> Result<RingEntry, DataplaneError> {
-        let entry = self.maps.rings.get(&index, 0).map_err(map_failed(maps::RINGS))?;
+        let entry = self
+            .maps
+            .scheduler_rings
+            .get(&index, 0)
+            .map_err(map_failed(maps::RINGS))?;
         Ok(RingEntry::from_word(entry))
     }
 
@@ -206,7 +231,7 @@ impl adopt::Maps for Dataplane {
 }
 
 /// The words of an entry.
-fn read_words<const N: usize>(map: &Mapped, index: u32) -> Option<[u64; N]> {
+fn read_words<const N: usize>(map: &MmapArray, index: u32) -> Option<[u64; N]> {
     let start = index as usize * N;
     let words = map.get(start..start + N)?;
     let mut values = [0; N];

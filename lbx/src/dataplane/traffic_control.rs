@@ -22,20 +22,20 @@ pub const HANDLE: u16 = 0x6c62;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcAttachment {
     /// By a link: Linux 6.6.
-    Link,
+    TcxLink,
     /// By a filter of the clsact queueing discipline.
-    Filter,
+    ClsactFilter,
 }
 
 impl TcAttachment {
     /// The best that the kernel supports.
     #[must_use]
-    pub fn supported() -> Self {
+    pub fn best_supported() -> Self {
         let links = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
         if links && std::env::var_os(FILTERS).is_none() {
-            Self::Link
+            Self::TcxLink
         } else {
-            Self::Filter
+            Self::ClsactFilter
         }
     }
 }

@@ -24,7 +24,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses it.
     pub fn guard_vips(&mut self, ifindex: u32) -> Result<(), AttachError> {
-        self.guard_vips_by(TcAttachment::supported(), ifindex)
+        self.guard_vips_by(TcAttachment::best_supported(), ifindex)
     }
 
     /// The same with a given kind of attachment.
@@ -38,8 +38,8 @@ impl Dataplane {
         let name = if_indextoname(ifindex).map_err(|errno| AttachError::Refused(errno.desc().into()))?;
         let name = name.to_string_lossy();
         let options = match kind {
-            TcAttachment::Link => TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first()),
-            TcAttachment::Filter => {
+            TcAttachment::TcxLink => TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first()),
+            TcAttachment::ClsactFilter => {
                 // It may exist already; if it cannot be added, attaching the filter fails.
                 let _there = tc::qdisc_add_clsact(&name);
                 traffic_control::filter_options()

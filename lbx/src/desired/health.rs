@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the real servers of a service are checked. Services that agree in it share the checks of the servers they share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Health {
+pub struct HealthConfig {
     /// The check.
     pub check: Check,
     /// The address that is checked.
@@ -22,9 +22,9 @@ pub struct Health {
     /// Probes in a row that must fail before a real server that is up is down.
     pub fall: u32,
     /// What a real server is taken for before it has been probed.
-    pub initial: Initial,
+    pub initial: InitialState,
     /// Most that a probe is early or late, by chance, in hundredths of the interval.
-    pub jitter: u8,
+    pub jitter_percent: u8,
     /// Keeps a flapping real server down.
     pub damping: Option<Damping>,
 }
@@ -43,10 +43,11 @@ pub enum Target {
 /// What a real server is taken for before it has been probed. One that a former daemon has left goes on as it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Initial {
+pub enum InitialState {
     /// Down until its first probe, which alone decides.
     #[default]
-    First,
+    #[serde(rename = "first")]
+    FirstProbe,
     /// Up, until `fall` probes have failed.
     Up,
     /// Down, until `rise` probes have passed.
@@ -59,9 +60,9 @@ pub struct Damping {
     /// Failures (from up to down).
     pub failures: u32,
     /// Within this time.
-    pub within: Duration,
+    pub period: Duration,
     /// How long its probes must pass without a break then.
-    pub hold: Duration,
+    pub hold_time: Duration,
 }
 
 /// The kind of a check.
@@ -100,8 +101,8 @@ impl Check {
     #[must_use]
     pub const fn reports_weight(&self) -> bool {
         match self {
-            Self::Http(http) => http.weight,
-            Self::Exec(exec) => exec.weight,
+            Self::Http(http) => http.weight_in_body,
+            Self::Exec(exec) => exec.weight_from_exit_code,
             _ => false,
         }
     }
@@ -125,29 +126,29 @@ pub struct Http {
     /// Further headers, in the order of the file.
     pub headers: Vec<(String, String)>,
     /// Status codes that pass, in ranges, both ends included.
-    pub status: Vec<(u16, u16)>,
+    pub expected_status: Vec<(u16, u16)>,
     /// What the body must contain or be.
-    pub body: Option<Body>,
+    pub expected_body: Option<ExpectedBody>,
     /// Over TLS.
     pub tls: Option<Tls>,
     /// The body holds the real server's weight.
-    pub weight: bool,
+    pub weight_in_body: bool,
 }
 
-/// What the body of an answer must contain or be. No more than [`Body::LARGEST`] is read.
+/// What the body of an answer must contain or be. No more than [`ExpectedBody::MAX_BODY_BYTES`] is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Body {
+pub enum ExpectedBody {
     /// A regular expression (syntax of the crate `regex`) found somewhere in it.
-    Matches(String),
+    Regex(String),
     /// The SHA-256 of all of it.
     Sha256([u8; 32]),
     /// The MD5 of all of it, as keepalived's `genhash` prints it.
     Md5([u8; 16]),
 }
 
-impl Body {
+impl ExpectedBody {
     /// Bytes of a body that are read at most.
-    pub const LARGEST: usize = 1 << 20;
+    pub const MAX_BODY_BYTES: usize = 1 << 20;
 }
 
 /// TLS of a check.
@@ -158,7 +159,7 @@ pub struct Tls {
     /// Whether the certificate must be trusted and be of that name.
     pub verify: bool,
     /// PEM file with the authorities that are trusted; none: those of the system.
-    pub authorities: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A DNS question and the answer it should have.
@@ -167,7 +168,7 @@ pub struct Dns {
     /// Name asked for, absolute.
     pub name: String,
     /// Record type, such as `A` or `SOA`.
-    pub kind: String,
+    pub record_type: String,
     /// Response code that passes, such as `NOERROR`.
     pub rcode: String,
     /// Text that the data of one answer must be, such as an address; none: any answer, even none.
@@ -180,7 +181,7 @@ pub struct Udp {
     /// What is sent.
     pub payload: Vec<u8>,
     /// What the answer must begin with; none: no answer is needed, but an ICMP error fails.
-    pub reply: Option<Vec<u8>>,
+    pub reply_prefix: Option<Vec<u8>>,
 }
 
 /// A command.
@@ -191,7 +192,7 @@ pub struct Exec {
     /// Its environment, besides the variables lbx sets.
     pub environment: BTreeMap<String, String>,
     /// Exit codes 2 to 255 set the weight to code less 2 and pass, as keepalived's `misc_dynamic`; else they fail.
-    pub weight: bool,
+    pub weight_from_exit_code: bool,
 }
 
 /// What happens when real servers fail.
@@ -204,7 +205,7 @@ pub struct FailurePolicy {
     /// How much more it takes to be up again, and less to be down (keepalived's `hysteresis`).
     pub hysteresis: u32,
     /// Seconds in which the weight of one that comes up rises to its own; 0: at once.
-    pub slow_start: u16,
+    pub slow_start_seconds: u16,
 }
 
 /// What happens to the flows of a real server that fails.
@@ -232,7 +233,7 @@ impl fmt::Display for OnFailure {
 
 /// A command notified of health changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notify {
+pub struct NotifyCommand {
     /// Program and arguments; no shell.
     pub command: Vec<String>,
     /// After which it is killed.

@@ -4,23 +4,23 @@ use std::{fmt, ops::RangeInclusive};
 
 /// The ports of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
+pub enum PortSet {
     /// Every port of the VIP that no other service of the protocol uses.
     All,
     /// These: sorted, none in two ranges, no range empty, none touching the next; 0 in none.
-    Some(Vec<RangeInclusive<u16>>),
+    Ranges(Vec<RangeInclusive<u16>>),
 }
 
-impl Ports {
+impl PortSet {
     /// One port.
     #[must_use]
     pub fn one(port: u16) -> Self {
-        Self::Some(vec![port..=port])
+        Self::Ranges(vec![port..=port])
     }
 
     /// The ports that an iterator gives; all, if 0 is among them.
     #[must_use]
-    pub fn of(ports: impl IntoIterator<Item = u16>) -> Self {
+    pub fn from_ports(ports: impl IntoIterator<Item = u16>) -> Self {
         let mut ports: Vec<u16> = ports.into_iter().collect();
         ports.sort_unstable();
         ports.dedup();
@@ -28,14 +28,14 @@ impl Ports {
             return Self::All;
         }
         let ranges = ports.chunk_by(|a, b| a.checked_add(1) == Some(*b));
-        Self::Some(ranges.map(|run| run[0]..=run[run.len() - 1]).collect())
+        Self::Ranges(ranges.map(|run| run[0]..=run[run.len() - 1]).collect())
     }
 
     /// Each port; 0 stands for all.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let ranges = match self {
             Self::All => &[0..=0],
-            Self::Some(ranges) => ranges.as_slice(),
+            Self::Ranges(ranges) => ranges.as_slice(),
         };
         ranges.iter().cloned().flatten()
     }
@@ -45,7 +45,7 @@ impl Ports {
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, Self::All) => true,
-            (Self::Some(ours), Self::Some(theirs)) => ours.iter().any(|our| {
+            (Self::Ranges(ours), Self::Ranges(theirs)) => ours.iter().any(|our| {
                 theirs
                     .iter()
                     .any(|their| our.start() <= their.end() && their.start() <= our.end())
@@ -56,10 +56,10 @@ impl Ports {
 
     /// How many there are, all of them counting as one.
     #[must_use]
-    pub fn count(&self) -> u32 {
+    pub fn entry_count(&self) -> u32 {
         match self {
             Self::All => 1,
-            Self::Some(ranges) => ranges
+            Self::Ranges(ranges) => ranges
                 .iter()
                 .map(|range| u32::from(*range.end()) - u32::from(*range.start()) + 1)
                 .sum(),
@@ -67,10 +67,10 @@ impl Ports {
     }
 }
 
-impl fmt::Display for Ports {
+impl fmt::Display for PortSet {
     /// As the configuration has them, with commas: `80,443,8000-8099` or `all`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Some(ranges) = self else {
+        let Self::Ranges(ranges) = self else {
             return f.write_str("all");
         };
         for (index, range) in ranges.iter().enumerate() {

@@ -91,23 +91,23 @@ impl Scheduler {
 
     /// What it hashes without flags, as in IPVS. Where the scheduler chooses by itself, the hash is for what has no record.
     #[must_use]
-    pub const fn hashing(self) -> Hashing {
+    pub const fn default_hash_options(self) -> HashOptions {
         let plain = matches!(self, Self::Sh | Self::Mh | Self::Dh);
-        Hashing {
-            port: !plain,
+        HashOptions {
+            include_port: !plain,
             fallback: !plain,
         }
     }
 
     /// The flags it takes, by the names they have in IPVS.
     #[must_use]
-    pub const fn flags(self) -> Option<Flags> {
+    pub const fn flag_names(self) -> Option<SchedulerFlagNames> {
         match self {
-            Self::Sh => Some(Flags {
+            Self::Sh => Some(SchedulerFlagNames {
                 fallback: "sh-fallback",
                 port: "sh-port",
             }),
-            Self::Mh => Some(Flags {
+            Self::Mh => Some(SchedulerFlagNames {
                 fallback: "mh-fallback",
                 port: "mh-port",
             }),
@@ -148,19 +148,19 @@ impl FromStr for Scheduler {
 /// What a hashing scheduler (sh, mh, maglev) hashes, and whether it falls back to another real server. The
 /// flags of IPVS: sh-port, mh-port, sh-fallback, mh-fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashing {
+pub struct HashOptions {
     /// The client's port besides its address.
-    pub port: bool,
+    pub include_port: bool,
     /// Another real server takes over; otherwise new connections are dropped until it is back.
     pub fallback: bool,
 }
 
-/// Names of the flags that set the two fields of [`Hashing`].
+/// Names of the flags that set the two fields of [`HashOptions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flags {
-    /// Of [`Hashing::fallback`].
+pub struct SchedulerFlagNames {
+    /// Of [`HashOptions::fallback`].
     pub fallback: &'static str,
-    /// Of [`Hashing::port`].
+    /// Of [`HashOptions::include_port`].
     pub port: &'static str,
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::desired::Desired;
+use crate::desired::DesiredState;
 
 /// How long a start or reload waits for the MAC addresses of new real servers.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -17,7 +17,7 @@ pub struct Configuration {
     /// Where the file is.
     pub file: PathBuf,
     /// The desired state in force.
-    pub desired: Desired,
+    pub desired: DesiredState,
     /// A reload that waits for MAC addresses.
     pending: Option<PendingReload>,
 }
@@ -25,7 +25,7 @@ pub struct Configuration {
 /// A valid configuration that waits for the MAC addresses of its real servers.
 #[derive(Debug)]
 struct PendingReload {
-    desired: Desired,
+    desired: DesiredState,
     /// When it is loaded, whatever is known then.
     deadline: Instant,
     /// When real servers are solicited next.
@@ -35,7 +35,7 @@ struct PendingReload {
 impl Configuration {
     /// A configuration that is in force.
     #[must_use]
-    pub const fn new(file: PathBuf, desired: Desired) -> Self {
+    pub const fn new(file: PathBuf, desired: DesiredState) -> Self {
         Self {
             file,
             desired,
@@ -44,7 +44,7 @@ impl Configuration {
     }
 
     /// Keeps a valid desired state until it can be loaded; one that waits already is replaced.
-    pub fn set_pending(&mut self, desired: Desired) {
+    pub fn set_pending(&mut self, desired: DesiredState) {
         let now = Instant::now();
         self.pending = Some(PendingReload {
             desired,
@@ -60,7 +60,7 @@ impl Configuration {
     }
 
     /// Waits until something is to be done for a pending reload.
-    pub async fn pending_due(&self) {
+    pub async fn wait_for_pending(&self) {
         match &self.pending {
             Some(pending) => tokio::time::sleep_until(pending.next_solicit.min(pending.deadline)).await,
             None => std::future::pending().await,
@@ -68,7 +68,7 @@ impl Configuration {
     }
 
     /// Whether a reload waits whose real servers are to be solicited now.
-    pub fn take_solicit(&mut self) -> bool {
+    pub fn take_due_solicitation(&mut self) -> bool {
         let now = Instant::now();
         match &mut self.pending {
             Some(pending) if now >= pending.next_solicit => {
@@ -80,7 +80,7 @@ impl Configuration {
     }
 
     /// The pending desired state, if it can be loaded now: every MAC address is known, or it has waited long enough.
-    pub fn take_ready(&mut self, resolving: bool) -> Option<Desired> {
+    pub fn take_pending_if_ready(&mut self, resolving: bool) -> Option<DesiredState> {
         let ready = |pending: &mut PendingReload| !resolving || Instant::now() >= pending.deadline;
         self.pending.take_if(ready).map(|pending| pending.desired)
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn desired(vip: &str) -> Desired {
+    fn desired(vip: &str) -> DesiredState {
         let text = format!("interface: eth0\nservices:\n  - {{ vip: {vip}, port: 80, realservers: [10.0.0.1] }}\n");
         config::parse(&text, Path::new("test.yaml")).expect("a valid file")
     }
@@ -101,15 +101,18 @@ mod tests {
     #[test]
     fn a_reload_waits_for_mac_addresses_but_not_for_ever() {
         let mut configuration = Configuration::new(PathBuf::new(), desired("192.0.2.1"));
-        assert!(configuration.take_ready(false).is_none(), "nothing is pending");
+        assert!(
+            configuration.take_pending_if_ready(false).is_none(),
+            "nothing is pending"
+        );
         configuration.set_pending(desired("192.0.2.2"));
-        assert!(configuration.take_solicit(), "solicited at once");
-        assert!(!configuration.take_solicit(), "and not again at once");
-        assert!(configuration.take_ready(true).is_none());
-        assert!(configuration.take_ready(false).is_some(), "all are resolved");
+        assert!(configuration.take_due_solicitation(), "solicited at once");
+        assert!(!configuration.take_due_solicitation(), "and not again at once");
+        assert!(configuration.take_pending_if_ready(true).is_none());
+        assert!(configuration.take_pending_if_ready(false).is_some(), "all are resolved");
         configuration.set_pending(desired("192.0.2.2"));
         let pending = configuration.pending.as_mut().expect("it waits");
         pending.deadline = Instant::now();
-        assert!(configuration.take_ready(true).is_some(), "the time is over");
+        assert!(configuration.take_pending_if_ready(true).is_some(), "the time is over");
     }
 }

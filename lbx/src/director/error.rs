@@ -41,7 +41,7 @@ pub enum DirectorError {
     Control(#[source] std::io::Error),
     /// The probing thread cannot be started.
     #[error("cannot start health checks")]
-    Health(#[source] std::io::Error),
+    StartHealthChecks(#[source] std::io::Error),
     /// The thread that probes has ended.
     #[error(
         "the thread of the health checks has ended: start lbx again; real servers keep their last state until then"

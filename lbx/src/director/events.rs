@@ -8,15 +8,14 @@ use tokio::{
 };
 
 use super::{
-    Director, DirectorError,
-    change::Change,
-    log_failure,
-    operator::{OperatorEvent, listing::Sources},
+    Director, DirectorError, log_failure,
+    operator::{OperatorEvent, listing::ReportSources},
+    required_actions::RequiredActions,
 };
 use crate::{
-    control::{Answer, Request, server::IncomingRequest},
+    control::{Request, Response, server::IncomingRequest},
     health::probe_thread::HealthUpdate,
-    net::Event,
+    net::NetEvent,
 };
 
 /// Seconds between two scans of all flow records.
@@ -28,7 +27,7 @@ enum Wake {
     Reload,
     Stop,
     PendingReload,
-    Network(Option<Event>),
+    Network(Option<NetEvent>),
     Health(Option<HealthUpdate>),
     Operator(OperatorEvent),
 }
@@ -72,7 +71,7 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
             () = received(hangup) => Wake::Reload,
             () = received(interrupt) => Wake::Stop,
             () = received(terminate) => Wake::Stop,
-            () = director.configuration.pending_due() => Wake::PendingReload,
+            () = director.configuration.wait_for_pending() => Wake::PendingReload,
             event = director.network.next_event() => Wake::Network(event),
             update = director.health.next_update() => Wake::Health(update),
             event = director.operator.next_event() => Wake::Operator(event),
@@ -98,7 +97,7 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
                 director.follow(change).await;
             }
             Wake::Health(None) => return Err(DirectorError::ProbesStopped),
-            Wake::Operator(OperatorEvent::Closed) => return Err(DirectorError::NetworkEventsLost),
+            Wake::Operator(OperatorEvent::ControlSocketClosed) => return Err(DirectorError::NetworkEventsLost),
             Wake::Operator(event) => director.on_operator_event(event).await,
         }
         director.advance_reload().await;
@@ -113,13 +112,13 @@ async fn received(signal: &mut Signal) {
 
 impl Director {
     /// Does what a change asks for.
-    async fn follow(&mut self, change: Change) {
-        if change.reachability {
+    async fn follow(&mut self, change: RequiredActions) {
+        if change.update_server_paths {
             self.health.set_paths(self.network.server_paths());
         }
-        if change.network {
+        if change.reread_network {
             self.follow_network().await;
-        } else if change.plan && !log_failure("cannot update the tables", self.replan()) {
+        } else if change.replan && !log_failure("cannot update the tables", self.replan()) {
             self.loaded.retry_later();
         }
     }
@@ -128,15 +127,16 @@ impl Director {
     async fn on_second(&mut self, seconds: u32) {
         let mut change = self.network.on_second().await;
         change |= self.loaded.take_retry();
-        change |= Change::plan_if(self.health.changes_with_time());
+        change |= RequiredActions::replan_if(self.health.changes_with_time());
         change |= self.check_detached().await;
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
-        self.follow(Change {
-            network: false,
+        self.follow(RequiredActions {
+            reread_network: false,
             ..change
         })
         .await;
-        self.follow(Change::network_if(change.network)).await;
+        self.follow(RequiredActions::reread_network_if(change.reread_network))
+            .await;
         self.network.announce_vips(self.loaded.tables.vips());
         self.network
             .conflicts
@@ -144,12 +144,13 @@ impl Director {
         self.reconcile_local_traffic();
         if seconds.is_multiple_of(SCAN_INTERVAL) {
             self.loaded.expire();
-            self.operator.sample(&self.loaded, &self.configuration.desired);
+            self.operator
+                .sample_connections(&self.loaded, &self.configuration.desired);
         }
     }
 
     /// Whether another process has detached the program from a NIC: clients' packets reach this host's own stack then.
-    async fn check_detached(&self) -> Change {
+    async fn check_detached(&self) -> RequiredActions {
         match self.loaded.dataplane.restore_pins() {
             Ok(0) => {}
             Ok(pins) => tracing::warn!(
@@ -164,23 +165,23 @@ impl Director {
                 );
             }
         }
-        let detached = match self.loaded.dataplane.detached() {
+        let detached = match self.loaded.dataplane.detached_nics() {
             Ok(detached) => detached,
             Err(error) => {
                 log_failure("cannot check the XDP program", Err(error));
-                return Change::NONE;
+                return RequiredActions::NONE;
             }
         };
-        let mut change = Change::NONE;
+        let mut change = RequiredActions::NONE;
         for ifindex in detached {
             // Where the NIC itself is gone, its own event follows.
-            if let Ok(Some(link)) = self.network.net.link_by_index(ifindex).await {
+            if let Ok(Some(link)) = self.network.netlink.link_by_index(ifindex).await {
                 let interface = link.name;
                 tracing::warn!(
                     interface,
                     "XDP program detached from {interface} by another process; re-attaching"
                 );
-                change |= Change::network_if(true);
+                change |= RequiredActions::reread_network_if(true);
             }
         }
         change
@@ -189,7 +190,7 @@ impl Director {
     /// Reconciles everything with a network that has changed. What no longer matches is left out, logged once for every
     /// reason, and tried again.
     async fn follow_network(&mut self) {
-        self.network.mismatch.begin();
+        self.network.mismatch.begin_recheck();
         let (mismatch, consequence) = match self.reconcile_network().await {
             Ok(reasons) => (reasons.join("; "), "skipped, retrying"),
             Err(error) => {
@@ -204,12 +205,12 @@ impl Director {
 
     /// Takes a pending reload as far as it goes now.
     async fn advance_reload(&mut self) {
-        if self.configuration.take_solicit() {
-            self.network.solicit_next().await;
+        if self.configuration.take_due_solicitation() {
+            self.network.solicit_pending().await;
         }
-        if let Some(desired) = self.configuration.take_ready(self.network.is_resolving()) {
+        if let Some(desired) = self.configuration.take_pending_if_ready(self.network.is_resolving()) {
             let committed = self.commit_reload(desired).await;
-            self.network.abandon_next();
+            self.network.abandon_pending();
             if committed.is_ok() {
                 tracing::info!(config = %self.configuration.file.display(), "configuration reloaded");
             }
@@ -233,7 +234,9 @@ impl Director {
         match event {
             OperatorEvent::IncomingRequest(call) => self.answer(call).await,
             OperatorEvent::TraceLines => self.operator.forward_trace(&self.loaded, &self.configuration.desired),
-            OperatorEvent::TraceEnded | OperatorEvent::Closed => self.operator.stop_trace(&mut self.loaded),
+            OperatorEvent::TraceEnded | OperatorEvent::ControlSocketClosed => {
+                self.operator.stop_trace(&mut self.loaded)
+            }
         }
     }
 
@@ -241,25 +244,25 @@ impl Director {
         match &call.request {
             Request::List => {
                 let answer = match self.report().await {
-                    Ok(report) => Answer::Report(Box::new(report)),
-                    Err(error) => Answer::Error(format!("{:#}", anyhow::Error::from(error))),
+                    Ok(report) => Response::Report(Box::new(report)),
+                    Err(error) => Response::Error(format!("{:#}", anyhow::Error::from(error))),
                 };
-                let _disconnected = call.answers.try_send(answer);
+                let _disconnected = call.responses.try_send(answer);
             }
             Request::Trace(request) => {
                 let desired = &self.configuration.desired;
                 if let Err(error) = self.operator.start_trace(&mut self.loaded, desired, request, &call) {
-                    let answer = Answer::Error(format!("{:#}", anyhow::Error::from(error)));
-                    let _disconnected = call.answers.try_send(answer);
+                    let answer = Response::Error(format!("{:#}", anyhow::Error::from(error)));
+                    let _disconnected = call.responses.try_send(answer);
                 }
             }
         }
     }
 
-    async fn report(&self) -> Result<crate::control::Report, DirectorError> {
-        let links = self.network.net.links().await?;
+    async fn report(&self) -> Result<crate::control::StatusReport, DirectorError> {
+        let links = self.network.netlink.links().await?;
         let scan = self.loaded.scan();
-        let sources = Sources {
+        let sources = ReportSources {
             name: &self.name,
             desired: &self.configuration.desired,
             checks: &self.health,

@@ -1,14 +1,14 @@
 //! The loaded state: the program and maps in the kernel, and the tables that are their mirror.
 
-use super::{DirectorError, change::Change, log_failure};
+use super::{DirectorError, log_failure, required_actions::RequiredActions};
 use crate::{
     dataplane::{Dataplane, clock},
-    desired::Desired,
-    tables::{NextHops, Plan, Tables, event::Event, scan::FlowScan},
+    desired::DesiredState,
+    tables::{NextHops, Plan, Tables, event::TableEvent, scan::FlowScan},
 };
 
 /// What is loaded.
-pub struct Loaded {
+pub struct LoadedState {
     /// The mirror of the maps.
     pub tables: Tables,
     /// The program and its maps.
@@ -17,7 +17,7 @@ pub struct Loaded {
     pending_retry: bool,
 }
 
-impl Loaded {
+impl LoadedState {
     /// A data plane whose tables have not been read.
     #[must_use]
     pub fn new(dataplane: Dataplane) -> Self {
@@ -33,7 +33,7 @@ impl Loaded {
     /// # Errors
     /// They can't be read, or make no sense.
     pub fn read_back(&mut self) -> Result<(), DirectorError> {
-        self.tables = self.dataplane.read_tables(clock::now())?;
+        self.tables = self.dataplane.read_tables(clock::current_tick())?;
         Ok(())
     }
 
@@ -41,8 +41,8 @@ impl Loaded {
     ///
     /// # Errors
     /// A table is full.
-    pub fn plan(&self, desired: &Desired, next_hops: &NextHops) -> Result<Plan, DirectorError> {
-        Ok(self.tables.plan(desired, next_hops, clock::now())?)
+    pub fn plan(&self, desired: &DesiredState, next_hops: &NextHops) -> Result<Plan, DirectorError> {
+        Ok(self.tables.plan(desired, next_hops, clock::current_tick())?)
     }
 
     /// Executes a plan; returns its events. If the kernel refuses a write, the tables are read back: the next plan starts from
@@ -50,13 +50,13 @@ impl Loaded {
     ///
     /// # Errors
     /// The kernel refuses a write.
-    pub fn execute(&mut self, plan: Plan) -> Result<Vec<Event>, DirectorError> {
+    pub fn execute(&mut self, plan: Plan) -> Result<Vec<TableEvent>, DirectorError> {
         if let Err(error) = self.dataplane.apply(&plan.writes) {
             self.read_back()?;
             self.pending_retry = true;
             return Err(error.into());
         }
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         Ok(plan.events)
     }
 
@@ -66,14 +66,14 @@ impl Loaded {
     }
 
     /// Takes the retry that is due, if one is.
-    pub fn take_retry(&mut self) -> Change {
-        Change::plan_if(std::mem::take(&mut self.pending_retry))
+    pub fn take_retry(&mut self) -> RequiredActions {
+        RequiredActions::replan_if(std::mem::take(&mut self.pending_retry))
     }
 
     /// Counts all flows now.
     #[must_use]
     pub fn scan(&self) -> FlowScan {
-        self.dataplane.sweep(&self.tables, clock::now())
+        self.dataplane.sweep_flows(&self.tables, clock::current_tick())
     }
 
     /// Closes windows, ends tracking and frees what is no longer used.
@@ -81,7 +81,7 @@ impl Loaded {
         let expired = self.expired().and_then(|plan| self.execute(plan));
         log_failure(
             "cannot expire the tables",
-            expired.map(|events| events.iter().for_each(Event::log)),
+            expired.map(|events| events.iter().for_each(TableEvent::log)),
         );
     }
 
@@ -89,13 +89,15 @@ impl Loaded {
     fn expired(&self) -> Result<Plan, DirectorError> {
         let mut scan = self.scan();
         scan.without_traffic = self.dataplane.services_without_traffic(&self.tables)?;
-        Ok(self.tables.expire(&scan))
+        Ok(self.tables.plan_expiry(&scan))
     }
 
     /// Logs that tables keep the size they were made with, where the configuration wants another.
-    pub fn log_sizes(&self, desired: &Desired) {
+    pub fn log_size_mismatches(&self, desired: &DesiredState) {
         let (current, configured) = (self.dataplane.sizes(), desired.tables);
-        for ((table, current_size), (_, configured_size)) in current.named().into_iter().zip(configured.named()) {
+        for ((table, current_size), (_, configured_size)) in
+            current.with_names().into_iter().zip(configured.with_names())
+        {
             if current_size != configured_size {
                 tracing::warn!(
                     table,

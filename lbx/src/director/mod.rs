@@ -4,7 +4,7 @@
 //! lb.yaml, neighbours, links, probes, time → network → health → Tables::plan → Dataplane::apply
 //! ```
 //!
-//! Three parts own their state and handle their events, and know nothing of each other; each answers with a [`change`]:
+//! Three parts own their state and handle their events, and know nothing of each other; each answers with a [`required_actions`]:
 //!
 //! - [`network`]: NICs, routes, MAC addresses, VIPs
 //! - [`health`]: probes, and what they mean for the real servers
@@ -14,12 +14,12 @@
 //!
 //! `events` is the loop, `reconcile` the one way from a desired state to what is loaded, [`configuration`] the file.
 
-pub mod change;
 pub mod configuration;
 pub mod health;
 pub mod loaded;
 pub mod network;
 pub mod operator;
+pub mod required_actions;
 
 mod error;
 mod events;
@@ -30,18 +30,18 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 use self::{
     configuration::Configuration,
     health::HealthChecks,
-    loaded::Loaded,
+    loaded::LoadedState,
     network::{Network, offloads::Offloads, topology::Topology, vips},
-    operator::Operator,
+    operator::OperatorInterface,
 };
 pub use self::{error::DirectorError, events::Signals};
 use crate::{
     config,
     control::server::listen,
     dataplane::Dataplane,
-    desired::Desired,
-    net::{Net, namespace_cookie, watch},
-    preflight::{self, Lock, run_path},
+    desired::DesiredState,
+    net::{RouteNetlink, namespace_cookie, watch},
+    preflight::{self, Lock, path_in_run_dir},
 };
 
 /// A running director.
@@ -50,8 +50,8 @@ pub struct Director {
     configuration: Configuration,
     network: Network,
     health: HealthChecks,
-    loaded: Loaded,
-    operator: Operator,
+    loaded: LoadedState,
+    operator: OperatorInterface,
     _lock: Lock,
 }
 
@@ -81,33 +81,34 @@ impl Director {
             preflight::BPF,
         ])?;
         preflight::require_kernel()?;
-        let lock = Lock::take(&run_path(name, "lock"), "director", name)?;
+        let lock = Lock::take(&path_in_run_dir(name, "lock"), "director", name)?;
         let events = watch()?;
-        let net = Net::new()?;
+        let net = RouteNetlink::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;
         let offloads = Offloads::adopt(name, namespace_cookie()?);
         let dataplane = Dataplane::open(name, desired.tables)?;
-        let (socket, calls) = match listen(run_path(name, "sock")) {
+        let (socket, calls) = match listen(path_in_run_dir(name, "sock")) {
             Ok(listening) => listening,
             Err(error) => {
-                if !dataplane.adopted() {
-                    dataplane.remove()?;
+                if !dataplane.has_adopted_maps() {
+                    dataplane.detach_and_unpin()?;
                 }
                 return Err(DirectorError::Control(error));
             }
         };
-        let nothing = Desired {
+        let nothing = DesiredState {
             services: Vec::new(),
             ..desired.clone()
         };
-        let health = HealthChecks::start(name, dataplane.probes(), nothing).map_err(DirectorError::Health)?;
+        let health =
+            HealthChecks::start(name, dataplane.probe_dialer(), nothing).map_err(DirectorError::StartHealthChecks)?;
         let mut director = Self {
             name: name.to_owned(),
             configuration: Configuration::new(config, desired),
             network: Network::new(net, events, topology, offloads),
             health,
-            loaded: Loaded::new(dataplane),
-            operator: Operator::new(socket, calls),
+            loaded: LoadedState::new(dataplane),
+            operator: OperatorInterface::new(socket, calls),
             _lock: lock,
         };
         match director.initialize().await {
@@ -121,7 +122,7 @@ impl Director {
 
     /// The start proper: from what is loaded to the desired state.
     async fn initialize(&mut self) -> Result<(), DirectorError> {
-        let adopted = self.loaded.dataplane.adopted();
+        let adopted = self.loaded.dataplane.has_adopted_maps();
         let desired = self.configuration.desired.clone();
         if adopted {
             self.loaded.read_back()?;
@@ -131,9 +132,9 @@ impl Director {
             );
             // Real servers that the configuration no longer names drain as they do on a reload.
             let draining = self.draining();
-            self.network.topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
-            self.network.neighbours.follow(&self.network.topology);
-            self.network.neighbours.adopt(&self.loaded.tables);
+            self.network.topology = Topology::resolve(&self.network.netlink, &desired, &draining).await?;
+            self.network.neighbours.set_topology(&self.network.topology);
+            self.network.neighbours.adopt_macs(&self.loaded.tables);
         }
         let vips_before = self.loaded.tables.vips();
         self.resolve_at_start().await?;
@@ -153,7 +154,7 @@ impl Director {
 
     /// Logs what runs where.
     async fn log_start(&self) -> Result<(), DirectorError> {
-        let links = self.network.net.links().await?;
+        let links = self.network.netlink.links().await?;
         let nics = &self.network.topology.nics;
         for link in links.iter().filter(|link| nics.contains_key(&link.index)) {
             let mode = if link.xdp.is_some_and(|xdp| xdp.native) {
@@ -163,7 +164,7 @@ impl Director {
             };
             tracing::info!(interface = link.name, mode, "XDP program attached");
         }
-        self.loaded.log_sizes(&self.configuration.desired);
+        self.loaded.log_size_mismatches(&self.configuration.desired);
         tracing::info!(name = self.name, services = self.loaded.tables.services.len(), "ready");
         self.health
             .notify_of_director(&self.configuration.desired, "director_start");
@@ -172,7 +173,7 @@ impl Director {
 
     /// Undoes a start that failed. What a former daemon left keeps working as it did.
     async fn roll_back(self) {
-        if !self.loaded.dataplane.adopted() {
+        if !self.loaded.dataplane.has_adopted_maps() {
             let added = self.network.vips.added().clone();
             self.remove_everything(added, false).await;
         }
@@ -197,12 +198,12 @@ impl Director {
     /// `notified`: whether the start was notified, and so is the end.
     async fn remove_everything(mut self, vips: BTreeSet<IpAddr>, notified: bool) {
         // VIPs first: while they are here, clients' packets must not reach a host without services.
-        let removed = vips::remove_from_primary(&self.network.net, &self.network.topology, &vips).await;
+        let removed = vips::remove_from_primary(&self.network.netlink, &self.network.topology, &vips).await;
         log_failure("cannot remove the VIPs", removed);
-        log_failure("cannot remove the pins", self.loaded.dataplane.remove());
+        log_failure("cannot remove the pins", self.loaded.dataplane.detach_and_unpin());
         self.network.offloads.restore(|_| false);
         if notified {
-            self.health.finish(&self.configuration.desired).await;
+            self.health.notify_stop(&self.configuration.desired).await;
         }
     }
 }

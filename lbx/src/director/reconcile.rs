@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     config,
-    desired::Desired,
+    desired::DesiredState,
     health::probe_plan::ServerKey,
-    tables::{Plan, Tables, event::Event},
+    tables::{Plan, Tables, event::TableEvent},
 };
 
 impl Director {
@@ -27,7 +27,7 @@ impl Director {
     pub(super) async fn prepare_reload(&mut self) -> Result<(), DirectorError> {
         let desired = config::load(&self.configuration.file)?;
         let draining = self.draining();
-        self.network.prepare(&desired, &draining).await?;
+        self.network.prepare_pending(&desired, &draining).await?;
         self.configuration.set_pending(desired);
         if self.network.is_resolving() {
             let config = self.configuration.file.display();
@@ -40,13 +40,13 @@ impl Director {
     ///
     /// # Errors
     /// See [`DirectorError`]; what was loaded stays.
-    pub(super) async fn commit_reload(&mut self, desired: Desired) -> Result<(), DirectorError> {
+    pub(super) async fn commit_reload(&mut self, desired: DesiredState) -> Result<(), DirectorError> {
         let draining = self.draining();
         // The network may have changed while MAC addresses were resolved.
-        let topology = Topology::resolve(&self.network.net, &desired, &draining).await?;
-        let neighbours = self.network.neighbours_of_reload(&topology);
+        let topology = Topology::resolve(&self.network.netlink, &desired, &draining).await?;
+        let neighbours = self.network.neighbours_after_reload(&topology);
         self.reconcile(desired, topology, neighbours).await?;
-        self.loaded.log_sizes(&self.configuration.desired);
+        self.loaded.log_size_mismatches(&self.configuration.desired);
         log_unresolved(&self.configuration.desired, &self.network.neighbours);
         // It matches as a whole, or it would have been refused.
         self.network.mismatch.clear();
@@ -58,14 +58,14 @@ impl Director {
     pub(super) async fn reconcile_network(&mut self) -> Result<Vec<String>, DirectorError> {
         let desired = self.configuration.desired.clone();
         let draining = self.draining();
-        let (mut topology, mismatches) = self.network.reread(&desired, &draining).await?;
+        let (mut topology, mismatches) = self.network.reread_topology(&desired, &draining).await?;
         let refused = nics::attach_usable(
             &mut self.loaded.dataplane,
             &mut self.network.offloads,
             &mut topology,
             desired.mode,
         )?;
-        let neighbours = self.network.neighbours_of_change(&topology);
+        let neighbours = self.network.neighbours_after_change(&topology);
         self.reconcile(desired, topology, neighbours).await?;
         let mismatches = mismatches.into_iter().map(anyhow::Error::from);
         let refused = refused.into_iter().map(anyhow::Error::from);
@@ -74,25 +74,25 @@ impl Director {
 
     /// Real servers that are loaded: those that the configuration no longer names drain.
     pub(super) fn draining(&self) -> Vec<IpAddr> {
-        self.loaded.tables.addresses().collect()
+        self.loaded.tables.backend_addresses().collect()
     }
 
     /// Brings everything to a desired state on a network: NICs, tables, VIPs.
     async fn reconcile(
         &mut self,
-        desired: Desired,
+        desired: DesiredState,
         topology: Topology,
         mut neighbours: NeighbourTable,
     ) -> Result<(), DirectorError> {
-        neighbours.read(&self.network.net).await?;
-        let before = self.network.adopt(topology, neighbours);
+        neighbours.read(&self.network.netlink).await?;
+        let before = self.network.replace_topology(topology, neighbours);
         if let Err(error) = self.reconcile_tables(&desired) {
             // NICs that were attached on the way have no role and pass everything; they are detached with the next success.
             self.network.restore(before).await?;
             self.loaded.retry_later();
             return Err(error);
         }
-        let vips = vips::of(&self.configuration.desired);
+        let vips = vips::desired_vips(&self.configuration.desired);
         self.configuration.desired = desired;
         let done = self.reconcile_nics_and_vips(&vips).await;
         if done.is_err() {
@@ -108,8 +108,8 @@ impl Director {
         nics::detach_others(&mut self.loaded.dataplane, &self.network.topology)?;
         self.network.restore_unused_offloads();
         self.reconcile_local_traffic();
-        self.health.start_probes();
-        let wanted = vips::of(&self.configuration.desired);
+        self.health.sync_probes();
+        let wanted = vips::desired_vips(&self.configuration.desired);
         let reconciled = self.network.reconcile_vips(wanted, vips).await;
         self.network.announce_vips(self.loaded.tables.vips());
         Ok(reconciled?)
@@ -123,7 +123,7 @@ impl Director {
         );
     }
 
-    fn reconcile_tables(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+    fn reconcile_tables(&mut self, desired: &DesiredState) -> Result<(), DirectorError> {
         let view = self.evaluate(desired, false);
         let plan = self.plan(&view)?;
         self.attach(desired)?;
@@ -131,7 +131,7 @@ impl Director {
     }
 
     /// Attaches the program to every NIC in use.
-    pub(super) fn attach(&mut self, desired: &Desired) -> Result<(), DirectorError> {
+    pub(super) fn attach(&mut self, desired: &DesiredState) -> Result<(), DirectorError> {
         nics::attach(
             &mut self.loaded.dataplane,
             &mut self.network.offloads,
@@ -145,15 +145,15 @@ impl Director {
     /// answer.
     pub(super) async fn resolve_at_start(&mut self) -> Result<(), DirectorError> {
         let network = &mut self.network;
-        network.neighbours.follow(&network.topology);
-        network.neighbours.read(&network.net).await?;
+        network.neighbours.set_topology(&network.topology);
+        network.neighbours.read(&network.netlink).await?;
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
         while network.neighbours.has_unresolved() && Instant::now() < deadline {
-            network.neighbours.solicit(&network.net, &network.topology).await;
+            network.neighbours.solicit(&network.netlink, &network.topology).await;
             let next_solicit = Instant::now() + SOLICIT_INTERVAL;
             while network.neighbours.has_unresolved() && Instant::now() < next_solicit {
                 tokio::time::sleep(SOLICIT_INTERVAL / 10).await;
-                network.neighbours.read(&network.net).await?;
+                network.neighbours.read(&network.netlink).await?;
             }
         }
         log_unresolved(&self.configuration.desired, &network.neighbours);
@@ -170,7 +170,7 @@ impl Director {
     }
 
     /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
-    pub(super) fn evaluate(&self, desired: &Desired, adopted: bool) -> HealthView {
+    pub(super) fn evaluate(&self, desired: &DesiredState, adopted: bool) -> HealthView {
         let renamed = self.loaded.tables.renamed(desired);
         let before = |(id, server)| {
             let loaded = renamed.get(&id).copied().unwrap_or(id);
@@ -181,18 +181,18 @@ impl Director {
     }
 
     pub(super) fn plan(&self, view: &HealthView) -> Result<Plan, DirectorError> {
-        self.loaded.plan(&view.desired, &self.network.next_hops())
+        self.loaded.plan(&view.effective_state, &self.network.next_hops())
     }
 
     /// Executes the plan for a health view, which comes into force with it.
     pub(super) fn commit(&mut self, plan: Plan, view: HealthView) -> Result<(), DirectorError> {
         let planned = self.loaded.execute(plan)?;
-        let events = self.health.accept(view);
+        let events = self.health.commit(view);
         self.health.set_paths(self.network.server_paths());
         // One line for one change: health knows the reason.
-        let planned = planned.iter().filter(|event| !self.health.reports(&events, event));
-        planned.for_each(Event::log);
-        self.health.report(&events);
+        let planned = planned.iter().filter(|event| !self.health.is_reported(&events, event));
+        planned.for_each(TableEvent::log);
+        self.health.log_and_notify(&events);
         Ok(())
     }
 }
@@ -213,9 +213,12 @@ fn prior_state(tables: &Tables, adopted: bool, (id, address): ServerKey) -> Opti
     }
 }
 
-fn log_unresolved(desired: &Desired, neighbours: &NeighbourTable) {
+fn log_unresolved(desired: &DesiredState, neighbours: &NeighbourTable) {
     for service in &desired.services {
-        for server in service.addresses().filter(|server| !neighbours.is_resolved(*server)) {
+        for server in service
+            .server_addresses()
+            .filter(|server| !neighbours.is_resolved(*server))
+        {
             tracing::warn!(
                 service = service.name,
                 real_server = %server,

@@ -2,21 +2,21 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use super::failure::Failure;
+use super::failure::ProbeFailure;
 use crate::desired::VirtualService;
 
 /// A change of a service's or a real server's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct HealthEvent {
     /// The service.
     pub service: VirtualService,
     /// What changed.
-    pub kind: EventKind,
+    pub kind: HealthEventKind,
 }
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventKind {
+pub enum HealthEventKind {
     /// A real server is up.
     ServerUp {
         /// RIP.
@@ -29,7 +29,7 @@ pub enum EventKind {
         /// RIP.
         server: IpAddr,
         /// Why.
-        reason: Failure,
+        reason: ProbeFailure,
     },
     /// A new service begins without a real server: its first check has not ended in time.
     FirstCheckOverdue {
@@ -39,7 +39,7 @@ pub enum EventKind {
         after: Duration,
     },
     /// A real server's check reports another weight.
-    Weight {
+    WeightChanged {
         /// RIP.
         server: IpAddr,
         /// Before.
@@ -63,7 +63,7 @@ pub enum EventKind {
     },
 }
 
-impl EventKind {
+impl HealthEventKind {
     /// The real server; none for events of the whole service.
     #[must_use]
     pub const fn real_server(&self) -> Option<IpAddr> {
@@ -71,34 +71,34 @@ impl EventKind {
             Self::ServerUp { server, .. }
             | Self::ServerDown { server, .. }
             | Self::FirstCheckOverdue { server, .. }
-            | Self::Weight { server, .. } => Some(server),
+            | Self::WeightChanged { server, .. } => Some(server),
             Self::QuorumGained { .. } | Self::QuorumLost { .. } => None,
         }
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for HealthEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            EventKind::ServerUp { server, weight } => {
+            HealthEventKind::ServerUp { server, weight } => {
                 write!(f, "real server {server} up: health checks pass, weight {weight}")
             }
-            EventKind::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
-            EventKind::FirstCheckOverdue { server, after } => write!(
+            HealthEventKind::ServerDown { server, reason } => write!(f, "real server {server} down: {reason}"),
+            HealthEventKind::FirstCheckOverdue { server, after } => write!(
                 f,
                 "real server {server}: first health check without a result after {after:?}; the service begins without it"
             ),
-            EventKind::Weight { server, from, to } => {
+            HealthEventKind::WeightChanged { server, from, to } => {
                 write!(
                     f,
                     "real server {server}: weight reported by its check changed from {from} to {to}"
                 )
             }
-            EventKind::QuorumGained { weight } => write!(
+            HealthEventKind::QuorumGained { weight } => write!(
                 f,
                 "service up: quorum gained, real servers with a total weight of {weight} are up"
             ),
-            EventKind::QuorumLost { weight, quorum, sorry } => {
+            HealthEventKind::QuorumLost { weight, quorum, sorry } => {
                 let then = if *sorry {
                     "; new connections go to the sorry server"
                 } else {

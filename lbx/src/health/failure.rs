@@ -4,7 +4,7 @@ use std::{fmt, io, net::IpAddr, time::Duration};
 
 /// Why a probe failed. The text of each is what operators see: in the log, in listings and in notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ProbeFailure {
     /// No probe has ended yet.
     NotProbed,
     /// The real server's MAC address is not known.
@@ -14,7 +14,7 @@ pub enum Failure {
     /// No answer within the timeout.
     TimedOut(Duration),
     /// The connection was made or the command started, but the answer was not complete within the timeout.
-    Slow(Duration),
+    IncompleteReply(Duration),
     /// The real server answers on its own address, and not on the VIP.
     VipMissing {
         /// The VIP.
@@ -30,9 +30,9 @@ pub enum Failure {
         rip: IpAddr,
     },
     /// The answer did not come from the VIP: another program changes the probes, so the result counts for nothing.
-    NotRewritten,
+    NotSteered,
     /// The connection was closed before the answer was complete.
-    Closed,
+    ConnectionClosed,
     /// No route, or an ICMP error of a router or firewall.
     Unreachable(String),
     /// TLS failed.
@@ -40,27 +40,27 @@ pub enum Failure {
     /// The reply is not of the protocol.
     MalformedReply(String),
     /// HTTP status.
-    Status(u16),
+    UnexpectedHttpStatus(u16),
     /// The body is not what it should be.
-    Body(String),
+    UnexpectedBody(String),
     /// DNS response code.
     Rcode(String),
     /// The answer is not what it should be.
-    Answer(String),
+    UnexpectedReply(String),
     /// The command failed.
-    Exit {
+    CommandFailed {
         /// Its exit status.
         code: i32,
         /// The end of its standard error; may be empty.
         stderr: String,
     },
     /// The command was killed by this signal.
-    Killed(i32),
+    CommandKilled(i32),
     /// The director cannot start the command or make a socket: not the real server's fault.
-    Local(String),
+    CannotProbe(String),
 }
 
-impl Failure {
+impl ProbeFailure {
     /// Whether there was no answer at all: then the RIP is probed to find out why.
     #[must_use]
     pub const fn is_unresponsive(&self) -> bool {
@@ -70,48 +70,48 @@ impl Failure {
     /// Whether it says nothing of the real server's state: the director could not send the probe, or it was changed on its way.
     #[must_use]
     pub const fn is_inconclusive(&self) -> bool {
-        matches!(self, Self::NotProbed | Self::NotRewritten | Self::Local(_))
+        matches!(self, Self::NotProbed | Self::NotSteered | Self::CannotProbe(_))
     }
 
     /// Whether the peer sent something: then it is verified that the peer was the VIP.
     #[must_use]
-    pub const fn is_answer(&self) -> bool {
+    pub const fn has_reply(&self) -> bool {
         match self {
             Self::Refused
-            | Self::Slow(_)
-            | Self::Closed
+            | Self::IncompleteReply(_)
+            | Self::ConnectionClosed
             | Self::Tls(_)
             | Self::MalformedReply(_)
-            | Self::Status(_)
-            | Self::Body(_)
+            | Self::UnexpectedHttpStatus(_)
+            | Self::UnexpectedBody(_)
             | Self::Rcode(_)
-            | Self::Answer(_) => true,
+            | Self::UnexpectedReply(_) => true,
             Self::NotProbed
             | Self::NoMac
             | Self::TimedOut(_)
             | Self::VipMissing { .. }
             | Self::AnsweredFromRip { .. }
-            | Self::NotRewritten
+            | Self::NotSteered
             | Self::Unreachable(_)
-            | Self::Exit { .. }
-            | Self::Killed(_)
-            | Self::Local(_) => false,
+            | Self::CommandFailed { .. }
+            | Self::CommandKilled(_)
+            | Self::CannotProbe(_) => false,
         }
     }
 }
 
-impl Failure {
+impl ProbeFailure {
     /// The failure for an error of a call that sends nothing: socket(2), bind(2), setsockopt(2) and the like.
     #[must_use]
     pub fn from_local_error(error: impl Into<io::Error>) -> Self {
-        Self::Local(error.into().to_string())
+        Self::CannotProbe(error.into().to_string())
     }
 }
 
 /// The failure for an error of a socket that is connected to the real server, or connects. It is the real server's or the
 /// network's unless only this host can cause it: the kernel turns ICMP errors into many numbers (`icmp_err_convert` in
 /// net/ipv4/icmp.c, `icmpv6_err_convert` in net/ipv6/icmp.c), and clients get the same ICMP errors.
-impl From<io::Error> for Failure {
+impl From<io::Error> for ProbeFailure {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
@@ -121,11 +121,11 @@ impl From<io::Error> for Failure {
             | Kind::ConnectionAborted
             | Kind::BrokenPipe
             | Kind::UnexpectedEof
-            | Kind::TimedOut => return Self::Closed,
+            | Kind::TimedOut => return Self::ConnectionClosed,
             _ => {}
         }
         match error.raw_os_error() {
-            Some(code) if is_local(code) => Self::Local(error.to_string()),
+            Some(code) if is_local(code) => Self::CannotProbe(error.to_string()),
             Some(_) => Self::Unreachable(error.to_string()),
             None => Self::MalformedReply(error.to_string()),
         }
@@ -148,14 +148,14 @@ const fn is_local(code: i32) -> bool {
     )
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotProbed => f.write_str("not probed yet"),
             Self::NoMac => f.write_str("MAC address not resolved"),
             Self::Refused => f.write_str("connection refused"),
             Self::TimedOut(after) => write!(f, "timed out after {after:?}"),
-            Self::Slow(after) => write!(f, "no complete answer after {after:?}"),
+            Self::IncompleteReply(after) => write!(f, "no complete answer after {after:?}"),
             Self::VipMissing { vip, rip } => {
                 write!(
                     f,
@@ -166,19 +166,19 @@ impl fmt::Display for Failure {
                 f,
                 "answers from {rip}, not from the VIP {vip}: bind the server to the VIP, or answer with IP_PKTINFO"
             ),
-            Self::NotRewritten => f.write_str("probe not rewritten: the answer did not come from the VIP"),
-            Self::Closed => f.write_str("connection closed before the answer was complete"),
+            Self::NotSteered => f.write_str("probe not rewritten: the answer did not come from the VIP"),
+            Self::ConnectionClosed => f.write_str("connection closed before the answer was complete"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
             Self::MalformedReply(why) => write!(f, "no proper answer: {why}"),
-            Self::Status(status) => write!(f, "wrong status {status}"),
-            Self::Body(why) => write!(f, "wrong body: {why}"),
+            Self::UnexpectedHttpStatus(status) => write!(f, "wrong status {status}"),
+            Self::UnexpectedBody(why) => write!(f, "wrong body: {why}"),
             Self::Rcode(rcode) => write!(f, "wrong response code {rcode}"),
-            Self::Answer(why) => write!(f, "wrong answer: {why}"),
-            Self::Exit { code, stderr } if stderr.is_empty() => write!(f, "command ended with status {code}"),
-            Self::Exit { code, stderr } => write!(f, "command ended with status {code}: {stderr}"),
-            Self::Killed(signal) => write!(f, "command killed by signal {signal}"),
-            Self::Local(why) => write!(f, "cannot probe: {why}"),
+            Self::UnexpectedReply(why) => write!(f, "wrong answer: {why}"),
+            Self::CommandFailed { code, stderr } if stderr.is_empty() => write!(f, "command ended with status {code}"),
+            Self::CommandFailed { code, stderr } => write!(f, "command ended with status {code}: {stderr}"),
+            Self::CommandKilled(signal) => write!(f, "command killed by signal {signal}"),
+            Self::CannotProbe(why) => write!(f, "cannot probe: {why}"),
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_network_count_as_failures() {
-        let failure_of = |code| Failure::from(io::Error::from_raw_os_error(code));
+        let failure_of = |code| ProbeFailure::from(io::Error::from_raw_os_error(code));
         // All that ICMP errors and routes become.
         for code in [
             libc::EACCES,
@@ -204,12 +204,12 @@ mod tests {
             libc::EPROTO,
         ] {
             let failure = failure_of(code);
-            assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
+            assert!(matches!(failure, ProbeFailure::Unreachable(_)), "{failure:?}");
             assert!(failure.is_unresponsive() && !failure.is_inconclusive());
         }
-        assert_eq!(failure_of(libc::ECONNREFUSED), Failure::Refused);
+        assert_eq!(failure_of(libc::ECONNREFUSED), ProbeFailure::Refused);
         for code in [libc::ECONNRESET, libc::ECONNABORTED, libc::EPIPE, libc::ETIMEDOUT] {
-            assert_eq!(failure_of(code), Failure::Closed, "{code}");
+            assert_eq!(failure_of(code), ProbeFailure::ConnectionClosed, "{code}");
         }
         for code in [
             libc::EMFILE,
@@ -224,14 +224,17 @@ mod tests {
             assert!(failure_of(code).is_inconclusive(), "{code}");
         }
         let nonsense = io::Error::new(io::ErrorKind::InvalidData, "nonsense");
-        assert_eq!(Failure::from(nonsense), Failure::MalformedReply("nonsense".to_owned()));
+        assert_eq!(
+            ProbeFailure::from(nonsense),
+            ProbeFailure::MalformedReply("nonsense".to_owned())
+        );
     }
 
     #[test]
     fn errors_before_the_probe_are_inconclusive() {
         for code in [libc::EACCES, libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::ETIMEDOUT] {
             assert!(
-                Failure::from_local_error(io::Error::from_raw_os_error(code)).is_inconclusive(),
+                ProbeFailure::from_local_error(io::Error::from_raw_os_error(code)).is_inconclusive(),
                 "{code}"
             );
         }

@@ -17,10 +17,10 @@ pub mod probe_thread;
 pub mod service;
 
 pub use self::{
-    check::{CheckError, Prepared},
-    event::Event,
-    failure::Failure,
-    monitor::{Change, Monitor},
-    probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
-    service::{ProbeState, Services},
+    check::{CheckError, PreparedCheck},
+    event::HealthEvent,
+    failure::ProbeFailure,
+    monitor::{CheckState, CheckStateChange},
+    probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic},
+    service::{ServerHealth, ServiceHealthStates},
 };

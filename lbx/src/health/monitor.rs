@@ -4,20 +4,20 @@
 //! |---|---|
 //! | passed | a pass |
 //! | failed | a failure |
-//! | failed for a reason that is not the real server's ([`Failure::is_inconclusive`]) | no probe at all |
+//! | failed for a reason that is not the real server's ([`ProbeFailure::is_inconclusive`]) | no probe at all |
 //!
 //! So an error of the director itself (no free socket, another program that changes the probes) changes no state: it would
 //! affect all real servers at once, and a director that sends to all of them is better than one that sends to none. It is
-//! logged ([`Change::Inconclusive`]) and listed ([`Monitor::inconclusive_reason`]).
+//! logged ([`CheckStateChange::Inconclusive`]) and listed ([`CheckState::inconclusive_reason`]).
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{failure::Failure, probe::Outcome};
-use crate::desired::{Damping, Health, Initial};
+use super::{failure::ProbeFailure, probe::Outcome};
+use crate::desired::{Damping, HealthConfig, InitialState};
 
 /// The state of one check of one real server. Time is what has passed since some beginning, and never runs back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Monitor {
+pub struct CheckState {
     rise: u32,
     fall: u32,
     damping: Option<Damping>,
@@ -33,41 +33,41 @@ pub struct Monitor {
     /// When it last went down, as many times as damping counts.
     failures: VecDeque<Duration>,
     damped: bool,
-    reason: Option<Failure>,
+    reason: Option<ProbeFailure>,
     weight: Option<u16>,
 }
 
 /// A change of state by a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum CheckStateChange {
     /// It is up.
     Up,
-    /// It is down, for [`Monitor::reason`]; also where the first probe of all has failed.
+    /// It is down, for [`CheckState::reason`]; also where the first probe of all has failed.
     Down,
-    /// It stays up and reports another [`Monitor::weight`].
-    Weight,
-    /// `fall` probes in a row were inconclusive, for [`Monitor::reason`]. It keeps its last state.
+    /// It stays up and reports another [`CheckState::weight`].
+    WeightChanged,
+    /// `fall` probes in a row were inconclusive, for [`CheckState::reason`]. It keeps its last state.
     Inconclusive,
 }
 
-impl Monitor {
+impl CheckState {
     /// A new check. `before` is the real server's state up to now, from a former daemon, another check or no check at all;
     /// none: the check's `initial` decides.
     #[must_use]
-    pub fn new(health: &Health, before: Option<bool>) -> Self {
-        let up = before.unwrap_or(health.initial == Initial::Up);
+    pub fn new(health: &HealthConfig, before: Option<bool>) -> Self {
+        let up = before.unwrap_or(health.initial == InitialState::Up);
         Self {
             rise: health.rise,
             fall: health.fall,
             damping: health.damping,
             up,
-            undecided: before.is_none() && health.initial == Initial::First,
+            undecided: before.is_none() && health.initial == InitialState::FirstProbe,
             against: 0,
             inconclusive: 0,
             passing_since: None,
             failures: VecDeque::new(),
             damped: false,
-            reason: (!up).then_some(Failure::NotProbed),
+            reason: (!up).then_some(ProbeFailure::NotProbed),
             weight: None,
         }
     }
@@ -75,8 +75,8 @@ impl Monitor {
     /// A check that replaces another of the same real server: state, weight, reason and damping are kept, probes in a row
     /// are counted from zero. Where the other was undecided, this is a new check.
     #[must_use]
-    pub fn resumed(health: &Health, before: &Self) -> Self {
-        let Some(up) = before.known() else {
+    pub fn replacing(health: &HealthConfig, before: &Self) -> Self {
+        let Some(up) = before.up_if_known() else {
             return Self::new(health, None).with_weight(before.weight);
         };
         Self {
@@ -97,7 +97,7 @@ impl Monitor {
     }
 
     /// Counts the outcome of a probe that ended at `now`.
-    pub fn record_outcome(&mut self, outcome: &Outcome, now: Duration) -> Option<Change> {
+    pub fn record_outcome(&mut self, outcome: &Outcome, now: Duration) -> Option<CheckStateChange> {
         match outcome {
             Ok(passed) => {
                 self.inconclusive = 0;
@@ -111,15 +111,15 @@ impl Monitor {
         }
     }
 
-    fn passed(&mut self, weight: Option<u16>, now: Duration) -> Option<Change> {
+    fn passed(&mut self, weight: Option<u16>, now: Duration) -> Option<CheckStateChange> {
         let passing_since = *self.passing_since.get_or_insert(now);
         let weight_changed = std::mem::replace(&mut self.weight, weight) != weight;
         if self.up {
             self.against = 0;
-            return weight_changed.then_some(Change::Weight);
+            return weight_changed.then_some(CheckStateChange::WeightChanged);
         }
         self.against = self.against.saturating_add(1);
-        let held = |damping: Damping| now.saturating_sub(passing_since) < damping.hold;
+        let held = |damping: Damping| now.saturating_sub(passing_since) < damping.hold_time;
         if self.damped && self.damping.is_some_and(held) {
             return None;
         }
@@ -128,15 +128,15 @@ impl Monitor {
         }
         self.set_up(true);
         self.damped = false;
-        Some(Change::Up)
+        Some(CheckStateChange::Up)
     }
 
-    fn failed(&mut self, failure: &Failure, now: Duration) -> Option<Change> {
+    fn failed(&mut self, failure: &ProbeFailure, now: Duration) -> Option<CheckStateChange> {
         self.passing_since = None;
         self.reason = Some(failure.clone());
         if self.undecided {
             self.set_up(false);
-            return Some(Change::Down);
+            return Some(CheckStateChange::Down);
         }
         if !self.up {
             self.against = 0;
@@ -148,13 +148,13 @@ impl Monitor {
         }
         self.set_up(false);
         self.damp(now);
-        Some(Change::Down)
+        Some(CheckStateChange::Down)
     }
 
-    fn inconclusive(&mut self, failure: &Failure) -> Option<Change> {
+    fn inconclusive(&mut self, failure: &ProbeFailure) -> Option<CheckStateChange> {
         self.reason = Some(failure.clone());
         self.inconclusive = self.inconclusive.saturating_add(1);
-        (self.inconclusive == self.fall.max(1)).then_some(Change::Inconclusive)
+        (self.inconclusive == self.fall.max(1)).then_some(CheckStateChange::Inconclusive)
     }
 
     fn set_up(&mut self, up: bool) {
@@ -171,7 +171,7 @@ impl Monitor {
         while self.failures.len() > counted {
             self.failures.pop_front();
         }
-        let recent = |first: &Duration| now.saturating_sub(*first) <= damping.within;
+        let recent = |first: &Duration| now.saturating_sub(*first) <= damping.period;
         self.damped = self.failures.len() == counted && self.failures.front().is_some_and(recent);
     }
 
@@ -184,7 +184,7 @@ impl Monitor {
     /// Whether it is up; none before the first probe if that one decides. The next check of the same real server begins
     /// with it.
     #[must_use]
-    pub fn known(&self) -> Option<bool> {
+    pub fn up_if_known(&self) -> Option<bool> {
         (!self.undecided).then_some(self.up)
     }
 
@@ -196,14 +196,14 @@ impl Monitor {
 
     /// The reason of the last probe, if the last `fall` probes were inconclusive (while undecided: the last one).
     #[must_use]
-    pub fn inconclusive_reason(&self) -> Option<&Failure> {
+    pub fn inconclusive_reason(&self) -> Option<&ProbeFailure> {
         let enough = if self.undecided { 1 } else { self.fall.max(1) };
         self.reason.as_ref().filter(|_| self.inconclusive >= enough)
     }
 
     /// The reason of the last probe that did not pass.
     #[must_use]
-    pub const fn reason(&self) -> Option<&Failure> {
+    pub const fn reason(&self) -> Option<&ProbeFailure> {
         self.reason.as_ref()
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::failure::Failure;
+use super::failure::ProbeFailure;
 use crate::desired::Target;
 
 /// The addresses, port, MAC address and timeout of a probe.
@@ -62,39 +62,39 @@ pub enum RequiredTraffic {
 }
 
 /// The outcome of a probe.
-pub type Outcome = Result<ProbeSuccess, Failure>;
+pub type Outcome = Result<ProbeSuccess, ProbeFailure>;
 
 /// Steers the packets of a socket to the VIP on the real server, and the replies back.
 ///
-/// A check makes an ordinary socket, [binds](Dialer::bind) it, connects it to [`ProbeEndpoint::peer`], sends its request,
-/// and at last [verifies](Dialer::verify_steered) that the peer was the VIP.
-pub trait Dialer: Send + Sync {
+/// A check makes an ordinary socket, [binds](ProbeSteering::bind) it, connects it to [`ProbeEndpoint::peer`], sends its request,
+/// and at last [verifies](ProbeSteering::verify_steered) that the peer was the VIP.
+pub trait ProbeSteering: Send + Sync {
     /// Binds a new socket to the director's address and a port that no other probe uses, and steers its packets to the VIP
     /// (if `endpoint.target` is the RIP: only binds it).
     ///
     /// # Errors
     /// No port is free, or the kernel refuses.
-    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure>;
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure>;
 
     /// Verifies that packets of the session went to the VIP and, if `required`, came back from it. `local` is the socket's
     /// own address; the socket is still open.
     ///
     /// # Errors
-    /// [`Failure::NotRewritten`]; [`Failure::AnsweredFromRip`] if datagrams went to the VIP and none came from it.
+    /// [`ProbeFailure::NotSteered`]; [`ProbeFailure::AnsweredFromRip`] if datagrams went to the VIP and none came from it.
     fn verify_steered(
         &self,
         local: SocketAddr,
         endpoint: &ProbeEndpoint,
         required: RequiredTraffic,
-    ) -> Result<(), Failure>;
+    ) -> Result<(), ProbeFailure>;
 }
 
 /// For probes of the RIP: no packet is steered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RipDialer;
+pub struct NoSteering;
 
-impl Dialer for RipDialer {
-    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for NoSteering {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Dialer for RipDialer {
         _local: SocketAddr,
         _endpoint: &ProbeEndpoint,
         _required: RequiredTraffic,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::desired::{Check, Desired, Health, Protocol, Service, Target, VirtualService};
+use crate::desired::{Check, DesiredState, HealthConfig, Protocol, Service, Target, VirtualService};
 
 /// One check of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub struct ProbeTarget {
     /// The whole check, or the presence of the VIP.
     pub scope: ProbeScope,
     /// The check and its intervals.
-    pub health: Arc<Health>,
+    pub health: Arc<HealthConfig>,
 }
 
 impl ProbeTarget {
@@ -62,7 +62,7 @@ pub struct ProbePlan(BTreeMap<ServerKey, Vec<ProbeTarget>>);
 impl ProbePlan {
     /// The plan of a desired state.
     #[must_use]
-    pub fn of(desired: &Desired) -> Self {
+    pub fn of(desired: &DesiredState) -> Self {
         let mut first: BTreeMap<Shared<'_>, IpAddr> = BTreeMap::new();
         for (service, health, rip) in checked(desired) {
             let vip = service.virtual_service.vip;
@@ -99,7 +99,7 @@ impl ProbePlan {
 
     /// Every target with the real servers whose state it decides.
     #[must_use]
-    pub fn probe_targets(&self) -> BTreeMap<&ProbeTarget, BTreeSet<ServerKey>> {
+    pub fn servers_by_target(&self) -> BTreeMap<&ProbeTarget, BTreeSet<ServerKey>> {
         let mut probe_targets: BTreeMap<&ProbeTarget, BTreeSet<ServerKey>> = BTreeMap::new();
         for (&server, targets) in &self.0 {
             for probe_target in targets {
@@ -117,11 +117,11 @@ struct Shared<'d> {
     port: u16,
     protocol: Protocol,
     vip: Option<IpAddr>,
-    health: &'d Health,
+    health: &'d HealthConfig,
 }
 
 impl<'d> Shared<'d> {
-    fn of(service: &Service, health: &'d Health, rip: IpAddr) -> Self {
+    fn of(service: &Service, health: &'d HealthConfig, rip: IpAddr) -> Self {
         let id = service.virtual_service;
         Self {
             rip,
@@ -133,7 +133,7 @@ impl<'d> Shared<'d> {
     }
 }
 
-fn checked<'d>(desired: &'d Desired) -> impl Iterator<Item = (&'d Service, &'d Arc<Health>, IpAddr)> {
+fn checked<'d>(desired: &'d DesiredState) -> impl Iterator<Item = (&'d Service, &'d Arc<HealthConfig>, IpAddr)> {
     let with_health = |service: &'d Service| service.health.as_ref().map(|health| (service, health));
     desired
         .services
@@ -148,7 +148,7 @@ fn checked<'d>(desired: &'d Desired) -> impl Iterator<Item = (&'d Service, &'d A
 }
 
 /// Whether a check goes to the VIP, so that another VIP is another matter.
-const fn is_vip_probed(health: &Health) -> bool {
+const fn is_vip_probed(health: &HealthConfig) -> bool {
     matches!(health.target, Target::Vip) && !matches!(health.check, Check::Exec(_) | Check::Ping)
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        desired::{Exec, Initial},
+        desired::{Exec, InitialState},
     };
 
     fn vip(last: u8) -> IpAddr {
@@ -170,8 +170,8 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn health(check: Check, target: Target) -> Arc<Health> {
-        Arc::new(Health {
+    fn health(check: Check, target: Target) -> Arc<HealthConfig> {
+        Arc::new(HealthConfig {
             check,
             target,
             port: None,
@@ -179,14 +179,14 @@ mod tests {
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 3,
-            initial: Initial::First,
-            jitter: 10,
+            initial: InitialState::FirstProbe,
+            jitter_percent: 10,
             damping: None,
         })
     }
 
     /// Services of these VIPs, each with two real servers.
-    fn desired(vips: &[u8], health: Option<&Arc<Health>>) -> Desired {
+    fn desired(vips: &[u8], health: Option<&Arc<HealthConfig>>) -> DesiredState {
         let list = vips
             .iter()
             .map(|last| format!("  - {{ vip: 192.0.2.{last}, port: 80, realservers: [10.0.0.1, 10.0.0.2] }}\n"));
@@ -198,7 +198,7 @@ mod tests {
         desired
     }
 
-    fn place(desired: &Desired, service: usize, server: u8) -> ServerKey {
+    fn place(desired: &DesiredState, service: usize, server: u8) -> ServerKey {
         (desired.services[service].virtual_service, rip(server))
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let desired = desired(&[1], None);
         let probe_plan = ProbePlan::of(&desired);
         assert_eq!(asked(&probe_plan, place(&desired, 0, 1)), []);
-        assert!(probe_plan.probe_targets().is_empty());
+        assert!(probe_plan.servers_by_target().is_empty());
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
             asked(&probe_plan, place(&desired, 2, 2)),
             [full, (vip(5), ProbeScope::VipPresence)]
         );
-        let probe_targets = probe_plan.probe_targets();
+        let probe_targets = probe_plan.servers_by_target();
         assert_eq!(probe_targets.len(), 6, "three for each real server");
         let fully = probe_targets
             .iter()
@@ -243,7 +243,7 @@ mod tests {
     fn what_asks_the_rip_is_asked_once() {
         for health in [health(Check::Tcp, Target::Rip), health(Check::Ping, Target::Vip)] {
             let probe_plan = ProbePlan::of(&desired(&[1, 2, 3], Some(&health)));
-            assert_eq!(probe_plan.probe_targets().len(), 2);
+            assert_eq!(probe_plan.servers_by_target().len(), 2);
         }
     }
 
@@ -252,13 +252,13 @@ mod tests {
         let exec = Check::Exec(Exec {
             command: vec!["/bin/true".to_owned()],
             environment: BTreeMap::new(),
-            weight: false,
+            weight_from_exit_code: false,
         });
         let probe_plan = ProbePlan::of(&desired(&[1, 2], Some(&health(exec, Target::Vip))));
-        assert_eq!(probe_plan.probe_targets().len(), 4);
+        assert_eq!(probe_plan.servers_by_target().len(), 4);
         assert!(
             probe_plan
-                .probe_targets()
+                .servers_by_target()
                 .keys()
                 .all(|probe_target| probe_target.scope == ProbeScope::Full)
         );
@@ -267,11 +267,11 @@ mod tests {
     #[test]
     fn services_that_check_differently_share_nothing() {
         let mut desired = desired(&[1, 2], Some(&health(Check::Tcp, Target::Vip)));
-        let slower = Health {
+        let slower = HealthConfig {
             interval: Duration::from_secs(9),
-            ..Health::clone(&health(Check::Tcp, Target::Vip))
+            ..HealthConfig::clone(&health(Check::Tcp, Target::Vip))
         };
         desired.services[1].health = Some(Arc::new(slower));
-        assert_eq!(ProbePlan::of(&desired).probe_targets().len(), 4);
+        assert_eq!(ProbePlan::of(&desired).servers_by_target().len(), 4);
     }
 }

@@ -19,20 +19,20 @@ use tokio::{
 };
 
 use super::{
-    Dialer, Failure, Outcome, ProbeEndpoint,
-    check::{self, Prepared},
-    monitor::Monitor,
-    probe::RipDialer,
+    Outcome, ProbeEndpoint, ProbeFailure, ProbeSteering,
+    check::{self, PreparedCheck},
+    monitor::CheckState,
+    probe::NoSteering,
     probe_plan::{ProbeScope, ProbeTarget},
 };
-use crate::desired::{Health, Target};
+use crate::desired::{HealthConfig, Target};
 
 /// The first probes of many targets are spread over this time at most.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// The path to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerPath {
+pub struct ProbePath {
     /// The director's address towards it.
     pub source: IpAddr,
     /// Its MAC address.
@@ -42,7 +42,7 @@ pub struct ServerPath {
 }
 
 /// The paths to all real servers whose MAC address is resolved.
-pub type ServerPaths = BTreeMap<IpAddr, ServerPath>;
+pub type ProbePaths = BTreeMap<IpAddr, ProbePath>;
 
 /// A target and its state.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct MonitoredTarget {
     /// Different for each new monitor; unchanged while the same task goes on.
     pub generation: u64,
     /// The state with which probing begins.
-    pub monitor: Monitor,
+    pub monitor: CheckState,
 }
 
 /// A target whose state has changed.
@@ -61,14 +61,14 @@ pub struct HealthUpdate {
     /// The generation of the task that sent it.
     pub generation: u64,
     /// The new state.
-    pub monitor: Monitor,
+    pub monitor: CheckState,
 }
 
 /// The thread that probes. It ends when this is dropped.
 #[derive(Debug)]
 pub struct ProbeThread {
     target_lists: UnboundedSender<Vec<(ProbeTarget, MonitoredTarget)>>,
-    paths: Arc<RwLock<ServerPaths>>,
+    paths: Arc<RwLock<ProbePaths>>,
 }
 
 impl ProbeThread {
@@ -76,10 +76,10 @@ impl ProbeThread {
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn start(dialer: Arc<dyn Dialer>) -> io::Result<(Self, UnboundedReceiver<HealthUpdate>)> {
+    pub fn start(dialer: Arc<dyn ProbeSteering>) -> io::Result<(Self, UnboundedReceiver<HealthUpdate>)> {
         let (target_lists, received) = unbounded_channel();
         let (update, updates) = unbounded_channel();
-        let paths = Arc::new(RwLock::new(ServerPaths::new()));
+        let paths = Arc::new(RwLock::new(ProbePaths::new()));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let probing = Probing {
             dialer,
@@ -100,19 +100,19 @@ impl ProbeThread {
     }
 
     /// Replaces the paths to real servers.
-    pub fn set_paths(&self, paths: ServerPaths) {
+    pub fn set_paths(&self, paths: ProbePaths) {
         let mut current = self.paths.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *current = paths;
     }
 }
 
 /// A prepared check, or why it cannot be prepared: the file of its authorities may have gone since the configuration was read.
-type Ready = Result<Prepared, String>;
+type Ready = Result<PreparedCheck, String>;
 
 /// Shared by all tasks.
 struct Probing {
-    dialer: Arc<dyn Dialer>,
-    paths: Arc<RwLock<ServerPaths>>,
+    dialer: Arc<dyn ProbeSteering>,
+    paths: Arc<RwLock<ProbePaths>>,
     update: UnboundedSender<HealthUpdate>,
     began: Instant,
 }
@@ -122,7 +122,7 @@ async fn run_tasks(mut target_lists: UnboundedReceiver<Vec<(ProbeTarget, Monitor
     let mut tasks: HashMap<(ProbeTarget, u64), AbortHandle> = HashMap::new();
     while let Some(targets) = target_lists.recv().await {
         let mut before = std::mem::take(&mut tasks);
-        let mut prepared: HashMap<Arc<Health>, Arc<Ready>> = HashMap::new();
+        let mut prepared: HashMap<Arc<HealthConfig>, Arc<Ready>> = HashMap::new();
         let spread = SPREAD.min(Duration::from_millis(2 * targets.len() as u64));
         for (probe_target, watched) in targets {
             let key = (probe_target, watched.generation);
@@ -132,7 +132,7 @@ async fn run_tasks(mut target_lists: UnboundedReceiver<Vec<(ProbeTarget, Monitor
             }
             let probe_target = &key.0;
             let check = prepared.entry(Arc::clone(&probe_target.health)).or_insert_with(|| {
-                Arc::new(Prepared::new(&probe_target.health.check).map_err(|error| error.to_string()))
+                Arc::new(PreparedCheck::new(&probe_target.health.check).map_err(|error| error.to_string()))
             });
             let delay = spread.mul_f64(fastrand::f64());
             let task = probe_repeatedly(
@@ -182,10 +182,10 @@ async fn probe_repeatedly(
 }
 
 /// The part of a state whose changes are sent to the director.
-fn reported(monitor: &Monitor) -> (Option<bool>, Option<u16>, Option<Failure>, bool) {
+fn reported(monitor: &CheckState) -> (Option<bool>, Option<u16>, Option<ProbeFailure>, bool) {
     let reason = monitor.reason().cloned();
     (
-        monitor.known(),
+        monitor.up_if_known(),
         monitor.weight(),
         reason,
         monitor.inconclusive_reason().is_some(),
@@ -193,8 +193,8 @@ fn reported(monitor: &Monitor) -> (Option<bool>, Option<u16>, Option<Failure>, b
 }
 
 /// The interval with random jitter, so that probes are not synchronised.
-fn jittered(health: &Health) -> Duration {
-    let most = f64::from(health.jitter) / 100.0;
+fn jittered(health: &HealthConfig) -> Duration {
+    let most = f64::from(health.jitter_percent) / 100.0;
     health.interval.mul_f64(1.0 + most * (fastrand::f64() * 2.0 - 1.0))
 }
 
@@ -204,15 +204,15 @@ impl Probing {
             let paths = self.paths.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             paths.get(&probe_target.rip).copied()
         };
-        let Some(ServerPath { source, mac, suspended }) = path else {
-            return Err(Failure::NoMac);
+        let Some(ProbePath { source, mac, suspended }) = path else {
+            return Err(ProbeFailure::NoMac);
         };
         if suspended {
-            return Err(Failure::Local(
+            return Err(ProbeFailure::CannotProbe(
                 "the NIC has no carrier, or the route is gone".to_owned(),
             ));
         }
-        let check = check.as_ref().map_err(|why| Failure::Local(why.clone()))?;
+        let check = check.as_ref().map_err(|why| ProbeFailure::CannotProbe(why.clone()))?;
         let health = &probe_target.health;
         let endpoint = ProbeEndpoint {
             rip: probe_target.rip,
@@ -223,9 +223,9 @@ impl Probing {
             mac,
             timeout: health.timeout,
         };
-        let dialer: &dyn Dialer = match health.target {
+        let dialer: &dyn ProbeSteering = match health.target {
             Target::Vip => &*self.dialer,
-            Target::Rip => &RipDialer,
+            Target::Rip => &NoSteering,
         };
         let probe = async {
             match probe_target.scope {
@@ -245,7 +245,7 @@ impl Probing {
 async fn with_diagnosis(
     probe: impl Future<Output = Outcome>,
     endpoint: &ProbeEndpoint,
-    dialer: &dyn Dialer,
+    dialer: &dyn ProbeSteering,
 ) -> Outcome {
     // Ends before the probe does.
     let rest = endpoint.timeout * 2 / 5;
@@ -255,7 +255,7 @@ async fn with_diagnosis(
             timeout: rest,
             ..*endpoint
         };
-        check::diagnose(Failure::TimedOut(endpoint.timeout), &endpoint, dialer).await
+        check::diagnose(ProbeFailure::TimedOut(endpoint.timeout), &endpoint, dialer).await
     };
     let (mut probe, mut diagnosis) = (pin!(probe), pin!(diagnosis));
     let mut diagnosed = None;
@@ -278,7 +278,7 @@ async fn with_diagnosis(
         None => diagnosis.await,
     };
     Err(match reason {
-        Failure::VipMissing { .. } => reason,
+        ProbeFailure::VipMissing { .. } => reason,
         _ => failure,
     })
 }

@@ -8,41 +8,41 @@ use std::{
 };
 
 use super::{
-    event::{Event, EventKind},
-    failure::Failure,
-    monitor::Monitor,
+    event::{HealthEvent, HealthEventKind},
+    failure::ProbeFailure,
+    monitor::CheckState,
 };
-use crate::desired::{Desired, FailurePolicy, RealServer, ServerState, Service, VirtualService};
+use crate::desired::{DesiredState, FailurePolicy, RealServer, ServerState, Service, VirtualService};
 
 /// Steps of a slow start at most, and at most one a second: each moves slots.
 const STEPS: u64 = 20;
 
 /// The state of a real server of a service, by its checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeState {
+pub enum ServerHealth {
     /// It is up.
     Up {
         /// The weight that its check reports: it replaces that of the file and is not a percentage of it.
         weight: Option<u16>,
     },
     /// It is down.
-    Down(Failure),
+    Down(ProbeFailure),
     /// Its first probe has not ended yet, and decides.
     Unknown,
 }
 
-impl ProbeState {
+impl ServerHealth {
     /// The state by all checks of a real server: up if all of them are, and its MAC address is `resolved`. Without checks it
     /// is up.
     #[must_use]
-    pub fn of<'m>(monitors: impl IntoIterator<Item = &'m Monitor>, resolved: bool) -> Self {
+    pub fn of<'m>(monitors: impl IntoIterator<Item = &'m CheckState>, resolved: bool) -> Self {
         if !resolved {
-            return Self::Down(Failure::NoMac);
+            return Self::Down(ProbeFailure::NoMac);
         }
         let mut known = Self::Up { weight: None };
         for monitor in monitors {
-            match (monitor.known(), &mut known) {
-                (Some(false), _) => return Self::Down(monitor.reason().cloned().unwrap_or(Failure::NotProbed)),
+            match (monitor.up_if_known(), &mut known) {
+                (Some(false), _) => return Self::Down(monitor.reason().cloned().unwrap_or(ProbeFailure::NotProbed)),
                 (None, _) => known = Self::Unknown,
                 (Some(true), Self::Up { weight }) => *weight = weight.or(monitor.weight()),
                 (Some(true), _) => {}
@@ -63,20 +63,20 @@ impl ProbeState {
 
 /// The states of all services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services(BTreeMap<VirtualService, ServiceState>);
+pub struct ServiceHealthStates(BTreeMap<VirtualService, ServiceState>);
 
-impl Services {
+impl ServiceHealthStates {
     /// The file's state with health applied, and the events. `known` is the state of a real server by its checks; `now` is the
-    /// time since any fixed start. To be called when anything changes (a reason other than [`Failure::NotProbed`] included),
+    /// time since any fixed start. To be called when anything changes (a reason other than [`ProbeFailure::NotProbed`] included),
     /// every second while a [slow start](Self::is_slow_start_active) goes on, and when a
     /// [first round](Self::is_first_round_over) is over.
     #[must_use]
-    pub fn apply(
+    pub fn apply_health(
         &mut self,
-        file: &Desired,
-        known: impl Fn(VirtualService, IpAddr) -> ProbeState,
+        file: &DesiredState,
+        known: impl Fn(VirtualService, IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> (Desired, Vec<Event>) {
+    ) -> (DesiredState, Vec<HealthEvent>) {
         let ids: BTreeSet<VirtualService> = file.services.iter().map(|service| service.virtual_service).collect();
         self.0.retain(|id, _| ids.contains(id));
         let mut desired = file.clone();
@@ -93,7 +93,7 @@ impl Services {
             };
             service.servers = servers;
             service.awaits_checks = self.is_in_first_round(id);
-            events.extend(changes.into_iter().map(|kind| Event { service: id, kind }));
+            events.extend(changes.into_iter().map(|kind| HealthEvent { service: id, kind }));
         }
         (desired, events)
     }
@@ -120,7 +120,7 @@ impl Services {
 
     /// Whether a service has its quorum; none before that is known.
     #[must_use]
-    pub fn quorum(&self, id: VirtualService) -> Option<bool> {
+    pub fn has_quorum(&self, id: VirtualService) -> Option<bool> {
         self.0.get(&id)?.quorum
     }
 }
@@ -164,9 +164,9 @@ impl ServiceState {
     /// A new service: without slow starts, and without events for what is as it should be.
     fn begin(
         service: &Service,
-        known: impl Fn(IpAddr) -> ProbeState,
+        known: impl Fn(IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> (Self, Vec<RealServer>, Vec<EventKind>) {
+    ) -> (Self, Vec<RealServer>, Vec<HealthEventKind>) {
         let mut group = Self::default();
         if service
             .servers
@@ -187,23 +187,28 @@ impl ServiceState {
             group.servers.insert(server.address, state);
         }
         let (servers, mut events) = group.apply(service, known, now);
-        events.retain(|kind| !matches!(kind, EventKind::QuorumGained { .. } | EventKind::Weight { .. }));
+        events.retain(|kind| {
+            !matches!(
+                kind,
+                HealthEventKind::QuorumGained { .. } | HealthEventKind::WeightChanged { .. }
+            )
+        });
         (group, servers, events)
     }
 
     fn apply(
         &mut self,
         service: &Service,
-        known: impl Fn(IpAddr) -> ProbeState,
+        known: impl Fn(IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> (Vec<RealServer>, Vec<EventKind>) {
+    ) -> (Vec<RealServer>, Vec<HealthEventKind>) {
         let mut events = self.update_first_round(service, &known, now);
         let mut servers = BTreeMap::new();
         for server in &service.servers {
             let before = self.servers.remove(&server.address);
             let known = self.after_first_round(known(server.address));
             events.extend(event_of(server, before.as_ref(), &known));
-            let state = Server::next(before, &known, service.failure_policy.slow_start, now);
+            let state = Server::next(before, &known, service.failure_policy.slow_start_seconds, now);
             servers.insert(server.address, state);
         }
         self.servers = servers;
@@ -215,7 +220,7 @@ impl ServiceState {
                 weight: seen.weight.unwrap_or(server.weight),
                 state: match seen.up {
                     Some(true) if out_of_service => ServerState::Draining,
-                    Some(true) => seen.server_state(service.failure_policy.slow_start, now),
+                    Some(true) => seen.server_state(service.failure_policy.slow_start_seconds, now),
                     _ => ServerState::Down(service.failure_policy.on_failure),
                 },
                 ..*server
@@ -228,9 +233,9 @@ impl ServiceState {
     fn update_first_round(
         &mut self,
         service: &Service,
-        known: impl Fn(IpAddr) -> ProbeState,
+        known: impl Fn(IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> Vec<EventKind> {
+    ) -> Vec<HealthEventKind> {
         let Some(FirstRound { began, .. }) = self.first_round else {
             return Vec::new();
         };
@@ -242,20 +247,20 @@ impl ServiceState {
         if self.first_round.is_some() {
             return Vec::new();
         }
-        let overdue = |server| EventKind::FirstCheckOverdue { server, after: limit };
+        let overdue = |server| HealthEventKind::FirstCheckOverdue { server, after: limit };
         unknown.into_iter().map(overdue).collect()
     }
 
     /// A state as it counts now: during the first round no real server is up yet.
-    fn after_first_round(&self, known: ProbeState) -> ProbeState {
+    fn after_first_round(&self, known: ServerHealth) -> ServerHealth {
         match known {
-            ProbeState::Up { .. } if self.first_round.is_some() => ProbeState::Unknown,
+            ServerHealth::Up { .. } if self.first_round.is_some() => ServerHealth::Unknown,
             known => known,
         }
     }
 
     /// Decides whether the service has its quorum. It is not lost while first probes that have not ended may bring it.
-    fn update_quorum(&mut self, service: &Service) -> Option<EventKind> {
+    fn update_quorum(&mut self, service: &Service) -> Option<HealthEventKind> {
         let FailurePolicy { quorum, hysteresis, .. } = service.failure_policy;
         let quorum = quorum.max(1);
         let mut weight = 0;
@@ -277,9 +282,9 @@ impl ServiceState {
         }
         self.quorum = Some(enough);
         Some(if enough {
-            EventKind::QuorumGained { weight }
+            HealthEventKind::QuorumGained { weight }
         } else {
-            EventKind::QuorumLost {
+            HealthEventKind::QuorumLost {
                 weight,
                 quorum,
                 sorry: service.sorry_server.is_some(),
@@ -296,41 +301,41 @@ fn first_round_limit(service: &Service) -> Duration {
 
 /// The event of a real server, if its state has changed. That it is down is one event, as soon as there is a reason: not
 /// before it was probed.
-fn event_of(server: &RealServer, before: Option<&Server>, known: &ProbeState) -> Option<EventKind> {
+fn event_of(server: &RealServer, before: Option<&Server>, known: &ServerHealth) -> Option<HealthEventKind> {
     let address = server.address;
     let was = before.and_then(|before| before.up);
     match known {
-        ProbeState::Up { weight } if was == Some(true) => {
+        ServerHealth::Up { weight } if was == Some(true) => {
             let from = before.and_then(|before| before.weight).unwrap_or(server.weight);
             let to = weight.unwrap_or(server.weight);
-            (from != to).then_some(EventKind::Weight {
+            (from != to).then_some(HealthEventKind::WeightChanged {
                 server: address,
                 from,
                 to,
             })
         }
-        ProbeState::Up { weight } => before.map(|_| EventKind::ServerUp {
+        ServerHealth::Up { weight } => before.map(|_| HealthEventKind::ServerUp {
             server: address,
             weight: weight.unwrap_or(server.weight),
         }),
-        ProbeState::Down(reason) if is_result(reason) && before.is_none_or(|before| !before.down_emitted) => {
-            Some(EventKind::ServerDown {
+        ServerHealth::Down(reason) if is_result(reason) && before.is_none_or(|before| !before.down_emitted) => {
+            Some(HealthEventKind::ServerDown {
                 server: address,
                 reason: reason.clone(),
             })
         }
-        ProbeState::Down(_) | ProbeState::Unknown => None,
+        ServerHealth::Down(_) | ServerHealth::Unknown => None,
     }
 }
 
 /// Whether a reason is that of a probe that has ended.
-const fn is_result(reason: &Failure) -> bool {
-    !matches!(reason, Failure::NotProbed)
+const fn is_result(reason: &ProbeFailure) -> bool {
+    !matches!(reason, ProbeFailure::NotProbed)
 }
 
 impl Server {
     /// Its next state.
-    fn next(before: Option<Self>, known: &ProbeState, slow_start: u16, now: Duration) -> Self {
+    fn next(before: Option<Self>, known: &ServerHealth, slow_start: u16, now: Duration) -> Self {
         let before = before.unwrap_or_default();
         let up = known.is_up();
         let slow_start_since = match up {
@@ -341,12 +346,12 @@ impl Server {
         Self {
             up,
             down_emitted: match known {
-                ProbeState::Down(reason) => before.down_emitted || is_result(reason),
-                ProbeState::Up { .. } | ProbeState::Unknown => false,
+                ServerHealth::Down(reason) => before.down_emitted || is_result(reason),
+                ServerHealth::Up { .. } | ServerHealth::Unknown => false,
             },
             initial: before.initial && up.is_none(),
             weight: match known {
-                ProbeState::Up { weight } => *weight,
+                ServerHealth::Up { weight } => *weight,
                 _ => before.weight,
             },
             slow_start_since: slow_start_since.filter(|&since| slow_start_part(since, now, slow_start).is_some()),

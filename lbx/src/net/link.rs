@@ -8,7 +8,7 @@ use netlink_packet_route::{
     },
 };
 
-use super::{Net, NetError, is_errno};
+use super::{NetError, RouteNetlink, is_errno};
 
 /// The longest name a NIC can have (IFNAMSIZ less its terminator).
 const NAME_MAX: usize = 15;
@@ -29,13 +29,13 @@ pub struct Link {
     /// The largest packet in bytes, without the link-layer header.
     pub mtu: u32,
     /// The XDP program attached to it.
-    pub xdp: Option<Xdp>,
+    pub xdp: Option<XdpAttachment>,
     /// Which VLAN it is, where it is a VLAN device.
     pub vlan: Option<VlanDevice>,
     /// What kind of device it is.
     pub kind: DeviceKind,
     /// Index of the device it is a port of (IFLA_MASTER): a bridge, bond or VRF.
-    pub controller: Option<u32>,
+    pub master_ifindex: Option<u32>,
     /// The other end, where it is a veth device.
     pub peer: Option<Peer>,
 }
@@ -46,7 +46,7 @@ pub struct Peer {
     /// Its index, in its own network namespace.
     pub index: u32,
     /// The id that this network namespace has for that one; none if it is this one.
-    pub namespace: Option<i32>,
+    pub netns_id: Option<i32>,
 }
 
 /// Kinds of devices (IFLA_INFO_KIND) on which XDP needs more than a driver.
@@ -94,11 +94,11 @@ impl DeviceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanDevice {
     /// Index of the device it is on, which may be a VLAN device itself; none where that is in another network namespace.
-    pub lower: Option<u32>,
+    pub lower_ifindex: Option<u32>,
     /// VLAN id.
     pub id: u16,
     /// Its tags are those of IEEE 802.1ad (TPID 0x88a8) instead of IEEE 802.1Q (0x8100).
-    pub service: bool,
+    pub is_8021ad: bool,
 }
 
 impl VlanDevice {
@@ -108,9 +108,9 @@ impl VlanDevice {
             return None;
         }
         let mut vlan = Self {
-            lower,
+            lower_ifindex: lower,
             id: 0,
-            service: false,
+            is_8021ad: false,
         };
         let data = info.iter().find_map(|info| match info {
             LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
@@ -119,7 +119,7 @@ impl VlanDevice {
         for attribute in data {
             match attribute {
                 InfoVlan::Id(id) => vlan.id = *id,
-                InfoVlan::Protocol(protocol) => vlan.service = *protocol == VlanProtocol::Ieee8021Ad,
+                InfoVlan::Protocol(protocol) => vlan.is_8021ad = *protocol == VlanProtocol::Ieee8021Ad,
                 _ => {}
             }
         }
@@ -129,14 +129,14 @@ impl VlanDevice {
 
 /// An XDP program on a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Xdp {
+pub struct XdpAttachment {
     /// The driver runs it (native); otherwise the kernel does (generic).
     pub native: bool,
     /// Its id, as bpftool shows it.
-    pub program: u32,
+    pub program_id: u32,
 }
 
-impl Xdp {
+impl XdpAttachment {
     /// Reads what a link message says of XDP; `None` where no program is attached.
     fn from_attributes(attributes: &[LinkXdp]) -> Option<Self> {
         let mut xdp = Self::default();
@@ -145,11 +145,11 @@ impl Xdp {
                 LinkXdp::Attached(attached) => {
                     xdp.native = matches!(attached, XdpAttached::Driver | XdpAttached::Hardware);
                 }
-                LinkXdp::ProgId(program) => xdp.program = *program,
+                LinkXdp::ProgId(program) => xdp.program_id = *program,
                 _ => {}
             }
         }
-        (xdp.program != 0).then_some(xdp)
+        (xdp.program_id != 0).then_some(xdp)
     }
 }
 
@@ -170,7 +170,7 @@ impl Link {
             xdp: None,
             vlan: None,
             kind: DeviceKind::Other,
-            controller: None,
+            master_ifindex: None,
             peer: None,
         };
         let (mut lower, mut namespace, mut info) = (None, None, None);
@@ -179,24 +179,25 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Xdp(attributes) => link.xdp = Xdp::from_attributes(attributes),
+                LinkAttribute::Xdp(attributes) => link.xdp = XdpAttachment::from_attributes(attributes),
                 LinkAttribute::Link(index) => lower = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
-                LinkAttribute::Controller(index) => link.controller = Some(*index),
+                LinkAttribute::Controller(index) => link.master_ifindex = Some(*index),
                 LinkAttribute::LinkInfo(attributes) => info = Some(attributes),
                 _ => {}
             }
         }
         link.kind = info.map_or(DeviceKind::Other, |info| DeviceKind::from_info(info));
         link.vlan = info.and_then(|info| VlanDevice::from_info(info, lower.filter(|_| namespace.is_none())));
-        link.peer = lower
-            .filter(|_| link.kind == DeviceKind::Veth)
-            .map(|index| Peer { index, namespace });
+        link.peer = lower.filter(|_| link.kind == DeviceKind::Veth).map(|index| Peer {
+            index,
+            netns_id: namespace,
+        });
         Some(link)
     }
 }
 
-impl Net {
+impl RouteNetlink {
     /// All links of this network namespace.
     ///
     /// # Errors
@@ -245,7 +246,7 @@ impl Net {
     pub async fn peer(&self, peer: Peer) -> Result<Option<Link>, NetError> {
         let mut message = request();
         message.header.index = peer.index;
-        message.attributes.extend(peer.namespace.map(LinkAttribute::IfNetnsId));
+        message.attributes.extend(peer.netns_id.map(LinkAttribute::IfNetnsId));
         match self.get(RouteNetlinkMessage::GetLink(message)).await {
             Ok(answer) => Ok(answer.and_then(link_of)),
             // No such device or namespace id, or no capability there.
@@ -311,13 +312,13 @@ mod tests {
             up: true,
             carrier: false,
             mtu: 1500,
-            xdp: Some(Xdp {
+            xdp: Some(XdpAttachment {
                 native: true,
-                program: 9,
+                program_id: 9,
             }),
             vlan: None,
             kind: DeviceKind::Other,
-            controller: None,
+            master_ifindex: None,
             peer: None,
         };
         assert_eq!(read, Some(expected));
@@ -332,9 +333,9 @@ mod tests {
         };
         let expected = |lower| {
             Some(VlanDevice {
-                lower,
+                lower_ifindex: lower,
                 id: 10,
-                service: true,
+                is_8021ad: true,
             })
         };
         assert_eq!(vlan(vec![LinkAttribute::Link(3)]), expected(Some(3)));

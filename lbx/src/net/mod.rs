@@ -33,15 +33,15 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use self::{
-    address::{ADDRESS_PROTOCOL, Added, Address},
+    address::{AddVipOutcome, InterfaceAddress, LBX_ADDRESS_PROTO},
     arp_listener::{ArpBinding, ArpListener},
-    link::{DeviceKind, Link, Peer, VlanDevice, Xdp},
+    link::{DeviceKind, Link, Peer, VlanDevice, XdpAttachment},
     namespace::namespace_cookie,
     neighbour::Neighbour,
-    route::{ROUTE_PROTOCOL, Route, TableRoute},
+    route::{LBX_ROUTE_PROTO, Route, TableRoute},
     segment::SegmentSocket,
-    watch::{Event, watch},
-    xdp_refusal::xdp_refusal,
+    watch::{NetEvent, watch},
+    xdp_refusal::native_attach_error,
 };
 
 /// How long the kernel may take for one answer. It answers within a system call, so this only ends a wait for an answer
@@ -68,7 +68,7 @@ pub enum NetError {
     },
     /// The kernel refused a request.
     #[error("cannot {action}")]
-    Refused {
+    RequestRefused {
         /// The request, naming its object.
         action: String,
         /// The kernel's reason; `EPERM` means that CAP_NET_ADMIN is missing.
@@ -79,25 +79,25 @@ pub enum NetError {
 impl NetError {
     fn refused(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
-        move |source| Self::Refused { action, source }
+        move |source| Self::RequestRefused { action, source }
     }
 
     /// The errno behind it, if there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Socket { source, .. } | Self::Refused { source, .. } => source.raw_os_error(),
+            Self::Socket { source, .. } | Self::RequestRefused { source, .. } => source.raw_os_error(),
         }
     }
 }
 
 /// A connection to route netlink. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Net {
+pub struct RouteNetlink {
     handle: rtnetlink::Handle,
 }
 
-impl Net {
+impl RouteNetlink {
     /// Connects to route netlink in the calling thread's network namespace and serves the connection on the current
     /// tokio runtime (without one it panics, as everything of tokio does).
     ///
@@ -190,7 +190,7 @@ fn is_ip(family: AddressFamily) -> bool {
 
 /// Bits of an address: the length of the prefix that means it alone.
 #[must_use]
-pub const fn host_bits(address: IpAddr) -> u8 {
+pub const fn max_prefix_len(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,

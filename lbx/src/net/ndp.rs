@@ -35,7 +35,7 @@ pub fn solicitation(mac: [u8; 6], source: Ipv6Addr, target: Ipv6Addr) -> [u8; FR
 /// An unsolicited neighbour advertisement that `address` is at `mac` (RFC 4861 section 7.2.6). Neighbours
 /// that have an entry for it take the new MAC address.
 #[must_use]
-pub fn announcement(mac: [u8; 6], address: Ipv6Addr) -> [u8; FRAME_LEN] {
+pub fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr) -> [u8; FRAME_LEN] {
     let option = TARGET_LINK_LAYER_ADDRESS;
     frame(mac, address, ALL_NODES, ADVERTISEMENT, OVERRIDE, address, option)
 }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_announcement_overrides_at_all_nodes() {
-        let frame = announcement(MAC, TARGET);
+        let frame = unsolicited_advertisement(MAC, TARGET);
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         assert_eq!(frame[22..38], TARGET.octets());
         assert_eq!(frame[38..54], ALL_NODES.octets());

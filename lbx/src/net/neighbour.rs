@@ -10,7 +10,7 @@ use netlink_packet_route::{
     },
 };
 
-use super::{Net, NetError, family, is_errno, is_ip};
+use super::{NetError, RouteNetlink, family, is_errno, is_ip};
 
 /// An entry of the neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ fn is_usable(state: NeighbourState) -> bool {
     matches!(state, Reachable | Stale | Delay | Probe | Permanent | Noarp)
 }
 
-impl Net {
+impl RouteNetlink {
     /// The whole neighbour table.
     ///
     /// # Errors

@@ -13,11 +13,11 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
 
-use super::{MAX_IN_FLIGHT, Net, NetError, family, host_bits, is_errno, is_ip};
+use super::{MAX_IN_FLIGHT, NetError, RouteNetlink, family, is_errno, is_ip, max_prefix_len};
 
 /// The origin that the routes we add carry (rtm_protocol), so that undoing removes no route of others. Not taken in
 /// include/uapi/linux/rtnetlink.h nor in iproute2's rt_protos. "L" in ASCII.
-pub const ROUTE_PROTOCOL: u8 = 0x4c;
+pub const LBX_ROUTE_PROTO: u8 = 0x4c;
 
 /// How the kernel routes packets to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct TableRoute {
     /// The NIC, unless it has several or none.
     pub ifindex: Option<u32>,
     /// Whether an lbx added it.
-    pub ours: bool,
+    pub added_by_lbx: bool,
 }
 
 impl TableRoute {
@@ -67,7 +67,7 @@ impl TableRoute {
             destination: unspecified(header.address_family),
             prefix_len: header.destination_prefix_length,
             ifindex: None,
-            ours: u8::from(header.protocol) == ROUTE_PROTOCOL,
+            added_by_lbx: u8::from(header.protocol) == LBX_ROUTE_PROTO,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -93,11 +93,11 @@ impl TableRoute {
     /// Whether it is the route to this one address by this NIC.
     #[must_use]
     pub fn is_host_route(&self, ifindex: u32, address: IpAddr) -> bool {
-        self.prefix_len == host_bits(address) && self.destination == address && self.ifindex == Some(ifindex)
+        self.prefix_len == max_prefix_len(address) && self.destination == address && self.ifindex == Some(ifindex)
     }
 }
 
-impl Net {
+impl RouteNetlink {
     /// The present route to an address.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Net {
     async fn route_to(&self, address: IpAddr) -> Result<Route, NetError> {
         let mut request = RouteMessage::default();
         request.header.address_family = family(address);
-        request.header.destination_prefix_length = host_bits(address);
+        request.header.destination_prefix_length = max_prefix_len(address);
         request
             .attributes
             .push(RouteAttribute::Destination(route_address(address)));
@@ -227,7 +227,7 @@ fn host_route(ifindex: u32, address: Ipv4Addr) -> RouteMessage {
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = 32;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+    message.header.protocol = RouteProtocol::Other(LBX_ROUTE_PROTO);
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![
         RouteAttribute::Destination(RouteAddress::Inet(address)),
@@ -288,7 +288,7 @@ mod tests {
             destination,
             prefix_len,
             ifindex: None,
-            ours: false,
+            added_by_lbx: false,
         };
         assert!(route(IpAddr::from([10, 0, 0, 0]), 24).covers(HOST));
         assert!(!route(IpAddr::from([10, 0, 1, 0]), 24).covers(HOST));
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn recognises_a_host_route_added_by_lbx() {
         let read = TableRoute::from_message(&host_route(1, HOST4)).expect("a route of the main table");
-        assert!(read.ours && read.is_host_route(1, HOST));
+        assert!(read.added_by_lbx && read.is_host_route(1, HOST));
         assert!(!read.is_host_route(2, HOST));
     }
 

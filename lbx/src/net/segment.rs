@@ -55,7 +55,7 @@ impl SegmentSocket {
     pub fn announce(&self, mac: [u8; 6], address: IpAddr) -> Result<(), NetError> {
         match address {
             IpAddr::V4(address) => self.send(&arp::announcement(mac, address)),
-            IpAddr::V6(address) => self.send(&ndp::announcement(mac, address)),
+            IpAddr::V6(address) => self.send(&ndp::unsolicited_advertisement(mac, address)),
         }
     }
 

@@ -10,10 +10,10 @@ use rtnetlink::{
 };
 use tokio::sync::mpsc;
 
-use super::{Address, Link, Neighbour, NetError, TableRoute, is_errno};
+use super::{InterfaceAddress, Link, Neighbour, NetError, TableRoute, is_errno};
 
 /// How many events may wait for their reader. Beyond that they wait in the socket, and when that is full the kernel
-/// drops them and says so: memory stays bounded, and the reader gets an [`Event::Overrun`]. Putting as many VIPs on a NIC
+/// drops them and says so: memory stays bounded, and the reader gets an [`NetEvent::Overrun`]. Putting as many VIPs on a NIC
 /// as there may be makes an event for each.
 const QUEUE: usize = 1 << 14;
 
@@ -25,7 +25,7 @@ const DATAGRAM_MAX: usize = 1 << 16;
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum NetEvent {
     /// A neighbour is new or changed: its MAC, or whether that is usable.
     Neighbour(Neighbour),
     /// A neighbour's entry is gone.
@@ -45,9 +45,9 @@ pub enum Event {
         name: String,
     },
     /// An address is new or changed.
-    Address(Address),
+    Address(InterfaceAddress),
     /// An address is gone.
-    AddressGone(Address),
+    AddressGone(InterfaceAddress),
     /// A route of the main table is new or changed.
     Route(TableRoute),
     /// A route of the main table is gone. The kernel sends no event for the IPv4 routes removed with a link that goes
@@ -57,7 +57,7 @@ pub enum Event {
     Overrun,
 }
 
-impl Event {
+impl NetEvent {
     /// Reads a notification; `None` if it is about something else.
     fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
         match message {
@@ -68,8 +68,8 @@ impl Event {
             RouteNetlinkMessage::DelLink(message) => {
                 Link::from_message(message).map(|Link { index, name, .. }| Self::LinkGone { index, name })
             }
-            RouteNetlinkMessage::NewAddress(message) => Address::from_message(message).map(Self::Address),
-            RouteNetlinkMessage::DelAddress(message) => Address::from_message(message).map(Self::AddressGone),
+            RouteNetlinkMessage::NewAddress(message) => InterfaceAddress::from_message(message).map(Self::Address),
+            RouteNetlinkMessage::DelAddress(message) => InterfaceAddress::from_message(message).map(Self::AddressGone),
             RouteNetlinkMessage::NewRoute(message) => TableRoute::from_message(message).map(Self::Route),
             RouteNetlinkMessage::DelRoute(message) => TableRoute::from_message(message).map(Self::RouteGone),
             _ => None,
@@ -78,12 +78,12 @@ impl Event {
 }
 
 /// Follows neighbours, links, addresses and routes in the calling thread's network namespace from now on:
-/// what is read afterwards by [`super::Net`] is followed without a gap. Ends when the receiver is dropped; a channel
+/// what is read afterwards by [`super::RouteNetlink`] is followed without a gap. Ends when the receiver is dropped; a channel
 /// that closes means that the socket has failed.
 ///
 /// # Errors
 /// The socket cannot be opened.
-pub fn watch() -> Result<mpsc::Receiver<Event>, NetError> {
+pub fn watch() -> Result<mpsc::Receiver<NetEvent>, NetError> {
     let socket = subscribe().map_err(|source| NetError::Socket {
         kind: "netlink",
         source,
@@ -115,7 +115,7 @@ fn subscribe() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<Event>) -> io::Result<()> {
+async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<NetEvent>) -> io::Result<()> {
     let mut datagram = Vec::with_capacity(DATAGRAM_MAX);
     loop {
         datagram.clear();
@@ -127,7 +127,7 @@ async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<Event>) -> io::Resul
             Ok(()) => {}
             Err(error) if is_errno(&error, libc::ENOBUFS) => {
                 discard_waiting(socket, &mut datagram)?;
-                if sender.send(Event::Overrun).await.is_err() {
+                if sender.send(NetEvent::Overrun).await.is_err() {
                     return Ok(());
                 }
                 continue;
@@ -143,7 +143,7 @@ async fn follow(socket: &TokioSocket, sender: &mpsc::Sender<Event>) -> io::Resul
 }
 
 /// Empties a socket that has lost events. Those still in it are older than what the owner reads upon the
-/// [`Event::Overrun`], and without the lost ones behind them they would bring an old state back for good.
+/// [`NetEvent::Overrun`], and without the lost ones behind them they would bring an old state back for good.
 fn discard_waiting(socket: &TokioSocket, datagram: &mut Vec<u8>) -> io::Result<()> {
     loop {
         datagram.clear();
@@ -157,7 +157,7 @@ fn discard_waiting(socket: &TokioSocket, datagram: &mut Vec<u8>) -> io::Result<(
 }
 
 /// The events in a datagram. A message that cannot be read is skipped: one odd link must not hide the others.
-fn events(datagram: &[u8]) -> Vec<Event> {
+fn events(datagram: &[u8]) -> Vec<NetEvent> {
     let mut found = Vec::new();
     let mut rest = datagram;
     while let Ok(buffer) = NetlinkBuffer::new_checked(rest) {
@@ -166,7 +166,7 @@ fn events(datagram: &[u8]) -> Vec<Event> {
             Ok(NetlinkMessage {
                 payload: NetlinkPayload::InnerMessage(message),
                 ..
-            }) => found.extend(Event::from_message(&message)),
+            }) => found.extend(NetEvent::from_message(&message)),
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "skipping a netlink message that cannot be read"),
         }
@@ -209,11 +209,11 @@ mod tests {
         let mut datagram = encode(RouteNetlinkMessage::DelLink(link));
         datagram.extend(encode(RouteNetlinkMessage::DelNeighbour(neighbour)));
         let expected = [
-            Event::LinkGone {
+            NetEvent::LinkGone {
                 index: 5,
                 name: "eth12".into(),
             },
-            Event::NeighbourGone {
+            NetEvent::NeighbourGone {
                 ifindex: 2,
                 address: address.into(),
             },

@@ -12,7 +12,7 @@ use rtnetlink::sys::{Socket, protocols::NETLINK_ROUTE};
 ///
 /// # Errors
 /// The socket cannot be had, or the kernel's answer cannot be read.
-pub fn xdp_refusal(ifindex: u32, program: BorrowedFd<'_>) -> io::Result<Option<String>> {
+pub fn native_attach_error(ifindex: u32, program: BorrowedFd<'_>) -> io::Result<Option<String>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.set_cap_ack(true)?;

@@ -16,12 +16,12 @@ use tokio::{
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Fix, Observed, blocked, evaluate, required_value},
-    state::{State, Store},
+    rules::{Finding, Fix, HostState, blocked_vips, evaluate, required_value},
+    state::{SavedState, Store},
     sysctl::{self, Setting},
 };
 use crate::{
-    net::{Added, Address, Event, Net, NetError, namespace_cookie, watch},
+    net::{AddVipOutcome, InterfaceAddress, NetError, NetEvent, RouteNetlink, namespace_cookie, watch},
     preflight::{NET_ADMIN, require_capabilities},
 };
 
@@ -34,9 +34,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Makes this host a real server and keeps it one.
 #[derive(Debug)]
 pub struct Agent {
-    net: Net,
+    net: RouteNetlink,
     store: Store,
-    state: State,
+    state: SavedState,
     vips: BTreeSet<IpAddr>,
     /// What was last complained about, so that it is said once.
     complaint: String,
@@ -58,7 +58,7 @@ impl Agent {
     ///
     /// # Errors
     /// CAP_NET_ADMIN is missing, or another process has this name.
-    pub fn new(net: Net, name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, RealServerError> {
+    pub fn new(net: RouteNetlink, name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, RealServerError> {
         require_capabilities(&[NET_ADMIN])?;
         let store = Store::open(name, namespace_cookie()?)?;
         let state = store.load()?.unwrap_or_default();
@@ -75,12 +75,12 @@ impl Agent {
     ///
     /// # Errors
     /// Something stands in the way of some VIP, or of all, or a change failed.
-    pub async fn apply(&mut self) -> Result<(), RealServerError> {
+    pub async fn apply_rules(&mut self) -> Result<(), RealServerError> {
         let applied = self.apply_what_can_be().await?;
         match applied.failed.into_iter().next() {
             Some(error) => Err(error.into()),
             None if applied.left.is_empty() => Ok(()),
-            None => Err(RealServerError::Partly(applied.left)),
+            None => Err(RealServerError::SomeVipsBlocked(applied.left)),
         }
     }
 
@@ -96,8 +96,8 @@ impl Agent {
             .filter(|finding| finding.is_blocking())
             .cloned()
             .collect();
-        if left.iter().any(|finding| finding.vip.is_none()) || blocked(&findings).len() == self.vips.len() {
-            return Err(RealServerError::Refused(left));
+        if left.iter().any(|finding| finding.vip.is_none()) || blocked_vips(&findings).len() == self.vips.len() {
+            return Err(RealServerError::AllVipsBlocked(left));
         }
         self.fix(findings, &observed).await
     }
@@ -108,7 +108,7 @@ impl Agent {
     /// # Errors
     /// The rules cannot be applied at first, or the network can no longer be watched. What fails later is logged and
     /// tried again.
-    pub async fn keep(
+    pub async fn maintain(
         mut self,
         stop: impl Future<Output = ()>,
         mut reloads: mpsc::Receiver<BTreeSet<IpAddr>>,
@@ -133,7 +133,7 @@ impl Agent {
                 event = events.recv() => match event {
                     Some(event) if concerns(&event, &self.vips) => true,
                     Some(_) => continue,
-                    None => return Err(RealServerError::Unwatched),
+                    None => return Err(RealServerError::WatchFailed),
                 },
             };
             // One look answers all that has happened until now.
@@ -162,18 +162,18 @@ impl Agent {
         if gone.is_empty() {
             return Ok(());
         }
-        let others = self.store.others()?;
+        let others = self.store.load_others()?;
         let own: Vec<_> = self.state.own_vips(&others).filter(|vip| gone.contains(vip)).collect();
         take_off(&self.net, &own).await?;
         self.state.vips.retain(|vip| !gone.contains(vip));
         self.store.save(&self.state)
     }
 
-    async fn look_after(&mut self, observed: &mut Observed, network_changed: bool) -> Result<(), RealServerError> {
+    async fn look_after(&mut self, observed: &mut HostState, network_changed: bool) -> Result<(), RealServerError> {
         if network_changed {
             *observed = observe(&self.net).await?;
         } else {
-            observed.conf = observe::sysctls(&observed.nics)?;
+            observed.sysctls_by_nic = observe::sysctls(&observed.arp_nics)?;
         }
         let findings = evaluate(observed, &self.vips);
         let applied = self.fix(findings, observed).await;
@@ -186,8 +186,8 @@ impl Agent {
 
     /// Carries out what it can to make the rules hold. ARP is quiet before any VIP is there; VIPs do not wait for each
     /// other.
-    async fn fix(&mut self, findings: Vec<Finding>, observed: &Observed) -> Result<Applied, RealServerError> {
-        let blocked = blocked(&findings);
+    async fn fix(&mut self, findings: Vec<Finding>, observed: &HostState) -> Result<Applied, RealServerError> {
+        let blocked = blocked_vips(&findings);
         let mut todo = Todo::default();
         let mut applied = Applied::default();
         for finding in findings {
@@ -205,15 +205,15 @@ impl Agent {
             }
         }
         let vips = todo.vips.keys().copied();
-        for (vip, added) in self.net.add_vips(observed.lo, vips, &observed.addresses).await {
+        for (vip, added) in self.net.add_vips(observed.lo_ifindex, vips, &observed.addresses).await {
             match added {
-                Ok(Added::New) => tracing::info!("{} ({})", Fix::Vip(vip), todo.vips[&vip]),
-                Ok(Added::AlreadyOurs | Added::AlreadyTheirs) => {}
+                Ok(AddVipOutcome::Added) => tracing::info!("{} ({})", Fix::Vip(vip), todo.vips[&vip]),
+                Ok(AddVipOutcome::PresentFromLbx | AddVipOutcome::PresentFromOther) => {}
                 Err(error) => applied.failed.push(error),
             }
         }
         for (vip, reason) in &todo.routes {
-            match self.net.add_host_route(observed.lo, *vip).await {
+            match self.net.add_host_route(observed.lo_ifindex, *vip).await {
                 Ok(true) => tracing::info!("{} ({reason})", Fix::Route(*vip)),
                 Ok(false) => {}
                 Err(error) => applied.failed.push(error),
@@ -227,7 +227,7 @@ impl Agent {
         &mut self,
         todo: &Todo,
         blocked: &BTreeSet<IpAddr>,
-        observed: &Observed,
+        observed: &HostState,
     ) -> Result<(), RealServerError> {
         let mut state = self.state.clone();
         state.vips.extend(self.vips.difference(blocked));
@@ -235,12 +235,12 @@ impl Agent {
         let others = if todo.is_empty() {
             Vec::new()
         } else {
-            self.store.others()?
+            self.store.load_others()?
         };
         for (setting, _) in &todo.sysctls {
-            let values = observed.conf.get(&setting.conf);
+            let values = observed.sysctls_by_nic.get(&setting.nic_or_all);
             if let Some(&now) = values.and_then(|values| values.get(&setting.key)) {
-                state.record_original(&setting.conf, setting.key, now, &others);
+                state.record_original(&setting.nic_or_all, setting.key, now, &others);
             }
         }
         if state != self.state {
@@ -259,10 +259,13 @@ impl Agent {
     }
 
     fn complain_of(&mut self, applied: &Applied) {
-        let left = applied
-            .left
-            .iter()
-            .map(|Finding { rule, seen, .. }| format!("does not hold: {rule} ({seen})"));
+        let left = applied.left.iter().map(
+            |Finding {
+                 rule,
+                 observed_state: seen,
+                 ..
+             }| format!("does not hold: {rule} ({seen})"),
+        );
         let failed = applied.failed.iter().map(|error| match error.source() {
             Some(reason) => format!("{error}: {reason}"),
             None => error.to_string(),
@@ -289,9 +292,9 @@ struct Todo {
 
 impl Todo {
     fn add(&mut self, finding: Finding) {
-        let reason = format!("{}: {}", finding.rule, finding.seen);
+        let reason = format!("{}: {}", finding.rule, finding.observed_state);
         match finding.fix {
-            None | Some(Fix::Operator(_)) => {}
+            None | Some(Fix::ManualCommand(_)) => {}
             // One setting may fix several NICs.
             Some(Fix::Sysctl(setting)) if self.sysctls.iter().any(|(other, _)| *other == setting) => {}
             Some(Fix::Sysctl(setting)) => self.sysctls.push((setting, reason)),
@@ -311,17 +314,17 @@ fn list<'a>(vips: impl IntoIterator<Item = &'a IpAddr>) -> String {
 }
 
 /// Takes VIPs that an lbx added off lo, with their routes; says how many there were.
-async fn take_off(net: &Net, vips: &[IpAddr]) -> Result<usize, RealServerError> {
+async fn take_off(net: &RouteNetlink, vips: &[IpAddr]) -> Result<usize, RealServerError> {
     let observed = observe(net).await?;
     for vip in vips {
         if let IpAddr::V4(vip) = vip {
-            net.remove_host_route(observed.lo, *vip).await?;
+            net.remove_host_route(observed.lo_ifindex, *vip).await?;
         }
     }
-    let on_lo = |address: &&Address| address.ifindex == observed.lo && vips.contains(&address.address);
+    let on_lo = |address: &&InterfaceAddress| address.ifindex == observed.lo_ifindex && vips.contains(&address.address);
     let mut removed = 0;
     for (
-        Address {
+        InterfaceAddress {
             address, prefix_len, ..
         },
         was_there,
@@ -337,29 +340,29 @@ async fn take_off(net: &Net, vips: &[IpAddr]) -> Result<usize, RealServerError> 
 
 /// What undoing has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undone {
+pub struct UndoSummary {
     /// VIPs taken off lo.
-    pub vips: usize,
+    pub vips_removed: usize,
     /// Sysctls set back.
-    pub sysctls: usize,
+    pub sysctls_restored: usize,
 }
 
 /// Restores what a real server of this name found; `None` if there was nothing to undo.
 ///
 /// # Errors
 /// CAP_NET_ADMIN is missing, another process has this name, or a change failed; the state is kept then.
-pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerError> {
+pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>, RealServerError> {
     require_capabilities(&[NET_ADMIN])?;
     let store = Store::open(name, namespace_cookie()?)?;
     let Some(mut state) = store.load()? else {
         return Ok(None);
     };
-    let others = store.others()?;
+    let others = store.load_others()?;
     // The reverse of applying: the VIP is gone before ARP answers for any address again.
     let own: Vec<_> = state.own_vips(&others).collect();
-    let mut undone = Undone {
-        vips: take_off(net, &own).await?,
-        sysctls: 0,
+    let mut undone = UndoSummary {
+        vips_removed: take_off(net, &own).await?,
+        sysctls_restored: 0,
     };
     if others.iter().any(|other| !other.vips.is_empty()) {
         tracing::info!(
@@ -369,8 +372,8 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
         store.save(&state)?;
         return Ok(Some(undone));
     }
-    for setting in state.originals(&others) {
-        undone.sysctls += usize::from(restore(&setting)?);
+    for setting in state.sysctls_to_restore(&others) {
+        undone.sysctls_restored += usize::from(restore(&setting)?);
     }
     store.delete()?;
     Ok(Some(undone))
@@ -378,7 +381,7 @@ pub async fn undo(net: &Net, name: &str) -> Result<Option<Undone>, RealServerErr
 
 /// Restores a sysctl, unless its value is no longer the one that lbx set: then another process changed it since.
 fn restore(setting: &Setting) -> Result<bool, RealServerError> {
-    let ours = sysctl::read_one(&setting.conf, setting.key)? == Some(required_value(setting.key));
+    let ours = sysctl::read_one(&setting.nic_or_all, setting.key)? == Some(required_value(setting.key));
     if ours {
         sysctl::write(setting)?;
         tracing::info!("restored {setting}");
@@ -392,17 +395,17 @@ fn restore(setting: &Setting) -> Result<bool, RealServerError> {
 ///
 /// # Errors
 /// What there is cannot be read.
-pub async fn check(net: &Net, vips: &BTreeSet<IpAddr>) -> Result<Vec<Finding>, RealServerError> {
+pub async fn check(net: &RouteNetlink, vips: &BTreeSet<IpAddr>) -> Result<Vec<Finding>, RealServerError> {
     Ok(evaluate(&observe(net).await?, vips))
 }
 
 /// Whether an event may have broken a rule. A route that is replaced is not said to be gone, only that there is a new
 /// one.
-fn concerns(event: &Event, vips: &BTreeSet<IpAddr>) -> bool {
+fn concerns(event: &NetEvent, vips: &BTreeSet<IpAddr>) -> bool {
     match event {
-        Event::Link(_) | Event::LinkGone { .. } | Event::Overrun => true,
-        Event::Address(address) | Event::AddressGone(address) => vips.contains(&address.address),
-        Event::Route(route) | Event::RouteGone(route) => vips.contains(&route.destination),
-        Event::Neighbour(_) | Event::NeighbourGone { .. } => false,
+        NetEvent::Link(_) | NetEvent::LinkGone { .. } | NetEvent::Overrun => true,
+        NetEvent::Address(address) | NetEvent::AddressGone(address) => vips.contains(&address.address),
+        NetEvent::Route(route) | NetEvent::RouteGone(route) => vips.contains(&route.destination),
+        NetEvent::Neighbour(_) | NetEvent::NeighbourGone { .. } => false,
     }
 }

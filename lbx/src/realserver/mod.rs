@@ -16,9 +16,9 @@ pub mod sysctl;
 use std::{collections::BTreeSet, fmt::Write as _, io, net::IpAddr, path::PathBuf};
 
 use crate::{
-    desired::{Desired, Service},
-    exit::Exit,
-    net::{Address, NetError},
+    desired::{DesiredState, Service},
+    exit::ExitStatus,
+    net::{InterfaceAddress, NetError},
     preflight::PreflightError,
 };
 
@@ -42,7 +42,7 @@ pub enum RealServerError {
     },
     /// The state file is not one of ours.
     #[error("state file {} is corrupt, what was there before lbx cannot be restored from it: restore it by hand and remove the file", path.display())]
-    State {
+    InvalidStateFile {
         /// The file.
         path: PathBuf,
         /// Where it is wrong.
@@ -56,36 +56,45 @@ pub enum RealServerError {
     NoLoopback,
     /// The netlink socket for changes has failed.
     #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
-    Unwatched,
+    WatchFailed,
     /// Something stands in the way of all VIPs that only the operator can decide about.
     #[error("nothing was changed, the operator has to act first: {}", reasons(.0))]
-    Refused(Vec<Finding>),
+    AllVipsBlocked(Vec<Finding>),
     /// Something stands in the way of some VIPs.
     #[error("the other VIPs are ready, for these the operator has to act: {}", reasons(.0))]
-    Partly(Vec<Finding>),
+    SomeVipsBlocked(Vec<Finding>),
 }
 
 impl RealServerError {
     /// The exit status it ends with.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub fn exit_status(&self) -> ExitStatus {
         let errno = match self {
             Self::Net(error) => error.errno(),
             Self::File { source, .. } => source.raw_os_error(),
-            Self::State { .. } | Self::Unwatched => None,
-            Self::Preflight(error) => return error.exit(),
-            Self::NoLoopback | Self::Refused(_) | Self::Partly(_) => return Exit::Network,
+            Self::InvalidStateFile { .. } | Self::WatchFailed => None,
+            Self::Preflight(error) => return error.exit_status(),
+            Self::NoLoopback | Self::AllVipsBlocked(_) | Self::SomeVipsBlocked(_) => return ExitStatus::Network,
         };
         match errno {
-            Some(libc::EPERM | libc::EACCES | libc::EROFS) => Exit::Privilege,
-            _ => Exit::Failure,
+            Some(libc::EPERM | libc::EACCES | libc::EROFS) => ExitStatus::Privilege,
+            _ => ExitStatus::Failure,
         }
     }
 }
 
 fn reasons(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for (number, Finding { rule, seen, fix, .. }) in findings.iter().enumerate() {
+    for (
+        number,
+        Finding {
+            rule,
+            observed_state: seen,
+            fix,
+            ..
+        },
+    ) in findings.iter().enumerate()
+    {
         let separator = if number == 0 { "" } else { "; " };
         // Writing to a String does not fail.
         let _ = write!(text, "{separator}{rule} does not hold, {seen}");
@@ -98,9 +107,9 @@ fn reasons(findings: &[Finding]) -> String {
 
 /// The VIPs that the host with these addresses serves: those of the services that list one of them, or have one stand in.
 #[must_use]
-pub fn vips_of(desired: &Desired, own: &[Address]) -> BTreeSet<IpAddr> {
+pub fn vips_for_host(desired: &DesiredState, own: &[InterfaceAddress]) -> BTreeSet<IpAddr> {
     let own: BTreeSet<_> = own.iter().map(|own| own.address).collect();
-    let lists_us = |service: &&Service| service.addresses().any(|address| own.contains(&address));
+    let lists_us = |service: &&Service| service.server_addresses().any(|address| own.contains(&address));
     let services = desired.services.iter().filter(lists_us);
     services.map(|service| service.virtual_service.vip).collect()
 }
@@ -121,13 +130,13 @@ services:
   - {vip: 192.168.1.161, port: 80, realservers: [192.168.1.185]}
 ";
         let desired = crate::config::parse(text, Path::new("lb.yaml")).unwrap();
-        let own = |address: [u8; 4]| Address {
+        let own = |address: [u8; 4]| InterfaceAddress {
             ifindex: 2,
             address: address.into(),
             prefix_len: 24,
-            ours: false,
+            added_by_lbx: false,
         };
-        let vips = |address| vips_of(&desired, &[own([127, 0, 0, 1]), own(address)]);
+        let vips = |address| vips_for_host(&desired, &[own([127, 0, 0, 1]), own(address)]);
         let (web, other) = (IpAddr::from([192, 168, 1, 160]), IpAddr::from([192, 168, 1, 161]));
         assert_eq!(vips([192, 168, 1, 190]), BTreeSet::from([web]));
         assert_eq!(vips([192, 168, 1, 185]), BTreeSet::from([web, other]));

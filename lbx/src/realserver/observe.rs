@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     RealServerError,
-    rules::Observed,
+    rules::HostState,
     sysctl::{self, Values},
 };
-use crate::net::{Link, Net};
+use crate::net::{Link, RouteNetlink};
 
 /// The loopback interface.
 const LOOPBACK: &str = "lo";
@@ -16,19 +16,19 @@ const LOOPBACK: &str = "lo";
 ///
 /// # Errors
 /// The kernel refuses a request, or there is no lo.
-pub async fn observe(net: &Net) -> Result<Observed, RealServerError> {
+pub async fn observe(net: &RouteNetlink) -> Result<HostState, RealServerError> {
     let (loopback, others): (Vec<Link>, Vec<Link>) =
         net.links().await?.into_iter().partition(|link| link.name == LOOPBACK);
     let lo = loopback.first().ok_or(RealServerError::NoLoopback)?;
     let hears_arp = |link: &&Link| link.up && link.mac != [0; 6];
     let nics: Vec<_> = others.iter().filter(hears_arp).map(|link| link.name.clone()).collect();
-    Ok(Observed {
-        lo: lo.index,
+    Ok(HostState {
+        lo_ifindex: lo.index,
         lo_up: lo.up,
-        lo_ipv6: sysctl::ipv6_on(LOOPBACK)?,
-        conf: sysctls(&nics)?,
-        nics,
-        links: others.into_iter().map(|link| (link.index, link.name)).collect(),
+        lo_ipv6_enabled: sysctl::ipv6_on(LOOPBACK)?,
+        sysctls_by_nic: sysctls(&nics)?,
+        arp_nics: nics,
+        link_names: others.into_iter().map(|link| (link.index, link.name)).collect(),
         addresses: net.addresses().await?,
         routes: net.routes_via(lo.index).await?,
     })

@@ -9,27 +9,27 @@ use std::{
 
 use self::vip::Places;
 use super::sysctl::{Key, Setting, Values};
-use crate::net::{Address, TableRoute};
+use crate::net::{InterfaceAddress, TableRoute};
 
 mod vip;
 
 /// What the network and the sysctls of this host are like.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct HostState {
     /// Index of `lo`.
-    pub lo: u32,
+    pub lo_ifindex: u32,
     /// Whether `lo` is up; while it is down no address on it is the host's.
     pub lo_up: bool,
     /// All links but `lo`, by index.
-    pub links: BTreeMap<u32, String>,
+    pub link_names: BTreeMap<u32, String>,
     /// Those of them where ARP can arrive: up, with a MAC.
-    pub nics: Vec<String>,
+    pub arp_nics: Vec<String>,
     /// Sysctls of `all`, `lo` and the NICs.
-    pub conf: BTreeMap<String, Values>,
+    pub sysctls_by_nic: BTreeMap<String, Values>,
     /// Whether `lo` takes IPv6 addresses.
-    pub lo_ipv6: bool,
+    pub lo_ipv6_enabled: bool,
     /// All addresses.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<InterfaceAddress>,
     /// IPv4 routes of the main table that lead to `lo`.
     pub routes: Vec<TableRoute>,
 }
@@ -44,7 +44,7 @@ pub struct Finding {
     /// What has to hold.
     pub rule: String,
     /// What was seen, and how it comes about.
-    pub seen: String,
+    pub observed_state: String,
     /// What makes it hold; none where it does.
     pub fix: Option<Fix>,
 }
@@ -70,7 +70,7 @@ pub enum Fix {
     /// Add the host route.
     Route(Ipv4Addr),
     /// A command that is the operator's to decide on.
-    Operator(String),
+    ManualCommand(String),
 }
 
 impl fmt::Display for Fix {
@@ -80,7 +80,7 @@ impl fmt::Display for Fix {
             Self::Vip(IpAddr::V4(vip)) => write!(f, "ip addr add {vip}/32 dev lo"),
             Self::Vip(IpAddr::V6(vip)) => write!(f, "ip addr add {vip}/128 dev lo nodad preferred_lft 0"),
             Self::Route(vip) => write!(f, "ip route add {vip}/32 dev lo scope link"),
-            Self::Operator(command) => f.write_str(command),
+            Self::ManualCommand(command) => f.write_str(command),
         }
     }
 }
@@ -91,7 +91,7 @@ impl Finding {
             verdict: Verdict::Ok,
             vip: None,
             rule: rule.into(),
-            seen: seen.into(),
+            observed_state: seen.into(),
             fix: None,
         }
     }
@@ -101,7 +101,7 @@ impl Finding {
             verdict,
             vip: None,
             rule: rule.into(),
-            seen: seen.into(),
+            observed_state: seen.into(),
             fix: Some(fix),
         }
     }
@@ -113,14 +113,14 @@ impl Finding {
     /// Whether applying the rules, for this VIP or all, has to stop here because only the operator can decide.
     #[must_use]
     pub fn is_blocking(&self) -> bool {
-        self.verdict == Verdict::Fail && matches!(self.fix, Some(Fix::Operator(_)))
+        self.verdict == Verdict::Fail && matches!(self.fix, Some(Fix::ManualCommand(_)))
     }
 }
 
 /// What the kernel goes by where an ARP packet arrives at or leaves by a NIC, and for rp_filter: the greater of the two
 /// (IN_DEV_MAXCONF in include/linux/inetdevice.h). `conf/lo` alone changes nothing for other NICs.
 #[must_use]
-pub fn effective(all: i32, nic: i32) -> i32 {
+pub fn effective_value(all: i32, nic: i32) -> i32 {
     max(all, nic)
 }
 
@@ -154,12 +154,17 @@ pub const fn suppresses_arp(key: Key, value: i32) -> bool {
 /// other (ndisc_recv_ns in net/ipv6/ndisc.c asks for the address on that device), the group that is asked for the VIP is
 /// joined on lo alone, and solicitations go out from an address of the NIC they leave by (ndisc_solicit).
 #[must_use]
-pub fn evaluate(observed: &Observed, vips: &BTreeSet<IpAddr>) -> Vec<Finding> {
+pub fn evaluate(observed: &HostState, vips: &BTreeSet<IpAddr>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if vips.iter().any(IpAddr::is_ipv4) {
         for key in [Key::ArpIgnore, Key::ArpAnnounce] {
             findings.extend(["all", "lo"].map(|conf| arp_of_conf(observed, key, conf)));
-            findings.extend(observed.nics.iter().filter_map(|nic| arp_of_nic(observed, key, nic)));
+            findings.extend(
+                observed
+                    .arp_nics
+                    .iter()
+                    .filter_map(|nic| arp_of_nic(observed, key, nic)),
+            );
         }
     }
     findings.push(if observed.lo_up {
@@ -175,22 +180,22 @@ pub fn evaluate(observed: &Observed, vips: &BTreeSet<IpAddr>) -> Vec<Finding> {
 
 /// The VIPs that only the operator can make ready: the others do not wait for them.
 #[must_use]
-pub fn blocked(findings: &[Finding]) -> BTreeSet<IpAddr> {
+pub fn blocked_vips(findings: &[Finding]) -> BTreeSet<IpAddr> {
     let blocking = findings.iter().filter(|finding| finding.is_blocking());
     blocking.filter_map(|finding| finding.vip).collect()
 }
 
 fn lo_up() -> Fix {
-    Fix::Operator("ip link set lo up".into())
+    Fix::ManualCommand("ip link set lo up".into())
 }
 
-fn value(observed: &Observed, conf: &str, key: Key) -> Option<i32> {
-    observed.conf.get(conf)?.get(&key).copied()
+fn value(observed: &HostState, conf: &str, key: Key) -> Option<i32> {
+    observed.sysctls_by_nic.get(conf)?.get(&key).copied()
 }
 
 /// `all` makes the rule hold for NICs that come later; `lo` is set as LVS scripts do, though no ARP arrives there. What
 /// counts today is judged by NIC, so neither is a failure by itself.
-fn arp_of_conf(observed: &Observed, key: Key, conf: &str) -> Finding {
+fn arp_of_conf(observed: &HostState, key: Key, conf: &str) -> Finding {
     let seen = value(observed, conf, key).unwrap_or_default();
     let rule = format!("{key} of {conf}");
     if suppresses_arp(key, seen) {
@@ -199,10 +204,10 @@ fn arp_of_conf(observed: &Observed, key: Key, conf: &str) -> Finding {
     Finding::not(Verdict::Note, rule, seen.to_string(), set(key, conf))
 }
 
-fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
+fn arp_of_nic(observed: &HostState, key: Key, nic: &str) -> Option<Finding> {
     let all = value(observed, "all", key).unwrap_or_default();
     let own = value(observed, nic, key)?;
-    let effective_now = effective(all, own);
+    let effective_now = effective_value(all, own);
     let rule = format!("{key} on {nic}");
     let seen = format!("{effective_now} (all={all}, {nic}={own})");
     if suppresses_arp(key, effective_now) {
@@ -220,7 +225,7 @@ fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
     } else {
         required_value(key)
     };
-    let conf = if suppresses_arp(key, effective(all_then, own)) {
+    let conf = if suppresses_arp(key, effective_value(all_then, own)) {
         "all"
     } else {
         nic
@@ -239,33 +244,33 @@ fn arp_of_nic(observed: &Observed, key: Key, nic: &str) -> Option<Finding> {
 
 fn set(key: Key, conf: &str) -> Fix {
     Fix::Sysctl(Setting {
-        conf: conf.to_owned(),
+        nic_or_all: conf.to_owned(),
         key,
         value: required_value(key),
     })
 }
 
 /// With several NICs a client's packet may come in by another one than leads back to it: strict filtering drops it.
-fn strict_rp_filter(observed: &Observed) -> Vec<Finding> {
-    if observed.nics.len() < 2 {
+fn strict_rp_filter(observed: &HostState) -> Vec<Finding> {
+    if observed.arp_nics.len() < 2 {
         return Vec::new();
     }
     let all = value(observed, "all", Key::RpFilter).unwrap_or_default();
     let judge = |nic: &String| {
         let own = value(observed, nic, Key::RpFilter)?;
-        let strict = effective(all, own) == 1;
+        let strict = effective_value(all, own) == 1;
         strict.then(|| {
             let seen = format!("1 (all={all}, {nic}={own}), strict: drops packets that arrive by another NIC than their return route uses");
             let loose = Setting {
-                conf: nic.clone(),
+                nic_or_all: nic.clone(),
                 key: Key::RpFilter,
                 value: 2,
             };
-            let fix = Fix::Operator(format!("sysctl -w {loose}"));
+            let fix = Fix::ManualCommand(format!("sysctl -w {loose}"));
             Finding::not(Verdict::Note, format!("{} on {nic}", Key::RpFilter), seen, fix)
         })
     };
-    observed.nics.iter().filter_map(judge).collect()
+    observed.arp_nics.iter().filter_map(judge).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::preflight::{Lock, RUN};
+use crate::preflight::{Lock, RUN_DIR};
 
 use super::{
     RealServerError,
@@ -19,23 +19,24 @@ use super::{
 
 /// What one real server has changed in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct State {
+pub struct SavedState {
     /// VIPs put on lo, or found there.
     pub vips: BTreeSet<IpAddr>,
     /// Values that sysctls had before their first change, by NIC or `all`.
-    pub sysctls: BTreeMap<String, Values>,
+    #[serde(rename = "sysctls")]
+    pub original_sysctls: BTreeMap<String, Values>,
 }
 
-impl State {
+impl SavedState {
     fn original(&self, conf: &str, key: Key) -> Option<i32> {
-        self.sysctls.get(conf)?.get(&key).copied()
+        self.original_sysctls.get(conf)?.get(&key).copied()
     }
 
     /// Takes a value down as the original one, unless there is one already. What another real server has taken down
     /// goes before what is there now, which would be that one's doing.
     pub fn record_original(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
         let earlier = others.iter().find_map(|other| other.original(conf, key));
-        let values = self.sysctls.entry(conf.to_owned()).or_default();
+        let values = self.original_sysctls.entry(conf.to_owned()).or_default();
         values.entry(key).or_insert(earlier.unwrap_or(now));
     }
 
@@ -48,21 +49,21 @@ impl State {
     /// All values to restore when the last real server of this host goes: its own, and those that earlier ones left to
     /// it.
     #[must_use]
-    pub fn originals(&self, others: &[Self]) -> Vec<Setting> {
+    pub fn sysctls_to_restore(&self, others: &[Self]) -> Vec<Setting> {
         let mut merged = self.clone();
-        for (conf, values) in others.iter().flat_map(|other| &other.sysctls) {
+        for (conf, values) in others.iter().flat_map(|other| &other.original_sysctls) {
             for (&key, &value) in values {
                 merged.record_original(conf, key, value, &[]);
             }
         }
         let settings = |(conf, values): (String, Values)| {
             values.into_iter().map(move |(key, value)| Setting {
-                conf: conf.clone(),
+                nic_or_all: conf.clone(),
                 key,
                 value,
             })
         };
-        merged.sysctls.into_iter().flat_map(settings).collect()
+        merged.original_sysctls.into_iter().flat_map(settings).collect()
     }
 }
 
@@ -84,7 +85,7 @@ impl Store {
     /// # Errors
     /// Another process has it, or the directory is not writable.
     pub fn open(name: &str, namespace: u64) -> Result<Self, RealServerError> {
-        Self::open_in(Path::new(RUN), name, namespace)
+        Self::open_in(Path::new(RUN_DIR), name, namespace)
     }
 
     fn open_in(directory: &Path, name: &str, namespace: u64) -> Result<Self, RealServerError> {
@@ -102,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read, or is not one.
-    pub fn load(&self) -> Result<Option<State>, RealServerError> {
+    pub fn load(&self) -> Result<Option<SavedState>, RealServerError> {
         read(&self.path)
     }
 
@@ -110,12 +111,12 @@ impl Store {
     ///
     /// # Errors
     /// One of them cannot be read, or is not one.
-    pub fn others(&self) -> Result<Vec<State>, RealServerError> {
+    pub fn load_others(&self) -> Result<Vec<SavedState>, RealServerError> {
         Ok(self.other_files()?.into_iter().map(|(_, state)| state).collect())
     }
 
-    fn other_files(&self) -> Result<Vec<(PathBuf, State)>, RealServerError> {
-        let directory = self.path.parent().unwrap_or(Path::new(RUN));
+    fn other_files(&self) -> Result<Vec<(PathBuf, SavedState)>, RealServerError> {
+        let directory = self.path.parent().unwrap_or(Path::new(RUN_DIR));
         let mut files = Vec::new();
         for entry in fs::read_dir(directory).map_err(failed("list", directory))? {
             let path = entry.map_err(failed("list", directory))?.path();
@@ -131,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full or not writable.
-    pub fn save(&self, state: &State) -> Result<(), RealServerError> {
+    pub fn save(&self, state: &SavedState) -> Result<(), RealServerError> {
         let temporary = self.path.with_extension("tmp");
         let write = || -> io::Result<()> {
             let mut file = File::create(&temporary)?;
@@ -166,11 +167,11 @@ fn delete(path: &Path) -> Result<(), RealServerError> {
     fs::remove_file(path).map_err(failed("delete", path))
 }
 
-fn read(path: &Path) -> Result<Option<State>, RealServerError> {
+fn read(path: &Path) -> Result<Option<SavedState>, RealServerError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|source| RealServerError::State {
+            .map_err(|source| RealServerError::InvalidStateFile {
                 path: path.to_owned(),
                 source,
             }),
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_first_value_is_the_original() {
-        let mut state = State::default();
+        let mut state = SavedState::default();
         state.record_original("all", Key::ArpIgnore, 0, &[]);
         state.record_original("all", Key::ArpIgnore, 1, &[]);
         assert_eq!(state.original("all", Key::ArpIgnore), Some(0));
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_names_restores() {
-        let (mut first, mut second) = (State::default(), State::default());
+        let (mut first, mut second) = (SavedState::default(), SavedState::default());
         first.vips.insert(VIP);
         second.vips.extend([VIP, OTHER]);
         first.record_original("all", Key::ArpIgnore, 0, &[]);
@@ -215,11 +216,14 @@ mod tests {
         let others = [first];
         assert!(second.own_vips(&others).eq([VIP, OTHER]));
         let setting = |conf: &str, value| Setting {
-            conf: conf.to_owned(),
+            nic_or_all: conf.to_owned(),
             key: Key::ArpIgnore,
             value,
         };
-        assert_eq!(second.originals(&others), [setting("all", 0), setting("eth1", 3)]);
+        assert_eq!(
+            second.sysctls_to_restore(&others),
+            [setting("all", 0), setting("eth1", 3)]
+        );
     }
 
     #[test]
@@ -229,19 +233,19 @@ mod tests {
         let store = open("a", 7).unwrap();
         assert!(matches!(
             open("a", 7),
-            Err(RealServerError::Preflight(PreflightError::Running { .. }))
+            Err(RealServerError::Preflight(PreflightError::AlreadyRunning { .. }))
         ));
         assert_eq!(store.load().unwrap(), None);
 
-        let mut state = State::default();
+        let mut state = SavedState::default();
         state.vips.insert(VIP);
         state.record_original("eth0.100", Key::ArpAnnounce, 0, &[]);
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap().as_ref(), Some(&state));
 
-        assert_eq!(open("b", 7).unwrap().others().unwrap(), [state]);
+        assert_eq!(open("b", 7).unwrap().load_others().unwrap(), [state]);
         // Another network namespace has nothing to do with it, and may have the same name at the same time.
-        assert_eq!(open("b", 8).unwrap().others().unwrap(), []);
+        assert_eq!(open("b", 8).unwrap().load_others().unwrap(), []);
         assert_eq!(open("a", 8).unwrap().load().unwrap(), None);
         drop(store);
 

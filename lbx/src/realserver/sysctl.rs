@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RealServerError;
 
-/// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective`].
+/// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective_value`].
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 const CONF6: &str = "/proc/sys/net/ipv6/conf";
 
@@ -44,7 +44,7 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// A NIC, or `all`.
-    pub conf: String,
+    pub nic_or_all: String,
     /// Which sysctl.
     pub key: Key,
     /// The value.
@@ -54,7 +54,7 @@ pub struct Setting {
 impl fmt::Display for Setting {
     /// As sysctl(8) takes it: a dot within a NIC's name is written as a slash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let conf = self.conf.replace('.', "/");
+        let conf = self.nic_or_all.replace('.', "/");
         write!(f, "net.ipv4.conf.{conf}.{}={}", self.key, self.value)
     }
 }
@@ -117,7 +117,7 @@ fn read_number(path: PathBuf) -> Result<Option<i32>, RealServerError> {
 /// # Errors
 /// The file cannot be written: root or CAP_NET_ADMIN is missing, or /proc/sys is mounted read-only, as in containers.
 pub fn write(setting: &Setting) -> Result<bool, RealServerError> {
-    let path = path(&setting.conf, setting.key);
+    let path = path(&setting.nic_or_all, setting.key);
     match fs::write(&path, setting.value.to_string()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn a_vlan_is_written_as_sysctl_takes_it() {
         let setting = Setting {
-            conf: "eth0.100".into(),
+            nic_or_all: "eth0.100".into(),
             key: Key::ArpIgnore,
             value: 1,
         };
         assert_eq!(setting.to_string(), "net.ipv4.conf.eth0/100.arp_ignore=1");
         let expected = PathBuf::from("/proc/sys/net/ipv4/conf/eth0.100/arp_ignore");
-        assert_eq!(path(&setting.conf, setting.key), expected);
+        assert_eq!(path(&setting.nic_or_all, setting.key), expected);
     }
 
     #[test]

@@ -5,23 +5,23 @@ use std::net::IpAddr;
 use lbx_common::slot;
 
 use super::Candidate;
-use crate::desired::{Hashing, Scheduler};
+use crate::desired::{HashOptions, Scheduler};
 
 /// A configured real server, as far as slots depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct SchedulableServer {
     /// RIP.
     pub address: IpAddr,
     /// Weight.
     pub weight: u16,
     /// Index of its backend that may get new connections, if it has one.
-    pub index: Option<u16>,
+    pub backend_index: Option<u16>,
 }
 
 /// Whether other real servers take over the slots of one that is not up. A scheduler that does not hash uses slots only for
 /// connections without a record, and always falls back. dh has no such flag in IPVS.
 #[must_use]
-pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
+pub const fn falls_back(scheduler: Scheduler, hashing: HashOptions) -> bool {
     match scheduler {
         Scheduler::Dh => false,
         scheduler => hashing.fallback || !scheduler.hashes(),
@@ -29,15 +29,15 @@ pub const fn falls_back(scheduler: Scheduler, hashing: Hashing) -> bool {
 }
 
 /// The real servers that share the slots: with fallback those that are up; without it all, so that slots of one that is down
-/// have no backend ([`slot::NONE`]) and all others stay (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight
+/// have no backend ([`slot::NO_BACKEND`]) and all others stay (net/netfilter/ipvs/ip_vs_sh.c, ip_vs_mh.c, ip_vs_dh.c). A weight
 /// of 0 is never eligible.
 #[must_use]
-pub fn eligible(falls_back: bool, wanted: impl IntoIterator<Item = Server>) -> Vec<Candidate> {
+pub fn eligible_candidates(falls_back: bool, wanted: impl IntoIterator<Item = SchedulableServer>) -> Vec<Candidate> {
     wanted
         .into_iter()
-        .filter(|server| server.weight > 0 && (server.index.is_some() || !falls_back))
+        .filter(|server| server.weight > 0 && (server.backend_index.is_some() || !falls_back))
         .map(|server| Candidate {
-            index: server.index.unwrap_or(slot::NONE),
+            backend_index: server.backend_index.unwrap_or(slot::NO_BACKEND),
             address: server.address,
             weight: server.weight,
         })
@@ -49,26 +49,26 @@ mod tests {
     use super::*;
     use crate::schedule::maglev;
 
-    fn server(number: u8, weight: u16, index: Option<u16>) -> Server {
-        Server {
+    fn server(number: u8, weight: u16, index: Option<u16>) -> SchedulableServer {
+        SchedulableServer {
             address: IpAddr::from([10, 0, 0, number]),
             weight,
-            index,
+            backend_index: index,
         }
     }
 
-    fn table(falls_back: bool, wanted: &[Server]) -> Vec<u16> {
-        maglev::table(&eligible(falls_back, wanted.iter().copied()), 1_021)
+    fn table(falls_back: bool, wanted: &[SchedulableServer]) -> Vec<u16> {
+        maglev::table(&eligible_candidates(falls_back, wanted.iter().copied()), 1_021)
     }
 
     const ALL_UP: [(u8, u16, Option<u16>); 3] = [(1, 1, Some(0)), (2, 2, Some(1)), (3, 1, Some(2))];
 
-    fn all_but(gone: Option<usize>) -> Vec<Server> {
+    fn all_but(gone: Option<usize>) -> Vec<SchedulableServer> {
         let mut wanted: Vec<_> = ALL_UP
             .map(|(number, weight, index)| server(number, weight, index))
             .into();
         if let Some(gone) = gone {
-            wanted[gone].index = None;
+            wanted[gone].backend_index = None;
         }
         wanted
     }
@@ -80,7 +80,7 @@ mod tests {
             let after = table(false, &all_but(Some(gone)));
             for (before, after) in before.iter().zip(after) {
                 let expected = if usize::from(*before) == gone {
-                    slot::NONE
+                    slot::NO_BACKEND
                 } else {
                     *before
                 };
@@ -93,7 +93,7 @@ mod tests {
     fn a_server_that_returns_under_another_index_has_its_slots_again() {
         let before = table(false, &all_but(None));
         let mut wanted = all_but(None);
-        wanted[1].index = Some(7);
+        wanted[1].backend_index = Some(7);
         for (before, after) in before.iter().zip(table(false, &wanted)) {
             assert_eq!(after, if *before == 1 { 7 } else { *before });
         }
@@ -114,19 +114,27 @@ mod tests {
             assert_eq!(table(falls_back, &drained(Some(1))), others);
             assert_eq!(table(falls_back, &drained(None)), others);
         }
-        assert!(eligible(false, [server(1, 0, Some(0))]).is_empty());
+        assert!(eligible_candidates(false, [server(1, 0, Some(0))]).is_empty());
     }
 
     #[test]
     fn where_all_are_down_no_slot_has_a_backend() {
         let down = [server(1, 1, None), server(2, 1, None)];
-        assert!(table(false, &down).iter().all(|index| *index == slot::NONE));
-        assert!(table(true, &down).iter().all(|index| *index == slot::NONE));
+        assert!(table(false, &down).iter().all(|index| *index == slot::NO_BACKEND));
+        assert!(table(true, &down).iter().all(|index| *index == slot::NO_BACKEND));
     }
 
     #[test]
     fn the_fallback_flag_applies_to_schedulers_that_have_it() {
-        let falls_back = |scheduler, fallback| super::falls_back(scheduler, Hashing { port: true, fallback });
+        let falls_back = |scheduler, fallback| {
+            super::falls_back(
+                scheduler,
+                HashOptions {
+                    include_port: true,
+                    fallback,
+                },
+            )
+        };
         for scheduler in [Scheduler::Sh, Scheduler::Mh, Scheduler::Maglev] {
             assert!(falls_back(scheduler, true) && !falls_back(scheduler, false));
         }

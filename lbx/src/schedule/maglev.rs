@@ -27,11 +27,11 @@ const ORDER_SEED: u64 = 0x6c62_7865_6f66_6673;
 
 /// The number of slots for a service that starts with these weights; fixed while the service lives.
 #[must_use]
-pub fn size(weights: impl IntoIterator<Item = u16>) -> u32 {
+pub fn table_size(weights: impl IntoIterator<Item = u16>) -> u32 {
     let candidates: Vec<_> = weights
         .into_iter()
         .map(|weight| Candidate {
-            index: 0,
+            backend_index: 0,
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),
             weight,
         })
@@ -49,23 +49,29 @@ fn prime(number: u32) -> bool {
         .all(|factor| !number.is_multiple_of(factor))
 }
 
-/// The table: for each of `size` slots the index of its backend, or [`slot::NONE`] where there is no candidate.
+/// The table: for each of `size` slots the index of its backend, or [`slot::NO_BACKEND`] where there is no candidate.
 ///
 /// The owner of a slot depends on the set of addresses and weights alone, not on their order or indices.
 #[must_use]
 pub fn table(candidates: &[Candidate], size: u32) -> Vec<u16> {
     let mut sorted = candidates.to_vec();
     sorted.sort_by_key(|candidate| candidate.address);
-    let numbered: Vec<_> = (0..).zip(&sorted).map(|(index, c)| Candidate { index, ..*c }).collect();
+    let numbered: Vec<_> = (0..)
+        .zip(&sorted)
+        .map(|(index, c)| Candidate {
+            backend_index: index,
+            ..*c
+        })
+        .collect();
     let turns = ring::weighted(&numbered);
-    let mut holders = vec![slot::NONE; size as usize];
+    let mut holders = vec![slot::NO_BACKEND; size as usize];
     if !candidates.is_empty() {
         claim(&mut holders, &mut Claimant::all(&sorted, size), &turns);
     }
     for holder in &mut holders {
         *holder = sorted
             .get(usize::from(*holder))
-            .map_or(slot::NONE, |candidate| candidate.index);
+            .map_or(slot::NO_BACKEND, |candidate| candidate.backend_index);
     }
     holders
 }
@@ -120,7 +126,7 @@ fn claim(holders: &mut [u16], claimants: &mut [Claimant], turns: &[RingEntry]) {
     let mut taken = 0;
     loop {
         for turn in turns {
-            let claimant = &mut claimants[turn.index as usize];
+            let claimant = &mut claimants[turn.backend_index as usize];
             // Ahead: the others are to catch up.
             if claimant.held > taken * claimant.weight + claimant.leeway {
                 continue;
@@ -132,8 +138,8 @@ fn claim(holders: &mut [u16], claimants: &mut [Claimant], turns: &[RingEntry]) {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
                 let holder = &mut holders[(((claimant.state >> 32) * size) >> 32) as usize];
-                if *holder == slot::NONE {
-                    *holder = turn.index;
+                if *holder == slot::NO_BACKEND {
+                    *holder = turn.backend_index;
                     claimant.held += claimant.total;
                     taken += 1;
                     if taken == size {
@@ -160,7 +166,7 @@ mod tests {
 
         #[test]
         fn every_share_is_within_the_leeway(weights in prop::collection::vec(1..60u16, 1..25)) {
-            let size = size(weights.iter().copied());
+            let size = table_size(weights.iter().copied());
             let table = table(&candidates(&weights), size);
             let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
             for (index, &weight) in (0u16..).zip(&weights) {
@@ -178,7 +184,7 @@ mod tests {
         ) {
             let straight = candidates(&weights);
             let chosen: Vec<_> = shuffled.into_iter().filter(|place| *place < weights.len()).collect();
-            let mixed: Vec<_> = (0..).zip(&chosen).map(|(index, &place)| Candidate { index, ..straight[place] }).collect();
+            let mixed: Vec<_> = (0..).zip(&chosen).map(|(backend_index, &place)| Candidate { backend_index, ..straight[place] }).collect();
             let expected = table(&straight, 1_021);
             for (holder, before) in table(&mixed, 1_021).into_iter().zip(expected) {
                 prop_assert_eq!(chosen[usize::from(holder)], usize::from(before));
@@ -190,7 +196,7 @@ mod tests {
         (0u16..)
             .zip(weights)
             .map(|(index, &weight)| Candidate {
-                index,
+                backend_index: index,
                 address: IpAddr::from([10, 1, (index >> 8) as u8, index as u8]),
                 weight,
             })
@@ -205,19 +211,19 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_weights() {
-        assert_eq!(size([1]), 251);
-        assert_eq!(size([1, 1]), 503);
-        assert_eq!(size([7, 7]), 503, "equal weights are one unit each");
-        assert_eq!(size([3, 1]), 1_009);
-        assert_eq!(size([1; 100]), 25_013);
-        assert_eq!(size([65_535, 1]), 65_537);
-        assert_eq!(size([0, 0]), 251);
+        assert_eq!(table_size([1]), 251);
+        assert_eq!(table_size([1, 1]), 503);
+        assert_eq!(table_size([7, 7]), 503, "equal weights are one unit each");
+        assert_eq!(table_size([3, 1]), 1_009);
+        assert_eq!(table_size([1; 100]), 25_013);
+        assert_eq!(table_size([65_535, 1]), 65_537);
+        assert_eq!(table_size([0, 0]), 251);
     }
 
     #[test]
     fn shares_follow_the_weights() {
         for weights in [&[1, 1][..], &[3, 1], &[1, 2, 3, 4], &[100, 1], &[5; 20]] {
-            let table = table(&candidates(weights), size(weights.iter().copied()));
+            let table = table(&candidates(weights), table_size(weights.iter().copied()));
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
             for (share, &weight) in shares(&table, weights.len()).iter().zip(weights) {
                 let want = f64::from(weight) / total;
@@ -228,7 +234,7 @@ mod tests {
 
     /// The part of the slots that move when one of the candidates goes, less its own share.
     fn moved_besides(weights: &[u16], gone: usize) -> f64 {
-        let size = size(weights.iter().copied());
+        let size = table_size(weights.iter().copied());
         let mut candidates = candidates(weights);
         let before = table(&candidates, size);
         candidates.remove(gone);
@@ -273,6 +279,6 @@ mod tests {
 
     #[test]
     fn without_candidates_no_slot_has_a_backend() {
-        assert!(table(&[], 251).iter().all(|&backend| backend == slot::NONE));
+        assert!(table(&[], 251).iter().all(|&backend| backend == slot::NO_BACKEND));
     }
 }

@@ -16,8 +16,8 @@ use lbx_common::ring::RingEntry;
 /// A candidate for new connections: a backend's index within the service, the address it is hashed by, and its weight (not 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Index within the service; [`slot::NONE`](lbx_common::slot::NONE) for one that is not up and keeps its slots.
-    pub index: u16,
+    /// Index within the service; [`NO_BACKEND`](lbx_common::slot::NO_BACKEND) for one that is not up and keeps its slots.
+    pub backend_index: u16,
     /// RIP: the same on every director, whatever the indices.
     pub address: std::net::IpAddr,
     /// Weight.
@@ -29,7 +29,7 @@ impl Candidate {
     #[must_use]
     pub const fn ring_entry(&self) -> RingEntry {
         RingEntry {
-            index: self.index,
+            backend_index: self.backend_index,
             weight: self.weight,
         }
     }

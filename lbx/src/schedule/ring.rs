@@ -17,23 +17,25 @@ pub const MAX_LEN: u32 = 4_096;
 /// The ring of a scheduler. A hashing scheduler uses it where the hashed real server is at its connection limit. Candidates
 /// that are not up are left out.
 #[must_use]
-pub fn of_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<RingEntry> {
-    let up = candidates.iter().filter(|candidate| candidate.index != slot::NONE);
+pub fn ring_for_scheduler(scheduler: Scheduler, candidates: &[Candidate]) -> Vec<RingEntry> {
+    let up = candidates
+        .iter()
+        .filter(|candidate| candidate.backend_index != slot::NO_BACKEND);
     let up: Vec<_> = up.copied().collect();
     match scheduler {
-        Scheduler::Rr => equal(&up),
+        Scheduler::Rr => with_equal_weights(&up),
         Scheduler::Wrr | Scheduler::P2c => weighted(&up),
-        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => once(&up),
+        Scheduler::Lc | Scheduler::Wlc | Scheduler::Sed | Scheduler::Nq => one_entry_each(&up),
         Scheduler::Fo | Scheduler::Ovf => heaviest_first(&up),
-        Scheduler::Maglev | Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => equal(&up),
+        Scheduler::Maglev | Scheduler::Sh | Scheduler::Mh | Scheduler::Dh => with_equal_weights(&up),
     }
 }
 
 /// Each once, in the order given, with weight 1: a changed weight does not change the ring.
 #[must_use]
-pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
+pub fn with_equal_weights(candidates: &[Candidate]) -> Vec<RingEntry> {
     let turn = |candidate: &Candidate| RingEntry {
-        index: candidate.index,
+        backend_index: candidate.backend_index,
         weight: 1,
     };
     candidates.iter().map(turn).collect()
@@ -41,14 +43,14 @@ pub fn equal(candidates: &[Candidate]) -> Vec<RingEntry> {
 
 /// Each once, in the order given.
 #[must_use]
-pub fn once(candidates: &[Candidate]) -> Vec<RingEntry> {
+pub fn one_entry_each(candidates: &[Candidate]) -> Vec<RingEntry> {
     candidates.iter().map(Candidate::ring_entry).collect()
 }
 
 /// Each once, by descending weight, equals in the order given.
 #[must_use]
 pub fn heaviest_first(candidates: &[Candidate]) -> Vec<RingEntry> {
-    let mut ring = once(candidates);
+    let mut ring = one_entry_each(candidates);
     ring.sort_by_key(|turn| Reverse(turn.weight));
     ring
 }
@@ -102,7 +104,7 @@ mod tests {
         (0u16..)
             .zip(weights)
             .map(|(index, &weight)| Candidate {
-                index,
+                backend_index: index,
                 address: IpAddr::from([10, 0, (index >> 8) as u8, index as u8]),
                 weight,
             })
@@ -111,7 +113,7 @@ mod tests {
 
     /// The indices of a ring.
     fn order(ring: &[RingEntry]) -> Vec<u16> {
-        ring.iter().map(|turn| turn.index).collect()
+        ring.iter().map(|turn| turn.backend_index).collect()
     }
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn lopsided_weights_stay_within_the_limit() {
         let ring = weighted(&candidates(&[65_535, 65_534, 1]));
-        let turns = |index| ring.iter().filter(|turn| turn.index == index).count();
+        let turns = |index| ring.iter().filter(|turn| turn.backend_index == index).count();
         assert!(ring.len() <= MAX_LEN as usize + 2, "{}", ring.len());
         assert_eq!(turns(2), 1);
         assert!(turns(0).abs_diff(turns(1)) <= 1);
@@ -137,21 +139,24 @@ mod tests {
     fn every_candidate_is_in_the_ring_of_every_scheduler() {
         let candidates = candidates(&[2, 9, 4, 9]);
         let down = Candidate {
-            index: slot::NONE,
+            backend_index: slot::NO_BACKEND,
             ..candidates[0]
         };
         for scheduler in Scheduler::ALL {
-            let ring = of_scheduler(scheduler, &candidates);
+            let ring = ring_for_scheduler(scheduler, &candidates);
             for candidate in &candidates {
-                let turns = ring.iter().filter(|turn| turn.index == candidate.index).count();
+                let turns = ring
+                    .iter()
+                    .filter(|turn| turn.backend_index == candidate.backend_index)
+                    .count();
                 let often = matches!(scheduler, Scheduler::Wrr | Scheduler::P2c);
                 assert_eq!(turns, if often { candidate.weight.into() } else { 1 }, "{scheduler}");
             }
-            assert!(of_scheduler(scheduler, &[down]).is_empty());
+            assert!(ring_for_scheduler(scheduler, &[down]).is_empty());
         }
         let weights = |ring: Vec<RingEntry>| ring.iter().map(|turn| turn.weight).collect::<Vec<_>>();
-        assert_eq!(weights(of_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
-        assert_eq!(weights(of_scheduler(Scheduler::Rr, &candidates)), [1; 4]);
-        assert_eq!(order(&of_scheduler(Scheduler::Fo, &candidates)), [1, 3, 2, 0]);
+        assert_eq!(weights(ring_for_scheduler(Scheduler::Wlc, &candidates)), [2, 9, 4, 9]);
+        assert_eq!(weights(ring_for_scheduler(Scheduler::Rr, &candidates)), [1; 4]);
+        assert_eq!(order(&ring_for_scheduler(Scheduler::Fo, &candidates)), [1, 3, 2, 0]);
     }
 }

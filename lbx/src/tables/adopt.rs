@@ -7,29 +7,29 @@ use std::{
 };
 
 use lbx_common::{
-    backend::{self, Backend, Head, word_mac},
-    lookup::{PRIMARY, PortEntry, VipEntry, key_port, number},
+    backend::{self, Backend, MacAndState, mac_from_word},
+    lookup::{PRIMARY_PORT, PortEntry, VipEntry, entry_number, split_port_key},
     ring::RingEntry,
-    service::{HASHED, Service},
+    service::{RECENTLY_HASHED, Service},
     slot::{self, Slot},
 };
 
 use super::{
-    Layout, NextHop, PendingFree, Tables,
+    MapParameters, NextHop, PendingFree, Tables,
     allocate::Range,
-    flow_policy::{FlowPolicy, MAPPING},
-    service::{BackendState, LoadedService, Member},
+    flow_policy::{FlowPolicy, HASH_INPUT_FLAGS},
+    service::{BackendState, LoadedBackend, LoadedService},
     window::Slots,
 };
-use crate::desired::{Ports, Protocol, VirtualService};
+use crate::desired::{PortSet, Protocol, VirtualService};
 
 /// The maps, as far as they are read back.
-pub trait Maps {
+pub trait MapReader {
     /// Why a map could not be read.
     type Error;
 
     /// What the maps were made with.
-    fn layout(&self) -> Layout;
+    fn layout(&self) -> MapParameters;
     /// Every entry of the table of VIPs that is not empty, and its index.
     fn vips(&self) -> Vec<(u32, VipEntry)>;
     /// Every entry of the table of ports that is not empty, and its index.
@@ -68,7 +68,7 @@ pub enum AdoptError<E> {
     },
     /// The tables that services are found by contradict themselves.
     #[error("the pinned BPF map of {table} is inconsistent: remove the pins and start again")]
-    Lookup {
+    InconsistentLookup {
         /// The table: VIPs or ports.
         table: &'static str,
     },
@@ -79,7 +79,7 @@ impl Tables {
     ///
     /// # Errors
     /// A map cannot be read, or its content contradicts itself.
-    pub fn adopt<M: Maps>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
+    pub fn adopt<M: MapReader>(maps: &M, now: u32) -> Result<Self, AdoptError<M::Error>> {
         let mut tables = Self {
             lookup_current: false,
             ..Self::new(&maps.layout())
@@ -93,9 +93,9 @@ impl Tables {
                 .service(number)
                 .ok_or_else(|| damaged("its number lies beyond the table"))?;
             let mut loaded = read_service(maps, &service, damaged, now)?;
-            loaded.number = number;
-            loaded.ports = Ports::of(ports.iter().map(|port| port.port));
-            loaded.quic_ids = quic_ids
+            loaded.service_number = number;
+            loaded.ports = PortSet::from_ports(ports.iter().map(|port| port.port));
+            loaded.backends_by_quic_id = quic_ids
                 .iter()
                 .filter(|(of, ..)| *of == number)
                 .map(|&(_, id, index)| (id, index))
@@ -108,32 +108,40 @@ impl Tables {
 
     /// Reads the lookup tables: the ports of every service number. Ports of a VIP that is not in the table match no packet;
     /// the next plan removes them.
-    fn read_lookup<M: Maps>(&mut self, maps: &M, now: u32) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
+    fn read_lookup<M: MapReader>(
+        &mut self,
+        maps: &M,
+        now: u32,
+    ) -> Result<BTreeMap<u16, Vec<Found>>, AdoptError<M::Error>> {
         let lookup = Arc::make_mut(&mut self.lookup);
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
         for (index, entry) in maps.vips() {
             let vip = super::lookup::ip(entry.address);
-            if !lookup.restore_vip(index, entry) || vips.insert(number(entry.value), vip).is_some() {
-                return Err(AdoptError::Lookup { table: "VIPs" });
+            if !lookup.restore_vip(index, entry) || vips.insert(entry_number(entry.vip_number_and_flags), vip).is_some()
+            {
+                return Err(AdoptError::InconsistentLookup { table: "VIPs" });
             }
         }
         let mut numbers: BTreeSet<u16> = vips.keys().copied().collect();
         let mut services: BTreeMap<u16, Vec<Found>> = BTreeMap::new();
         for (index, entry) in maps.ports() {
             if !lookup.restore_port(index, entry) {
-                return Err(AdoptError::Lookup { table: "ports" });
+                return Err(AdoptError::InconsistentLookup { table: "ports" });
             }
-            let (vip, protocol, port) = key_port(entry.key);
+            let (vip, protocol, port) = split_port_key(entry.key);
             if numbers.insert(vip) {
                 self.allocations.pending_free.push((now, PendingFree::Vip(vip)));
             }
             if let (Some(&vip), Some(protocol)) = (vips.get(&vip), Protocol::from_number(protocol)) {
-                services.entry(number(entry.value)).or_default().push(Found {
-                    vip,
-                    protocol,
-                    port,
-                    primary: entry.value & PRIMARY != 0,
-                });
+                services
+                    .entry(entry_number(entry.service_number_and_flags))
+                    .or_default()
+                    .push(Found {
+                        vip,
+                        protocol,
+                        port,
+                        primary: entry.service_number_and_flags & PRIMARY_PORT != 0,
+                    });
             }
         }
         for number in numbers {
@@ -145,7 +153,7 @@ impl Tables {
     /// Reserves the ranges of a service.
     fn claim(&mut self, loaded: &LoadedService) -> Result<(), &'static str> {
         let allocations = &mut self.allocations;
-        let number = Range::one(u32::from(loaded.number));
+        let number = Range::one(u32::from(loaded.service_number));
         for (free, what) in [
             (
                 allocations.services.reserve(number),
@@ -168,7 +176,7 @@ impl Tables {
                 return Err(what);
             }
         }
-        for counter in loaded.counters() {
+        for counter in loaded.counter_indices() {
             if !allocations.counters.reserve(Range::one(counter)) {
                 return Err("a counter is in use by another service");
             }
@@ -195,7 +203,7 @@ fn identity(ports: &[Found]) -> Option<VirtualService> {
     })
 }
 
-fn read_service<M: Maps>(
+fn read_service<M: MapReader>(
     maps: &M,
     service: &Service,
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
@@ -206,23 +214,23 @@ fn read_service<M: Maps>(
         .map(|index| maps.slot(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its slots lie beyond the table"))?;
-    let backends: Vec<Backend> = indices(service.backends_base, service.backends_len)
+    let backends: Vec<Backend> = indices(service.backends_base, service.backends_capacity)
         .map(|index| maps.backend(index))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("its backends lie beyond the table"))?;
     let ring: Vec<RingEntry> = indices(service.ring_base, service.ring_len)
         .map(|index| maps.ring_entry(index))
         .collect::<Result<_, _>>()?;
-    let members = (0..slot::NONE)
+    let members = (0..slot::NO_BACKEND)
         .zip(&backends)
-        .filter(|(_, backend)| Head::from_word(backend.head).state != backend::FREE)
-        .map(|(index, backend)| (index, read_member(backend, index == service.sorry, now)))
+        .filter(|(_, backend)| MacAndState::from_word(backend.mac_and_state).state != backend::FREE)
+        .map(|(index, backend)| (index, read_member(backend, index == service.sorry_server, now)))
         .collect();
     Ok(LoadedService {
-        number: 0,
-        ports: Ports::All,
+        service_number: 0,
+        ports: PortSet::All,
         policy,
-        mapping: service.flags & MAPPING,
+        hash_input: service.flags & HASH_INPUT_FLAGS,
         slots_range: Range {
             base: service.slots_base,
             len: service.slots_len,
@@ -235,12 +243,12 @@ fn read_service<M: Maps>(
         ring,
         backends_range: Range {
             base: service.backends_base,
-            len: service.backends_len,
+            len: service.backends_capacity,
         },
-        members,
-        quic_ids: BTreeMap::new(),
+        backends: members,
+        backends_by_quic_id: BTreeMap::new(),
         candidates: None,
-        recording_since: (service.flags & HASHED != 0).then_some(now),
+        recording_since_tick: (service.flags & RECENTLY_HASHED != 0).then_some(now),
     })
 }
 
@@ -248,26 +256,26 @@ fn indices(base: u32, len: u32) -> impl Iterator<Item = u32> {
     base..base.saturating_add(len)
 }
 
-fn read_member(backend: &Backend, sorry: bool, now: u32) -> Member {
-    let Head { mac, state } = Head::from_word(backend.head);
-    Member {
+fn read_member(backend: &Backend, sorry: bool, now: u32) -> LoadedBackend {
+    let MacAndState { mac, state } = MacAndState::from_word(backend.mac_and_state);
+    LoadedBackend {
         address: IpAddr::V6(Ipv6Addr::from(backend.address)).to_canonical(),
         weight: backend.weight as u16,
-        upper: backend.upper,
-        lower: backend.lower,
+        upper_threshold: backend.upper_threshold,
+        lower_threshold: backend.lower_threshold,
         sorry,
         next_hop: NextHop {
             mac,
             ifindex: backend.ifindex,
-            source: word_mac(backend.source),
-            vlan: [backend.tags.outer, backend.tags.inner],
+            source: mac_from_word(backend.source_mac),
+            vlan_tags: [backend.vlan_tags.outer, backend.vlan_tags.inner],
         },
-        counter: backend.counter,
+        counter_index: backend.counter_index,
         state: match state {
             backend::FAILED_KEEP => BackendState::FailedKeep,
             backend::FAILED_DROP => BackendState::FailedDrop,
             backend::DRAINING if backend.weight > 0 => BackendState::Draining,
-            state if backend::usable(state) => BackendState::Up,
+            state if backend::may_have_connections(state) => BackendState::Up,
             _ => BackendState::Dead { since: now },
         },
         configured: state != backend::REMOVED,

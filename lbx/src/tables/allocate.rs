@@ -33,14 +33,14 @@ pub struct TableFull {
 
 /// First-fit allocation of ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ranges {
+pub struct RangeAllocator {
     table: &'static str,
     capacity: u32,
     /// Base to length of every gap; no two touch. There are few: first fit keeps allocations close together.
     gaps: BTreeMap<u32, u32>,
 }
 
-impl Ranges {
+impl RangeAllocator {
     /// An empty table.
     #[must_use]
     pub fn new(table: &'static str, capacity: u32) -> Self {
@@ -55,7 +55,7 @@ impl Ranges {
     ///
     /// # Errors
     /// No gap is long enough.
-    pub fn take(&mut self, len: u32) -> Result<Range, TableFull> {
+    pub fn allocate(&mut self, len: u32) -> Result<Range, TableFull> {
         if len == 0 {
             return Ok(Range::default());
         }
@@ -75,7 +75,7 @@ impl Ranges {
     /// # Errors
     /// All are in use.
     pub fn allocate_one(&mut self) -> Result<u32, TableFull> {
-        self.take(1).map(|range| range.base)
+        self.allocate(1).map(|range| range.base)
     }
 
     /// Reserves a given range; false if part of it is in use already.
@@ -131,33 +131,33 @@ mod tests {
 
     #[test]
     fn ranges_fill_gaps_and_never_overlap() {
-        let mut ranges = Ranges::new("slots", 100);
-        let a = ranges.take(40).unwrap();
-        let b = ranges.take(40).unwrap();
+        let mut ranges = RangeAllocator::new("slots", 100);
+        let a = ranges.allocate(40).unwrap();
+        let b = ranges.allocate(40).unwrap();
         assert_eq!((a.base, b.base), (0, 40));
-        assert!(ranges.take(21).is_err());
+        assert!(ranges.allocate(21).is_err());
         ranges.free(a);
-        assert_eq!(ranges.take(30).unwrap().base, 0);
-        assert_eq!(ranges.take(20).unwrap().base, 80);
-        assert_eq!(ranges.take(10).unwrap().base, 30);
-        assert!(ranges.take(1).is_err());
-        assert_eq!(ranges.take(0).unwrap(), Range::default());
+        assert_eq!(ranges.allocate(30).unwrap().base, 0);
+        assert_eq!(ranges.allocate(20).unwrap().base, 80);
+        assert_eq!(ranges.allocate(10).unwrap().base, 30);
+        assert!(ranges.allocate(1).is_err());
+        assert_eq!(ranges.allocate(0).unwrap(), Range::default());
     }
 
     #[test]
     fn reserving_finds_contradictions() {
-        let mut ranges = Ranges::new("slots", 100);
+        let mut ranges = RangeAllocator::new("slots", 100);
         assert!(ranges.reserve(Range { base: 10, len: 10 }));
         assert!(!ranges.reserve(Range { base: 19, len: 1 }));
         assert!(!ranges.reserve(Range { base: 5, len: 6 }));
         assert!(ranges.reserve(Range { base: 20, len: 80 }));
         assert!(!ranges.reserve(Range { base: 95, len: 10 }));
-        assert_eq!(ranges.take(10).unwrap().base, 0);
+        assert_eq!(ranges.allocate(10).unwrap().base, 0);
     }
 
     #[test]
     fn the_lowest_number_is_allocated() {
-        let mut numbers = Ranges::new("services", 3);
+        let mut numbers = RangeAllocator::new("services", 3);
         let mut take = || numbers.allocate_one();
         assert_eq!([take(), take(), take()], [Ok(0), Ok(1), Ok(2)]);
         assert!(take().is_err());

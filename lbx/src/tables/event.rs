@@ -6,16 +6,16 @@ use crate::desired::{OnFailure, Scheduler, VirtualService};
 
 /// A change an operator wants to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct TableEvent {
     /// The service it is about.
     pub service: VirtualService,
     /// What happened.
-    pub kind: EventKind,
+    pub kind: TableEventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventKind {
+pub enum TableEventKind {
     /// A service was added.
     ServiceAdded(Scheduler),
     /// A service was removed, and its flows with it.
@@ -46,7 +46,7 @@ pub enum EventKind {
         on_failure: OnFailure,
     },
     /// A real server's weight changed.
-    Weight {
+    WeightChanged {
         /// RIP.
         server: IpAddr,
         /// Before.
@@ -92,7 +92,7 @@ pub fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-impl EventKind {
+impl TableEventKind {
     /// The real server it is about, if it is about one.
     #[must_use]
     pub const fn real_server(&self) -> Option<IpAddr> {
@@ -101,7 +101,7 @@ impl EventKind {
             Self::ServerUp { server, .. }
             | Self::ServerUnresolved { server, .. }
             | Self::ServerFailed { server, .. }
-            | Self::Weight { server, .. }
+            | Self::WeightChanged { server, .. }
             | Self::MacChanged { server, .. }
             | Self::Draining(server)
             | Self::Drained(server) => Some(server),
@@ -109,13 +109,13 @@ impl EventKind {
     }
 }
 
-impl Event {
+impl TableEvent {
     /// Logs it: as a warning where a real server is down, with `service` and `real_server` as fields.
     pub fn log(&self) {
         let Self { service, kind } = self;
         match (kind.real_server(), kind) {
             (None, _) => tracing::info!(%service, "{kind}"),
-            (Some(real_server), EventKind::ServerUnresolved { .. } | EventKind::ServerFailed { .. }) => {
+            (Some(real_server), TableEventKind::ServerUnresolved { .. } | TableEventKind::ServerFailed { .. }) => {
                 tracing::warn!(%service, %real_server, "{kind}");
             }
             (Some(real_server), _) => tracing::info!(%service, %real_server, "{kind}"),
@@ -123,7 +123,7 @@ impl Event {
     }
 }
 
-impl fmt::Display for EventKind {
+impl fmt::Display for TableEventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ServiceAdded(scheduler) => write!(f, "service added, scheduler {scheduler}"),
@@ -149,7 +149,7 @@ impl fmt::Display for EventKind {
                 "real server {server} down: health check failed; {}",
                 consequence(*on_failure)
             ),
-            Self::Weight { server, from, to } => {
+            Self::WeightChanged { server, from, to } => {
                 write!(f, "real server {server}: weight changed from {from} to {to}")
             }
             Self::Draining(server) => write!(
@@ -175,7 +175,7 @@ mod tests {
     fn a_real_server_that_is_down_names_reason_and_consequence() {
         let down = |server: [u8; 4], on_failure| {
             let server = server.into();
-            EventKind::ServerUnresolved { server, on_failure }.to_string()
+            TableEventKind::ServerUnresolved { server, on_failure }.to_string()
         };
         assert_eq!(
             down([10, 0, 0, 7], OnFailure::Rehash),
@@ -192,7 +192,7 @@ mod tests {
         let server = std::net::Ipv6Addr::LOCALHOST.into();
         let on_failure = OnFailure::Rehash;
         assert_eq!(
-            EventKind::ServerUnresolved { server, on_failure }.to_string(),
+            TableEventKind::ServerUnresolved { server, on_failure }.to_string(),
             "real server ::1 down: neighbour discovery unresolved; connections re-scheduled"
         );
     }

@@ -3,8 +3,8 @@
 use lbx_common::{
     flow::TICK_SHIFT,
     service::{
-        self as abi, FALLBACK, HASH_ADDRESS, HASH_VIP, HASHES, LEAVE_DRAINING, LIMITED, LOCAL, ONE_PACKET, PERSISTENT,
-        QUIC, RECORD_ALL,
+        self as abi, EXPIRE_QUIESCENT_TEMPLATE, HAS_CONNECTION_LIMITS, HASH_CLIENT_ADDRESS, HASH_FALLBACK, HASH_VIP,
+        LOCAL_ALLOWED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, SCHEDULE_BY_HASH,
     },
 };
 
@@ -21,9 +21,9 @@ pub struct FlowPolicy {
     /// All flags of [`lbx_common::service`] but those of the mapping and `HASHED`.
     pub flags: u32,
     /// Leading bits of a client's address that count for persistence, of 128.
-    pub prefix: u8,
+    pub persistence_prefix_len: u8,
     /// Idle timeouts in ticks.
-    pub timeouts: abi::Timeouts,
+    pub timeouts: abi::TimeoutTicks,
 }
 
 impl FlowPolicy {
@@ -32,20 +32,23 @@ impl FlowPolicy {
     pub fn of(service: &Service, timeouts: &Timeouts) -> Self {
         let persistence = service.persistence;
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
-        let flags = flag(service.records_all(), RECORD_ALL)
-            | flag(service.scheduler.hashes(), HASHES)
-            | flag(falls_back(service.scheduler, service.hashing), FALLBACK)
+        let flags = flag(service.records_all_flows(), RECORD_ALL)
+            | flag(service.scheduler.hashes(), SCHEDULE_BY_HASH)
+            | flag(falls_back(service.scheduler, service.hash_options), HASH_FALLBACK)
             | flag(persistence.is_some(), PERSISTENT)
             | flag(
-                persistence.is_some_and(|persistence| !persistence.drain),
-                LEAVE_DRAINING,
+                persistence.is_some_and(|persistence| !persistence.persist_while_draining),
+                EXPIRE_QUIESCENT_TEMPLATE,
             )
             | flag(service.one_packet, ONE_PACKET)
-            | flag(service.servers.iter().any(|server| server.upper != 0), LIMITED)
+            | flag(
+                service.servers.iter().any(|server| server.upper_threshold != 0),
+                HAS_CONNECTION_LIMITS,
+            )
             | flag(service.quic, QUIC)
-            | flag(service.local, LOCAL);
-        let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout));
-        let mut timeouts = abi::Timeouts {
+            | flag(service.local_access, LOCAL_ALLOWED);
+        let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout_seconds));
+        let mut timeouts = abi::TimeoutTicks {
             persistent,
             ..ticks(timeouts)
         };
@@ -57,7 +60,7 @@ impl FlowPolicy {
         Self {
             scheduler: service.scheduler,
             flags,
-            prefix: persistence.map_or(0, |persistence| bits_before + persistence.prefix),
+            persistence_prefix_len: persistence.map_or(0, |persistence| bits_before + persistence.prefix),
             timeouts,
         }
     }
@@ -67,8 +70,8 @@ impl FlowPolicy {
     pub fn adopted(service: &abi::Service) -> Option<Self> {
         Some(Self {
             scheduler: Scheduler::from_code(service.scheduler)?,
-            flags: service.flags & !(abi::HASHED | MAPPING),
-            prefix: service.prefix,
+            flags: service.flags & !(abi::RECENTLY_HASHED | HASH_INPUT_FLAGS),
+            persistence_prefix_len: service.persistence_prefix,
             timeouts: service.timeouts,
         })
     }
@@ -82,25 +85,29 @@ impl FlowPolicy {
     /// Whether new connections go where the hash says.
     #[must_use]
     pub const fn hashes(&self) -> bool {
-        self.flags & HASHES != 0
+        self.flags & SCHEDULE_BY_HASH != 0
     }
 
     /// Whether the share of a real server that gets no new connections goes to the others.
     #[must_use]
     pub const fn has_fallback(&self) -> bool {
-        self.flags & FALLBACK != 0
+        self.flags & HASH_FALLBACK != 0
     }
 }
 
 /// The flags that say what is hashed to find a slot.
-pub const MAPPING: u32 = HASH_ADDRESS | HASH_VIP;
+pub const HASH_INPUT_FLAGS: u32 = HASH_CLIENT_ADDRESS | HASH_VIP;
 
 /// What is hashed to find a slot; none where the scheduler does not depend on it.
 #[must_use]
-pub fn mapping(service: &Service) -> Option<u32> {
+pub fn hash_input(service: &Service) -> Option<u32> {
     match service.scheduler {
         Scheduler::Maglev => Some(0),
-        Scheduler::Sh | Scheduler::Mh => Some(if service.hashing.port { 0 } else { HASH_ADDRESS }),
+        Scheduler::Sh | Scheduler::Mh => Some(if service.hash_options.include_port {
+            0
+        } else {
+            HASH_CLIENT_ADDRESS
+        }),
         Scheduler::Dh => Some(HASH_VIP),
         _ => None,
     }
@@ -108,14 +115,14 @@ pub fn mapping(service: &Service) -> Option<u32> {
 
 /// Timeouts as the program sees them: in ticks, rounded up, so that none is shorter than asked.
 #[must_use]
-pub fn ticks(timeouts: &Timeouts) -> abi::Timeouts {
-    abi::Timeouts {
-        half_open: ticks_of(timeouts.half_open),
-        established: ticks_of(timeouts.established),
-        closing: ticks_of(timeouts.closing),
-        closed: ticks_of(timeouts.closed),
-        udp: ticks_of(timeouts.udp),
-        ..abi::Timeouts::default()
+pub fn ticks(timeouts: &Timeouts) -> abi::TimeoutTicks {
+    abi::TimeoutTicks {
+        half_open: ticks_of(timeouts.half_open_seconds),
+        established: ticks_of(timeouts.established_seconds),
+        closing: ticks_of(timeouts.closing_seconds),
+        closed: ticks_of(timeouts.closed_seconds),
+        udp: ticks_of(timeouts.udp_seconds),
+        ..abi::TimeoutTicks::default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use lbx_common::{
     address::Address,
     hash,
-    lookup::{PORT_WAYS, PRESENT, PortEntry, VIP_WAYS, VipEntry, key_port, number},
+    lookup::{PORTS_PER_BUCKET, PRESENT, PortEntry, VIPS_PER_BUCKET, VipEntry, entry_number, split_port_key},
     maps,
 };
 
@@ -40,33 +40,33 @@ pub struct TableEntry {
 
 /// The VIPs and ports that packets are matched against.
 #[derive(Clone, Debug)]
-pub struct Lookup {
+pub struct LookupTables {
     seed: u64,
     /// By address.
     pub vips: BTreeMap<IpAddr, TableEntry>,
     /// By [`port_key`](lbx_common::lookup::port_key).
-    pub ports: BTreeMap<u64, TableEntry>,
+    pub ports_by_key: BTreeMap<u64, TableEntry>,
     vip_buckets: Buckets,
     port_buckets: Buckets,
 }
 
-impl Lookup {
+impl LookupTables {
     /// Empty tables with a capacity of so many ports (a power of two), hashed with a seed.
     #[must_use]
     pub fn new(seed: u64, ports: u32) -> Self {
         Self {
             seed,
             vips: BTreeMap::new(),
-            ports: BTreeMap::new(),
-            vip_buckets: Buckets::new("VIPs", maps::VIP_BUCKETS, VIP_WAYS as u32),
-            port_buckets: Buckets::new("ports", ports, PORT_WAYS as u32),
+            ports_by_key: BTreeMap::new(),
+            vip_buckets: Buckets::new("VIPs", maps::VIP_BUCKETS, VIPS_PER_BUCKET as u32),
+            port_buckets: Buckets::new("ports", ports, PORTS_PER_BUCKET as u32),
         }
     }
 
     /// The VIP of a number.
     #[must_use]
-    pub fn vip(&self, vip: u16) -> Option<IpAddr> {
-        let (&address, _) = self.vips.iter().find(|(_, entry)| number(entry.value) == vip)?;
+    pub fn vip_by_number(&self, vip: u16) -> Option<IpAddr> {
+        let (&address, _) = self.vips.iter().find(|(_, entry)| entry_number(entry.value) == vip)?;
         Some(address)
     }
 
@@ -85,7 +85,11 @@ impl Lookup {
             None => self.vip_buckets.take(hash::vip(address, self.seed))?,
         };
         self.vips.insert(vip, TableEntry { index, value });
-        let entry = VipEntry { value, address, pad: 0 };
+        let entry = VipEntry {
+            vip_number_and_flags: value,
+            address,
+            pad: 0,
+        };
         Ok(Some((index, entry)))
     }
 
@@ -95,20 +99,26 @@ impl Lookup {
     /// Both of its buckets are full.
     pub fn insert_port(&mut self, key: u64, value: u64) -> Result<Option<(u32, PortEntry)>, TableFull> {
         let value = value | PRESENT;
-        if self.ports.get(&key).is_some_and(|entry| entry.value == value) {
+        if self.ports_by_key.get(&key).is_some_and(|entry| entry.value == value) {
             return Ok(None);
         }
-        let index = match self.ports.get(&key) {
+        let index = match self.ports_by_key.get(&key) {
             Some(entry) => entry.index,
             None => self.port_buckets.take(hash::port(key, self.seed))?,
         };
-        self.ports.insert(key, TableEntry { index, value });
-        Ok(Some((index, PortEntry { value, key })))
+        self.ports_by_key.insert(key, TableEntry { index, value });
+        Ok(Some((
+            index,
+            PortEntry {
+                service_number_and_flags: value,
+                key,
+            },
+        )))
     }
 
     /// Takes over a VIP found in the map; false if its index is in use.
     pub fn restore_vip(&mut self, index: u32, entry: VipEntry) -> bool {
-        let value = entry.value;
+        let value = entry.vip_number_and_flags;
         self.vip_buckets.reserve(index)
             && self
                 .vips
@@ -117,8 +127,15 @@ impl Lookup {
     }
 
     /// Takes over a port found in the map; false if its index is in use.
-    pub fn restore_port(&mut self, index: u32, PortEntry { value, key }: PortEntry) -> bool {
-        self.port_buckets.reserve(index) && self.ports.insert(key, TableEntry { index, value }).is_none()
+    pub fn restore_port(
+        &mut self,
+        index: u32,
+        PortEntry {
+            service_number_and_flags: value,
+            key,
+        }: PortEntry,
+    ) -> bool {
+        self.port_buckets.reserve(index) && self.ports_by_key.insert(key, TableEntry { index, value }).is_none()
     }
 
     /// Frees the index of a VIP that no packet reads any more.
@@ -133,9 +150,9 @@ impl Lookup {
 
     /// The VIP, protocol number and port (host byte order) of a port's key; none for a VIP that is not there.
     #[must_use]
-    pub fn read(&self, key: u64) -> Option<(IpAddr, u8, u16)> {
-        let (vip, protocol, port) = key_port(key);
-        Some((self.vip(vip)?, protocol, port))
+    pub fn resolve_port_key(&self, key: u64) -> Option<(IpAddr, u8, u16)> {
+        let (vip, protocol, port) = split_port_key(key);
+        Some((self.vip_by_number(vip)?, protocol, port))
     }
 }
 
@@ -204,20 +221,20 @@ mod tests {
 
     #[test]
     fn entries_are_in_the_buckets_the_program_searches() {
-        let mut lookup = Lookup::new(7, 1 << 10);
+        let mut lookup = LookupTables::new(7, 1 << 10);
         for port in 0..1_024u16 {
             let key = port_key(3, 6, port.to_be_bytes());
             let (index, entry) = lookup.insert_port(key, 5).unwrap().unwrap();
-            let bucket = index / PORT_WAYS as u32;
+            let bucket = index / PORTS_PER_BUCKET as u32;
             assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
-            assert_eq!((entry.key, number(entry.value)), (key, 5));
+            assert_eq!((entry.key, entry_number(entry.service_number_and_flags)), (key, 5));
             assert_eq!(lookup.insert_port(key, 5).unwrap(), None);
         }
     }
 
     #[test]
     fn the_configured_number_of_ports_fits() {
-        let mut lookup = Lookup::new(1, 1 << 16);
+        let mut lookup = LookupTables::new(1, 1 << 16);
         for port in 0..=u16::MAX {
             lookup.insert_port(port_key(0, 6, port.to_be_bytes()), 0).unwrap();
         }
@@ -225,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_freed_entry_is_reused() {
-        let mut lookup = Lookup::new(1, 1);
+        let mut lookup = LookupTables::new(1, 1);
         let indices: Vec<u32> = (0..4)
             .map(|vip| lookup.insert_port(port_key(vip, 6, [0, 80]), 0).unwrap().unwrap().0)
             .collect();
@@ -233,6 +250,12 @@ mod tests {
         assert!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).is_err());
         lookup.free_port(2);
         assert_eq!(lookup.insert_port(port_key(4, 6, [0, 80]), 0).unwrap().unwrap().0, 2);
-        assert!(!lookup.restore_port(2, PortEntry { value: PRESENT, key: 1 }));
+        assert!(!lookup.restore_port(
+            2,
+            PortEntry {
+                service_number_and_flags: PRESENT,
+                key: 1
+            }
+        ));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use lbx_common::backend::{self, Backend, Head, Tags, mac_word};
+use lbx_common::backend::{self, Backend, MacAndState, VlanTags, mac_to_word};
 
-use super::{NextHop, NextHops, event::EventKind, lookup::address};
+use super::{NextHop, NextHops, event::TableEventKind, lookup::address};
 use crate::desired::{OnFailure, ServerState, Service};
 
 /// A real server of the desired state.
@@ -15,11 +15,11 @@ pub struct DesiredServer {
     /// Weight; 0 drains.
     pub weight: u16,
     /// Connections at which it gets no more; 0: no limit.
-    pub upper: u32,
+    pub upper_threshold: u32,
     /// Connections below which it gets new ones again; 0: three quarters of `upper`.
-    pub lower: u32,
+    pub lower_threshold: u32,
     /// Its server id in QUIC connection ids.
-    pub quic_id: Option<u16>,
+    pub quic_server_id: Option<u16>,
     /// Whether it is the sorry server: it gets connections only when no other does.
     pub sorry: bool,
     /// Its state by its health checks.
@@ -31,7 +31,7 @@ pub struct DesiredServer {
 impl DesiredServer {
     /// What happens to its flows, if its health checks fail.
     #[must_use]
-    pub const fn fails(&self) -> Option<OnFailure> {
+    pub const fn failure_action(&self) -> Option<OnFailure> {
         match self.state {
             ServerState::Down(on_failure) => Some(on_failure),
             _ => None,
@@ -46,9 +46,9 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
     let sorry = service.sorry_server.map(|address| DesiredServer {
         address,
         weight: 0,
-        upper: 0,
-        lower: 0,
-        quic_id: None,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        quic_server_id: None,
         sorry: true,
         state: if service.awaits_checks {
             ServerState::Draining
@@ -60,9 +60,9 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
     let servers = service.servers.iter().map(|server| DesiredServer {
         address: server.address,
         weight: server.weight,
-        upper: server.upper,
-        lower: server.lower,
-        quic_id: server.quic_id,
+        upper_threshold: server.upper_threshold,
+        lower_threshold: server.lower_threshold,
+        quic_server_id: server.quic_id,
         sorry: false,
         state: server.state,
         on_failure,
@@ -72,21 +72,21 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
 
 /// A backend as it is in the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct LoadedBackend {
     /// RIP.
     pub address: IpAddr,
     /// Weight; 0 drains.
     pub weight: u16,
     /// Connections at which it gets no more; 0: no limit.
-    pub upper: u32,
+    pub upper_threshold: u32,
     /// Connections below which it gets new ones again.
-    pub lower: u32,
+    pub lower_threshold: u32,
     /// Whether it is the sorry server.
     pub sorry: bool,
     /// Its next hop.
     pub next_hop: NextHop,
     /// Its index in the backend counters.
-    pub counter: u32,
+    pub counter_index: u32,
     /// Its state.
     pub state: BackendState,
     /// Whether it is in the desired state; otherwise it drains.
@@ -114,7 +114,7 @@ pub enum BackendState {
 impl BackendState {
     /// Whether it may own flows.
     #[must_use]
-    pub const fn is_usable(self) -> bool {
+    pub const fn may_own_flows(self) -> bool {
         !matches!(self, Self::Dead { .. })
     }
 
@@ -133,18 +133,18 @@ impl BackendState {
     }
 }
 
-impl Member {
+impl LoadedBackend {
     /// A new backend.
     #[must_use]
     pub const fn new(desired: &DesiredServer, next_hop: NextHop, counter: u32) -> Self {
         Self {
             address: desired.address,
             weight: desired.weight,
-            upper: desired.upper,
-            lower: desired.lower,
+            upper_threshold: desired.upper_threshold,
+            lower_threshold: desired.lower_threshold,
             sorry: desired.sorry,
             next_hop,
-            counter,
+            counter_index: counter,
             state: match desired.state {
                 ServerState::Draining => BackendState::Draining,
                 _ => BackendState::Up,
@@ -170,20 +170,20 @@ impl Member {
             BackendState::Up if self.accepts_connections() => backend::UP,
             BackendState::Up | BackendState::Draining => backend::DRAINING,
         };
-        let [outer, inner] = self.next_hop.vlan;
+        let [outer, inner] = self.next_hop.vlan_tags;
         Backend {
-            head: Head {
+            mac_and_state: MacAndState {
                 mac: self.next_hop.mac,
                 state,
             }
             .to_word(),
-            source: mac_word(self.next_hop.source),
-            tags: Tags { outer, inner },
+            source_mac: mac_to_word(self.next_hop.source),
+            vlan_tags: VlanTags { outer, inner },
             ifindex: self.next_hop.ifindex,
-            counter: self.counter,
+            counter_index: self.counter_index,
             address: address(self.address).octets(),
-            upper: self.upper,
-            lower: self.lower,
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
             weight: u32::from(self.weight),
             ..Backend::NONE
         }
@@ -196,19 +196,19 @@ impl Member {
         all: &BTreeMap<IpAddr, DesiredServer>,
         next_hops: &NextHops,
         now: u32,
-        events: &mut Vec<EventKind>,
+        events: &mut Vec<TableEventKind>,
     ) {
         let server = self.address;
         let desired = all.get(&server);
         let was_configured = std::mem::replace(&mut self.configured, desired.is_some());
-        if !self.state.is_usable() {
+        if !self.state.may_own_flows() {
             return;
         }
         let weight = desired.map_or(0, |desired| desired.weight);
         if desired.is_none() && was_configured {
-            events.push(EventKind::Draining(server));
+            events.push(TableEventKind::Draining(server));
         } else if weight != self.weight {
-            events.push(EventKind::Weight {
+            events.push(TableEventKind::WeightChanged {
                 server,
                 from: self.weight,
                 to: weight,
@@ -217,13 +217,13 @@ impl Member {
         self.weight = weight;
         self.sorry = desired.is_some_and(|desired| desired.sorry);
         if let Some(desired) = desired {
-            self.upper = desired.upper;
-            self.lower = desired.lower;
+            self.upper_threshold = desired.upper_threshold;
+            self.lower_threshold = desired.lower_threshold;
         }
         let next_hop = next_hops.get(&server);
         if let Some(&next_hop) = next_hop {
             if next_hop.mac != self.next_hop.mac {
-                events.push(EventKind::MacChanged {
+                events.push(TableEventKind::MacChanged {
                     server,
                     from: self.next_hop.mac,
                     to: next_hop.mac,
@@ -235,11 +235,17 @@ impl Member {
     }
 
     /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
-    fn update_state(&mut self, desired: Option<&DesiredServer>, has_hop: bool, now: u32, events: &mut Vec<EventKind>) {
+    fn update_state(
+        &mut self,
+        desired: Option<&DesiredServer>,
+        has_hop: bool,
+        now: u32,
+        events: &mut Vec<TableEventKind>,
+    ) {
         let failed = match desired {
             Some(desired) if !has_hop => Some(desired.on_failure),
             None if !has_hop => Some(OnFailure::Rehash),
-            Some(desired) => desired.fails(),
+            Some(desired) => desired.failure_action(),
             None => None,
         };
         let state = match failed {
@@ -250,9 +256,11 @@ impl Member {
         let had_failed = std::mem::replace(&mut self.state, state).has_failed();
         let server = self.address;
         match failed {
-            Some(on_failure) if !had_failed && has_hop => events.push(EventKind::ServerFailed { server, on_failure }),
-            Some(on_failure) if !had_failed => events.push(EventKind::ServerUnresolved { server, on_failure }),
-            None if had_failed && self.configured => events.push(EventKind::ServerUp {
+            Some(on_failure) if !had_failed && has_hop => {
+                events.push(TableEventKind::ServerFailed { server, on_failure })
+            }
+            Some(on_failure) if !had_failed => events.push(TableEventKind::ServerUnresolved { server, on_failure }),
+            None if had_failed && self.configured => events.push(TableEventKind::ServerUp {
                 server,
                 weight: self.weight,
                 mac: self.next_hop.mac,

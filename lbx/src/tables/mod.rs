@@ -2,7 +2,7 @@
 //!
 //! [`Tables`] mirrors the maps of the kernel program. Start, reload, a neighbour's new MAC address, a drain:
 //! everything goes through [`Tables::plan`], a pure function of the loaded and the desired state. It returns the writes
-//! that take one to the other, in an order that is safe at every step, and the events to log. [`Tables::expire`] plans
+//! that take one to the other, in an order that is safe at every step, and the events to log. [`Tables::plan_expiry`] plans
 //! what only time brings: it closes windows and frees what is no longer used.
 //!
 //! - [`allocate`]: ranges of the flat tables
@@ -44,13 +44,13 @@ use lbx_common::maps;
 use crate::{
     desired::VirtualService,
     tables::{
-        allocate::{Range, Ranges},
-        lookup::Lookup,
+        allocate::{Range, RangeAllocator},
+        lookup::LookupTables,
         service::LoadedService,
     },
 };
 
-pub use self::{event::Event, plan::Plan, write::Write};
+pub use self::{event::TableEvent, plan::Plan, write::MapWrite};
 
 /// Next hop of a real server, resolved from route and neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct NextHop {
     /// The NIC it is reached by.
     pub ifindex: u32,
     /// The VLAN tags that lead there, outer and inner: 12 bits of VLAN id, bit 15 for a tag of IEEE 802.1ad; 0: none.
-    pub vlan: [u16; 2],
+    pub vlan_tags: [u16; 2],
     /// MAC address that frames are sent from: that of the NIC, or of the VLAN device on it.
     pub source: [u8; 6],
 }
@@ -74,21 +74,21 @@ pub type NextHops = BTreeMap<IpAddr, NextHop>;
 
 /// What the maps were made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct MapParameters {
     /// Seed of all bucket hashes.
     pub seed: u64,
     /// Capacity of the slot table.
-    pub slots: u32,
+    pub slot_capacity: u32,
     /// Buckets of ports: a power of two.
-    pub ports: u32,
+    pub port_bucket_count: u32,
 }
 
-impl Default for Layout {
+impl Default for MapParameters {
     fn default() -> Self {
         Self {
             seed: 0,
-            slots: maps::MAX_SLOTS,
-            ports: maps::PORT_ENTRIES,
+            slot_capacity: maps::DEFAULT_SLOTS,
+            port_bucket_count: maps::DEFAULT_PORT_ENTRIES,
         }
     }
 }
@@ -99,7 +99,7 @@ pub struct Tables {
     /// Every loaded service.
     pub services: BTreeMap<VirtualService, Arc<LoadedService>>,
     /// VIPs and ports, by which packets find them.
-    pub lookup: Arc<Lookup>,
+    pub lookup: Arc<LookupTables>,
     /// Whether `lookup` agrees with `services`.
     lookup_current: bool,
     allocations: Allocations,
@@ -108,12 +108,12 @@ pub struct Tables {
 /// Allocations in the flat tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Allocations {
-    slots: Ranges,
-    rings: Ranges,
-    backends: Ranges,
-    services: Ranges,
-    vips: Ranges,
-    counters: Ranges,
+    slots: RangeAllocator,
+    rings: RangeAllocator,
+    backends: RangeAllocator,
+    services: RangeAllocator,
+    vips: RangeAllocator,
+    counters: RangeAllocator,
     /// What packets in flight may still use, with the tick at which it was removed.
     pending_free: Vec<(u32, PendingFree)>,
 }
@@ -126,7 +126,7 @@ enum PendingFree {
     Backends(Range),
     Counter(u32),
     /// The entry of a removed service: it must be cleared before the ranges it names are reused.
-    Value(u16),
+    ServiceEntry(u16),
     /// A service number: freed once no record names it either.
     Service(u16),
     /// A VIP number.
@@ -139,25 +139,25 @@ enum PendingFree {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self::new(&Layout::default())
+        Self::new(&MapParameters::default())
     }
 }
 
 impl Tables {
     /// Empty tables.
     #[must_use]
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &MapParameters) -> Self {
         Self {
             services: BTreeMap::new(),
-            lookup: Arc::new(Lookup::new(layout.seed, layout.ports)),
+            lookup: Arc::new(LookupTables::new(layout.seed, layout.port_bucket_count)),
             lookup_current: true,
             allocations: Allocations {
-                slots: Ranges::new("slots", layout.slots),
-                rings: Ranges::new("ring entries", maps::MAX_RING_ENTRIES),
-                backends: Ranges::new("backends", maps::MAX_BACKENDS),
-                services: Ranges::new("services", maps::MAX_SERVICES - 1),
-                vips: Ranges::new("VIPs", maps::MAX_VIPS),
-                counters: Ranges::new("backend counters", maps::MAX_SERVERS),
+                slots: RangeAllocator::new("slots", layout.slot_capacity),
+                rings: RangeAllocator::new("ring entries", maps::MAX_RING_ENTRIES),
+                backends: RangeAllocator::new("backends", maps::MAX_BACKENDS),
+                services: RangeAllocator::new("services", maps::MAX_SERVICES - 1),
+                vips: RangeAllocator::new("VIPs", maps::MAX_VIPS),
+                counters: RangeAllocator::new("backend counters", maps::MAX_SERVERS),
                 pending_free: Vec::new(),
             },
         }
@@ -170,11 +170,11 @@ impl Tables {
     }
 
     /// The addresses of all real servers that may own flows, draining and failed ones included.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn backend_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.services
             .values()
-            .flat_map(|service| service.members.values())
-            .filter(|member| member.state.is_usable())
+            .flat_map(|service| service.backends.values())
+            .filter(|member| member.state.may_own_flows())
             .map(|member| member.address)
     }
 
@@ -183,7 +183,7 @@ impl Tables {
     pub fn by_number(&self, number: u16) -> Option<(&VirtualService, &LoadedService)> {
         self.services
             .iter()
-            .find(|(_, service)| service.number == number)
+            .find(|(_, service)| service.service_number == number)
             .map(|(key, service)| (key, service.as_ref()))
     }
 }

@@ -11,15 +11,15 @@ use std::{
 use lbx_common::backend::Backend;
 
 use super::{
-    Allocations, Event, NextHop, NextHops, PendingFree, Tables, Write,
+    Allocations, MapWrite, NextHop, NextHops, PendingFree, TableEvent, Tables,
     allocate::{Range, TableFull},
-    event::EventKind,
-    flow_policy::{FlowPolicy, mapping},
-    service::{self, DesiredServer, LoadedService, Member, desired_servers},
+    event::TableEventKind,
+    flow_policy::{FlowPolicy, hash_input},
+    service::{self, DesiredServer, LoadedBackend, LoadedService, desired_servers},
     window::{Changes, Slots},
 };
 use crate::{
-    desired::{Desired, Service, VirtualService},
+    desired::{DesiredState, Service, VirtualService},
     schedule::Candidate,
 };
 
@@ -29,11 +29,11 @@ pub use self::error::PlanError;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The tables after all writes.
-    pub tables: Tables,
+    pub resulting_tables: Tables,
     /// The writes, in order: nothing is referenced before it is written, and nothing is removed while it is referenced.
-    pub writes: Vec<Write>,
+    pub writes: Vec<MapWrite>,
     /// The events to log.
-    pub events: Vec<Event>,
+    pub events: Vec<TableEvent>,
 }
 
 /// The capacity to allocate for so many backends: some spare, so that a backend that fails and comes back needs no new range.
@@ -46,7 +46,7 @@ impl Tables {
     ///
     /// # Errors
     /// See [`PlanError`].
-    pub fn plan(&self, desired: &Desired, next_hops: &NextHops, now: u32) -> Result<Plan, PlanError> {
+    pub fn plan(&self, desired: &DesiredState, next_hops: &NextHops, now: u32) -> Result<Plan, PlanError> {
         let mut planner = Planner {
             tables: self.clone(),
             writes: Vec::new(),
@@ -63,7 +63,7 @@ impl Tables {
             planner.update_lookup()?;
         }
         Ok(Plan {
-            tables: planner.tables,
+            resulting_tables: planner.tables,
             writes: planner.writes,
             events: planner.events,
         })
@@ -72,7 +72,7 @@ impl Tables {
     /// The former identity of every desired service that is loaded and whose first port has changed: it is recognised by a port
     /// that it still has.
     #[must_use]
-    pub fn renamed(&self, desired: &Desired) -> BTreeMap<VirtualService, VirtualService> {
+    pub fn renamed(&self, desired: &DesiredState) -> BTreeMap<VirtualService, VirtualService> {
         let (wanted, services) = (by_identity(desired), &self.services);
         let mut renamed = BTreeMap::new();
         let mut taken = BTreeSet::new();
@@ -93,21 +93,21 @@ impl Tables {
     }
 }
 
-fn by_identity(desired: &Desired) -> BTreeMap<VirtualService, &Service> {
+fn by_identity(desired: &DesiredState) -> BTreeMap<VirtualService, &Service> {
     let services = desired.services.iter();
     services.map(|service| (service.virtual_service, service)).collect()
 }
 
 struct Planner {
     tables: Tables,
-    writes: Vec<Write>,
-    events: Vec<Event>,
+    writes: Vec<MapWrite>,
+    events: Vec<TableEvent>,
     now: u32,
 }
 
 impl Planner {
-    fn emit(&mut self, service: VirtualService, kind: EventKind) {
-        self.events.push(Event { service, kind });
+    fn emit(&mut self, service: VirtualService, kind: TableEventKind) {
+        self.events.push(TableEvent { service, kind });
     }
 
     fn allocations(&mut self) -> &mut Allocations {
@@ -120,7 +120,7 @@ impl Planner {
     }
 
     /// Gives services whose first port changed their new identity.
-    fn rename(&mut self, desired: &Desired) {
+    fn rename(&mut self, desired: &DesiredState) {
         for (id, former) in self.tables.renamed(desired) {
             if let Some(loaded) = self.tables.services.remove(&former) {
                 self.tables.services.insert(id, loaded);
@@ -142,18 +142,18 @@ impl Planner {
                 continue;
             };
             self.tables.lookup_current = false;
-            for &id in loaded.quic_ids.keys() {
-                self.write_quic_id(loaded.number, id, None);
+            for &id in loaded.backends_by_quic_id.keys() {
+                self.write_quic_id(loaded.service_number, id, None);
             }
-            self.free_later(PendingFree::Value(loaded.number));
+            self.free_later(PendingFree::ServiceEntry(loaded.service_number));
             self.free_later(PendingFree::Slots(loaded.slots_range));
             self.free_later(PendingFree::Ring(loaded.ring_range));
             self.free_later(PendingFree::Backends(loaded.backends_range));
-            for counter in loaded.counters() {
+            for counter in loaded.counter_indices() {
                 self.free_later(PendingFree::Counter(counter));
             }
-            self.free_later(PendingFree::Service(loaded.number));
-            self.emit(id, EventKind::ServiceRemoved);
+            self.free_later(PendingFree::Service(loaded.service_number));
+            self.emit(id, TableEventKind::ServiceRemoved);
         }
     }
 
@@ -165,27 +165,27 @@ impl Planner {
         policy: FlowPolicy,
     ) -> Result<LoadedService, TableFull> {
         let number = self.allocations().services.allocate_one()? as u16;
-        let slots_range = self.allocations().slots.take(service::slot_count(service))?;
+        let slots_range = self.allocations().slots.allocate(service::slot_count(service))?;
         let backends_range = self
             .allocations()
             .backends
-            .take(capacity_for(desired_servers(service).len() as u32))?;
-        self.writes.push(Write::ResetService(number));
-        self.emit(id, EventKind::ServiceAdded(service.scheduler));
+            .allocate(capacity_for(desired_servers(service).len() as u32))?;
+        self.writes.push(MapWrite::ResetServiceCounters(number));
+        self.emit(id, TableEventKind::ServiceAdded(service.scheduler));
         let loaded = LoadedService {
-            number,
+            service_number: number,
             ports: service.ports.clone(),
             policy,
-            mapping: mapping(service).unwrap_or_default(),
+            hash_input: hash_input(service).unwrap_or_default(),
             slots_range,
-            slots: Slots::settled(&[], self.now),
+            slots: Slots::from_table(&[], self.now),
             ring_range: Range::default(),
             ring: Vec::new(),
             backends_range,
-            members: BTreeMap::new(),
-            quic_ids: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            backends_by_quic_id: BTreeMap::new(),
             candidates: None,
-            recording_since: None,
+            recording_since_tick: None,
         };
         self.write_backends(&loaded);
         Ok(loaded)
@@ -216,10 +216,10 @@ impl Planner {
             self.tables.lookup_current = false;
         }
         let servers = desired_servers(service);
-        let missing = loaded.missing(&servers, next_hops);
+        let missing = loaded.missing_backends(&servers, next_hops);
         self.grow_backends(&mut loaded, missing.len())?;
         let before = loaded.to_service();
-        let (changed, events) = loaded.update_members(&servers, next_hops, self.now);
+        let (changed, events) = loaded.update_backends(&servers, next_hops, self.now);
         for kind in events {
             self.emit(id, kind);
         }
@@ -255,21 +255,21 @@ impl Planner {
         missing: Vec<(DesiredServer, NextHop)>,
     ) -> Result<(), TableFull> {
         for (server, next_hop) in missing {
-            let counter = match loaded.previous_counter(server.address) {
+            let counter = match loaded.previous_counter_index(server.address) {
                 Some(counter) => counter,
                 None => {
                     let counter = self.allocations().counters.allocate_one()?;
-                    self.writes.push(Write::ResetBackend(counter));
+                    self.writes.push(MapWrite::ResetBackendCounters(counter));
                     counter
                 }
             };
             let index = loaded.unused_backend_index();
-            let member = Member::new(&server, next_hop, counter);
-            loaded.members.insert(index, member);
+            let member = LoadedBackend::new(&server, next_hop, counter);
+            loaded.backends.insert(index, member);
             self.write_members(loaded, &[index]);
             self.emit(
                 id,
-                EventKind::ServerUp {
+                TableEventKind::ServerUp {
                     server: server.address,
                     weight: server.weight,
                     mac: next_hop.mac,
@@ -282,11 +282,11 @@ impl Planner {
     /// Moves the backends of a service to a larger range. Their indices stay. The service is written at once: what comes later
     /// in the plan may name an index beyond the old range.
     fn grow_backends(&mut self, loaded: &mut LoadedService, more: usize) -> Result<(), TableFull> {
-        let needed = (loaded.members.len() + more) as u32;
+        let needed = (loaded.backends.len() + more) as u32;
         if needed <= loaded.backends_range.len {
             return Ok(());
         }
-        let range = self.allocations().backends.take(capacity_for(needed))?;
+        let range = self.allocations().backends.allocate(capacity_for(needed))?;
         self.free_later(PendingFree::Backends(loaded.backends_range));
         loaded.backends_range = range;
         self.write_backends(loaded);
@@ -300,13 +300,13 @@ impl Planner {
         if ring == loaded.ring {
             return Ok(());
         }
-        let range = self.allocations().rings.take(ring.len() as u32)?;
+        let range = self.allocations().rings.allocate(ring.len() as u32)?;
         self.free_later(PendingFree::Ring(loaded.ring_range));
         loaded.ring_range = range;
         loaded.ring.clone_from(&ring);
         loaded.slots.mark_changed(self.now);
         if !ring.is_empty() {
-            self.writes.push(Write::Ring {
+            self.writes.push(MapWrite::Ring {
                 base: range.base,
                 entries: ring,
             });
@@ -325,30 +325,32 @@ impl Planner {
         service: &Service,
         policy: FlowPolicy,
     ) -> Result<(), PlanError> {
-        let remapped = loaded.remap(mapping(service)).map_err(|_| PlanError::Remapped(id))?;
+        let remapped = loaded
+            .set_hash_input(hash_input(service))
+            .map_err(|_| PlanError::HashInputChanged(id))?;
         match (loaded.records_all(), policy.records_all()) {
             (true, false) => {
-                loaded.recording_since = None;
-                let slots = loaded.slots.track_all(self.now);
+                loaded.recording_since_tick = None;
+                let slots = loaded.slots.mark_all_has_records(self.now);
                 self.write_slots(loaded, slots);
             }
-            (false, true) => loaded.recording_since = Some(self.now),
+            (false, true) => loaded.recording_since_tick = Some(self.now),
             _ if remapped => {
-                let slots = loaded.slots.track_all(self.now);
+                let slots = loaded.slots.mark_all_has_records(self.now);
                 self.write_slots(loaded, slots);
             }
             _ => {}
         }
         if loaded.policy.scheduler != policy.scheduler {
-            self.emit(id, EventKind::SchedulerChanged(policy.scheduler));
+            self.emit(id, TableEventKind::SchedulerChanged(policy.scheduler));
         }
         loaded.policy = policy;
         Ok(())
     }
 
     fn write_service(&mut self, loaded: &LoadedService) {
-        self.writes.push(Write::Service {
-            number: loaded.number,
+        self.writes.push(MapWrite::Service {
+            number: loaded.service_number,
             value: loaded.to_service(),
         });
     }
@@ -357,18 +359,18 @@ impl Planner {
     fn write_backends(&mut self, loaded: &LoadedService) {
         let range = loaded.backends_range;
         self.writes.extend((0..range.len).map(|index| {
-            let member = u16::try_from(index).ok().and_then(|index| loaded.members.get(&index));
-            Write::Backend {
+            let member = u16::try_from(index).ok().and_then(|index| loaded.backends.get(&index));
+            MapWrite::Backend {
                 index: range.base + index,
-                value: member.map_or(Backend::NONE, Member::to_backend),
+                value: member.map_or(Backend::NONE, LoadedBackend::to_backend),
             }
         }));
     }
 
     fn write_members(&mut self, loaded: &LoadedService, indices: &[u16]) {
         for index in indices {
-            if let Some(member) = loaded.members.get(index) {
-                self.writes.push(Write::Backend {
+            if let Some(member) = loaded.backends.get(index) {
+                self.writes.push(MapWrite::Backend {
                     index: loaded.backends_range.base + u32::from(*index),
                     value: member.to_backend(),
                 });
@@ -378,7 +380,7 @@ impl Planner {
 
     fn write_slots(&mut self, loaded: &LoadedService, slots: Changes) {
         if !slots.is_empty() {
-            self.writes.push(Write::Slots {
+            self.writes.push(MapWrite::Slots {
                 base: loaded.slots_range.base,
                 slots,
             });
@@ -389,7 +391,7 @@ impl Planner {
 /// Checks that the number of slots stays, unless the file leaves it to the weights.
 fn resized(id: VirtualService, service: &Service, loaded: &LoadedService) -> Result<(), PlanError> {
     match service.slots {
-        Some(wanted) if wanted != loaded.slots_range.len => Err(PlanError::Resized {
+        Some(wanted) if wanted != loaded.slots_range.len => Err(PlanError::SlotCountChanged {
             service: id,
             loaded: loaded.slots_range.len,
             wanted,

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use lbx_common::flow::{self, BUSY, EMPTY, Entry, FlowKey};
+use lbx_common::flow::{self, BEING_WRITTEN, EMPTY, FlowEntry, FlowKey};
 
 use super::{Tables, service::LoadedService};
 
@@ -17,13 +17,13 @@ pub struct FlowScan {
     /// Live flows by service number and backend index.
     pub flows: HashMap<(u16, u16), FlowCounts>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
-    pub disagreeing: HashSet<(u16, u32)>,
+    pub disagreeing_slots: HashSet<(u16, u32)>,
     /// Service numbers named by some record, live or expired.
-    pub services: HashSet<u16>,
+    pub referenced_services: HashSet<u16>,
     /// Backends (service number, index) named by some record, live or expired.
-    pub backends: HashSet<(u16, u16)>,
+    pub referenced_backends: HashSet<(u16, u16)>,
     /// Live records.
-    pub live: u64,
+    pub live_records: u64,
     /// Service numbers whose counters were 0 when they were read, after `tick`: no packet has been forwarded for them yet, so no
     /// connection depends on an owner. None where the counters have not been read.
     pub without_traffic: HashSet<u16>,
@@ -40,7 +40,7 @@ pub struct FlowCounts {
 
 /// What to do with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RecordAction {
     /// Keep it.
     Keep,
     /// Erase it: expired, or its service or backend is gone.
@@ -59,7 +59,7 @@ impl<'t> FlowScanner<'t> {
     pub fn new(tables: &'t Tables, now: u32) -> Self {
         let mut services = Vec::new();
         for (id, loaded) in &tables.services {
-            let number = usize::from(loaded.number);
+            let number = usize::from(loaded.service_number);
             if services.len() <= number {
                 services.resize(number + 1, None);
             }
@@ -75,22 +75,22 @@ impl<'t> FlowScanner<'t> {
     }
 
     /// Counts a record.
-    pub fn visit(&mut self, key: FlowKey, entry: Entry) -> Verdict {
-        if matches!(entry.state, EMPTY | BUSY) {
-            return Verdict::Keep;
+    pub fn visit(&mut self, key: FlowKey, entry: FlowEntry) -> RecordAction {
+        if matches!(entry.state, EMPTY | BEING_WRITTEN) {
+            return RecordAction::Keep;
         }
         let named = (key.service, entry.backend);
-        self.scan.services.insert(key.service);
-        self.scan.backends.insert(named);
+        self.scan.referenced_services.insert(key.service);
+        self.scan.referenced_backends.insert(named);
         let Some((vip, service)) = self.service(key.service) else {
-            return Verdict::Erase;
+            return RecordAction::Erase;
         };
-        if entry.expired(self.scan.tick, &service.policy.timeouts) || !service.usable(entry.backend) {
-            return Verdict::Erase;
+        if entry.expired(self.scan.tick, &service.policy.timeouts) || !service.may_own_flows(entry.backend) {
+            return RecordAction::Erase;
         }
-        self.scan.live += 1;
+        self.scan.live_records += 1;
         if !flow::is_connection(entry.state) {
-            return Verdict::Keep;
+            return RecordAction::Keep;
         }
         let flows = self.scan.flows.entry(named).or_default();
         if flow::is_active(entry.state) {
@@ -101,16 +101,16 @@ impl<'t> FlowScanner<'t> {
         let slots = service.slots.as_slice();
         let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
-            self.scan.disagreeing.insert((key.service, slot));
+            self.scan.disagreeing_slots.insert((key.service, slot));
         }
-        Verdict::Keep
+        RecordAction::Keep
     }
 
     /// The backend counter that a record counts for.
     #[must_use]
-    pub fn counter(&self, key: FlowKey, entry: Entry) -> Option<u32> {
+    pub fn counter_index(&self, key: FlowKey, entry: FlowEntry) -> Option<u32> {
         let (_, service) = self.service(key.service)?;
-        service.members.get(&entry.backend).map(|member| member.counter)
+        service.backends.get(&entry.backend).map(|member| member.counter_index)
     }
 
     fn service(&self, number: u16) -> Option<(IpAddr, &'t LoadedService)> {

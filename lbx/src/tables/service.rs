@@ -10,22 +10,22 @@ use lbx_common::{
     flow::FlowKey,
     hash,
     ring::RingEntry,
-    service::{self as abi, HASH_VIP, HASHED},
+    service::{self as abi, HASH_VIP, RECENTLY_HASHED},
     slot,
 };
 
-pub use super::members::{BackendState, DesiredServer, Member, desired_servers};
+pub use super::members::{BackendState, DesiredServer, LoadedBackend, desired_servers};
 use super::{
     NextHop, NextHops,
     allocate::Range,
-    event::EventKind,
-    flow_policy::{FlowPolicy, MAPPING, mapping},
+    event::TableEventKind,
+    flow_policy::{FlowPolicy, HASH_INPUT_FLAGS, hash_input},
     lookup::address,
     slow_start,
     window::{Changes, Slots},
 };
 use crate::{
-    desired::{self, Ports, Protocol},
+    desired::{self, PortSet, Protocol},
     schedule::{Candidate, eligible, maglev, ring},
 };
 
@@ -33,13 +33,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedService {
     /// Service number.
-    pub number: u16,
+    pub service_number: u16,
     /// Its ports.
-    pub ports: Ports,
+    pub ports: PortSet,
     /// How it handles its flows.
     pub policy: FlowPolicy,
     /// What is hashed to find its slots, as long as flows without a record depend on it.
-    pub mapping: u32,
+    pub hash_input: u32,
     /// The range of its slots in the slot table.
     pub slots_range: Range,
     /// The slots themselves.
@@ -51,32 +51,36 @@ pub struct LoadedService {
     /// The range of its backends, with spare capacity.
     pub backends_range: Range,
     /// Its backends by index.
-    pub members: BTreeMap<u16, Member>,
+    pub backends: BTreeMap<u16, LoadedBackend>,
     /// Backend indices by QUIC server id.
-    pub quic_ids: BTreeMap<u16, u16>,
+    pub backends_by_quic_id: BTreeMap<u16, u16>,
     /// The backends that slots and ring schedule new connections to, in the order of the file; none where that is not known:
     /// adopted from a former daemon.
     pub candidates: Option<Vec<Candidate>>,
     /// The tick since which it records every flow, where it did not before: some of its flows have no record yet.
-    pub recording_since: Option<u32>,
+    pub recording_since_tick: Option<u32>,
 }
 
 impl LoadedService {
     /// The service as the map holds it.
     #[must_use]
     pub fn to_service(&self) -> abi::Service {
-        let hashed = if self.recording_since.is_some() { HASHED } else { 0 };
+        let hashed = if self.recording_since_tick.is_some() {
+            RECENTLY_HASHED
+        } else {
+            0
+        };
         abi::Service {
-            flags: self.policy.flags | self.mapping | hashed,
+            flags: self.policy.flags | self.hash_input | hashed,
             scheduler: self.policy.scheduler as u8,
-            prefix: self.policy.prefix,
-            sorry: self.sorry().unwrap_or(slot::NONE),
+            persistence_prefix: self.policy.persistence_prefix_len,
+            sorry_server: self.sorry().unwrap_or(slot::NO_BACKEND),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
             ring_base: self.ring_range.base,
             ring_len: self.ring_range.len,
             backends_base: self.backends_range.base,
-            backends_len: self.backends_range.len,
+            backends_capacity: self.backends_range.len,
             timeouts: self.policy.timeouts,
             pad: [0; 2],
         }
@@ -91,10 +95,10 @@ impl LoadedService {
     /// The slot of a flow with the service's VIP.
     #[must_use]
     pub fn slot_of(&self, vip: IpAddr, client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u32 {
-        let tuple = match self.mapping {
-            0 => hash::tuple(client, client_port, vip_port),
-            HASH_VIP => hash::tuple(address(vip), [0; 2], [0; 2]),
-            _ => hash::tuple(client, [0; 2], [0; 2]),
+        let tuple = match self.hash_input {
+            0 => hash::tuple_word(client, client_port, vip_port),
+            HASH_VIP => hash::tuple_word(address(vip), [0; 2], [0; 2]),
+            _ => hash::tuple_word(client, [0; 2], [0; 2]),
         };
         hash::slot(tuple, self.slots_range.len)
     }
@@ -107,8 +111,8 @@ impl LoadedService {
 
     /// The index of the sorry server, if it gets connections.
     fn sorry(&self) -> Option<u16> {
-        let sorry = |member: &Member| member.sorry && member.accepts_connections();
-        self.members
+        let sorry = |member: &LoadedBackend| member.sorry && member.accepts_connections();
+        self.backends
             .iter()
             .find(|(_, member)| sorry(member))
             .map(|(&index, _)| index)
@@ -116,7 +120,7 @@ impl LoadedService {
 
     /// How long an idle flow without a record keeps its owner, in ticks.
     #[must_use]
-    pub fn window(&self, protocol: Protocol) -> u32 {
+    pub fn window_ticks(&self, protocol: Protocol) -> u32 {
         u32::from(match protocol {
             Protocol::Tcp => self.policy.timeouts.established,
             Protocol::Udp => self.policy.timeouts.udp,
@@ -125,67 +129,71 @@ impl LoadedService {
 
     /// Whether nothing of it will expire. Dead backends of configured real servers may stay.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn has_nothing_to_expire(&self) -> bool {
         let mut addresses = BTreeSet::new();
-        self.slots.is_settled()
-            && self.recording_since.is_none()
+        self.slots.has_nothing_to_expire()
+            && self.recording_since_tick.is_none()
             && self
-                .members
+                .backends
                 .values()
                 .all(|member| member.configured && addresses.insert(member.address))
     }
 
     /// The counters of its backends. A backend shares the counter of a dead one of the same real server.
     #[must_use]
-    pub fn counters(&self) -> BTreeSet<u32> {
-        self.members.values().map(|member| member.counter).collect()
+    pub fn counter_indices(&self) -> BTreeSet<u32> {
+        self.backends.values().map(|member| member.counter_index).collect()
     }
 
     /// The backend of an address that may own flows.
     #[must_use]
-    pub fn usable_backend(&self, address: IpAddr) -> Option<(u16, &Member)> {
+    pub fn usable_backend(&self, address: IpAddr) -> Option<(u16, &LoadedBackend)> {
         let (&index, member) = self
-            .members
+            .backends
             .iter()
-            .find(|(_, member)| member.address == address && member.state.is_usable())?;
+            .find(|(_, member)| member.address == address && member.state.may_own_flows())?;
         Some((index, member))
     }
 
     /// The backends that may own flows, by address.
-    fn usable_by_address(&self) -> BTreeMap<IpAddr, (u16, &Member)> {
-        self.members
+    fn usable_by_address(&self) -> BTreeMap<IpAddr, (u16, &LoadedBackend)> {
+        self.backends
             .iter()
-            .filter(|(_, member)| member.state.is_usable())
+            .filter(|(_, member)| member.state.may_own_flows())
             .map(|(&index, member)| (member.address, (index, member)))
             .collect()
     }
 
     /// Whether the backend of an index may own flows.
     #[must_use]
-    pub fn usable(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(|member| member.state.is_usable())
+    pub fn may_own_flows(&self, index: u16) -> bool {
+        self.backends
+            .get(&index)
+            .is_some_and(|member| member.state.may_own_flows())
     }
 
     /// Whether the backend of an index gets new connections.
     #[must_use]
     pub fn accepts_connections(&self, index: u16) -> bool {
-        self.members.get(&index).is_some_and(Member::accepts_connections)
+        self.backends
+            .get(&index)
+            .is_some_and(LoadedBackend::accepts_connections)
     }
 
     /// The lowest index not used by any backend, dead ones included.
     #[must_use]
     pub fn unused_backend_index(&self) -> u16 {
-        let together = (0..).zip(self.members.keys()).take_while(|&(n, &index)| n == index);
+        let together = (0..).zip(self.backends.keys()).take_while(|&(n, &index)| n == index);
         together.count() as u16
     }
 
     /// The counter of a dead backend of this address: a real server that comes back goes on counting.
     #[must_use]
-    pub fn previous_counter(&self, address: IpAddr) -> Option<u32> {
-        self.members
+    pub fn previous_counter_index(&self, address: IpAddr) -> Option<u32> {
+        self.backends
             .values()
             .find(|member| member.address == address)
-            .map(|member| member.counter)
+            .map(|member| member.counter_index)
     }
 
     /// Whether a plan would change nothing, which is true of nearly all services where there are thousands.
@@ -193,42 +201,42 @@ impl LoadedService {
     pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, next_hops: &NextHops) -> bool {
         let wanted = desired_servers(service);
         let by_address = by_address(&wanted);
-        let settled = |member: &Member| {
+        let settled = |member: &LoadedBackend| {
             let mut after = *member;
             after.update(&by_address, next_hops, 0, &mut Vec::new());
             after == *member
         };
         self.policy == *policy
-            && mapping(service).is_none_or(|mapping| mapping == self.mapping)
+            && hash_input(service).is_none_or(|mapping| mapping == self.hash_input)
             && self.ports == service.ports
-            && self.members.values().all(settled)
-            && self.missing(&wanted, next_hops).is_empty()
+            && self.backends.values().all(settled)
+            && self.missing_backends(&wanted, next_hops).is_empty()
             && self.candidates == Some(self.candidates(&wanted))
-            && self.quic_ids == self.desired_quic_ids(&wanted)
+            && self.backends_by_quic_id == self.desired_backends_by_quic_id(&wanted)
     }
 
     /// The configured real servers that are not down, have a next hop, and no backend yet or a dead one.
     #[must_use]
-    pub fn missing(&self, wanted: &[DesiredServer], next_hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
+    pub fn missing_backends(&self, wanted: &[DesiredServer], next_hops: &NextHops) -> Vec<(DesiredServer, NextHop)> {
         let usable = self.usable_by_address();
         wanted
             .iter()
-            .filter(|server| server.fails().is_none() && !usable.contains_key(&server.address))
+            .filter(|server| server.failure_action().is_none() && !usable.contains_key(&server.address))
             .filter_map(|server| Some((*server, *next_hops.get(&server.address)?)))
             .collect()
     }
 
     /// Updates the existing backends to the desired state; returns the indices that changed in the map, and the events.
-    pub fn update_members(
+    pub fn update_backends(
         &mut self,
         wanted: &[DesiredServer],
         next_hops: &NextHops,
         now: u32,
-    ) -> (Vec<u16>, Vec<EventKind>) {
+    ) -> (Vec<u16>, Vec<TableEventKind>) {
         let by_address = by_address(wanted);
         let mut changed = Vec::new();
         let mut events = Vec::new();
-        for (&index, member) in &mut self.members {
+        for (&index, member) in &mut self.backends {
             let before = member.to_backend();
             member.update(&by_address, next_hops, now, &mut events);
             if member.to_backend() != before {
@@ -243,47 +251,50 @@ impl LoadedService {
     #[must_use]
     pub fn candidates(&self, wanted: &[DesiredServer]) -> Vec<Candidate> {
         let usable = self.usable_by_address();
-        let claim = |server: &DesiredServer, weight| eligible::Server {
+        let claim = |server: &DesiredServer, weight| eligible::SchedulableServer {
             address: server.address,
             weight,
-            index: usable
+            backend_index: usable
                 .get(&server.address)
                 .and_then(|(index, member)| (member.state == BackendState::Up).then_some(*index)),
         };
         let shares = slow_start::effective_weights(wanted, self.policy.scheduler);
         let all = wanted.iter().zip(shares).map(|(server, share)| claim(server, share));
-        let candidates = eligible::eligible(self.policy.has_fallback(), all);
-        if candidates.iter().any(|candidate| candidate.index != slot::NONE) {
+        let candidates = eligible::eligible_candidates(self.policy.has_fallback(), all);
+        if candidates
+            .iter()
+            .any(|candidate| candidate.backend_index != slot::NO_BACKEND)
+        {
             return candidates;
         }
         let sorry = wanted
             .iter()
             .filter(|server| server.sorry)
             .map(|server| claim(server, 1));
-        eligible::eligible(true, sorry)
+        eligible::eligible_candidates(true, sorry)
     }
 
     /// The backend index of every configured QUIC server id.
     #[must_use]
-    pub fn desired_quic_ids(&self, wanted: &[DesiredServer]) -> BTreeMap<u16, u16> {
+    pub fn desired_backends_by_quic_id(&self, wanted: &[DesiredServer]) -> BTreeMap<u16, u16> {
         let usable = self.usable_by_address();
         wanted
             .iter()
-            .filter_map(|server| Some((server.quic_id?, usable.get(&server.address)?.0)))
+            .filter_map(|server| Some((server.quic_server_id?, usable.get(&server.address)?.0)))
             .collect()
     }
 
     /// Initialises the slots of a new service, which no packet can find yet.
     pub fn init_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
-        self.slots = Slots::settled(&maglev::table(candidates, self.slots_range.len), now);
-        self.slots.all()
+        self.slots = Slots::from_table(&maglev::table(candidates, self.slots_range.len), now);
+        self.slots.all_as_changes()
     }
 
     /// Updates the slots to new candidates.
     pub fn update_slots(&mut self, candidates: &[Candidate], now: u32) -> Changes {
         let table = maglev::table(candidates, self.slots_range.len);
-        let members = &self.members;
-        let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.is_usable());
+        let members = &self.backends;
+        let usable = |index: u16| members.get(&index).is_some_and(|member| member.state.may_own_flows());
         self.slots.set_current(&table, usable, now)
     }
 
@@ -292,24 +303,24 @@ impl LoadedService {
     #[must_use]
     pub fn desired_ring(&self, candidates: &[Candidate]) -> Vec<RingEntry> {
         let FlowPolicy { scheduler, flags, .. } = self.policy;
-        if scheduler.hashes() && flags & abi::LIMITED == 0 {
+        if scheduler.hashes() && flags & abi::HAS_CONNECTION_LIMITS == 0 {
             return Vec::new();
         }
-        ring::of_scheduler(scheduler, candidates)
+        ring::ring_for_scheduler(scheduler, candidates)
     }
 
     /// Switches to another mapping, if it differs; returns whether it did.
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
-    pub fn remap(&mut self, mapping: Option<u32>) -> Result<bool, HashInputInUse> {
-        let Some(mapping) = mapping.filter(|&mapping| mapping != self.mapping) else {
+    pub fn set_hash_input(&mut self, mapping: Option<u32>) -> Result<bool, HashInputInUse> {
+        let Some(mapping) = mapping.filter(|&mapping| mapping != self.hash_input) else {
             return Ok(false);
         };
-        if !self.records_all() || self.recording_since.is_some() {
+        if !self.records_all() || self.recording_since_tick.is_some() {
             return Err(HashInputInUse);
         }
-        self.mapping = mapping & MAPPING;
+        self.hash_input = mapping & HASH_INPUT_FLAGS;
         Ok(true)
     }
 }
@@ -325,6 +336,6 @@ fn by_address(wanted: &[DesiredServer]) -> BTreeMap<IpAddr, DesiredServer> {
 /// The number of slots a new service gets.
 #[must_use]
 pub fn slot_count(service: &desired::Service) -> u32 {
-    let by_weights = || maglev::size(service.servers.iter().map(|server| server.weight));
+    let by_weights = || maglev::table_size(service.servers.iter().map(|server| server.weight));
     service.slots.unwrap_or_else(by_weights)
 }

@@ -41,9 +41,9 @@ mod tests {
         DesiredServer {
             address: IpAddr::from([10, 0, 0, 1]),
             weight,
-            upper: 0,
-            lower: 0,
-            quic_id: None,
+            upper_threshold: 0,
+            lower_threshold: 0,
+            quic_server_id: None,
             sorry: false,
             state,
             on_failure: OnFailure::Rehash,

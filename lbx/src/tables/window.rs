@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 
 use lbx_common::{
-    flow::elapsed,
-    slot::{NONE, Slot},
+    flow::elapsed_ticks,
+    slot::{NO_BACKEND, Slot},
 };
 
 use super::GRACE;
@@ -32,9 +32,9 @@ pub type Changes = Vec<(u32, Slot)>;
 impl Slots {
     /// A settled table.
     #[must_use]
-    pub fn settled(table: &[u16], now: u32) -> Self {
+    pub fn from_table(table: &[u16], now: u32) -> Self {
         Self {
-            slots: table.iter().map(|&backend| Slot::settled(backend)).collect(),
+            slots: table.iter().map(|&backend| Slot::without_window(backend)).collect(),
             opened: vec![None; table.len()],
             changed: now,
             is_settled: true,
@@ -64,14 +64,14 @@ impl Slots {
 
     /// Whether no window is open and nothing is has_records: nothing will expire.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn has_nothing_to_expire(&self) -> bool {
         self.is_settled
     }
 
     /// Sets `current` to a new table. `usable` says which backends still get packets.
     pub fn set_current(&mut self, table: &[u16], usable: impl Fn(u16) -> bool, now: u32) -> Changes {
         self.update(now, |slot, opened, index| {
-            let current = table.get(index).copied().unwrap_or(NONE);
+            let current = table.get(index).copied().unwrap_or(NO_BACKEND);
             let moved = current != slot.current;
             slot.has_records |= moved;
             slot.current = current;
@@ -88,12 +88,12 @@ impl Slots {
 
     /// All slots, for a table that no packet reads yet.
     #[must_use]
-    pub fn all(&self) -> Changes {
+    pub fn all_as_changes(&self) -> Changes {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
     /// Marks every slot as has_records: flows may have records that disagree with the slots.
-    pub fn track_all(&mut self, now: u32) -> Changes {
+    pub fn mark_all_has_records(&mut self, now: u32) -> Changes {
         self.update(now, |slot, _, _| slot.has_records = true)
     }
 
@@ -111,13 +111,13 @@ impl Slots {
     /// Whether every packet in flight sees the last change.
     #[must_use]
     pub fn is_quiescent(&self, now: u32) -> bool {
-        elapsed(self.changed, now) >= GRACE
+        elapsed_ticks(self.changed, now) >= GRACE
     }
 
     /// Sets `owner` to `current` where a window of `timeout` ticks has passed, counted from when packets saw it open.
     pub fn close_windows(&mut self, now: u32, timeout: u32) -> Changes {
         self.update(now, |slot, opened, _| {
-            if opened.is_some_and(|since| elapsed(since, now) > timeout + GRACE) {
+            if opened.is_some_and(|since| elapsed_ticks(since, now) > timeout + GRACE) {
                 slot.owner = slot.current;
                 *opened = None;
             }
@@ -126,7 +126,7 @@ impl Slots {
 
     /// Ends the tracking of slots without a record that disagrees with the owner, once every packet sees the last change: before,
     /// a packet in flight may have written a record after the scan.
-    pub fn settle(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
+    pub fn clear_has_records(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
         if self.is_settled || !self.is_quiescent(now) {
             return Vec::new();
         }
@@ -142,7 +142,7 @@ impl Slots {
 
     /// The backends that slots refer to.
     #[must_use]
-    pub fn referenced(&self) -> HashSet<u16> {
+    pub fn referenced_backends(&self) -> HashSet<u16> {
         self.slots.iter().flat_map(|slot| [slot.current, slot.owner]).collect()
     }
 
@@ -180,25 +180,25 @@ mod tests {
 
     #[test]
     fn the_owner_is_replaced_after_one_timeout() {
-        let mut slots = Slots::settled(&[0], 0);
+        let mut slots = Slots::from_table(&[0], 0);
         assert_eq!(slots.set_current(&[1], |_| true, 10).len(), 1);
         assert_eq!(slot(&slots), (1, 0, true));
         assert!(slots.close_windows(10 + OPEN, TIMEOUT).is_empty());
         slots.close_windows(11 + OPEN, TIMEOUT);
         assert_eq!(slot(&slots), (1, 1, true));
         assert!(
-            slots.settle(12 + OPEN, |_| false).is_empty(),
+            slots.clear_has_records(12 + OPEN, |_| false).is_empty(),
             "too soon after the change"
         );
-        slots.settle(13 + OPEN, |_| true);
+        slots.clear_has_records(13 + OPEN, |_| true);
         assert_eq!(slot(&slots), (1, 1, true), "a record disagrees");
-        slots.settle(14 + OPEN, |_| false);
+        slots.clear_has_records(14 + OPEN, |_| false);
         assert_eq!(slot(&slots), (1, 1, false));
     }
 
     #[test]
     fn a_second_change_does_not_prolong_the_window() {
-        let mut slots = Slots::settled(&[0], 0);
+        let mut slots = Slots::from_table(&[0], 0);
         slots.set_current(&[1], |_| true, 10);
         slots.set_current(&[2], |_| true, 500);
         slots.close_windows(11 + OPEN, TIMEOUT);
@@ -207,17 +207,17 @@ mod tests {
 
     #[test]
     fn the_clock_wraps_within_a_window() {
-        let mut slots = Slots::settled(&[0], TICK_MASK - 20);
+        let mut slots = Slots::from_table(&[0], TICK_MASK - 20);
         slots.set_current(&[1], |_| true, TICK_MASK - 10);
         assert!(slots.close_windows(OPEN - 11, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(OPEN - 10, TIMEOUT).len(), 1);
-        assert!(slots.settle(OPEN - 9, |_| false).is_empty());
-        assert_eq!(slots.settle(OPEN - 8, |_| false).len(), 1);
+        assert!(slots.clear_has_records(OPEN - 9, |_| false).is_empty());
+        assert_eq!(slots.clear_has_records(OPEN - 8, |_| false).len(), 1);
     }
 
     #[test]
     fn there_and_back_again_restarts_the_window_but_stays_tracked() {
-        let mut slots = Slots::settled(&[0], 0);
+        let mut slots = Slots::from_table(&[0], 0);
         slots.set_current(&[1], |_| true, 10);
         slots.set_current(&[0], |_| true, 20);
         assert_eq!(slot(&slots), (0, 0, true));
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_failed_owner_is_replaced_at_once() {
-        let mut slots = Slots::settled(&[0], 0);
+        let mut slots = Slots::from_table(&[0], 0);
         slots.set_current(&[1], |backend| backend == 1, 10);
         assert_eq!(slot(&slots), (1, 1, true));
     }

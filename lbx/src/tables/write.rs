@@ -10,7 +10,7 @@ use lbx_common::{
 
 /// One change of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum MapWrite {
     /// A backend in the flat table.
     Backend {
         /// Place in the table of all backends.
@@ -63,7 +63,7 @@ pub enum Write {
         backend: Option<u16>,
     },
     /// Resets counters and cursor of a service number.
-    ResetService(u16),
+    ResetServiceCounters(u16),
     /// Resets counters and load of a backend.
-    ResetBackend(u32),
+    ResetBackendCounters(u32),
 }

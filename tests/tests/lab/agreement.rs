@@ -206,7 +206,7 @@ fn a_new_service_waits_for_the_first_results_of_its_checks() -> Result<()> {
     ensure!(passed.effective_weight == 0, "{passed:?}");
     director.server_state(80, rip(3))?.expect_down("not probed yet")?;
     let sorry = director.json()?;
-    ensure!(sorry["services"][0]["quorum"] == true, "{sorry:#}");
+    ensure!(sorry["services"][0]["has_quorum"] == true, "{sorry:#}");
     let refused = lab
         .client()
         .enter(|| Connection::open_within(Duration::from_millis(500), 0, WEB))?;

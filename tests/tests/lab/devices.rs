@@ -152,7 +152,7 @@ fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
     let curl = |lab: &Lab| -> Result<Option<i32>> {
         Ok(lab.client().run(["curl", "--silent", "--max-time", "1", PAGE])?.code())
     };
-    prober.with(|dataplane| dataplane.guard_vips_by(TcAttachment::Filter, eth0))??;
+    prober.with(|dataplane| dataplane.guard_vips_by(TcAttachment::ClsactFilter, eth0))??;
     prober.with(|dataplane| dataplane.detach(eth0))??;
     ensure!(curl(&prober.lab)? == TIMED_OUT, "the host's own stack has answered");
     ensure!(prober.lab.client().ping(VIP)?, "ICMP is dropped");
@@ -161,7 +161,7 @@ fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
     // This NIC has no role: the program passes everything.
     ensure!(curl(&prober.lab)? == REFUSED, "the guard has not ended");
     // Any program will do for what a killed daemon leaves.
-    prober.see_to_by(TcAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
     let host = prober.lab.director().clone();
     let tc = |words: &str| -> Result<String> {
         let words = format!("tc filter {words} dev eth0 ingress");
@@ -174,7 +174,7 @@ fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
     );
     host.run(add.split(' '))?.success()?;
     ensure!(tc("show")?.contains("lbx"), "no filter");
-    prober.restart_by(TcAttachment::Filter, &["eth0"])?;
+    prober.restart_by(TcAttachment::ClsactFilter, &["eth0"])?;
     ensure!(!tc("show")?.contains("lbx"), "it stays: {}", tc("show")?);
     Ok(())
 }

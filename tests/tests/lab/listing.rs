@@ -109,7 +109,7 @@ fn json_tells_the_same() -> Result<()> {
     });
     ensure!(servers.eq(expected), "{json:#}");
     ensure!(
-        json["name"] == site.lab.id() && json["interfaces"][0]["mode"] == "native",
+        json["name"] == site.lab.id() && json["interfaces"][0]["xdp_mode"] == "native",
         "{json:#}"
     );
     site.director.expect_no_drops()

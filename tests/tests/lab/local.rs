@@ -265,7 +265,7 @@ fn connections_and_packets_count() -> Result<()> {
     ensure!(whole.connections == 4, "{whole:?}");
     // SYN, ACK, request, FIN and what acknowledges.
     ensure!((16..64).contains(&whole.packets) && whole.bytes > 4 * 200, "{whole:?}");
-    ensure!(whole.endings >= 4, "{whole:?}");
+    ensure!(whole.fin_rst_packets >= 4, "{whole:?}");
     ensure!(members.iter().all(|member| member.connections == 2), "{members:?}");
     ensure!(
         members.iter().map(|member| member.packets).sum::<u64>() == whole.packets,
@@ -293,10 +293,10 @@ fn a_connection_goes_on_when_the_daemon_is_killed_and_started() -> Result<()> {
 fn without_the_hooks_the_vip_is_the_directors_own() -> Result<()> {
     let mut scene = web("rr")?;
     scene.prober.pages(PAGE, 1)?;
-    scene.prober.with(|dataplane| dataplane.set_local_vips(false))??;
+    scene.prober.with(|dataplane| dataplane.set_local_vip_access(false))??;
     let kind = refusal(&scene.prober)?;
     ensure!(kind == ErrorKind::ConnectionRefused, "{kind}");
-    scene.prober.with(|dataplane| dataplane.set_local_vips(true))??;
+    scene.prober.with(|dataplane| dataplane.set_local_vip_access(true))??;
     scene.prober.pages(PAGE, 1)?;
     Ok(())
 }

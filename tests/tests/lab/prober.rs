@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
 use lbx::{
     config,
-    dataplane::{Dataplane, clock, local::probes::Probes, traffic_control::TcAttachment},
+    dataplane::{Dataplane, clock, local::probes::ProbeDialer, traffic_control::TcAttachment},
     desired::TableSizes,
     tables::{NextHop, NextHops, Tables},
 };
@@ -17,7 +17,7 @@ use crate::setup::start_real_servers;
 
 /// Small tables.
 const SIZES: TableSizes = TableSizes {
-    flows: 1 << 12,
+    flows4: 1 << 12,
     flows6: 1 << 12,
     slots: 1 << 16,
     ports: 1 << 12,
@@ -36,7 +36,7 @@ pub struct Balanced<Server> {
 pub struct Prober {
     /// There until the drop.
     dataplane: Option<Dataplane>,
-    probes: Arc<Probes>,
+    probes: Arc<ProbeDialer>,
     tables: Option<Tables>,
     /// The lab.
     pub lab: Lab,
@@ -47,7 +47,7 @@ impl Prober {
     pub fn start(lab: Lab, nics: &[&str]) -> Result<Self> {
         let dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
         let mut prober = Self {
-            probes: dataplane.probes(),
+            probes: dataplane.probe_dialer(),
             dataplane: Some(dataplane),
             tables: None,
             lab,
@@ -79,7 +79,7 @@ impl Prober {
         }
         let mut prober = Self::start(lab, &["eth0"])?;
         prober.plan(&cluster)?;
-        prober.with(|dataplane| dataplane.set_local_vips(true))??;
+        prober.with(|dataplane| dataplane.set_local_vip_access(true))??;
         Ok(Balanced {
             _servers: servers,
             prober,
@@ -94,7 +94,7 @@ impl Prober {
             let hop = NextHop {
                 mac: host.mac("eth0")?.0,
                 ifindex,
-                vlan: [0; 2],
+                vlan_tags: [0; 2],
                 source: self.lab.director().mac("eth0")?.0,
             };
             Ok([host.address().into(), host.address6().into()].map(|address| (address, hop)))
@@ -106,9 +106,9 @@ impl Prober {
         let mut tables = self.tables.take();
         let planned = self.with(|dataplane| -> Result<Tables> {
             let tables = tables.take().unwrap_or_else(|| dataplane.empty_tables());
-            let plan = tables.plan(&desired, &hops, clock::now())?;
+            let plan = tables.plan(&desired, &hops, clock::current_tick())?;
             dataplane.apply(&plan.writes)?;
-            Ok(plan.tables)
+            Ok(plan.resulting_tables)
         })??;
         self.tables = Some(planned);
         Ok(())
@@ -119,11 +119,11 @@ impl Prober {
         let tables = self.tables.take().context("nothing was planned")?;
         let service = tables.services.values().next().context("no service")?;
         let read = self.with(|dataplane| -> Result<_> {
-            let whole = dataplane.service_traffic(service.number)?;
+            let whole = dataplane.service_traffic(service.service_number)?;
             let members = service
-                .members
+                .backends
                 .values()
-                .map(|member| dataplane.backend_traffic(member.counter));
+                .map(|member| dataplane.backend_traffic(member.counter_index));
             Ok((whole, members.collect::<Result<_, _>>()?))
         })?;
         self.tables = Some(tables);
@@ -132,8 +132,8 @@ impl Prober {
 
     /// Does as a daemon that is killed and started again.
     pub fn restart(&mut self, nics: &[&str]) -> Result<()> {
-        self.restart_by(TcAttachment::Link, nics)?;
-        self.with(|dataplane| dataplane.set_local_vips(true))??;
+        self.restart_by(TcAttachment::TcxLink, nics)?;
+        self.with(|dataplane| dataplane.set_local_vip_access(true))??;
         Ok(())
     }
 
@@ -142,13 +142,13 @@ impl Prober {
         drop(self.dataplane.take());
         let (lab, devices) = (&self.lab, self.devices(nics)?);
         let mut dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
-        ensure!(dataplane.adopted(), "nothing was adopted");
+        ensure!(dataplane.has_adopted_maps(), "nothing was adopted");
         for &device in &devices {
             let running = lab.director().xdp_program("eth0")?.map(|(program, _)| program as u32);
             lab.director()
                 .enter(|| dataplane.attach(device, running, XdpMode::Driver))??;
         }
-        self.probes = dataplane.probes();
+        self.probes = dataplane.probe_dialer();
         self.dataplane = Some(dataplane);
         self.see_to_by(way, &devices)
     }
@@ -161,12 +161,12 @@ impl Prober {
 
     /// Has what exactly these devices send rewritten.
     pub fn see_to(&mut self, devices: &BTreeSet<u32>) -> Result<()> {
-        self.see_to_by(TcAttachment::Link, devices)
+        self.see_to_by(TcAttachment::TcxLink, devices)
     }
 
     /// The same by one of both ways.
     pub fn see_to_by(&mut self, way: TcAttachment, devices: &BTreeSet<u32>) -> Result<()> {
-        let failed = self.with(|dataplane| dataplane.sync_egress_by(way, devices))?;
+        let failed = self.with(|dataplane| dataplane.reconcile_egress_programs_by(way, devices))?;
         if let Some((device, error)) = failed.into_iter().next() {
             bail!("device {device}: {:#}", anyhow::Error::from(error));
         }
@@ -174,7 +174,7 @@ impl Prober {
     }
 
     /// What leads probes.
-    pub fn probes(&self) -> &Probes {
+    pub fn probes(&self) -> &ProbeDialer {
         &self.probes
     }
 
@@ -194,6 +194,9 @@ impl Drop for Prober {
     fn drop(&mut self) {
         let dataplane = self.dataplane.take();
         // What could not be removed is a leftover for the next run.
-        self.lab.director().enter(|| dataplane.map(Dataplane::remove)).ok();
+        self.lab
+            .director()
+            .enter(|| dataplane.map(Dataplane::detach_and_unpin))
+            .ok();
     }
 }

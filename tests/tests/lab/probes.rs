@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
     dataplane::{clock, local::probes::SessionCounts, traffic_control::TcAttachment},
     desired::Target,
-    health::{Failure, ProbeEndpoint},
+    health::{ProbeEndpoint, ProbeFailure},
 };
 use lbx_common::{
     flow::TICK_MASK,
     maps::ABI,
     service::TCP,
-    session::{IN, LOCAL, Session, SessionKey},
+    session::{FROM_VIP, LOCAL_SESSION, Session, SessionKey},
 };
 use lbx_tests::{
     bpffs,
@@ -69,7 +69,7 @@ fn expect<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T) -> Result<()>
     Ok(())
 }
 
-fn served() -> Result<String, Failure> {
+fn served() -> Result<String, ProbeFailure> {
     Ok("rs1 nginx".to_owned())
 }
 
@@ -78,7 +78,7 @@ fn a_probe_reaches_the_vip_and_fails_without_it() -> Result<()> {
     let (rs1, endpoint) = (prober.lab.real_server(1), endpoint(1, 80));
     expect(&prober.page(&endpoint)?, &served())?;
     rs1.ip(&format!("address del {VIP}/32 dev lo"))?;
-    expect(&prober.page(&endpoint)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    expect(&prober.page(&endpoint)?, &Err(ProbeFailure::TimedOut(TIMEOUT)))?;
     // The real server itself is well.
     expect(
         &prober.page(&ProbeEndpoint {
@@ -101,7 +101,7 @@ fn so_it_does_over_ipv6() -> Result<()> {
         .ip(&format!("address add {VIP6}/128 dev eth0 nodad preferred_lft 0"))?;
     expect(&prober.page(&endpoint)?, &served())?;
     rs1.ip(&format!("address del {VIP6}/128 dev lo"))?;
-    expect(&prober.page(&endpoint)?, &Err(Failure::TimedOut(TIMEOUT)))?;
+    expect(&prober.page(&endpoint)?, &Err(ProbeFailure::TimedOut(TIMEOUT)))?;
     expect(
         &prober.page(&ProbeEndpoint {
             target: Target::Rip,
@@ -140,7 +140,7 @@ fn real_servers_may_be_on_another_nic_than_clients() -> Result<()> {
 fn a_closed_port_refuses() -> Result<()> {
     let (prober, _nginx) = scene()?;
     for endpoint in [endpoint(1, 81), endpoint6(1, 81)] {
-        expect(&prober.page(&endpoint)?, &Err(Failure::Refused))?;
+        expect(&prober.page(&endpoint)?, &Err(ProbeFailure::Refused))?;
     }
     Ok(())
 }
@@ -149,7 +149,7 @@ fn a_datagram_to_a_closed_port_is_refused() -> Result<()> {
     let (prober, _nginx) = scene()?;
     for endpoint in [endpoint(1, 53), endpoint6(1, 53)] {
         // The error comes from the VIP, and is about a packet to the VIP.
-        expect(&prober.ask(&endpoint)?, &Err(Failure::Refused))?;
+        expect(&prober.ask(&endpoint)?, &Err(ProbeFailure::Refused))?;
     }
     Ok(())
 }
@@ -184,7 +184,7 @@ fn an_answer_from_the_rip_is_none_from_the_vip() -> Result<()> {
     let (vip, rip) = (VIP.into(), rip(1).into());
     expect(
         &prober.ask(&endpoint(1, 53))?,
-        &Err(Failure::AnsweredFromRip { vip, rip }),
+        &Err(ProbeFailure::AnsweredFromRip { vip, rip }),
     )?;
     answering.join().expect("it does not panic")?;
     Ok(())
@@ -194,7 +194,7 @@ fn without_the_program_nothing_is_vouched_for() -> Result<()> {
     let (mut prober, _nginx) = scene()?;
     prober.see_to(&BTreeSet::new())?;
     // The RIP answers, and that says nothing.
-    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))?;
+    expect(&prober.page(&endpoint(1, 80))?, &Err(ProbeFailure::NotSteered))?;
     let devices = prober.devices(&["eth0"])?;
     prober.see_to(&devices)?;
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
@@ -207,7 +207,7 @@ fn without_the_program_nothing_is_vouched_for() -> Result<()> {
         .director()
         .run(["bpftool", "link", "detach", "pinned", &pin])?
         .success()?;
-    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))?;
+    expect(&prober.page(&endpoint(1, 80))?, &Err(ProbeFailure::NotSteered))?;
     prober.see_to(&devices)?;
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
     Ok(())
@@ -224,29 +224,29 @@ fn filters_do_what_links_do() -> Result<()> {
             .success()?;
         Ok(tc.lines().filter(|line| line.contains("lbx_egress")).count())
     };
-    prober.see_to_by(TcAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
     ensure!(filters(&prober)? == 1, "no filter");
     for endpoint in [endpoint(1, 80), endpoint6(1, 80)] {
         expect(&prober.page(&endpoint)?, &served())?;
     }
     // The next daemon takes its place, without a second one.
-    prober.restart_by(TcAttachment::Filter, &["eth0"])?;
+    prober.restart_by(TcAttachment::ClsactFilter, &["eth0"])?;
     ensure!(filters(&prober)? == 1, "not one filter");
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
     // Links take the place of filters, and filters that of links.
     prober.see_to(&devices)?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
     expect(&prober.page(&endpoint(1, 80))?, &served())?;
-    prober.see_to_by(TcAttachment::Filter, &devices)?;
-    prober.see_to_by(TcAttachment::Filter, &BTreeSet::new())?;
+    prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
+    prober.see_to_by(TcAttachment::ClsactFilter, &BTreeSet::new())?;
     ensure!(filters(&prober)? == 0, "the filter is still there");
-    expect(&prober.page(&endpoint(1, 80))?, &Err(Failure::NotRewritten))
+    expect(&prober.page(&endpoint(1, 80))?, &Err(ProbeFailure::NotSteered))
 }
 
 fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let (mut prober, _nginx) = scene()?;
     let devices = prober.devices(&["eth0"])?;
-    prober.see_to_by(TcAttachment::Filter, &devices)?;
+    prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
     let mut monitor = prober.lab.director().enter(|| {
         Command::new("tc")
             .arg("monitor")
@@ -257,13 +257,13 @@ fn a_filter_that_is_there_is_left_alone() -> Result<()> {
     let told = (|| -> Result<()> {
         std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         for _ in 0..3 {
-            prober.see_to_by(TcAttachment::Filter, &devices)?;
+            prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
         }
         let director = prober.lab.director();
         director
             .run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", "76"])?
             .success()?;
-        prober.see_to_by(TcAttachment::Filter, &devices)?;
+        prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
         std::thread::sleep(patience::scaled(Duration::from_millis(500)));
         Ok(())
     })();
@@ -369,7 +369,7 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
         for number in 0..PROBES {
             failed.extend(prober.connect(&endpoint).err());
             if number % 250 == 0 {
-                prober.probes().sweep(Instant::now()).ok();
+                prober.probes().release_expired(Instant::now()).ok();
             }
             let due = begun + Duration::from_millis(number as u64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -392,7 +392,9 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     }
     // Ports are given back, and sessions forgotten; of a port nothing is left when it was found unused twice.
     for seconds in [30, 60] {
-        prober.probes().sweep(Instant::now() + Duration::from_secs(seconds))?;
+        prober
+            .probes()
+            .release_expired(Instant::now() + Duration::from_secs(seconds))?;
     }
     let left = prober.probes().session_counts()?;
     expect(&left, &SessionCounts::default())
@@ -412,28 +414,28 @@ fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     // Somebody has had it, and another, long before.
     for port in [port, 9] {
         let key = SessionKey {
-            direction: IN,
+            direction: FROM_VIP,
             protocol: TCP,
             local_port: port.to_be_bytes(),
             ..SessionKey::default()
         };
         let ended = Session {
-            kind: LOCAL,
-            ended: 1,
-            tick: clock::now().wrapping_sub(1_000) & TICK_MASK,
+            session_kind: LOCAL_SESSION,
+            fin_or_rst_sent: 1,
+            updated_tick: clock::current_tick().wrapping_sub(1_000) & TICK_MASK,
             ..Session::default()
         };
         probes.insert_session(&key, &ended)?;
     }
     let mut left = Vec::new();
     for seconds in [30, 60, 90] {
-        probes.sweep(Instant::now() + Duration::from_secs(seconds))?;
+        probes.release_expired(Instant::now() + Duration::from_secs(seconds))?;
         left.push(probes.session_counts()?);
     }
     let of = |ports| SessionCounts {
-        leases: 1,
+        leased_ports: 1,
         sessions: 0,
-        port_count: ports,
+        ports_with_sessions: ports,
     };
     expect(&left, &vec![of(2), of(1), of(1)])
 }

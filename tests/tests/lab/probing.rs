@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use lbx::{
     desired::Target,
-    health::{Dialer as _, Failure, ProbeEndpoint, RequiredTraffic},
+    health::{ProbeEndpoint, ProbeFailure, ProbeSteering as _, RequiredTraffic},
 };
 use lbx_tests::{
     lab::{DIP, VIP, rip, six},
@@ -54,7 +54,7 @@ pub fn endpoint6(number: u8, port: u16) -> ProbeEndpoint {
 
 impl Prober {
     /// A socket that is led where the probe is to go.
-    pub fn socket(&self, endpoint: &ProbeEndpoint, kind: Type) -> Result<Socket, Failure> {
+    pub fn socket(&self, endpoint: &ProbeEndpoint, kind: Type) -> Result<Socket, ProbeFailure> {
         let protocol = if kind == Type::STREAM {
             Protocol::TCP
         } else {
@@ -66,7 +66,7 @@ impl Prober {
     }
 
     /// Asks for the page `/`, as a check would.
-    pub fn page(&self, endpoint: &ProbeEndpoint) -> Result<Result<String, Failure>> {
+    pub fn page(&self, endpoint: &ProbeEndpoint) -> Result<Result<String, ProbeFailure>> {
         self.inside(|| {
             let page = self.fetch_bytes(endpoint)?;
             Ok(String::from_utf8_lossy(&page).trim_end().to_owned())
@@ -74,22 +74,22 @@ impl Prober {
     }
 
     /// Connects, and closes again.
-    pub fn connect(&self, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+    pub fn connect(&self, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         let socket = self.socket(endpoint, Type::STREAM)?;
         socket
             .connect_timeout(&endpoint.peer().into(), endpoint.timeout)
             .map_err(|error| timed_out(error, endpoint))?;
-        let local = socket.local_addr()?.as_socket().ok_or(Failure::Closed)?;
+        let local = socket.local_addr()?.as_socket().ok_or(ProbeFailure::ConnectionClosed)?;
         self.probes().verify_steered(local, endpoint, RequiredTraffic::BothWays)
     }
 
     /// Sends a question as a datagram.
-    pub fn ask(&self, endpoint: &ProbeEndpoint) -> Result<Result<String, Failure>> {
+    pub fn ask(&self, endpoint: &ProbeEndpoint) -> Result<Result<String, ProbeFailure>> {
         self.inside(|| self.exchange(endpoint, b"question"))
     }
 
     /// Sends a datagram and waits for another.
-    pub fn exchange(&self, endpoint: &ProbeEndpoint, question: &[u8]) -> Result<String, Failure> {
+    pub fn exchange(&self, endpoint: &ProbeEndpoint, question: &[u8]) -> Result<String, ProbeFailure> {
         let socket = self.socket(endpoint, Type::DGRAM)?;
         socket.connect(&endpoint.peer().into())?;
         let socket = UdpSocket::from(socket);
@@ -103,7 +103,7 @@ impl Prober {
     }
 
     /// The body of the page `/`.
-    pub fn fetch_bytes(&self, endpoint: &ProbeEndpoint) -> Result<Vec<u8>, Failure> {
+    pub fn fetch_bytes(&self, endpoint: &ProbeEndpoint) -> Result<Vec<u8>, ProbeFailure> {
         let socket = self.socket(endpoint, Type::STREAM)?;
         socket
             .connect_timeout(&endpoint.peer().into(), endpoint.timeout)
@@ -122,9 +122,9 @@ impl Prober {
     }
 }
 
-fn timed_out(error: std::io::Error, endpoint: &ProbeEndpoint) -> Failure {
+fn timed_out(error: std::io::Error, endpoint: &ProbeEndpoint) -> ProbeFailure {
     match error.kind() {
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => Failure::TimedOut(endpoint.timeout),
+        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => ProbeFailure::TimedOut(endpoint.timeout),
         _ => error.into(),
     }
 }

@@ -85,7 +85,7 @@ impl Pinned {
 
     /// The RIP of a backend index of a service.
     fn server(&self, service: &Service, index: u16) -> Result<Option<IpAddr>> {
-        if u32::from(index) >= service.backends_len {
+        if u32::from(index) >= service.backends_capacity {
             return Ok(None);
         }
         let place = service.backends_base + u32::from(index);

@@ -7,8 +7,8 @@ use std::{
 
 use lbx::{
     desired::{
-        Desired, FailurePolicy, Hashing, Mode, OnFailure, Persistence, Ports, Protocol, RealServer, Scheduler,
-        ServerState, Service, TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, OnFailure, Persistence, PortSet, Protocol, RealServer,
+        Scheduler, ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -29,18 +29,18 @@ const SLOTS: u32 = 251;
 /// Sets of idle timeouts, short enough to pass often.
 pub const TIMEOUTS: [Timeouts; 2] = [
     Timeouts {
-        half_open: 6,
-        established: 14,
-        closing: 7,
-        closed: 3,
-        udp: 9,
+        half_open_seconds: 6,
+        established_seconds: 14,
+        closing_seconds: 7,
+        closed_seconds: 3,
+        udp_seconds: 9,
     },
     Timeouts {
-        half_open: 4,
-        established: 20,
-        closing: 9,
-        closed: 4,
-        udp: 6,
+        half_open_seconds: 4,
+        established_seconds: 20,
+        closing_seconds: 9,
+        closed_seconds: 4,
+        udp_seconds: 6,
     },
 ];
 /// Longer than any timeout in ticks, the writes of a plan included.
@@ -129,9 +129,9 @@ impl Cluster {
             service: Service {
                 name: format!("service-{number}"),
                 virtual_service: identity(number),
-                ports: Ports::of([identity(number).port]),
+                ports: PortSet::from_ports([identity(number).port]),
                 scheduler: schedulers[number].scheduler,
-                hashing: schedulers[number].hashing(),
+                hash_options: schedulers[number].hashing(),
                 slots: Some(SLOTS),
                 persistence: None,
                 one_packet: false,
@@ -140,7 +140,7 @@ impl Cluster {
                 health: None,
                 failure_policy: FailurePolicy::default(),
                 notify: None,
-                local: true,
+                local_access: true,
                 awaits_checks: false,
                 servers: (0..3).map(|n| real_server(number, n, 1)).collect(),
             },
@@ -190,7 +190,7 @@ impl Cluster {
             Change::Limit(service, server, upper, lower) => {
                 let servers = &mut self.services[service].service.servers;
                 if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
-                    (server.upper, server.lower) = (upper, lower);
+                    (server.upper_threshold, server.lower_threshold) = (upper, lower);
                 }
             }
             Change::Toggle(service) => self.services[service].on ^= true,
@@ -212,11 +212,11 @@ impl Cluster {
         }
     }
 
-    pub fn desired(&self) -> Desired {
-        Desired {
+    pub fn desired(&self) -> DesiredState {
+        DesiredState {
             interfaces: vec!["lo".into()],
-            mode: Mode::Auto,
-            network_grace: 0,
+            mode: AttachMode::Auto,
+            network_grace_seconds: 0,
             timeouts: self.timeouts,
             tables: TableSizes::default(),
             services: self
@@ -244,9 +244,10 @@ impl Cluster {
             self.services[service].on && id.vip == vip && id.protocol == protocol
         };
         let ports = |service: usize| &self.services[service].service.ports;
-        let exact =
-            |&service: &usize| matches!(ports(service), Ports::Some(_)) && ports(service).overlaps(&Ports::one(port));
-        let all = |&service: &usize| *ports(service) == Ports::All;
+        let exact = |&service: &usize| {
+            matches!(ports(service), PortSet::Ranges(_)) && ports(service).overlaps(&PortSet::one(port))
+        };
+        let all = |&service: &usize| *ports(service) == PortSet::All;
         (0..SERVICES)
             .filter(on)
             .find(exact)
@@ -270,7 +271,7 @@ impl Cluster {
     /// The real servers of a service, the sorry server too, that packets may go to.
     pub fn up(&self, service: usize) -> BTreeSet<u8> {
         let wish = &self.services[service];
-        let numbers = wish.service.addresses().map(number);
+        let numbers = wish.service.server_addresses().map(number);
         numbers.filter(|n| wish.on && self.reaches(service, *n)).collect()
     }
 
@@ -303,9 +304,9 @@ impl Cluster {
 }
 
 impl How {
-    fn hashing(self) -> Hashing {
-        Hashing {
-            port: self.port || self.scheduler == Scheduler::Maglev,
+    fn hashing(self) -> HashOptions {
+        HashOptions {
+            include_port: self.port || self.scheduler == Scheduler::Maglev,
             fallback: self.fallback || self.scheduler == Scheduler::Maglev,
         }
     }
@@ -323,26 +324,26 @@ impl Changing for Service {
         match change {
             Change::Schedule(_, how) => {
                 self.scheduler = how.scheduler;
-                self.hashing = how.hashing();
+                self.hash_options = how.hashing();
             }
             Change::Persist(_, persistence) => {
                 self.one_packet = false;
                 self.persistence = persistence.map(|(timeout, network, drain)| Persistence {
-                    timeout,
+                    timeout_seconds: timeout,
                     prefix: match (six, network) {
                         (false, false) => 32,
                         (false, true) => 24,
                         (true, false) => 128,
                         (true, true) => 64,
                     },
-                    drain,
+                    persist_while_draining: drain,
                 });
             }
             Change::Sorry(_, on) => self.sorry_server = on.then(|| address(six, SORRY)),
             Change::OnePacket(_, on) => self.one_packet = on && udp && self.persistence.is_none(),
             Change::Ports(_, more) => {
                 let first = identity(number).port;
-                self.ports = Ports::of(first..=if first == 0 { 0 } else { first + more });
+                self.ports = PortSet::from_ports(first..=if first == 0 { 0 } else { first + more });
             }
             _ => {}
         }
@@ -380,8 +381,8 @@ fn real_server(service: usize, server: u8, weight: u16) -> RealServer {
     RealServer {
         address: address(identity(service).vip.is_ipv6(), server),
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
@@ -392,7 +393,7 @@ pub fn hop(six: bool, server: u8, from: u8) -> NextHop {
     NextHop {
         mac: [2, 1 + u8::from(six), 0, 0, from, server],
         ifindex: LO,
-        vlan: [if from == 2 { 7 } else { 0 }, 0],
+        vlan_tags: [if from == 2 { 7 } else { 0 }, 0],
         source: DIRECTOR,
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use lbx::{
     dataplane::Dataplane,
     desired::VirtualService,
-    tables::{Tables, Write},
+    tables::{MapWrite, Tables},
 };
 use lbx_common::{counters::Traffic, drops::DropReason};
 
@@ -42,11 +42,11 @@ impl Counters {
     }
 
     /// Follows the writes that set counters to zero.
-    pub fn reset(&mut self, writes: &[Write]) {
+    pub fn reset(&mut self, writes: &[MapWrite]) {
         for write in writes {
             match write {
-                Write::ResetService(number) => drop(self.services.insert(*number, Traffic::default())),
-                Write::ResetBackend(counter) => drop(self.backends.insert(*counter, Traffic::default())),
+                MapWrite::ResetServiceCounters(number) => drop(self.services.insert(*number, Traffic::default())),
+                MapWrite::ResetBackendCounters(counter) => drop(self.backends.insert(*counter, Traffic::default())),
                 _ => {}
             }
         }
@@ -62,13 +62,13 @@ impl Counters {
         // What a plan under way is to make may not be there yet.
         let settled = tables.len() == 1;
         for (&id, loaded) in tables.iter().flat_map(|tables| &tables.services) {
-            let found = maps.service_traffic(loaded.number)?;
-            if let Some(known) = self.services.get_mut(&loaded.number) {
+            let found = maps.service_traffic(loaded.service_number)?;
+            if let Some(known) = self.services.get_mut(&loaded.service_number) {
                 services.extend(grown(known, found).map(|more| (id, more)));
             } else if settled {
                 bail!("the counters of {id} were not reset");
             }
-            for counter in loaded.counters() {
+            for counter in loaded.counter_indices() {
                 let found = maps.backend_traffic(counter)?;
                 if let Some(known) = self.backends.get_mut(&counter) {
                     backends.extend(grown(known, found).map(|more| (counter, more)));
@@ -102,7 +102,7 @@ fn grown(known: &mut Traffic, found: Traffic) -> Option<Traffic> {
         packets: found.packets.wrapping_sub(known.packets),
         bytes: found.bytes.wrapping_sub(known.bytes),
         connections: found.connections.wrapping_sub(known.connections),
-        endings: found.endings.wrapping_sub(known.endings),
+        fin_rst_packets: found.fin_rst_packets.wrapping_sub(known.fin_rst_packets),
     };
     *known = found;
     (more != Traffic::default()).then_some(more)

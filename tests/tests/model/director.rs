@@ -13,13 +13,13 @@ use aya::{
 use lbx::{
     dataplane::{Dataplane, pins::BPFFS},
     desired::TableSizes,
-    tables::{NextHops, Tables, adopt::Maps as _},
+    tables::{NextHops, Tables, adopt::MapReader as _},
 };
 use lbx_common::{
-    backend::Tags,
-    flow::{Entry, FlowKey, KEY4, KEY6},
+    backend::VlanTags,
+    flow::{FlowEntry, FlowKey, KEY_WORDS4, KEY_WORDS6},
     maps::{ABI, FLOWS4, FLOWS6},
-    nic::{CLIENTS, Nic, SERVERS},
+    nic::{CLIENT_FACING, Nic, SERVER_FACING},
 };
 use lbx_tests::{bpffs, leftovers};
 
@@ -63,16 +63,16 @@ impl Director {
             Ok(Map::Array(MapData::from_pin(&path)?).try_into()?)
         };
         let mut director = Self {
-            records: [(table(FLOWS4)?, KEY4 + 1), (table(FLOWS6)?, KEY6 + 1)],
+            records: [(table(FLOWS4)?, KEY_WORDS4 + 1), (table(FLOWS6)?, KEY_WORDS6 + 1)],
             dataplane: Some(dataplane),
             name,
             sizes,
         };
         director.maps_mut().set_nic(Nic {
             mac: DIRECTOR,
-            roles: CLIENTS | SERVERS,
+            roles: CLIENT_FACING | SERVER_FACING,
             ifindex: LO,
-            tags: Tags::NONE,
+            vlan_tags: VlanTags::NONE,
         })?;
         Ok(director)
     }
@@ -81,7 +81,7 @@ impl Director {
     pub fn reopen(&mut self) -> Result<()> {
         drop(self.dataplane.take());
         let dataplane = Dataplane::open_with_test_clock(&self.name, self.sizes)?;
-        ensure!(dataplane.adopted(), "the pins are not adopted");
+        ensure!(dataplane.has_adopted_maps(), "the pins are not adopted");
         self.dataplane = Some(dataplane);
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Director {
         self.maps_mut().apply(&plan.writes)?;
         let tables = self.maps().empty_tables();
         // A record of a service that is no longer is erased.
-        let _census = self.maps().sweep(&tables, 0);
+        let _census = self.maps().sweep_flows(&tables, 0);
         ensure!(
             self.maps().vips().is_empty() && self.maps().ports().is_empty(),
             "something is left"
@@ -127,7 +127,7 @@ impl Director {
     }
 
     /// All records there are: one system call a bucket, for small tables.
-    pub fn records(&self) -> Result<Vec<(FlowKey, Entry)>> {
+    pub fn records(&self) -> Result<Vec<(FlowKey, FlowEntry)>> {
         let mut records = Vec::new();
         for (map, words) in &self.records {
             let words = *words;
@@ -139,7 +139,7 @@ impl Director {
                         [high, low, rest, _] => FlowKey::from_words([high, low, rest]),
                         _ => unreachable!("records have two words or four"),
                     };
-                    records.push((key, Entry::from_word(record[words - 1])));
+                    records.push((key, FlowEntry::from_word(record[words - 1])));
                 }
             }
         }
@@ -151,7 +151,7 @@ impl Drop for Director {
     fn drop(&mut self) {
         if let Some(dataplane) = self.dataplane.take() {
             // What could not be removed is a leftover for the next run.
-            dataplane.remove().ok();
+            dataplane.detach_and_unpin().ok();
         }
     }
 }

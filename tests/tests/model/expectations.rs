@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lbx::desired::Persistence;
-use lbx_common::flow::{ESTABLISHED, Entry, UDP_STREAM, elapsed};
+use lbx_common::flow::{ESTABLISHED, FlowEntry, UDP_STREAM, elapsed_ticks};
 
 use crate::{
     cluster::Cluster,
@@ -71,7 +71,7 @@ impl Model<'_> {
         if matches!(case.signal, Signal::Finish | Signal::Reset) {
             self.ended.insert(id, now);
         }
-        let closing = self.ended.get(&id).is_some_and(|&at| elapsed(at, now) < 2);
+        let closing = self.ended.get(&id).is_some_and(|&at| elapsed_ticks(at, now) < 2);
         let next = match (case.signal, case.expected) {
             (Signal::Open, _) => Some(begun(Phase::HalfOpen)),
             (Signal::Datagram, _) => Some(begun(Phase::Udp)),
@@ -121,7 +121,7 @@ impl Model<'_> {
         let now = self.now();
         let record = self.record(&case.id, service)?;
         // One that nobody touched lies there until it is swept: its slot is at rest.
-        let touched = |record: &Entry| record.seen == now || matches!(next.phase, Phase::Ended { .. });
+        let touched = |record: &FlowEntry| record.last_seen_tick == now || matches!(next.phase, Phase::Ended { .. });
         let about = matches!(case.signal, Signal::Odd | Signal::Mention);
         let record = record.filter(|record| touched(record) || (about && next.recorded));
         next.recorded = record.is_some();
@@ -143,7 +143,7 @@ impl Model<'_> {
             return;
         };
         self.persisted.insert((service, id.client / 2, server), now);
-        let timeout = ticks(persistence.timeout);
+        let timeout = ticks(persistence.timeout_seconds);
         let key = (service, persisting(persistence, id.client));
         let known = self
             .templates
@@ -151,7 +151,8 @@ impl Model<'_> {
             .copied()
             .filter(|template| template.server == server);
         if new {
-            let proved = known.is_some_and(|known| known.timeout == timeout && elapsed(known.last, now) <= timeout);
+            let proved =
+                known.is_some_and(|known| known.timeout == timeout && elapsed_ticks(known.last, now) <= timeout);
             let template = Template {
                 server,
                 last: now,
@@ -161,7 +162,7 @@ impl Model<'_> {
         } else if let (Some(mut template), Some(expected)) = (known, case.expected)
             && case.signal == Signal::Data
             && expected.phase == Phase::HalfOpen
-            && elapsed(template.last, now) <= template.timeout
+            && elapsed_ticks(template.last, now) <= template.timeout
         {
             template.last = now;
             template.timeout = timeout;

@@ -1,7 +1,7 @@
 //! What a client may expect of its flow: the promise, kept by a model that knows nothing of slots and records.
 
 use lbx::desired::Timeouts;
-use lbx_common::flow::elapsed;
+use lbx_common::flow::elapsed_ticks;
 
 /// Idle timeouts in ticks: rounded up, so that none is shorter than asked.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +16,11 @@ pub struct Ticks {
 impl Ticks {
     pub fn of(timeouts: &Timeouts) -> Self {
         Self {
-            half_open: ticks(timeouts.half_open),
-            established: ticks(timeouts.established),
-            closing: ticks(timeouts.closing),
-            closed: ticks(timeouts.closed),
-            udp: ticks(timeouts.udp),
+            half_open: ticks(timeouts.half_open_seconds),
+            established: ticks(timeouts.established_seconds),
+            closing: ticks(timeouts.closing_seconds),
+            closed: ticks(timeouts.closed_seconds),
+            udp: ticks(timeouts.udp_seconds),
         }
     }
 
@@ -93,7 +93,7 @@ pub struct Expected {
 impl Expected {
     /// Whether it was active within the idle timeout.
     pub fn lives(&self, now: u32) -> bool {
-        let idle = elapsed(self.last, now);
+        let idle = elapsed_ticks(self.last, now);
         match self.phase {
             Phase::HalfOpen => idle <= self.timeouts.half_open,
             Phase::Adopted | Phase::Established => idle <= self.timeouts.established,
@@ -103,7 +103,7 @@ impl Expected {
                 } else {
                     self.timeouts.closing
                 };
-                idle <= self.timeouts.established && elapsed(at, now) <= timeout
+                idle <= self.timeouts.established && elapsed_ticks(at, now) <= timeout
             }
             Phase::Udp => idle <= self.timeouts.udp,
         }
@@ -116,7 +116,7 @@ impl Expected {
             (Signal::Finish, _) => return self.ended(now, false),
             (Signal::Reset, _) => return self.ended(now, true),
             // The last ACK of an orderly close, or the flow lives: a later one shows.
-            (Signal::Data, Phase::Ended { at, reset: false }) if elapsed(at, now) < 2 => {
+            (Signal::Data, Phase::Ended { at, reset: false }) if elapsed_ticks(at, now) < 2 => {
                 return Self { last: now, ..self };
             }
             (Signal::Data, Phase::Adopted) => Phase::Adopted,

@@ -93,7 +93,7 @@ impl Frame {
     /// The frame as a director sends it on: another Ethernet header, everything else as it was.
     pub fn towards(&self, hop: &NextHop) -> Vec<u8> {
         let mut bytes = [hop.mac, hop.source].concat();
-        for tag in hop.vlan.into_iter().filter(|&tag| tag != 0) {
+        for tag in hop.vlan_tags.into_iter().filter(|&tag| tag != 0) {
             bytes.extend(VLAN);
             bytes.extend(tag.to_be_bytes());
         }

@@ -50,7 +50,7 @@ const STEPS: u64 = 100_000;
 
 /// Every flow finds room for its record.
 const ROOMY: TableSizes = TableSizes {
-    flows: 4096,
+    flows4: 4096,
     flows6: 16_384,
     slots: 16_384,
     ports: 64,
@@ -58,7 +58,7 @@ const ROOMY: TableSizes = TableSizes {
 };
 /// Few flows do.
 const TIGHT: TableSizes = TableSizes {
-    flows: 8,
+    flows4: 8,
     flows6: 4,
     ..ROOMY
 };

@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use lbx::{
     desired::Protocol,
     tables::{
-        Plan, Tables, Write,
+        MapWrite, Plan, Tables,
         plan::PlanError,
         scan::{FlowCounts, FlowScan},
     },
 };
 use lbx_common::{
-    flow::{TICK_MASK, elapsed},
-    load::Load,
+    flow::{TICK_MASK, elapsed_ticks},
+    load::BackendLoad,
 };
 
 use crate::{
@@ -172,7 +172,7 @@ impl<'d> Model<'d> {
         if self.tables.is_none() {
             self.plan(&During::default())?;
         }
-        let mut left = elapsed(self.now(), TICK_MASK - FORGOTTEN) + 4 * FORGOTTEN;
+        let mut left = elapsed_ticks(self.now(), TICK_MASK - FORGOTTEN) + 4 * FORGOTTEN;
         while left > 0 {
             let stride = left.min(STRIDE);
             self.wait(u64::from(stride) << TICK_SHIFT)?;
@@ -206,7 +206,7 @@ impl<'d> Model<'d> {
             }
         };
         let plan = match tables.plan(&self.cluster.desired(), &self.cluster.hops(), now) {
-            Err(PlanError::Remapped(_)) => {
+            Err(PlanError::HashInputChanged(_)) => {
                 // The file is refused: all stays as it was, but for the network.
                 let hops = std::mem::take(&mut self.cluster.hops);
                 self.cluster = Cluster {
@@ -245,17 +245,21 @@ impl<'d> Model<'d> {
         let Some(tables) = self.tables.take() else {
             return Ok(());
         };
-        let mut scan = self.director.maps().sweep(&tables, self.now());
+        let mut scan = self.director.maps().sweep_flows(&tables, self.now());
         scan.without_traffic = self.director.maps().services_without_traffic(&tables)?;
         self.agree(&tables, &scan)?;
-        let plan = tables.expire(&scan);
+        let plan = tables.plan_expiry(&scan);
         self.carry_out(tables, plan, during)?;
         Ok(())
     }
 
     /// Carries out a plan while packets come and go; false if the daemon was killed on the way.
     fn carry_out(&mut self, before: Tables, plan: Plan, during: &During) -> Result<bool> {
-        let Plan { tables, writes, .. } = plan;
+        let Plan {
+            resulting_tables: tables,
+            writes,
+            ..
+        } = plan;
         let at = |place: u8| usize::from(place) * (writes.len() + 1) / 256;
         self.state = vec![before, tables.clone()];
         let mut done = 0;
@@ -288,7 +292,7 @@ impl<'d> Model<'d> {
         Ok(true)
     }
 
-    fn apply(&mut self, writes: &[Write]) -> Result<()> {
+    fn apply(&mut self, writes: &[MapWrite]) -> Result<()> {
         self.director.maps_mut().apply(writes)?;
         self.counters.reset(writes);
         Ok(())
@@ -297,11 +301,18 @@ impl<'d> Model<'d> {
     /// After a sweep the program's loads are those of the records.
     fn agree(&mut self, tables: &Tables, scan: &FlowScan) -> Result<()> {
         for (id, loaded) in &tables.services {
-            for counter in loaded.counters() {
-                let indices = loaded.members.iter().filter(|(_, member)| member.counter == counter);
+            for counter in loaded.counter_indices() {
+                let indices = loaded
+                    .backends
+                    .iter()
+                    .filter(|(_, member)| member.counter_index == counter);
                 let mut flows = FlowCounts::default();
                 for (&index, _) in indices {
-                    let more = scan.flows.get(&(loaded.number, index)).copied().unwrap_or_default();
+                    let more = scan
+                        .flows
+                        .get(&(loaded.service_number, index))
+                        .copied()
+                        .unwrap_or_default();
                     flows.active += more.active;
                     flows.inactive += more.inactive;
                 }
@@ -348,10 +359,10 @@ impl<'d> Model<'d> {
             .state
             .iter()
             .filter_map(|tables| tables.services.get(&identity(service)));
-        let members = loaded.flat_map(|loaded| loaded.members.values());
+        let members = loaded.flat_map(|loaded| loaded.backends.values());
         members
             .map(|member| {
-                let load: Load = self.director.maps().backend_load(member.counter);
+                let load: BackendLoad = self.director.maps().backend_load(member.counter_index);
                 (number(member.address), load)
             })
             .collect()
@@ -363,7 +374,7 @@ impl<'d> Model<'d> {
             .state
             .iter()
             .filter_map(|tables| tables.services.get(&identity(service)));
-        let all = state.all(|loaded| loaded.records_all() && loaded.recording_since.is_none());
+        let all = state.all(|loaded| loaded.records_all() && loaded.recording_since_tick.is_none());
         let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
         all && !self.in_force.iter().any(one_packet)
     }

@@ -8,7 +8,7 @@ use lbx_common::{
     address::Address,
     counters::Traffic,
     drops::DropReason,
-    flow::{Entry, FlowKey},
+    flow::{FlowEntry, FlowKey},
 };
 
 use crate::{
@@ -141,7 +141,7 @@ impl Model<'_> {
     }
 
     /// The record of a flow of a service: while a plan is carried out another may have one of the same.
-    pub fn record(&self, id: &FlowId, service: usize) -> Result<Option<Entry>> {
+    pub fn record(&self, id: &FlowId, service: usize) -> Result<Option<FlowEntry>> {
         let ends = id.ends();
         let address = match ends.client {
             IpAddr::V4(address) => Address::from_ipv4(address.octets()),
@@ -150,9 +150,9 @@ impl Model<'_> {
         let services = self.state.iter().flat_map(|tables| &tables.services);
         let numbers: Vec<u16> = services
             .filter(|&(&other, _)| known_by(other) == Some(service))
-            .map(|(_, loaded)| loaded.number)
+            .map(|(_, loaded)| loaded.service_number)
             .collect();
-        let own = |(key, entry): &(FlowKey, Entry)| {
+        let own = |(key, entry): &(FlowKey, FlowEntry)| {
             key.client == address
                 && key.client_port == ends.client_port.to_be_bytes()
                 && entry.vip_port == id.vip_port.to_be_bytes()
@@ -186,15 +186,15 @@ impl Model<'_> {
             .iter()
             .filter_map(|tables| tables.services.get(&service))
             .any(|loaded| {
-                let mut members = loaded.members.values();
-                members.any(|member| member.counter == counter && member.address == address)
+                let mut members = loaded.backends.values();
+                members.any(|member| member.counter_index == counter && member.address == address)
             });
         ensure!(own, "counted for {counter}, which is not the counter of {server}");
         let due = Traffic {
             packets: 1,
             bytes: frame.length,
             connections: traffic.connections.min(u64::from(case.begins())),
-            endings: u64::from(matches!(case.signal, Signal::Finish | Signal::Reset)),
+            fin_rst_packets: u64::from(matches!(case.signal, Signal::Finish | Signal::Reset)),
         };
         ensure!(traffic == due, "counted as {traffic:?} instead of {due:?}");
         let service = known_by(service).with_context(|| format!("{service} is no service"))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use lbx::desired::{RealServer, Scheduler, Service};
-use lbx_common::load::Load;
+use lbx_common::load::BackendLoad;
 
 /// What a service has scheduled since its last change.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +23,13 @@ pub struct Pick {
 }
 
 /// The loads of real servers before a packet.
-pub type Loads = BTreeMap<u8, Load>;
+pub type Loads = BTreeMap<u8, BackendLoad>;
 
 /// Whether a real server may count as having too many connections: it has had as many, or it may have.
 pub fn may_be_full(n: u8, server: &RealServer, loads: &Loads) -> bool {
     let load = loads.get(&n).copied().unwrap_or_default();
     let total = u64::from(load.active) + u64::from(load.inactive);
-    let (upper, lower) = (u64::from(server.upper), u64::from(server.lower));
+    let (upper, lower) = (u64::from(server.upper_threshold), u64::from(server.lower_threshold));
     let many = if lower == 0 {
         total * 4 >= upper * 3
     } else {
@@ -41,7 +41,7 @@ pub fn may_be_full(n: u8, server: &RealServer, loads: &Loads) -> bool {
 /// Whether a real server has as many connections as it may have.
 pub fn is_full(n: u8, server: &RealServer, loads: &Loads) -> bool {
     let load = loads.get(&n).copied().unwrap_or_default();
-    server.upper != 0 && load.active + load.inactive >= server.upper
+    server.upper_threshold != 0 && load.active + load.inactive >= server.upper_threshold
 }
 
 /// Whether overflow has put more connections on a real server than its weight.
@@ -52,7 +52,7 @@ pub fn overflows(n: u8, server: &RealServer, loads: &Loads) -> bool {
 impl Turns {
     /// Holds a new connection against what the scheduler says, given those who may get one.
     pub fn check(&mut self, service: &Service, eligible: &[(u8, RealServer)], loads: &Loads, pick: Pick) -> Result<()> {
-        let limited = service.servers.iter().any(|server| server.upper != 0);
+        let limited = service.servers.iter().any(|server| server.upper_threshold != 0);
         match service.scheduler {
             Scheduler::Rr | Scheduler::Wrr if !limited => self.evenly(service, eligible, pick.server),
             scheduler if scheduler.hashes() && !limited => self.hashed(service, pick),
@@ -87,7 +87,7 @@ impl Turns {
 
     /// The same client, as far as it is hashed, has the same real server.
     fn hashed(&mut self, service: &Service, pick: Pick) -> Result<()> {
-        let ports = service.hashing.port && service.scheduler != Scheduler::Dh;
+        let ports = service.hash_options.include_port && service.scheduler != Scheduler::Dh;
         let key = match (service.scheduler, ports) {
             (Scheduler::Dh, _) => (0, 0, 0),
             (_, true) => (pick.client, pick.port, pick.vip_port),
@@ -135,5 +135,5 @@ fn by_load(scheduler: Scheduler, eligible: &[(u8, RealServer)], loads: &Loads, s
 
 /// Two of one weight: both are looked at.
 fn same_pair(eligible: &[(u8, RealServer)]) -> bool {
-    matches!(eligible, [(_, a), (_, b)] if a.weight == b.weight && a.upper == 0 && b.upper == 0)
+    matches!(eligible, [(_, a), (_, b)] if a.weight == b.weight && a.upper_threshold == 0 && b.upper_threshold == 0)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use lbx::desired::{RealServer, Scheduler, ServerState};
-use lbx_common::{drops::DropReason, flow::elapsed, fragment::LIFETIME};
+use lbx_common::{drops::DropReason, flow::elapsed_ticks, fragment::LIFETIME_TICKS};
 
 use crate::{
     cluster::{Cluster, FORGOTTEN, SERVERS, SORRY, identity, number},
@@ -54,7 +54,7 @@ impl Model<'_> {
     fn is_new(&self, case: &PacketCase, service: usize) -> bool {
         let now = self.now();
         let seen = self.seen.get(&(case.id, service));
-        let fresh = seen.is_none_or(|&seen| elapsed(seen, now) > FORGOTTEN);
+        let fresh = seen.is_none_or(|&seen| elapsed_ticks(seen, now) > FORGOTTEN);
         let one_packet = |cluster: &Cluster| cluster.services[service].service.one_packet;
         let every = self.in_force.iter().all(one_packet) && case.kind != Kind::First;
         let begins = match case.signal {
@@ -81,7 +81,7 @@ impl Model<'_> {
             let persisted = !failed
                 && wish.persistence.is_some_and(|_| {
                     let begun = self.persisted.get(&(service, id.client / 2, server));
-                    begun.is_some_and(|&begun| elapsed(begun, now) <= FORGOTTEN)
+                    begun.is_some_and(|&begun| elapsed_ticks(begun, now) <= FORGOTTEN)
                 });
             let sorry = server == SORRY && may_refuse(cluster, service, &case.loads);
             proper |= sorry || persisted || eligible.iter().any(|(n, _)| *n == server);
@@ -107,11 +107,11 @@ impl Model<'_> {
                 .iter()
                 .find(|other| number(other.address) == template.server);
             let keeps = state.is_some_and(|server| match server.state {
-                ServerState::Up | ServerState::SlowStart(_) => server.weight > 0 || persistence.drain,
-                ServerState::Draining => persistence.drain,
+                ServerState::Up | ServerState::SlowStart(_) => server.weight > 0 || persistence.persist_while_draining,
+                ServerState::Draining => persistence.persist_while_draining,
                 ServerState::Down(_) => false,
             });
-            if elapsed(template.last, now) <= template.timeout && keeps && template.server != SORRY {
+            if elapsed_ticks(template.last, now) <= template.timeout && keeps && template.server != SORRY {
                 ensure!(server == template.server, "its client persists with {template:?}");
                 self.tally.kept += 1;
             }
@@ -176,7 +176,9 @@ impl Model<'_> {
     fn judge_fragment(&mut self, case: &PacketCase, outcome: PacketOutcome) -> Result<()> {
         let now = self.now();
         let first = self.fragments.get(&case.id).filter(|first| {
-            case.kind == Kind::Later && case.fragment == Some(first.id) && elapsed(first.at, now) <= LIFETIME
+            case.kind == Kind::Later
+                && case.fragment == Some(first.id)
+                && elapsed_ticks(first.at, now) <= LIFETIME_TICKS
         });
         if let Some(first) = first {
             let PacketOutcome::Sent { service, server, .. } = outcome else {
@@ -210,7 +212,7 @@ impl Model<'_> {
 fn may_refuse(cluster: &Cluster, service: usize, loads: &Loads) -> bool {
     let wish = &cluster.services[service].service;
     let eligible = cluster.eligible(service);
-    let limited = wish.servers.iter().any(|server| server.upper != 0);
+    let limited = wish.servers.iter().any(|server| server.upper_threshold != 0);
     let none = |refuses: &dyn Fn(u8, &RealServer) -> bool| eligible.iter().all(|(n, server)| refuses(*n, server));
     let overflown =
         |n: u8, server: &_| schedule::may_be_full(n, server, loads) || schedule::overflows(n, server, loads);
@@ -231,7 +233,7 @@ fn nobody_is_up(cluster: &Cluster, service: usize) -> bool {
 /// Whether the hash, if there is one, leads to somebody else where it led to one who gets nothing.
 fn falls_back(cluster: &Cluster, service: usize) -> bool {
     let wish = &cluster.services[service].service;
-    !wish.scheduler.hashes() || (wish.hashing.fallback && wish.scheduler != Scheduler::Dh)
+    !wish.scheduler.hashes() || (wish.hash_options.fallback && wish.scheduler != Scheduler::Dh)
 }
 
 /// Whether the sorry server takes what nobody else does: a hash without fallback may drop instead.

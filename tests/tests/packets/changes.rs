@@ -156,7 +156,7 @@ fn closed_window(director: &mut Director) -> Result<()> {
     let silent = neighbour(director, active)?;
     director.weigh(MAGLEV, 3, 0)?;
     director.sends(active, &active.data(), To::Rs(3), Continues)?;
-    let timeout = director.loaded(MAGLEV).window(Protocol::Tcp);
+    let timeout = director.loaded(MAGLEV).window_ticks(Protocol::Tcp);
     for _ in 0..2 {
         director.pass(timeout / 2 + 2)?;
         director.age()?;

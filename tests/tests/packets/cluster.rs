@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx::{
     desired::{
-        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
-        TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, ServerState,
+        Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -86,7 +86,7 @@ const fn segment6(last: u16) -> Ipv6Addr {
 
 /// Tables that are large enough for every fixture.
 pub const SIZES: TableSizes = TableSizes {
-    flows: 1 << 12,
+    flows4: 1 << 12,
     flows6: 1 << 12,
     slots: 1 << 16,
     ports: 1 << 12,
@@ -94,11 +94,11 @@ pub const SIZES: TableSizes = TableSizes {
 };
 
 /// What the director is to do.
-pub fn desired(services: Vec<Service>) -> Desired {
-    Desired {
+pub fn desired(services: Vec<Service>) -> DesiredState {
+    DesiredState {
         interfaces: vec!["lo".to_owned()],
-        mode: Mode::Auto,
-        network_grace: 0,
+        mode: AttachMode::Auto,
+        network_grace_seconds: 0,
         timeouts: Timeouts::default(),
         tables: SIZES,
         services,
@@ -127,10 +127,10 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
     Service {
         name: virtual_service.to_string(),
         virtual_service,
-        ports: Ports::of([virtual_service.port]),
+        ports: PortSet::from_ports([virtual_service.port]),
         scheduler,
-        hashing: Hashing {
-            port: true,
+        hash_options: HashOptions {
+            include_port: true,
             fallback: true,
         },
         slots: None,
@@ -141,7 +141,7 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
         health: None,
         failure_policy: FailurePolicy::default(),
         notify: None,
-        local: true,
+        local_access: true,
         awaits_checks: false,
         servers: weights
             .iter()
@@ -155,8 +155,8 @@ pub fn real_server(address: impl Into<IpAddr>, weight: u16) -> RealServer {
     RealServer {
         address: address.into(),
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
@@ -175,7 +175,7 @@ pub fn hop(server: impl Into<IpAddr>, ifindex: u32) -> NextHop {
     NextHop {
         mac: Mac::of(server).0,
         ifindex,
-        vlan: [0; 2],
+        vlan_tags: [0; 2],
         source: Mac::of(DIP).0,
     }
 }

@@ -45,7 +45,7 @@ fn traffic(packets: u64, bytes: u64, connections: u64, endings: u64) -> Traffic 
         packets,
         bytes,
         connections,
-        endings,
+        fin_rst_packets: endings,
     }
 }
 
@@ -56,15 +56,15 @@ fn run(director: &Director, frames: &[Frame]) -> Result<()> {
 fn of_service(director: &Director, service: VirtualService) -> Result<Traffic> {
     Ok(director
         .dataplane()
-        .service_traffic(director.tables.services[&service].number)?)
+        .service_traffic(director.tables.services[&service].service_number)?)
 }
 
 fn of_server(director: &Director, service: VirtualService, number: u8) -> Result<Traffic> {
-    let members = &director.tables.services[&service].members;
+    let members = &director.tables.services[&service].backends;
     let member = members.values().find(|member| member.address == rip(number));
     Ok(director
         .dataplane()
-        .backend_traffic(member.context("no such server")?.counter)?)
+        .backend_traffic(member.context("no such server")?.counter_index)?)
 }
 
 fn check(what: &str, found: Traffic, expected: Traffic) -> Result<()> {
@@ -155,7 +155,7 @@ fn dropped(director: &mut Director) -> Result<()> {
 
 fn tracing(director: &mut Director) -> Result<()> {
     let mut other = director.dataplane().load_trace_program()?;
-    let program: &mut Xdp = other.program_mut(maps::PROGRAM).context("no program")?.try_into()?;
+    let program: &mut Xdp = other.program_mut(maps::XDP_PROGRAM).context("no program")?.try_into()?;
     let flow = director.flow_of(RR, 1, false)?;
     let outcome = director.run_program(program, LO, &flow.syn())?;
     ensure!(outcome.action == Action::Tx, "{:?}", outcome.action);

@@ -8,13 +8,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lbx::{
     dataplane::{Dataplane, clock},
-    desired::{Desired, Scheduler, ServerState, Service, TableSizes, VirtualService},
+    desired::{DesiredState, Scheduler, ServerState, Service, TableSizes, VirtualService},
     tables::{NextHops, Tables, lookup, scan::FlowScan, service::LoadedService},
 };
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     flow::TICK_SHIFT,
-    load::Load,
+    load::BackendLoad,
     nic::{self, Nic},
     slot::Slot,
 };
@@ -52,7 +52,7 @@ pub struct Director {
     /// What was planned last.
     pub tables: Tables,
     /// What is planned next: see [`Director::plan`].
-    pub desired: Desired,
+    pub desired: DesiredState,
     /// Where real servers are, for the next plan.
     pub hops: NextHops,
 }
@@ -110,7 +110,12 @@ impl Director {
             desired: cluster::desired(services),
             hops: cluster::hops(),
         };
-        director.set_nic(LO, Tags::NONE, Mac::of(DIP), nic::CLIENTS | nic::SERVERS)?;
+        director.set_nic(
+            LO,
+            VlanTags::NONE,
+            Mac::of(DIP),
+            nic::CLIENT_FACING | nic::SERVER_FACING,
+        )?;
         Ok(director)
     }
 
@@ -127,7 +132,7 @@ impl Director {
     /// The tick it is.
     fn now(&self) -> u32 {
         match self.kind {
-            Kind::Real => clock::now(),
+            Kind::Real => clock::current_tick(),
             Kind::Shared | Kind::Alone => self.now,
         }
     }
@@ -141,12 +146,12 @@ impl Director {
     }
 
     /// Tells the program about a NIC, or a VLAN on it.
-    pub fn set_nic(&mut self, ifindex: u32, tags: Tags, mac: Mac, roles: u16) -> Result<()> {
+    pub fn set_nic(&mut self, ifindex: u32, tags: VlanTags, mac: Mac, roles: u16) -> Result<()> {
         let nic = Nic {
             mac: mac.0,
             roles,
             ifindex,
-            tags,
+            vlan_tags: tags,
         };
         Ok(self.dataplane_mut().set_nic(nic)?)
     }
@@ -155,7 +160,7 @@ impl Director {
     pub fn plan(&mut self) -> Result<()> {
         let plan = self.tables.plan(&self.desired, &self.hops, self.now())?;
         self.dataplane_mut().apply(&plan.writes)?;
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         Ok(())
     }
 
@@ -212,9 +217,9 @@ impl Director {
 
     /// Does to tables and records what time has brought: what the daemon does every second.
     pub fn age(&mut self) -> Result<()> {
-        let plan = self.tables.expire(&self.scan());
+        let plan = self.tables.plan_expiry(&self.scan());
         self.dataplane_mut().apply(&plan.writes)?;
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         Ok(())
     }
 
@@ -226,7 +231,7 @@ impl Director {
             To::Owner => self.slot(flow).owner,
             To::Current => self.slot(flow).current,
         };
-        let member = self.loaded(flow.service).members.get(&index);
+        let member = self.loaded(flow.service).backends.get(&index);
         Ok(member.context("the slot has no such server")?.address)
     }
 
@@ -269,30 +274,30 @@ impl Director {
 
     /// Counts the records of flows, and erases those that nobody needs.
     pub fn scan(&self) -> FlowScan {
-        self.dataplane().sweep(&self.tables, self.now())
+        self.dataplane().sweep_flows(&self.tables, self.now())
     }
 
     /// Checks how many records there are.
     pub fn has_records(&self, count: u64) -> Result<()> {
-        let live = self.scan().live;
+        let live = self.scan().live_records;
         ensure!(live == count, "{live} records instead of {count}");
         Ok(())
     }
 
     /// The connections of the n-th real server of a service, as the program counts them.
-    pub fn load(&self, service: VirtualService, number: u8) -> Result<Load> {
+    pub fn load(&self, service: VirtualService, number: u8) -> Result<BackendLoad> {
         let address = cluster::server_of(service.vip, number);
         let (_, member) = self
             .loaded(service)
             .usable_backend(address)
             .context("no such server is up")?;
-        Ok(self.dataplane().backend_load(member.counter))
+        Ok(self.dataplane().backend_load(member.counter_index))
     }
 
     /// Checks how many active and inactive connections the n-th real server of a service has.
     pub fn has_load(&self, service: VirtualService, number: u8, active: u32, inactive: u32) -> Result<()> {
         let load = self.load(service, number)?;
-        let expected = Load { active, inactive };
+        let expected = BackendLoad { active, inactive };
         ensure!(load == expected, "rs{number} has {load:?} instead of {expected:?}");
         Ok(())
     }
@@ -307,7 +312,7 @@ impl Drop for Director {
             pool::give_back(dataplane, &self.tables, self.now);
         } else {
             // What could not be removed is a leftover for the next run.
-            dataplane.remove().ok();
+            dataplane.detach_and_unpin().ok();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use anyhow::{Result, ensure};
-use lbx::tables::Write;
+use lbx::tables::MapWrite;
 use lbx_common::{
     drops::DropReason::{
         self, IpHeaderLength, IpVersion, Loop, NoBackend, NoEgress, ShortHeader, TableMismatch, TcpOffset, Truncated,
@@ -287,8 +287,8 @@ fn no_backends(director: &mut Director) -> Result<()> {
 
 /// Gives the service [`MAGLEV`] places no plan would give it.
 fn overwrite(director: &mut Director, value: Service) -> Result<()> {
-    let number = director.loaded(MAGLEV).number;
-    Ok(director.dataplane_mut().apply(&[Write::Service { number, value }])?)
+    let number = director.loaded(MAGLEV).service_number;
+    Ok(director.dataplane_mut().apply(&[MapWrite::Service { number, value }])?)
 }
 
 fn counted_by_reason(director: &mut Director) -> Result<()> {

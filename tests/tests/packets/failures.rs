@@ -34,12 +34,12 @@ const DROP: ServerState = ServerState::Down(OnFailure::Drop);
 fn cluster() -> Vec<Service> {
     let of = |id, scheduler| balanced(id, scheduler, &[(1, 1), (2, 1), (3, 1)]);
     let mut stiff = of(STIFF, Scheduler::Maglev);
-    stiff.hashing.fallback = false;
+    stiff.hash_options.fallback = false;
     let mut persistent = of(PERSISTENT, Scheduler::Rr);
     persistent.persistence = Some(Persistence {
-        timeout: 300,
+        timeout_seconds: 300,
         prefix: 32,
-        drain: true,
+        persist_while_draining: true,
     });
     let sorry = |id, scheduler| Service {
         sorry_server: Some(lbx_tests::lab::rip(4).into()),
@@ -221,7 +221,7 @@ fn stiff(director: &mut Director) -> Result<()> {
     let other = director.flow_of(STIFF, 3, true)?;
     for state in [KEEP, DROP, REHASH] {
         director.stand(STIFF, 2, state)?;
-        ensure!(director.slot(old).current == slot::NONE, "nobody takes over");
+        ensure!(director.slot(old).current == slot::NO_BACKEND, "nobody takes over");
         director.drops(&old.syn(), DropReason::NoBackend)?;
         director.sends(other, &other.data(), To::Rs(3), Continues)?;
         director.stand(STIFF, 2, ServerState::Up)?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use anyhow::{Result, ensure};
-use lbx::desired::{Hashing, Scheduler, Service, VirtualService};
+use lbx::desired::{HashOptions, Scheduler, Service, VirtualService};
 use lbx_common::drops::DropReason::NoBackend;
 use lbx_tests::lab::VIP;
 
@@ -22,7 +22,10 @@ const EVEN: &[(u8, u16)] = &[(1, 1), (2, 1), (3, 1)];
 
 fn hashing(id: VirtualService, scheduler: Scheduler, port: bool, fallback: bool) -> Service {
     Service {
-        hashing: Hashing { port, fallback },
+        hash_options: HashOptions {
+            include_port: port,
+            fallback,
+        },
         ..balanced(id, scheduler, EVEN)
     }
 }
@@ -302,8 +305,8 @@ fn kept(director: &mut Director) -> Result<()> {
 fn weighted() -> Vec<Service> {
     let service = balanced(HTTP, Scheduler::Sh, &[(1, 3), (2, 1)]);
     vec![Service {
-        hashing: Hashing {
-            port: false,
+        hash_options: HashOptions {
+            include_port: false,
             fallback: false,
         },
         ..service

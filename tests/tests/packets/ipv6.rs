@@ -266,7 +266,7 @@ fn adopted(director: &mut Director) -> Result<()> {
 
 fn expired(director: &mut Director) -> Result<()> {
     let flow = flow(DNS, 40_000);
-    let timeout = director.loaded(DNS).window(Udp);
+    let timeout = director.loaded(DNS).window_ticks(Udp);
     director.sends(flow, &flow.datagram(), To::Rs(1), Opens)?;
     director.pass(timeout)?;
     director.sends(flow, &flow.datagram(), To::Rs(1), Continues)?;
@@ -374,7 +374,7 @@ fn failed_maglev(director: &mut Director) -> Result<()> {
 fn closed_window(director: &mut Director) -> Result<()> {
     let silent = director.flow_of(TLS, 3, true)?;
     director.weigh(TLS, 3, 0)?;
-    let timeout = director.loaded(TLS).window(Tcp);
+    let timeout = director.loaded(TLS).window_ticks(Tcp);
     for _ in 0..2 {
         director.pass(timeout / 2 + 2)?;
         director.age()?;

@@ -87,7 +87,7 @@ pub fn fixtures() -> Vec<Fixture> {
     ]
 }
 
-fn timeouts(director: &Director, service: VirtualService) -> lbx_common::service::Timeouts {
+fn timeouts(director: &Director, service: VirtualService) -> lbx_common::service::TimeoutTicks {
     director.loaded(service).policy.timeouts
 }
 
@@ -246,7 +246,7 @@ fn removed(director: &mut Director) -> Result<()> {
 }
 
 fn displaced() -> Result<()> {
-    let sizes = TableSizes { flows: 8, ..SIZES };
+    let sizes = TableSizes { flows4: 8, ..SIZES };
     gives_way(&mut Director::sized(sizes, cluster())?, HTTP, 8)
 }
 

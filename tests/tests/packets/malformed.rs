@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use lbx::desired::{Scheduler, Service, VirtualService};
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     drops::DropReason::{
         self, BadSource, ExtensionHeaders, FragmentOverrun, IcmpQuote, IpHeaderLength, IpVersion, OrphanFragment,
         ShortHeader, TcpOffset, TinyFragment, Truncated, UdpLength,
@@ -63,7 +63,7 @@ fn ours_alone(
     director.passes(&other).context("to another address")?;
     let not_sent_to_us = ours.clone().sent_to(Mac([2; 6]));
     director.passes(&not_sent_to_us).context("to another MAC address")?;
-    director.set_nic(LO, Tags::NONE, Mac::of(DIP), nic::SERVERS)?;
+    director.set_nic(LO, VlanTags::NONE, Mac::of(DIP), nic::SERVER_FACING)?;
     director.passes(&ours).context("where no clients are")
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     drops::DropReason,
-    nic::{CLIENTS, SERVERS},
+    nic::{CLIENT_FACING, SERVER_FACING},
 };
 use lbx_tests::{
     lab::{DIP, rip},
@@ -82,7 +82,7 @@ impl Site {
     fn new(namespace: Arc<Namespace>) -> Result<Self> {
         let second = if_nametoindex("eth1").context("eth1 is there")?;
         let mut director = Director::real(cluster::services())?;
-        director.set_nic(second, Tags::NONE, SECOND_MAC, CLIENTS | SERVERS)?;
+        director.set_nic(second, VlanTags::NONE, SECOND_MAC, CLIENT_FACING | SERVER_FACING)?;
         // A test run on a NIC needs its receive queue, and veth has none for XDP without a program.
         director.dataplane_mut().attach(second, None, XdpMode::Driver)?;
         let mut behind = hop(rip(1), second);
@@ -133,7 +133,8 @@ fn wrong_nic(site: &mut Site) -> Result<()> {
 
 fn servers_only(site: &mut Site) -> Result<()> {
     let (flow, second) = (flow(RR, 40_000), site.second);
-    site.director.set_nic(second, Tags::NONE, SECOND_MAC, SERVERS)?;
+    site.director
+        .set_nic(second, VlanTags::NONE, SECOND_MAC, SERVER_FACING)?;
     let syn = flow.syn().sent_to(SECOND_MAC);
     site.director.expect(second, &syn, Expected::Passed)?;
     site.director.expect(second, &syn.lying_version(5), Expected::Passed)?;

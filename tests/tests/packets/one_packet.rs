@@ -1,7 +1,7 @@
 //! One-packet scheduling: every datagram for itself, and nothing is remembered.
 
 use anyhow::{Result, ensure};
-use lbx::desired::{Hashing, Scheduler, Service, VirtualService};
+use lbx::desired::{HashOptions, Scheduler, Service, VirtualService};
 use lbx_common::drops::DropReason::NoBackend;
 use lbx_tests::{
     lab::{DIP, VIP},
@@ -33,8 +33,8 @@ fn cluster() -> Vec<Service> {
         ..service
     };
     let by_address = Service {
-        hashing: Hashing {
-            port: false,
+        hash_options: HashOptions {
+            include_port: false,
             fallback: false,
         },
         ..balanced(RADIUS, Scheduler::Sh, &[(1, 1), (2, 1)])

@@ -12,7 +12,7 @@ use lbx::{
     desired::VirtualService,
     tables::{NextHop, Tables},
 };
-use lbx_common::{backend::Tags, counters::Traffic, drops::DropReason};
+use lbx_common::{backend::VlanTags, counters::Traffic, drops::DropReason};
 use lbx_tests::{
     mac::Mac,
     packet::{Frame, SERVICE_VLAN, VLAN},
@@ -90,12 +90,12 @@ impl Sent {
     pub fn tags_of(hop: NextHop, frame: &Frame) -> Vec<(u16, u16)> {
         const PRIORITY: u16 = 0xf000;
         let priority = frame.tags().first().map_or(0, |(_, control)| control & PRIORITY);
-        let vlans = hop.vlan.into_iter().filter(|vlan| *vlan != 0);
+        let vlans = hop.vlan_tags.into_iter().filter(|vlan| *vlan != 0);
         vlans
             .map(|vlan| {
-                let outer = vlan & Tags::SERVICE != 0;
+                let outer = vlan & VlanTags::SERVICE_TAG_FLAG != 0;
                 let ether_type = if outer { SERVICE_VLAN } else { VLAN };
-                (ether_type, priority | vlan & Tags::ID)
+                (ether_type, priority | vlan & VlanTags::ID_MASK)
             })
             .collect()
     }
@@ -117,9 +117,11 @@ impl Counted {
             counted.drops.insert(reason, dataplane.drops(reason)?);
         }
         for (&id, loaded) in &tables.services {
-            counted.services.insert(id, dataplane.service_traffic(loaded.number)?);
-            for member in loaded.members.values() {
-                let traffic = dataplane.backend_traffic(member.counter)?;
+            counted
+                .services
+                .insert(id, dataplane.service_traffic(loaded.service_number)?);
+            for member in loaded.backends.values() {
+                let traffic = dataplane.backend_traffic(member.counter_index)?;
                 counted.servers.insert((id, member.address), traffic);
             }
         }
@@ -225,7 +227,7 @@ pub fn traffic(frame: &Frame, counts: Counts) -> Traffic {
         packets: 1,
         bytes: frame.packet_length(),
         connections: u64::from(counts == Counts::Opens),
-        endings: u64::from(counts == Counts::Ends),
+        fin_rst_packets: u64::from(counts == Counts::Ends),
     }
 }
 

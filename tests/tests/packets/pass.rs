@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
-use lbx_common::{backend::Tags, nic};
+use lbx_common::{backend::VlanTags, nic};
 use lbx_tests::{
     lab::{CLIENT, DIP, VIP},
     mac::Mac,
@@ -218,7 +218,7 @@ fn not_sent_to_us() -> Vec<Fixture> {
 }
 
 fn no_clients(director: &mut Director) -> Result<()> {
-    director.set_nic(LO, Tags::NONE, Mac::of(DIP), nic::SERVERS)?;
+    director.set_nic(LO, VlanTags::NONE, Mac::of(DIP), nic::SERVER_FACING)?;
     ours_passes(director)
 }
 

@@ -40,14 +40,14 @@ pub fn give_back(mut dataplane: Dataplane, tables: &Tables, now: u32) {
         idle().push(Used { dataplane, now });
     } else {
         // What could not be removed is a leftover for the next run.
-        dataplane.remove().ok();
+        dataplane.detach_and_unpin().ok();
     }
 }
 
 /// Ends all idle data planes: nothing drops a static.
 pub fn clear() {
     for used in idle().drain(..) {
-        used.dataplane.remove().ok();
+        used.dataplane.detach_and_unpin().ok();
     }
 }
 
@@ -57,6 +57,6 @@ fn empty(dataplane: &mut Dataplane, tables: &Tables, now: u32) -> Result<()> {
     dataplane.apply(&plan.writes)?;
     dataplane.remove_nic(LO)?;
     // A record of a service that is no longer is erased.
-    let _census = dataplane.sweep(&Tables::default(), now);
+    let _census = dataplane.sweep_flows(&Tables::default(), now);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Services of several ports, of ranges, and of all that no other has.
 
 use anyhow::{Result, ensure};
-use lbx::desired::{Ports, Scheduler, Service, VirtualService};
+use lbx::desired::{PortSet, Scheduler, Service, VirtualService};
 use lbx_tests::{
     lab::{DIP, VIP},
     mac::Mac,
@@ -41,12 +41,12 @@ fn cluster() -> Vec<Service> {
         ..balanced(id, scheduler, EVEN)
     };
     vec![
-        of_ports(WEB, Scheduler::Rr, Ports::of(ports())),
-        of_ports(WEB6, Scheduler::Maglev, Ports::of(ports())),
+        of_ports(WEB, Scheduler::Rr, PortSet::from_ports(ports())),
+        of_ports(WEB6, Scheduler::Maglev, PortSet::from_ports(ports())),
         of_ports(
             EDGES,
             Scheduler::Maglev,
-            Ports::of((1..=1_023).chain(65_000..=u16::MAX)),
+            PortSet::from_ports((1..=1_023).chain(65_000..=u16::MAX)),
         ),
         balanced(ALL, Scheduler::Rr, &[(1, 1), (2, 1)]),
         balanced(SPECIFIC, Scheduler::Rr, &[(3, 1)]),
@@ -164,12 +164,12 @@ fn taken_away(director: &mut Director) -> Result<()> {
     let (kept, lost) = (flow(WEB, 40_000), flow(WEB, 40_000).to_port(8_000));
     director.opens(kept, To::Rs(1))?;
     director.opens(lost, To::Rs(2))?;
-    director.service_mut(WEB)?.ports = Ports::of([80, 443]);
+    director.service_mut(WEB)?.ports = PortSet::from_ports([80, 443]);
     director.plan()?;
     director.passes(&lost.data())?;
     director.sends(kept, &kept.data(), To::Rs(1), Continues)?;
     // Whoever gets it back finds its flows.
-    director.service_mut(WEB)?.ports = Ports::of(ports());
+    director.service_mut(WEB)?.ports = PortSet::from_ports(ports());
     director.plan()?;
     director.sends(lost, &lost.data(), To::Rs(2), Continues)
 }
@@ -177,7 +177,7 @@ fn taken_away(director: &mut Director) -> Result<()> {
 fn given(director: &mut Director) -> Result<()> {
     let flow = flow(WEB, 40_000).to_port(8_100);
     director.passes(&flow.syn())?;
-    director.service_mut(WEB)?.ports = Ports::of(ports().into_iter().chain([8_100]));
+    director.service_mut(WEB)?.ports = PortSet::from_ports(ports().into_iter().chain([8_100]));
     director.plan()?;
     director.opens(flow, To::Rs(1))
 }
@@ -187,7 +187,7 @@ fn renamed(director: &mut Director) -> Result<()> {
     director.opens(old, To::Rs(1))?;
     let service = director.service_mut(WEB)?;
     service.virtual_service.port = 443;
-    service.ports = Ports::of([443, 8_443]);
+    service.ports = PortSet::from_ports([443, 8_443]);
     let id = service.virtual_service;
     director.plan()?;
     let same = Flow { service: id, ..old };

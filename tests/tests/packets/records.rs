@@ -88,7 +88,7 @@ fn data_follow(director: &mut Director) -> Result<()> {
 
 fn one_record(director: &mut Director) -> Result<()> {
     let flow = director.flow_of(RR, 1, false)?;
-    let number = director.tables.services[&RR].number;
+    let number = director.tables.services[&RR].service_number;
     let of_first = |director: &Director| director.scan().flows.get(&(number, 0)).copied().unwrap_or_default();
     director.sends(flow, &flow.syn(), To::Rs(1), Opens)?;
     ensure!(
@@ -187,7 +187,7 @@ fn expired(director: &mut Director) -> Result<()> {
 
 fn expired_by_the_kernel() -> Result<()> {
     let mut director = Director::real(cluster::services())?;
-    director.desired.timeouts.udp = 1;
+    director.desired.timeouts.udp_seconds = 1;
     director.plan()?;
     let flow = flow(DNS, 40_000);
     director.sends(flow, &flow.datagram(), To::Rs(1), Opens)?;

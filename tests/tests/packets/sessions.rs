@@ -8,7 +8,7 @@ use aya::{TestRun as _, TestRunOptions};
 use lbx::tables::lookup;
 use lbx_common::{
     service::{TCP, UDP},
-    session::{IN, OUT, PROBE, Session, SessionKey},
+    session::{FROM_VIP, PROBE_SESSION, Session, SessionKey, TO_RIP},
 };
 use lbx_tests::{
     lab::DIP,
@@ -89,26 +89,26 @@ impl Talk {
 
     fn key(self, direction: u8) -> SessionKey {
         SessionKey {
-            remote: lookup::address(if direction == OUT { self.rip } else { self.vip }),
+            remote: lookup::address(if direction == TO_RIP { self.rip } else { self.vip }),
             local: lookup::address(self.local),
             remote_port: PORT.to_be_bytes(),
             local_port: LOCAL_PORT.to_be_bytes(),
             protocol: self.protocol,
             direction,
-            mac: if direction == OUT { [0; 6] } else { self.mac().0 },
+            mac: if direction == TO_RIP { [0; 6] } else { self.mac().0 },
             pad: 0,
         }
     }
 
     /// Has the director know of it.
     fn known_to(self, director: &Director) -> Result<()> {
-        let probes = director.dataplane().probes();
-        for (direction, other) in [(IN, self.rip), (OUT, self.vip)] {
+        let probes = director.dataplane().probe_dialer();
+        for (direction, other) in [(FROM_VIP, self.rip), (TO_RIP, self.vip)] {
             let session = Session {
-                other: lookup::address(other),
-                sent: 1,
+                replacement_address: lookup::address(other),
+                packets_sent: 1,
                 mac: self.mac().0,
-                kind: PROBE,
+                session_kind: PROBE_SESSION,
                 ..Session::default()
             };
             probes.insert_session(&self.key(direction), &session)?;
@@ -118,8 +118,8 @@ impl Talk {
 
     /// How many packets have come from the VIP.
     fn received(self, director: &Director) -> Result<u64> {
-        let session = director.dataplane().probes().session(&self.key(IN))?;
-        Ok(session.context("the session is gone")?.received)
+        let session = director.dataplane().probe_dialer().session(&self.key(FROM_VIP))?;
+        Ok(session.context("the session is gone")?.packets_received)
     }
 }
 
@@ -330,8 +330,8 @@ fn led(says: &'static str, talk: Talk, dress: fn(Frame) -> Frame) -> Fixture {
         let [frame, other] = [talk.rip, talk.vip].map(|to| dress(talk.request(to)));
         let sent = send(director, &frame)?;
         ensure!(sent == other.bytes(), "sent {sent:02x?}, not {:02x?}", other.bytes());
-        let session = director.dataplane().probes().session(&talk.key(IN))?;
-        ensure!(session.context("the session is gone")?.sent == 2, "{session:?}");
+        let session = director.dataplane().probe_dialer().session(&talk.key(FROM_VIP))?;
+        ensure!(session.context("the session is gone")?.packets_sent == 2, "{session:?}");
         Ok(())
     })
 }

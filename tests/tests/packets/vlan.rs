@@ -3,9 +3,9 @@
 use anyhow::Result;
 use lbx::desired::{Scheduler, Service, VirtualService};
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     drops::DropReason::{self, IpVersion, Loop, NoHeadroom, Truncated},
-    nic::{CLIENTS, SERVERS},
+    nic::{CLIENT_FACING, SERVER_FACING},
 };
 use lbx_tests::{
     lab::VIP,
@@ -34,8 +34,8 @@ const TAGGED_MAC: Mac = Mac([0x02, 0, 10, 0, 0, 10]);
 const UNTAGGED: [u16; 2] = [0, 0];
 const VLAN_10: [u16; 2] = [10, 0];
 const VLAN_20: [u16; 2] = [20, 0];
-const SERVICE_30: [u16; 2] = [30 | Tags::SERVICE, 0];
-const STACKED: [u16; 2] = [100 | Tags::SERVICE, 5];
+const SERVICE_30: [u16; 2] = [30 | VlanTags::SERVICE_TAG_FLAG, 0];
+const STACKED: [u16; 2] = [100 | VlanTags::SERVICE_TAG_FLAG, 5];
 const OTHERWISE_STACKED: [u16; 2] = [200, 6];
 
 fn cluster() -> Vec<Service> {
@@ -66,9 +66,9 @@ fn between(
     story_of(says, cluster, move |director| {
         director.dataplane_mut().remove_nic(LO)?;
         let [outer, inner] = clients;
-        director.set_nic(LO, Tags { outer, inner }, TAGGED_MAC, CLIENTS | SERVERS)?;
+        director.set_nic(LO, VlanTags { outer, inner }, TAGGED_MAC, CLIENT_FACING | SERVER_FACING)?;
         for hop in director.hops.values_mut() {
-            hop.vlan = servers;
+            hop.vlan_tags = servers;
         }
         director.plan()?;
         plays(director)
@@ -283,14 +283,14 @@ fn foreign() -> Vec<Fixture> {
 
 fn no_clients(director: &mut Director) -> Result<()> {
     let [outer, inner] = VLAN_10;
-    director.set_nic(LO, Tags { outer, inner }, TAGGED_MAC, SERVERS)?;
+    director.set_nic(LO, VlanTags { outer, inner }, TAGGED_MAC, SERVER_FACING)?;
     director.passes(&coming(flow(HTTP, 40_000).syn(), &[(VLAN, 10)]))
 }
 
 fn two_segments(director: &mut Director) -> Result<()> {
     const OTHER_MAC: Mac = Mac([0x02, 0, 20, 0, 0, 20]);
     let [outer, inner] = VLAN_20;
-    director.set_nic(LO, Tags { outer, inner }, OTHER_MAC, CLIENTS)?;
+    director.set_nic(LO, VlanTags { outer, inner }, OTHER_MAC, CLIENT_FACING)?;
     let (one, two) = (flow(HTTP, 40_000), flow(HTTP, 40_001));
     let to_other = |frame: Frame, vlan| frame.tagged(VLAN, vlan).sent_to(OTHER_MAC);
     director.passes(&to_other(one.syn(), 10))?;

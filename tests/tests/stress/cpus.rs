@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use lbx::desired::{Protocol, Scheduler, TableSizes, VirtualService};
 use lbx_common::{
     drops::DropReason,
-    flow::{ADOPTED, CLOSED, CLOSING, ESTABLISHED, FlowKey, HALF_OPEN, UDP_NEW, UDP_STREAM},
+    flow::{CLOSED, CLOSING, ESTABLISHED, FlowKey, HALF_OPEN, MIDSTREAM, UDP_NEW, UDP_STREAM},
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -41,7 +41,7 @@ const PORTS: [u16; 2] = [80, 443];
 
 /// Sixteen buckets of either family.
 const SIZES: TableSizes = TableSizes {
-    flows: 64,
+    flows4: 64,
     flows6: 32,
     slots: 65_536,
     ports: 1024,
@@ -203,10 +203,10 @@ fn nothing_torn(director: &Director, flows: &[Flow]) -> Result<()> {
             .with_context(|| format!("{key:?} is nobody's: {entry:?}"))?;
         *twice.entry(*key).or_default() += 1;
         let states: &[u8] = match flow.service.protocol {
-            Protocol::Tcp => &[HALF_OPEN, ADOPTED, ESTABLISHED, CLOSING, CLOSED],
+            Protocol::Tcp => &[HALF_OPEN, MIDSTREAM, ESTABLISHED, CLOSING, CLOSED],
             Protocol::Udp => &[UDP_NEW, UDP_STREAM],
         };
-        let backends = &director.tables.services[&flow.service].members;
+        let backends = &director.tables.services[&flow.service].backends;
         ensure!(
             flow.fits(*entry) && states.contains(&entry.state) && backends.contains_key(&entry.backend),
             "a torn record of {flow:?}: {entry:?}"
@@ -223,9 +223,9 @@ fn counters_add_up(director: &Director, sent: &HashMap<VirtualService, Sent>) ->
     let dataplane = director.dataplane();
     for (id, &sent) in sent {
         let loaded = &director.tables.services[id];
-        let service = dataplane.service_traffic(loaded.number)?;
+        let service = dataplane.service_traffic(loaded.service_number)?;
         let mut servers = lbx_common::counters::Traffic::default();
-        for counter in loaded.counters() {
+        for counter in loaded.counter_indices() {
             servers += dataplane.backend_traffic(counter)?;
         }
         ensure!(
@@ -235,7 +235,7 @@ fn counters_add_up(director: &Director, sent: &HashMap<VirtualService, Sent>) ->
         let counted = Sent {
             packets: service.packets,
             bytes: service.bytes,
-            endings: service.endings,
+            endings: service.fin_rst_packets,
         };
         ensure!(counted == sent, "{id}: {counted:?} of {sent:?}");
     }

@@ -11,8 +11,8 @@ use aya::maps::{Map, MapData};
 use lbx::{
     dataplane::Dataplane,
     desired::{
-        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
-        TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, ServerState,
+        Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops, Tables, scan::FlowScan},
 };
@@ -42,7 +42,7 @@ pub struct Director {
     /// What was planned last.
     pub tables: Tables,
     /// What is planned next.
-    pub desired: Desired,
+    pub desired: DesiredState,
     /// Where real servers are.
     pub hops: NextHops,
     /// The time, in nanoseconds.
@@ -63,10 +63,10 @@ impl Director {
             dataplane: Some(dataplane),
             name,
             tables,
-            desired: Desired {
+            desired: DesiredState {
                 interfaces: vec!["lo".to_owned()],
-                mode: Mode::Auto,
-                network_grace: 0,
+                mode: AttachMode::Auto,
+                network_grace_seconds: 0,
                 timeouts: Timeouts::default(),
                 tables: sizes,
                 services,
@@ -76,9 +76,9 @@ impl Director {
         };
         let nic = Nic {
             mac: OWN_MAC,
-            roles: nic::CLIENTS | nic::SERVERS,
+            roles: nic::CLIENT_FACING | nic::SERVER_FACING,
             ifindex: LO,
-            tags: lbx_common::backend::Tags::default(),
+            vlan_tags: lbx_common::backend::VlanTags::default(),
         };
         director.dataplane_mut().set_nic(nic)?;
         director.pass(1_000_000 * SECOND)?;
@@ -120,16 +120,16 @@ impl Director {
     pub fn plan(&mut self) -> Result<()> {
         let plan = self.tables.plan(&self.desired, &self.hops, self.tick())?;
         self.dataplane_mut().apply(&plan.writes)?;
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         Ok(())
     }
 
     /// What the daemon does every two seconds.
     pub fn sweep(&mut self) -> Result<FlowScan> {
-        let scan = self.dataplane().sweep(&self.tables, self.tick());
-        let plan = self.tables.expire(&scan);
+        let scan = self.dataplane().sweep_flows(&self.tables, self.tick());
+        let plan = self.tables.plan_expiry(&scan);
         self.dataplane_mut().apply(&plan.writes)?;
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         Ok(scan)
     }
 
@@ -145,16 +145,20 @@ impl Director {
 
     /// The number of a service.
     pub fn number(&self, service: VirtualService) -> u16 {
-        self.tables.services[&service].number
+        self.tables.services[&service].service_number
     }
 
     /// Checks that the connections the program counts are those that have records.
     pub fn loads_agree(&self) -> Result<()> {
-        let scan = self.dataplane().sweep(&self.tables, self.tick());
+        let scan = self.dataplane().sweep_flows(&self.tables, self.tick());
         for (id, service) in &self.tables.services {
-            for (&index, member) in &service.members {
-                let found = scan.flows.get(&(service.number, index)).copied().unwrap_or_default();
-                let counted = self.dataplane().backend_load(member.counter);
+            for (&index, member) in &service.backends {
+                let found = scan
+                    .flows
+                    .get(&(service.service_number, index))
+                    .copied()
+                    .unwrap_or_default();
+                let counted = self.dataplane().backend_load(member.counter_index);
                 ensure!(
                     (u64::from(counted.active), u64::from(counted.inactive)) == (found.active, found.inactive),
                     "{id}: {} has {found:?} by its records, {counted:?} by the program's count",
@@ -170,7 +174,7 @@ impl Drop for Director {
     fn drop(&mut self) {
         if let Some(dataplane) = self.dataplane.take() {
             // What could not be removed is a leftover for the next run.
-            dataplane.remove().ok();
+            dataplane.detach_and_unpin().ok();
         }
     }
 }
@@ -180,10 +184,10 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
     Service {
         name: id.to_string(),
         virtual_service: id,
-        ports: Ports::one(id.port),
+        ports: PortSet::one(id.port),
         scheduler,
-        hashing: Hashing {
-            port: true,
+        hash_options: HashOptions {
+            include_port: true,
             fallback: true,
         },
         slots: Some(1021),
@@ -194,7 +198,7 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
         health: None,
         failure_policy: FailurePolicy::default(),
         notify: None,
-        local: true,
+        local_access: true,
         awaits_checks: false,
         servers: servers
             .into_iter()
@@ -208,8 +212,8 @@ pub const fn server(address: IpAddr, weight: u16) -> RealServer {
     RealServer {
         address,
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
@@ -241,7 +245,7 @@ fn hops() -> NextHops {
     let hop = |number| NextHop {
         mac: mac_of(number),
         ifindex: LO,
-        vlan: [0; 2],
+        vlan_tags: [0; 2],
         source: OWN_MAC,
     };
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];

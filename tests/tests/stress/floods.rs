@@ -27,7 +27,7 @@ const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const RATES: [u64; 3] = [100_000, 1_000_000, 10_000_000];
 
 const SIZES: TableSizes = TableSizes {
-    flows: 1 << 16,
+    flows4: 1 << 16,
     flows6: 1 << 16,
     slots: 8192,
     ports: 1024,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lbx::desired::{Protocol, VirtualService};
 use lbx_common::{
     address::Address,
-    flow::{Entry, FlowKey},
+    flow::{FlowEntry, FlowKey},
 };
 use lbx_tests_ebpf::FrameBuffer;
 
@@ -55,7 +55,7 @@ impl Flow {
     }
 
     /// Whether a record's entry can be one of it.
-    pub fn fits(self, entry: Entry) -> bool {
+    pub fn fits(self, entry: FlowEntry) -> bool {
         entry.vip_port == self.service.port.to_be_bytes()
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use lbx::desired::{Protocol, VirtualService};
-use lbx_common::flow::{ESTABLISHED, Entry, FlowKey, UDP_STREAM};
+use lbx_common::flow::{ESTABLISHED, FlowEntry, FlowKey, UDP_STREAM};
 use lbx_tests_ebpf::COUNT;
 
 use crate::{
@@ -214,11 +214,11 @@ impl Siege {
         (self.come, self.moved)
     }
 
-    fn records(&self) -> Result<HashMap<FlowKey, Entry>> {
+    fn records(&self) -> Result<HashMap<FlowKey, FlowEntry>> {
         Ok(records::all(&self.director)?.into_iter().collect())
     }
 
-    fn record(&self, flow: Flow) -> Result<Option<Entry>> {
+    fn record(&self, flow: Flow) -> Result<Option<FlowEntry>> {
         let key = flow.key(self.director.number(self.service));
         Ok(self.records()?.get(&key).copied())
     }

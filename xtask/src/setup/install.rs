@@ -8,7 +8,7 @@ use super::{
     manual_setup,
     needs::{LINKER_NEEDS, Need, Source},
 };
-use crate::{command, paths, root::Root, steps::Steps, toolchain};
+use crate::{command, paths, root::RootAccess, steps::Steps, toolchain};
 
 const LLVM: &str = "/usr/lib/llvm-22";
 
@@ -24,7 +24,7 @@ struct Plan {
 ///
 /// # Errors
 /// When an installer fails or needs root's rights and cannot have them.
-pub fn all(missing: &[&Need]) -> Result<()> {
+pub fn install_all(missing: &[&Need]) -> Result<()> {
     let plan = plan(missing);
     let mut steps = Steps::new(
         usize::from(!plan.packages.is_empty()) + usize::from(!plan.components.is_empty()) + plan.crates.len(),
@@ -77,7 +77,7 @@ fn plan(missing: &[&Need]) -> Plan {
 }
 
 fn packages(packages: &[&str]) -> Result<()> {
-    let root = Root::find()?;
+    let root = RootAccess::find()?;
     let apt = || root.command("apt-get", &[("DEBIAN_FRONTEND", "noninteractive".into())]);
     command::run(apt().arg("update").arg("--quiet"))?;
     // Never at the price of something the machine already has, such as another rustc.

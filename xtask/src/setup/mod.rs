@@ -5,7 +5,7 @@ mod needs;
 
 use anyhow::{Result, bail};
 use clap::Args;
-pub use needs::Part;
+pub use needs::Purpose;
 use needs::{NEEDS, Need, Source};
 
 use crate::{command, toolchain};
@@ -36,10 +36,10 @@ pub fn task(arguments: &Arguments) -> Result<()> {
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
-pub fn ensure(part: Part) -> Result<()> {
+pub fn ensure_installed(part: Purpose) -> Result<()> {
     let missing: Vec<&Need> = NEEDS
         .iter()
-        .filter(|need| need.part == part && !need.optional && !need.is_met())
+        .filter(|need| need.purpose == part && !need.optional && !need.is_met())
         .collect();
     provide(&missing)
 }
@@ -49,7 +49,7 @@ fn provide(missing: &[&Need]) -> Result<()> {
         return Ok(());
     }
     if command::find("apt-get").is_some() {
-        return install::all(missing);
+        return install::install_all(missing);
     }
     bail!(
         "{} missing, and there is no apt here to install it\n{}",
@@ -68,7 +68,7 @@ fn check() -> Result<()> {
             let optional = if need.optional { "optional, " } else { "" };
             format!("missing ({optional}{})", origin(need.source))
         };
-        println!("{:6} {:18} {state}", need.part.name(), need.what);
+        println!("{:6} {:18} {state}", need.purpose.name(), need.label);
     }
     if missing.is_empty() {
         return Ok(());
@@ -90,8 +90,8 @@ fn origin(source: Source) -> String {
 /// The way that works on every distribution, and how much of it is there.
 fn manual_setup() -> String {
     let state = |there: bool| if there { "there" } else { "missing" };
-    let of = |part: Part| -> String {
-        let programs = NEEDS.iter().filter(|need| need.part == part).map(|need| need.what);
+    let of = |part: Purpose| -> String {
+        let programs = NEEDS.iter().filter(|need| need.purpose == part).map(|need| need.label);
         programs.collect::<Vec<_>>().join(" ")
     };
     format!(
@@ -100,15 +100,15 @@ fn manual_setup() -> String {
            cargo install bpf-linker --version {}                ({})\n\
          To run its lab, install these programs with your distribution's package manager:\n  {}\n\
          To lint: rustup component add clippy rustfmt; cargo install cargo-deny",
-        state(toolchain::nightly_source()),
+        state(toolchain::has_nightly_rust_src()),
         toolchain::LINKER_VERSION,
         state(toolchain::linker().is_some()),
-        of(Part::Lab),
+        of(Purpose::Lab),
     )
 }
 
 fn names(needs: &[&Need]) -> String {
-    let names: Vec<&str> = needs.iter().map(|need| need.what).collect();
+    let names: Vec<&str> = needs.iter().map(|need| need.label).collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", names.join(", "))
 }

@@ -6,7 +6,7 @@ use crate::{command, toolchain};
 
 /// What a need is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Purpose {
     /// Compiling and linking the XDP program.
     Build,
     /// The hosts in network namespaces that tests and demonstration run.
@@ -15,7 +15,7 @@ pub enum Part {
     Lint,
 }
 
-impl Part {
+impl Purpose {
     /// Its name in listings.
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,9 +29,9 @@ impl Part {
 /// Something that has to be on the machine.
 pub struct Need {
     /// What it is for.
-    pub part: Part,
+    pub purpose: Purpose,
     /// What it is called in listings.
-    pub what: &'static str,
+    pub label: &'static str,
     /// Where it comes from.
     pub source: Source,
     /// Whether the tasks do less without it, rather than nothing.
@@ -53,14 +53,14 @@ pub enum Source {
 enum Probe {
     Program(&'static str),
     File(&'static str),
-    Ask(fn() -> bool),
+    Predicate(fn() -> bool),
 }
 
 impl Need {
-    const fn program(part: Part, program: &'static str, package: &'static str) -> Self {
+    const fn program(part: Purpose, program: &'static str, package: &'static str) -> Self {
         Self {
-            part,
-            what: program,
+            purpose: part,
+            label: program,
             source: Source::Apt(package),
             optional: false,
             present: Probe::Program(program),
@@ -69,21 +69,21 @@ impl Need {
 
     const fn file(what: &'static str, file: &'static str, package: &'static str) -> Self {
         Self {
-            part: Part::Build,
-            what,
+            purpose: Purpose::Build,
+            label: what,
             source: Source::Apt(package),
             optional: false,
             present: Probe::File(file),
         }
     }
 
-    const fn ask(part: Part, what: &'static str, source: Source, present: fn() -> bool) -> Self {
+    const fn ask(part: Purpose, what: &'static str, source: Source, present: fn() -> bool) -> Self {
         Self {
-            part,
-            what,
+            purpose: part,
+            label: what,
             source,
             optional: false,
-            present: Probe::Ask(present),
+            present: Probe::Predicate(present),
         }
     }
 
@@ -97,61 +97,64 @@ impl Need {
         match self.present {
             Probe::Program(program) => command::find(program).is_some(),
             Probe::File(file) => Path::new(file).exists(),
-            Probe::Ask(present) => present(),
+            Probe::Predicate(present) => present(),
         }
     }
 }
 
 /// Everything. Compiler and `core` may also be those of a nightly with its source.
 pub const NEEDS: &[Need] = &[
-    Need::ask(Part::Build, "compiler for BPF", Source::Apt("rustc-web"), || {
-        toolchain::debian_rustc() || toolchain::nightly_source()
+    Need::ask(Purpose::Build, "compiler for BPF", Source::Apt("rustc-web"), || {
+        toolchain::has_debian_rustc() || toolchain::has_nightly_rust_src()
     }),
     Need::ask(
-        Part::Build,
+        Purpose::Build,
         "core for BPF",
         Source::Apt("libstd-rust-web-dev-bpf"),
-        || toolchain::debian_core() || toolchain::nightly_source(),
+        || toolchain::has_debian_core() || toolchain::has_nightly_rust_src(),
     ),
-    Need::ask(Part::Build, "bpf-linker 0.13", Source::Crate("bpf-linker"), || {
+    Need::ask(Purpose::Build, "bpf-linker 0.13", Source::Crate("bpf-linker"), || {
         toolchain::linker().is_some()
     }),
-    Need::ask(Part::Build, "llvm-objcopy", Source::Apt("llvm-22"), || {
+    Need::ask(Purpose::Build, "llvm-objcopy", Source::Apt("llvm-22"), || {
         toolchain::objcopy().is_some()
     })
     .optional(),
-    Need::program(Part::Lab, "ip", "iproute2"),
-    Need::program(Part::Lab, "nginx", "nginx-light"),
-    Need::program(Part::Lab, "openssl", "openssl"),
+    Need::program(Purpose::Lab, "ip", "iproute2"),
+    Need::program(Purpose::Lab, "nginx", "nginx-light"),
+    Need::program(Purpose::Lab, "openssl", "openssl"),
     // The package without a service of the system's own.
-    Need::program(Part::Lab, "dnsmasq", "dnsmasq-base"),
-    Need::program(Part::Lab, "curl", "curl"),
-    Need::program(Part::Lab, "wrk", "wrk"),
-    Need::program(Part::Lab, "nft", "nftables"),
-    Need::program(Part::Lab, "ethtool", "ethtool"),
-    Need::program(Part::Lab, "bpftool", "bpftool"),
-    Need::program(Part::Lab, "ping", "iputils-ping"),
-    Need::program(Part::Lab, "arping", "iputils-arping"),
-    Need::program(Part::Lab, "setpriv", "util-linux"),
-    Need::program(Part::Lab, "tcpdump", "tcpdump"),
-    Need::program(Part::Lab, "jq", "jq"),
+    Need::program(Purpose::Lab, "dnsmasq", "dnsmasq-base"),
+    Need::program(Purpose::Lab, "curl", "curl"),
+    Need::program(Purpose::Lab, "wrk", "wrk"),
+    Need::program(Purpose::Lab, "nft", "nftables"),
+    Need::program(Purpose::Lab, "ethtool", "ethtool"),
+    Need::program(Purpose::Lab, "bpftool", "bpftool"),
+    Need::program(Purpose::Lab, "ping", "iputils-ping"),
+    Need::program(Purpose::Lab, "arping", "iputils-arping"),
+    Need::program(Purpose::Lab, "setpriv", "util-linux"),
+    Need::program(Purpose::Lab, "tcpdump", "tcpdump"),
+    Need::program(Purpose::Lab, "jq", "jq"),
     Need::ask(
-        Part::Lint,
+        Purpose::Lint,
         "clippy",
         Source::Rustup("clippy", "rust-web-clippy"),
         || cargo_has("clippy"),
     ),
-    Need::ask(Part::Lint, "rustfmt", Source::Rustup("rustfmt", "rustfmt-web"), || {
-        cargo_has("fmt")
-    }),
     Need::ask(
-        Part::Lint,
+        Purpose::Lint,
+        "rustfmt",
+        Source::Rustup("rustfmt", "rustfmt-web"),
+        || cargo_has("fmt"),
+    ),
+    Need::ask(
+        Purpose::Lint,
         "clippy for BPF",
         Source::Apt("rust-web-clippy"),
-        toolchain::debian_clippy,
+        toolchain::has_debian_clippy,
     )
     .optional(),
-    Need::ask(Part::Lint, "cargo-deny", Source::Crate("cargo-deny"), || {
+    Need::ask(Purpose::Lint, "cargo-deny", Source::Crate("cargo-deny"), || {
         toolchain::cargo_deny().is_some()
     })
     .optional(),
@@ -159,7 +162,7 @@ pub const NEEDS: &[Need] = &[
 
 /// What building bpf-linker needs in turn.
 pub const LINKER_NEEDS: &[Need] = &[
-    Need::program(Part::Build, "c++", "g++"),
+    Need::program(Purpose::Build, "c++", "g++"),
     Need::file("LLVM 22", "/usr/lib/llvm-22/include/llvm-c/Core.h", "llvm-22-dev"),
     Need::file("Polly 22", "/usr/lib/llvm-22/lib/libPolly.a", "libpolly-22-dev"),
     Need::file("zlib", "/usr/include/zlib.h", "zlib1g-dev"),
@@ -169,5 +172,5 @@ pub const LINKER_NEEDS: &[Need] = &[
 
 /// rustup leaves its stand-ins in PATH even where the component is not installed: only running one tells.
 fn cargo_has(subcommand: &str) -> bool {
-    command::answer(command::cargo().args([subcommand, "--version"])).is_some()
+    command::stdout_of(command::cargo().args([subcommand, "--version"])).is_some()
 }

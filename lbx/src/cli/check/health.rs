@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 
 use crate::{
     config::Shown,
-    desired::{Check, Desired, FailurePolicy, Health, Initial, Service, Target},
+    desired::{Check, DesiredState, FailurePolicy, HealthConfig, InitialState, Service, Target},
     health::probe_plan::ProbePlan,
 };
 
 /// A row per service: its name, how its real servers are checked, and what follows when they fail.
-pub(super) fn rows(desired: &Desired) -> Vec<[String; 3]> {
+pub(super) fn rows(desired: &DesiredState) -> Vec<[String; 3]> {
     let row = |service: &Service| {
         let health = service.health.as_deref();
         [
@@ -22,9 +22,9 @@ pub(super) fn rows(desired: &Desired) -> Vec<[String; 3]> {
 }
 
 /// How much probing it is all together; services that agree in a check share it.
-pub(super) fn load(desired: &Desired) -> String {
+pub(super) fn load(desired: &DesiredState) -> String {
     let probe_plan = ProbePlan::of(desired);
-    let probe_targets = probe_plan.probe_targets();
+    let probe_targets = probe_plan.servers_by_target();
     let rate: f64 = probe_targets
         .keys()
         .map(|probe_target| probe_target.health.interval.as_secs_f64().recip())
@@ -38,28 +38,28 @@ pub(super) fn load(desired: &Desired) -> String {
 }
 
 /// A check in words.
-fn asked(health: &Health) -> String {
+fn asked(health: &HealthConfig) -> String {
     let mut words = vec![what(health)];
     words.push(format!("every {}", Shown(health.interval)));
     words.push(format!("timeout {}", Shown(health.timeout)));
     words.push(format!("rise {}", health.rise));
     words.push(format!("fall {}", health.fall));
     match health.initial {
-        Initial::First => {}
-        Initial::Up => words.push("initial up".to_owned()),
-        Initial::Down => words.push("initial down".to_owned()),
+        InitialState::FirstProbe => {}
+        InitialState::Up => words.push("initial up".to_owned()),
+        InitialState::Down => words.push("initial down".to_owned()),
     }
     if let Some(damping) = &health.damping {
-        let (within, hold) = (Shown(damping.within), Shown(damping.hold));
+        let (within, hold) = (Shown(damping.period), Shown(damping.hold_time));
         words.push(format!("damping {} in {within} hold {hold}", damping.failures));
     }
     words.join(", ")
 }
 
-fn what(health: &Health) -> String {
+fn what(health: &HealthConfig) -> String {
     let detail = match &health.check {
         Check::Http(http) => format!(" {} {}", http.method, http.path),
-        Check::Dns(dns) => format!(" {} {}", dns.kind, dns.name),
+        Check::Dns(dns) => format!(" {} {}", dns.record_type, dns.name),
         Check::Exec(exec) => return format!("exec {}", exec.command.join(" ")),
         Check::Ping => return "ping to the RIP".to_owned(),
         Check::Tcp | Check::Udp(_) => String::new(),
@@ -78,7 +78,7 @@ fn follows(service: &Service) -> String {
         on_failure,
         quorum,
         hysteresis,
-        slow_start,
+        slow_start_seconds: slow_start,
     } = service.failure_policy;
     let mut words = vec![on_failure.to_string()];
     match (quorum, hysteresis) {
@@ -92,14 +92,14 @@ fn follows(service: &Service) -> String {
     if let Some(notify) = &service.notify {
         words.push(format!("notify {}", notify.command.join(" ")));
     }
-    if !service.local {
+    if !service.local_access {
         words.push("local false".to_owned());
     }
     words.join(", ")
 }
 
 /// The programs that cannot be run here, with the reason: the file may be meant for another host.
-pub(super) fn missing_programs(desired: &Desired) -> Vec<String> {
+pub(super) fn missing_programs(desired: &DesiredState) -> Vec<String> {
     let programs: BTreeSet<&String> = desired
         .services
         .iter()
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn desired(text: &str) -> Desired {
+    fn desired(text: &str) -> DesiredState {
         config::parse(text, Path::new("lb.yaml")).unwrap()
     }
 

@@ -26,14 +26,14 @@ pub(super) fn question(field: &Field<'_>) -> Result<Dns, Faults> {
     field.mapping(&DNS, |fields| {
         let (name, kind, rcode, answer) = (
             fields.read_or("name", ".".to_owned(), domain),
-            word(fields, "type", "a record type", "SOA", dns::is_kind),
+            word(fields, "type", "a record type", "SOA", dns::is_record_type),
             word(fields, "rcode", "a response code", "NOERROR", dns::is_rcode),
             fields.read_optional("answer", data),
         )
             .all()?;
         Ok(Dns {
             name,
-            kind,
+            record_type: kind,
             rcode,
             answer,
         })
@@ -83,7 +83,10 @@ pub(super) fn udp(field: &Field<'_>) -> Result<Udp, Faults> {
             fields.read_optional("reply", |field| bytes(field, "a reply", 1..=*limits::DATAGRAM.end())),
         )
             .all()?;
-        Ok(Udp { payload, reply })
+        Ok(Udp {
+            payload,
+            reply_prefix: reply,
+        })
     })
 }
 

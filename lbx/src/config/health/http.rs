@@ -12,7 +12,7 @@ use crate::{
         text::{self, is_printable, is_token, text},
         value,
     },
-    desired::{Body, Http},
+    desired::{ExpectedBody, Http},
 };
 
 pub(in crate::config) const HTTP: [&str; 7] = ["method", "path", "host", "headers", "status", "body", "weight"];
@@ -73,10 +73,10 @@ fn request(fields: &Fields<'_>) -> Result<Http, Faults> {
         path,
         host,
         headers,
-        status,
-        body,
+        expected_status: status,
+        expected_body: body,
         tls: None,
-        weight,
+        weight_in_body: weight,
     })
 }
 
@@ -164,12 +164,12 @@ fn statuses(field: &Field<'_>) -> Result<Vec<(u16, u16)>, Faults> {
 }
 
 /// What the body must contain or be.
-fn body(field: &Field<'_>) -> Result<Body, Faults> {
+fn body(field: &Field<'_>) -> Result<ExpectedBody, Faults> {
     field.mapping(&BODY, |fields| {
         let body = match fields.only_one(&BODY, "what the body must contain or be")? {
-            ("matches", field) => regex(&field).map(Body::Matches),
-            ("sha256", field) => digest(&field, "a SHA-256 digest").map(Body::Sha256),
-            (_, field) => digest(&field, "an MD5 digest").map(Body::Md5),
+            ("matches", field) => regex(&field).map(ExpectedBody::Regex),
+            ("sha256", field) => digest(&field, "a SHA-256 digest").map(ExpectedBody::Sha256),
+            (_, field) => digest(&field, "an MD5 digest").map(ExpectedBody::Md5),
         };
         Ok(body?)
     })

@@ -17,7 +17,7 @@ use super::{
     text, time, value,
 };
 use crate::{
-    desired::{Check, Damping, Health, Initial, Ports, Target},
+    desired::{Check, Damping, HealthConfig, InitialState, PortSet, Target},
     health::check::validate,
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Folder<'f>(pub(super) &'f Path);
 #[derive(Debug)]
 pub(super) struct Reader<'f> {
     folder: Folder<'f>,
-    seen: HashSet<Arc<Health>>,
+    seen: HashSet<Arc<HealthConfig>>,
 }
 
 impl<'f> Reader<'f> {
@@ -60,7 +60,7 @@ impl<'f> Reader<'f> {
     }
 
     /// What a `health` field says; none: nothing is checked.
-    pub(super) fn read(&mut self, field: &Field<'_>) -> Result<Option<Arc<Health>>, Faults> {
+    pub(super) fn read(&mut self, field: &Field<'_>) -> Result<Option<Arc<HealthConfig>>, Faults> {
         if field.value().is_text(NONE) {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl<'f> Reader<'f> {
         Ok(Some(health))
     }
 
-    fn health(&self, field: &Field<'_>) -> Result<Health, Faults> {
+    fn health(&self, field: &Field<'_>) -> Result<HealthConfig, Faults> {
         if let Value::Text(_) = field.value() {
             let words: Vec<_> = CHECKS.into_iter().chain([NONE]).collect();
             let name = text::one_of(field, "check", &words)?;
@@ -105,7 +105,7 @@ impl<'f> Reader<'f> {
 }
 
 /// A check with what all of them may say.
-fn common(check: Result<Check, Faults>, fields: &Fields<'_>) -> Result<Health, Faults> {
+fn common(check: Result<Check, Faults>, fields: &Fields<'_>) -> Result<HealthConfig, Faults> {
     let probes = |field: &Field<'_>| value::number(field, "a number of probes", limits::PROBES);
     let (target, port) = (target(check.as_ref().ok(), fields), port(check.as_ref().ok(), fields));
     let ((check, target, port), (interval, timeout), (rise, fall), initial, jitter, damping) = (
@@ -116,14 +116,16 @@ fn common(check: Result<Check, Faults>, fields: &Fields<'_>) -> Result<Health, F
             fields.read_or("fall", FALL, probes),
         )
             .all(),
-        fields.read_or("initial", Initial::default(), |field| value::choice(field, "beginning")),
+        fields.read_or("initial", InitialState::default(), |field| {
+            value::choice(field, "beginning")
+        }),
         fields.read_or("jitter", JITTER, |field| {
             value::number(field, "a percentage of the interval", limits::JITTER)
         }),
         fields.read_optional("damping", damping),
     )
         .all()?;
-    Ok(Health {
+    Ok(HealthConfig {
         target,
         port,
         interval,
@@ -131,7 +133,7 @@ fn common(check: Result<Check, Faults>, fields: &Fields<'_>) -> Result<Health, F
         rise,
         fall,
         initial,
-        jitter,
+        jitter_percent: jitter,
         damping,
         check,
     })
@@ -196,17 +198,26 @@ fn damping(field: &Field<'_>) -> Result<Damping, Faults> {
             fields.read_or("hold", FLAPPING, time),
         )
             .all()?;
-        Ok(Damping { failures, within, hold })
+        Ok(Damping {
+            failures,
+            period: within,
+            hold_time: hold,
+        })
     })
 }
 
 /// A check asks one port: of a service that has several the file must say which.
-pub(super) fn refuse_unstated_port(health: &Health, field: &Field<'_>, name: &str, ports: &Ports) -> Result<(), Fault> {
-    if health.port.is_some() || health.check == Check::Ping || (ports.count() == 1 && *ports != Ports::All) {
+pub(super) fn refuse_unstated_port(
+    health: &HealthConfig,
+    field: &Field<'_>,
+    name: &str,
+    ports: &PortSet,
+) -> Result<(), Fault> {
+    if health.port.is_some() || health.check == Check::Ping || (ports.entry_count() == 1 && *ports != PortSet::All) {
         return Ok(());
     }
     let which = match ports {
-        Ports::All => "all ports".to_owned(),
+        PortSet::All => "all ports".to_owned(),
         ports => format!("the ports {ports}"),
     };
     Err(field.fault(format!(

@@ -34,7 +34,7 @@ pub(super) fn read(fields: &Fields<'_>, folder: Folder<'_>) -> Result<Tls, Fault
     Ok(Tls {
         server_name,
         verify,
-        authorities,
+        ca_file: authorities,
     })
 }
 

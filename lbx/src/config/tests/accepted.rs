@@ -6,8 +6,8 @@ use super::{SAMPLE, read, sample_with};
 use crate::{
     config::{command, failure_policy, file, health, load, real_server, service},
     desired::{
-        Desired, FailurePolicy, Hashing, Mode, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
-        TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, ServerState,
+        Service, TableSizes, Timeouts, VirtualService,
     },
 };
 
@@ -16,18 +16,18 @@ fn real_server(last: u8, weight: u16) -> RealServer {
     RealServer {
         address,
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
 }
 
-fn sample() -> Desired {
-    Desired {
+fn sample() -> DesiredState {
+    DesiredState {
         interfaces: vec!["eth0".to_owned()],
-        mode: Mode::Auto,
-        network_grace: 30,
+        mode: AttachMode::Auto,
+        network_grace_seconds: 30,
         timeouts: Timeouts::default(),
         tables: TableSizes::default(),
         services: vec![Service {
@@ -37,10 +37,10 @@ fn sample() -> Desired {
                 port: 80,
                 protocol: Protocol::Tcp,
             },
-            ports: Ports::one(80),
+            ports: PortSet::one(80),
             scheduler: Scheduler::Rr,
-            hashing: Hashing {
-                port: true,
+            hash_options: HashOptions {
+                include_port: true,
                 fallback: true,
             },
             slots: None,
@@ -51,7 +51,7 @@ fn sample() -> Desired {
             health: None,
             failure_policy: FailurePolicy::default(),
             notify: None,
-            local: true,
+            local_access: true,
             awaits_checks: false,
             servers: vec![real_server(185, 1), real_server(190, 1)],
         }],
@@ -86,8 +86,8 @@ fn a_list_of_interfaces() {
 #[test]
 fn every_mode_protocol_and_scheduler() {
     let with = |piece: &str, by: &str| read(&sample_with(piece, by)).unwrap();
-    assert_eq!(with("mode: auto", "mode: native").mode, Mode::Native);
-    assert_eq!(with("mode: auto", "mode: generic").mode, Mode::Generic);
+    assert_eq!(with("mode: auto", "mode: native").mode, AttachMode::Native);
+    assert_eq!(with("mode: auto", "mode: generic").mode, AttachMode::Generic);
     for scheduler in Scheduler::ALL {
         let by = format!("scheduler: {scheduler}");
         assert_eq!(with("scheduler: rr", &by).services[0].scheduler, scheduler);
@@ -105,11 +105,11 @@ fn every_mode_protocol_and_scheduler() {
 fn times_in_every_unit() {
     for (written, seconds) in [("1", 1), ("90s", 90), ("2m", 120), ("16h", 57_600), ("57600", 57_600)] {
         let desired = read(&sample_with("{established: 15m}", &format!("{{udp: {written}}}"))).unwrap();
-        let udp = seconds;
+        let udp_seconds = seconds;
         assert_eq!(
             desired.timeouts,
             Timeouts {
-                udp,
+                udp_seconds,
                 ..Timeouts::default()
             },
             "{written}"
@@ -191,7 +191,10 @@ fn the_example_loads() {
     let names: Vec<_> = desired.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["web", "192.168.1.160:53/udp", "shop", "rest", "quic"]);
     // What it calls the defaults are the defaults.
-    assert_eq!((desired.mode, desired.timeouts), (Mode::default(), Timeouts::default()));
+    assert_eq!(
+        (desired.mode, desired.timeouts),
+        (AttachMode::default(), Timeouts::default())
+    );
     assert_eq!(desired.tables, TableSizes::default());
 }
 

@@ -24,7 +24,13 @@ fn quorum_and_the_rest() {
             },
         ),
         ("quorum: {weight: 3}", FailurePolicy { quorum: 3, ..none }),
-        ("slow_start: 1m", FailurePolicy { slow_start: 60, ..none }),
+        (
+            "slow_start: 1m",
+            FailurePolicy {
+                slow_start_seconds: 60,
+                ..none
+            },
+        ),
         ("slow_start: 0", none),
         ("on_failure: rehash", FailurePolicy { on_failure, ..none }),
         (
@@ -49,7 +55,7 @@ fn quorum_and_the_rest() {
     ] {
         assert_eq!(wrr(field).failure_policy, expected, "{field}");
     }
-    assert!(!wrr("local: false").local);
+    assert!(!wrr("local: false").local_access);
 }
 
 #[test]
@@ -78,16 +84,22 @@ services:
     let services = read(text).unwrap().services;
     let health = services[0].health.clone().unwrap();
     assert_eq!((health.check.name(), health.interval), ("tcp", Duration::from_secs(5)));
-    assert!(services[0].notify.is_some() && !services[0].local);
+    assert!(services[0].notify.is_some() && !services[0].local_access);
     let kept = FailurePolicy {
         on_failure: OnFailure::Keep,
-        slow_start: 30,
+        slow_start_seconds: 30,
         ..FailurePolicy::default()
     };
     assert_eq!(services[0].failure_policy, kept);
     // What is equal is one, and rr has no weights that could rise.
     assert!(Arc::ptr_eq(&health, services[1].health.as_ref().unwrap()));
-    assert_eq!(services[1].failure_policy, FailurePolicy { slow_start: 0, ..kept });
+    assert_eq!(
+        services[1].failure_policy,
+        FailurePolicy {
+            slow_start_seconds: 0,
+            ..kept
+        }
+    );
     let own = FailurePolicy {
         on_failure: OnFailure::Drop,
         ..FailurePolicy::default()
@@ -96,7 +108,7 @@ services:
         health,
         failure_policy,
         notify,
-        local,
+        local_access: local,
         ..
     } = &services[2];
     assert_eq!((health, *failure_policy, notify, *local), (&None, own, &None, true));

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use super::{read, sample_with};
 use crate::{
     config::parse,
-    desired::{Body, Check, Damping, Dns, Exec, Health, Http, Initial, Notify, Service, Target, Tls, Udp},
+    desired::{
+        Check, Damping, Dns, Exec, ExpectedBody, HealthConfig, Http, InitialState, NotifyCommand, Service, Target, Tls,
+        Udp,
+    },
 };
 
 /// The sample with one more field in its service.
@@ -14,13 +17,13 @@ fn service(field: &str) -> Service {
     read(&text).unwrap().services.swap_remove(0)
 }
 
-fn health(written: &str) -> Health {
+fn health(written: &str) -> HealthConfig {
     let health = service(&format!("health: {written}")).health.unwrap();
-    Health::clone(&health)
+    HealthConfig::clone(&health)
 }
 
-fn plain(check: Check) -> Health {
-    Health {
+fn plain(check: Check) -> HealthConfig {
+    HealthConfig {
         check,
         target: Target::Vip,
         port: None,
@@ -28,8 +31,8 @@ fn plain(check: Check) -> Health {
         timeout: Duration::from_secs(1),
         rise: 2,
         fall: 3,
-        initial: Initial::First,
-        jitter: 10,
+        initial: InitialState::FirstProbe,
+        jitter_percent: 10,
         damping: None,
     }
 }
@@ -40,33 +43,33 @@ fn get() -> Http {
         path: "/".to_owned(),
         host: None,
         headers: Vec::new(),
-        status: vec![(200, 299)],
-        body: None,
+        expected_status: vec![(200, 299)],
+        expected_body: None,
         tls: None,
-        weight: false,
+        weight_in_body: false,
     }
 }
 
 #[test]
 fn defaults_of_every_check() {
-    let ping = Health {
+    let ping = HealthConfig {
         target: Target::Rip,
         ..plain(Check::Ping)
     };
     let tls = Tls {
         server_name: None,
         verify: true,
-        authorities: None,
+        ca_file: None,
     };
     let dns = Dns {
         name: ".".to_owned(),
-        kind: "SOA".to_owned(),
+        record_type: "SOA".to_owned(),
         rcode: "NOERROR".to_owned(),
         answer: None,
     };
     let udp = Udp {
         payload: Vec::new(),
-        reply: None,
+        reply_prefix: None,
     };
     for (name, expected) in [
         ("tcp", plain(Check::Tcp)),
@@ -91,7 +94,7 @@ fn defaults_of_every_check() {
 fn what_every_check_may_say() {
     let written = "{tcp: {}, target: rip, port: 8080, interval: 1m, timeout: 1500ms, rise: 1, fall: 255, \
         initial: down, jitter: 0, damping: {failures: 5, within: 2m, hold: 10}}";
-    let expected = Health {
+    let expected = HealthConfig {
         check: Check::Tcp,
         target: Target::Rip,
         port: Some(8080),
@@ -99,20 +102,20 @@ fn what_every_check_may_say() {
         timeout: Duration::from_millis(1500),
         rise: 1,
         fall: 255,
-        initial: Initial::Down,
-        jitter: 0,
+        initial: InitialState::Down,
+        jitter_percent: 0,
         damping: Some(Damping {
             failures: 5,
-            within: Duration::from_secs(120),
-            hold: Duration::from_secs(10),
+            period: Duration::from_secs(120),
+            hold_time: Duration::from_secs(10),
         }),
     };
     assert_eq!(health(written), expected);
     let minute = Duration::from_secs(60);
     let damping = Damping {
         failures: 3,
-        within: minute,
-        hold: minute,
+        period: minute,
+        hold_time: minute,
     };
     assert_eq!(health("{tcp: {}, damping: {}}").damping, Some(damping));
 }
@@ -120,7 +123,7 @@ fn what_every_check_may_say() {
 #[test]
 fn times_of_probes() {
     let times = |written: &str| {
-        let Health { interval, timeout, .. } = health(&format!("{{tcp: {{}}, {written}}}"));
+        let HealthConfig { interval, timeout, .. } = health(&format!("{{tcp: {{}}, {written}}}"));
         (interval.as_millis(), timeout.as_millis())
     };
     for (written, expected) in [
@@ -150,10 +153,10 @@ fn requests_and_answers() {
             ("X-B".to_owned(), "c, d".to_owned()),
             ("Accept".to_owned(), String::new()),
         ],
-        status: vec![(200, 200), (300, 399)],
-        body: Some(Body::Matches("^ok$".to_owned())),
+        expected_status: vec![(200, 200), (300, 399)],
+        expected_body: Some(ExpectedBody::Regex("^ok$".to_owned())),
         tls: None,
-        weight: true,
+        weight_in_body: true,
     };
     assert_eq!(
         http(
@@ -163,7 +166,11 @@ fn requests_and_answers() {
         expected
     );
     for (written, status) in [("204", (204, 204)), ("100-599", (100, 599)), ("[404, 404]", (404, 404))] {
-        assert_eq!(http(&format!("{{status: {written}}}")).status, [status], "{written}");
+        assert_eq!(
+            http(&format!("{{status: {written}}}")).expected_status,
+            [status],
+            "{written}"
+        );
     }
     for host in [
         "localhost",
@@ -178,14 +185,14 @@ fn requests_and_answers() {
     let digits = "00112233445566778899aabbccddeeFF";
     let digest = u128::from_str_radix(digits, 16).unwrap().to_be_bytes();
     assert_eq!(
-        http(&format!("{{body: {{md5: \"{digits}\"}}}}")).body,
-        Some(Body::Md5(digest))
+        http(&format!("{{body: {{md5: \"{digits}\"}}}}")).expected_body,
+        Some(ExpectedBody::Md5(digest))
     );
     let mut twice = [0; 32];
     twice[..16].copy_from_slice(&digest);
     twice[16..].copy_from_slice(&digest);
     let sha256 = format!("{{body: {{sha256: \"{digits}{digits}\"}}}}");
-    assert_eq!(http(&sha256).body, Some(Body::Sha256(twice)));
+    assert_eq!(http(&sha256).expected_body, Some(ExpectedBody::Sha256(twice)));
 }
 
 #[test]
@@ -203,7 +210,7 @@ fn tls_and_its_authorities() {
         let tls = Tls {
             server_name: Some("a.example".to_owned()),
             verify: true,
-            authorities: Some(authorities),
+            ca_file: Some(authorities),
         };
         Check::Http(Http {
             tls: Some(tls),
@@ -232,7 +239,7 @@ fn datagrams() {
     let written = "{dns: {name: example.org, type: AAAA, rcode: NXDOMAIN, answer: \"2001:db8::1\"}}";
     let dns = Dns {
         name: "example.org.".to_owned(),
-        kind: "AAAA".to_owned(),
+        record_type: "AAAA".to_owned(),
         rcode: "NXDOMAIN".to_owned(),
         answer: Some("2001:db8::1".to_owned()),
     };
@@ -246,7 +253,7 @@ fn datagrams() {
     let udp = |payload: &[u8], reply: &[u8]| {
         Check::Udp(Udp {
             payload: payload.to_vec(),
-            reply: Some(reply.to_vec()),
+            reply_prefix: Some(reply.to_vec()),
         })
     };
     assert_eq!(
@@ -266,7 +273,7 @@ fn commands() {
         Check::Exec(Exec {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             environment: environment.iter().map(owned).collect::<BTreeMap<_, _>>(),
-            weight,
+            weight_from_exit_code: weight,
         })
     };
     for (written, expected) in [
@@ -280,7 +287,7 @@ fn commands() {
         assert_eq!(health(&format!("{{exec: {written}}}")).check, expected, "{written}");
     }
     let notify = |words: &[&str], seconds| {
-        Some(Notify {
+        Some(NotifyCommand {
             command: words.iter().map(|&word| word.to_owned()).collect(),
             timeout: Duration::from_secs(seconds),
         })

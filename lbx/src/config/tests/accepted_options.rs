@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{FULL, SAMPLE, read, sample_with, with};
 use crate::desired::{
-    FailurePolicy, Hashing, Persistence, Ports, Protocol, RealServer, Scheduler, ServerState, Service, TableSizes,
-    VirtualService,
+    FailurePolicy, HashOptions, Persistence, PortSet, Protocol, RealServer, Scheduler, ServerState, Service,
+    TableSizes, VirtualService,
 };
 
 fn host(last: u16) -> IpAddr {
@@ -21,8 +21,8 @@ fn every_field_written_out() {
     let server = |last, weight| RealServer {
         address: host(last),
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     };
@@ -31,7 +31,7 @@ fn every_field_written_out() {
     assert_eq!(
         desired.tables,
         TableSizes {
-            flows: 65_536,
+            flows4: 65_536,
             flows6: 131_072,
             slots: 100_000,
             ports: 16_384,
@@ -47,17 +47,17 @@ fn every_field_written_out() {
                 port: 443,
                 protocol: Protocol::Udp,
             },
-            ports: Ports::Some(vec![443..=444, 8000..=8099]),
+            ports: PortSet::Ranges(vec![443..=444, 8000..=8099]),
             scheduler: Scheduler::Mh,
-            hashing: Hashing {
-                port: true,
+            hash_options: HashOptions {
+                include_port: true,
                 fallback: true,
             },
             slots: Some(1021),
             persistence: Some(Persistence {
-                timeout: 600,
+                timeout_seconds: 600,
                 prefix: 64,
-                drain: false,
+                persist_while_draining: false,
             }),
             one_packet: false,
             sorry_server: Some(host(0x99)),
@@ -65,12 +65,12 @@ fn every_field_written_out() {
             health: None,
             failure_policy: FailurePolicy::default(),
             notify: None,
-            local: true,
+            local_access: true,
             awaits_checks: false,
             servers: vec![
                 RealServer {
-                    upper: 100,
-                    lower: 80,
+                    upper_threshold: 100,
+                    lower_threshold: 80,
                     quic_id: Some(7),
                     state: ServerState::Up,
                     ..server(2, 3)
@@ -165,7 +165,11 @@ fn all_ports_beside_others() {
 fn flags_and_what_they_hash() {
     let hashing = |written: &str| {
         let service = service(&sample_with("scheduler: rr", written));
-        (service.hashing.port, service.hashing.fallback, service.flags())
+        (
+            service.hash_options.include_port,
+            service.hash_options.fallback,
+            service.scheduler_flags(),
+        )
     };
     for (written, port, fallback, flags) in [
         ("scheduler: sh", false, false, &[][..]),
@@ -191,7 +195,11 @@ fn persistence_in_every_form() {
     let persistence = |written: &str| {
         let by = format!("port: 80\n    persistence: {written}\n");
         let persistence = service(&sample_with("port: 80\n", &by)).persistence.unwrap();
-        (persistence.timeout, persistence.prefix, persistence.drain)
+        (
+            persistence.timeout_seconds,
+            persistence.prefix,
+            persistence.persist_while_draining,
+        )
     };
     for (written, expected) in [
         ("360", (360, 32, true)),
@@ -223,7 +231,7 @@ fn one_packet_scheduling() {
     {
         let by = format!("protocol: udp\n    scheduler: {scheduler}\n    one_packet: true");
         let service = service(&sample_with("protocol: tcp\n    scheduler: rr", &by));
-        assert!(service.one_packet && !service.records_all(), "{scheduler}");
+        assert!(service.one_packet && !service.records_all_flows(), "{scheduler}");
     }
     let off = "protocol: tcp\n    one_packet: false\n    quic: false";
     assert!(!service(&sample_with("protocol: tcp", off)).one_packet);
@@ -233,7 +241,7 @@ fn one_packet_scheduling() {
 fn thresholds() {
     let thresholds = |written: &str| {
         let [_, server] = service(&sample_with("weight: 1", written)).servers.try_into().unwrap();
-        (server.upper, server.lower)
+        (server.upper_threshold, server.lower_threshold)
     };
     for (written, expected) in [
         ("upper: 1", (1, 0)),

@@ -19,7 +19,7 @@ mod refused_values;
 use std::path::Path;
 
 use super::{ConfigError, parse};
-use crate::desired::Desired;
+use crate::desired::DesiredState;
 
 /// What a simple file says; the real servers in both forms.
 const SAMPLE: &str = "\
@@ -59,7 +59,7 @@ services:
       - 2001:db8::4
 ";
 
-fn read(text: &str) -> Result<Desired, ConfigError> {
+fn read(text: &str) -> Result<DesiredState, ConfigError> {
     parse(text, Path::new("lb.yaml"))
 }
 

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::{FULL, SAMPLE, read};
 use crate::{
-    desired::{Check, Desired, FailurePolicy, Hashing, Ports, Protocol, RealServer, Scheduler, Service, Target},
+    desired::{
+        Check, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, Service, Target,
+    },
     tables::service::slot_count,
 };
 
@@ -45,7 +47,7 @@ const PIECES: [&str; 28] = [
     "65536", "é", "\u{0}", "---\n", "all", "-", "::", "true",
 ];
 
-fn assert_promises(desired: &Desired) {
+fn assert_promises(desired: &DesiredState) {
     let services = &desired.services;
     assert!(!services.is_empty() && !desired.interfaces.is_empty());
     assert_unique(desired.interfaces.iter());
@@ -77,7 +79,7 @@ fn assert_promises(desired: &Desired) {
 }
 
 fn assert_ports(service: &Service) {
-    let Ports::Some(ranges) = &service.ports else {
+    let PortSet::Ranges(ranges) = &service.ports else {
         return assert_eq!(service.virtual_service.port, 0);
     };
     assert!(service.ports.iter().any(|port| port == service.virtual_service.port));
@@ -88,7 +90,7 @@ fn assert_ports(service: &Service) {
     );
     let apart = |pair: &[std::ops::RangeInclusive<u16>]| u32::from(*pair[0].end()) + 1 < u32::from(*pair[1].start());
     assert!(ranges.windows(2).all(apart), "{ranges:?}");
-    assert_eq!(service.ports.count() as usize, service.ports.iter().count());
+    assert_eq!(service.ports.entry_count() as usize, service.ports.iter().count());
 }
 
 fn assert_servers(service: &Service) {
@@ -102,7 +104,11 @@ fn assert_servers(service: &Service) {
     let ids: Vec<_> = servers.iter().filter_map(|server| server.quic_id).collect();
     assert!(service.quic || ids.is_empty());
     assert_unique(ids.into_iter());
-    let sound = |&RealServer { upper, lower, .. }: &RealServer| lower == 0 || lower < upper;
+    let sound = |&RealServer {
+                     upper_threshold: upper,
+                     lower_threshold: lower,
+                     ..
+                 }: &RealServer| lower == 0 || lower < upper;
     assert!(servers.iter().all(sound));
 }
 
@@ -111,20 +117,20 @@ fn assert_options(service: &Service) {
     assert!(id.protocol == Protocol::Udp || !(service.quic || service.one_packet));
     if service.one_packet {
         assert!(service.scheduler.supports_one_packet() && service.persistence.is_none());
-        assert!(service.servers.iter().all(|server| server.upper == 0));
+        assert!(service.servers.iter().all(|server| server.upper_threshold == 0));
     }
-    let both = Hashing {
-        port: true,
+    let both = HashOptions {
+        include_port: true,
         fallback: true,
     };
     match service.scheduler {
         Scheduler::Sh | Scheduler::Mh => {}
-        Scheduler::Dh => assert!(!service.hashing.port && !service.hashing.fallback),
-        _ => assert_eq!(service.hashing, both),
+        Scheduler::Dh => assert!(!service.hash_options.include_port && !service.hash_options.fallback),
+        _ => assert_eq!(service.hash_options, both),
     }
     if let Some(persistence) = service.persistence {
         let most = if id.vip.is_ipv4() { 32 } else { 128 };
-        assert!((1..=most).contains(&persistence.prefix) && (1..=57_600).contains(&persistence.timeout));
+        assert!((1..=most).contains(&persistence.prefix) && (1..=57_600).contains(&persistence.timeout_seconds));
     }
     if let Some(slots) = service.slots {
         assert!((251..=65_537).contains(&slots) && (2..slots).all(|n| slots % n != 0));
@@ -135,7 +141,7 @@ fn assert_health(service: &Service) {
     let FailurePolicy {
         quorum,
         hysteresis,
-        slow_start,
+        slow_start_seconds: slow_start,
         ..
     } = service.failure_policy;
     let sum: u32 = service.servers.iter().map(|server| u32::from(server.weight)).sum();
@@ -148,22 +154,22 @@ fn assert_health(service: &Service) {
     };
     assert!(health.check.reports_weight() || quorum == 0 || quorum + hysteresis <= sum);
     assert!(health.timeout <= health.interval && !health.timeout.is_zero() && health.rise > 0 && health.fall > 0);
-    assert!(health.jitter <= 50);
+    assert!(health.jitter_percent <= 50);
     let ping = health.check == Check::Ping;
-    assert!(ping || health.port.is_some() || service.ports == Ports::one(service.virtual_service.port));
+    assert!(ping || health.port.is_some() || service.ports == PortSet::one(service.virtual_service.port));
     match &health.check {
         Check::Http(http) => {
-            assert!(http.path.starts_with('/') && http.path.is_ascii() && !http.status.is_empty());
+            assert!(http.path.starts_with('/') && http.path.is_ascii() && !http.expected_status.is_empty());
             assert!(
-                http.status
+                http.expected_status
                     .iter()
                     .all(|(first, last)| 100 <= *first && first <= last && *last <= 599)
             );
-            assert!(http.method != "HEAD" || (http.body.is_none() && !http.weight));
+            assert!(http.method != "HEAD" || (http.expected_body.is_none() && !http.weight_in_body));
         }
-        Check::Dns(dns) => assert!(dns.name.ends_with('.') && !dns.kind.is_empty() && !dns.rcode.is_empty()),
+        Check::Dns(dns) => assert!(dns.name.ends_with('.') && !dns.record_type.is_empty() && !dns.rcode.is_empty()),
         Check::Udp(udp) => {
-            assert!(udp.payload.len() <= 1400 && udp.reply.as_ref().is_none_or(|reply| !reply.is_empty()))
+            assert!(udp.payload.len() <= 1400 && udp.reply_prefix.as_ref().is_none_or(|reply| !reply.is_empty()))
         }
         Check::Exec(exec) => assert!(exec.command[0].starts_with('/')),
         Check::Ping => assert!(health.target == Target::Rip && health.port.is_none()),
@@ -171,15 +177,15 @@ fn assert_health(service: &Service) {
     }
 }
 
-fn assert_tables(desired: &Desired) {
+fn assert_tables(desired: &DesiredState) {
     let tables = desired.tables;
     assert!(
-        [tables.flows, tables.flows6, tables.ports]
+        [tables.flows4, tables.flows6, tables.ports]
             .into_iter()
             .all(u32::is_power_of_two)
     );
     let sum = |of: fn(&Service) -> u32| -> u32 { desired.services.iter().map(of).sum() };
-    assert!(sum(slot_count) <= tables.slots && sum(|service| service.ports.count()) <= tables.ports);
+    assert!(sum(slot_count) <= tables.slots && sum(|service| service.ports.entry_count()) <= tables.ports);
 }
 
 fn assert_unique<T: Eq + Hash>(items: impl ExactSizeIterator<Item = T>) {
@@ -309,7 +315,7 @@ proptest! {
             Ok(desired) => assert_promises(&desired),
             Err(error) => {
                 assert_eq!(error.to_string().lines().count(), error.faults.len());
-                assert!(error.faults.is_sorted_by_key(|fault| fault.place));
+                assert!(error.faults.is_sorted_by_key(|fault| fault.position));
             }
         }
     }
@@ -320,7 +326,7 @@ proptest! {
             Ok(desired) => assert_promises(&desired),
             Err(error) => {
                 assert!(!error.faults.is_empty());
-                assert!(error.faults.iter().all(|fault| fault.place.is_some()), "{error}");
+                assert!(error.faults.iter().all(|fault| fault.position.is_some()), "{error}");
             }
         }
     }

@@ -14,7 +14,7 @@ use aya::programs::{
 use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
-use super::{LocalError, filter};
+use super::{LocalTrafficError, filter};
 use crate::dataplane::{
     Dataplane, DataplaneError,
     error::pin_failed,
@@ -27,14 +27,18 @@ impl Dataplane {
     /// Attaches the egress program to these devices, and detaches it from all others: the devices of the routes to real
     /// servers, by index; a VLAN device or a bond by its own. Calling it again re-attaches what another process detached.
     /// Returns the devices that failed; the others are done.
-    pub fn sync_egress(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
-        self.sync_egress_by(TcAttachment::supported(), devices)
+    pub fn reconcile_egress_programs(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalTrafficError)> {
+        self.reconcile_egress_programs_by(TcAttachment::best_supported(), devices)
     }
 
     /// The same with a given kind of attachment.
-    pub fn sync_egress_by(&mut self, kind: TcAttachment, devices: &BTreeSet<u32>) -> Vec<(u32, LocalError)> {
+    pub fn reconcile_egress_programs_by(
+        &mut self,
+        kind: TcAttachment,
+        devices: &BTreeSet<u32>,
+    ) -> Vec<(u32, LocalTrafficError)> {
         let mut failed = Vec::new();
-        let known = match self.pins.egresses() {
+        let known = match self.pins.egress_ifindexes() {
             Ok(known) => known,
             Err(error) => return devices.iter().copied().zip([error.into()]).collect(),
         };
@@ -43,8 +47,8 @@ impl Dataplane {
         }
         for &device in devices {
             let result = match kind {
-                TcAttachment::Link => self.attach_link(device),
-                TcAttachment::Filter => self.attach_filter(device),
+                TcAttachment::TcxLink => self.attach_link(device),
+                TcAttachment::ClsactFilter => self.attach_filter(device),
             };
             failed.extend(result.err().map(|error| (device, error)));
         }
@@ -52,13 +56,13 @@ impl Dataplane {
     }
 
     /// Detaches from a device, link or filter.
-    fn detach_egress(&mut self, device: u32) -> Result<(), LocalError> {
+    fn detach_egress(&mut self, device: u32) -> Result<(), LocalTrafficError> {
         self.egress.remove(&device);
         Ok(remove(&self.pins, device)?)
     }
 
-    fn attach_link(&mut self, device: u32) -> Result<(), LocalError> {
-        let path = self.pins.egress(device);
+    fn attach_link(&mut self, device: u32) -> Result<(), LocalTrafficError> {
+        let path = self.pins.egress_link_path(device);
         remove_filter(&self.pins, device)?;
         let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.ifindex == device);
         if alive && self.egress.contains(&device) {
@@ -81,7 +85,7 @@ impl Dataplane {
             )
             .and_then(|link| program.take_link(link))
             .map_err(|error| refused(&error))?;
-        let link = FdLink::try_from(link).map_err(|_| LocalError::Refused {
+        let link = FdLink::try_from(link).map_err(|_| LocalTrafficError::Refused {
             program: EGRESS_PROGRAM,
             why: "it offers no BPF link".into(),
         })?;
@@ -90,9 +94,9 @@ impl Dataplane {
         Ok(())
     }
 
-    fn attach_filter(&mut self, device: u32) -> Result<(), LocalError> {
-        let (name, marker) = (name_of(device)?, self.pins.filter(device));
-        self.pins.detach(&self.pins.egress(device))?;
+    fn attach_filter(&mut self, device: u32) -> Result<(), LocalTrafficError> {
+        let (name, marker) = (name_of(device)?, self.pins.filter_marker_path(device));
+        self.pins.detach(&self.pins.egress_link_path(device))?;
         let known = self.egress.contains(&device) && marker.exists();
         let program = self.egress_program()?;
         if known && is_in_filter(program, device)? {
@@ -124,7 +128,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalError> {
+    pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalTrafficError> {
         traffic_control::program(&mut self.program, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
     }
 }
@@ -134,13 +138,13 @@ impl Dataplane {
 /// # Errors
 /// The kernel refuses, or a pin cannot be removed.
 pub(in crate::dataplane) fn remove(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
-    pins.detach(&pins.egress(device))?;
+    pins.detach(&pins.egress_link_path(device))?;
     remove_filter(pins, device)
 }
 
 /// Removes the filter of a device and the pin that marks it. A device or filter that is gone already is no error.
 fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
-    let marker = pins.filter(device);
+    let marker = pins.filter_marker_path(device);
     if marker.exists()
         && let Some(filter) = name_of(device).ok().and_then(|name| filter_of(&name).ok())
     {
@@ -154,23 +158,24 @@ fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
 }
 
 /// Whether a program is the one in the filter of a device.
-fn is_in_filter(program: &SchedClassifier, device: u32) -> Result<bool, LocalError> {
+fn is_in_filter(program: &SchedClassifier, device: u32) -> Result<bool, LocalTrafficError> {
     let own = program.info().map_err(|error| refused(&error))?.id();
-    let there = filter::program(device, PRIORITY, u32::from(HANDLE)).map_err(|error| LocalError::Refused {
-        program: EGRESS_PROGRAM,
-        why: format!("the filter of device {device}: {error}"),
-    })?;
+    let there =
+        filter::program_id(device, PRIORITY, u32::from(HANDLE)).map_err(|error| LocalTrafficError::Refused {
+            program: EGRESS_PROGRAM,
+            why: format!("the filter of device {device}: {error}"),
+        })?;
     Ok(there == Some(own))
 }
 
-fn name_of(device: u32) -> Result<String, LocalError> {
-    let name = if_indextoname(device).map_err(|errno| LocalError::Refused {
+fn name_of(device: u32) -> Result<String, LocalTrafficError> {
+    let name = if_indextoname(device).map_err(|errno| LocalTrafficError::Refused {
         program: EGRESS_PROGRAM,
         why: format!("device {device}: {}", errno.desc()),
     })?;
     Ok(name.to_string_lossy().into_owned())
 }
 
-fn refused(error: &ProgramError) -> LocalError {
-    LocalError::refused(EGRESS_PROGRAM, error)
+fn refused(error: &ProgramError) -> LocalTrafficError {
+    LocalTrafficError::refused(EGRESS_PROGRAM, error)
 }

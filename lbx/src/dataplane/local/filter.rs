@@ -17,7 +17,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 ///
 /// # Errors
 /// The kernel refuses, for another reason than that there is none.
-pub fn program(device: u32, priority: u16, handle: u32) -> io::Result<Option<u32>> {
+pub fn program_id(device: u32, priority: u16, handle: u32) -> io::Result<Option<u32>> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,

@@ -8,9 +8,9 @@ use std::{
 };
 
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink};
-use lbx_common::maps::HOOKS;
+use lbx_common::maps::SOCKET_HOOKS;
 
-use super::LocalError;
+use super::LocalTrafficError;
 use crate::dataplane::{Dataplane, DataplaneError, error::pin_failed, pinned_link};
 
 impl Dataplane {
@@ -19,21 +19,21 @@ impl Dataplane {
     ///
     /// # Errors
     /// There is no cgroup2, or the kernel refuses a program; connections of the director to its VIPs stay with it then.
-    pub fn set_local_vips(&mut self, on: bool) -> Result<(), LocalError> {
+    pub fn set_local_vip_access(&mut self, on: bool) -> Result<(), LocalTrafficError> {
         if !on {
             // In this order no socket is steered whose getpeername would show it.
-            for program in HOOKS.iter().rev() {
-                self.pins.detach(&self.pins.hook(program))?;
+            for program in SOCKET_HOOKS.iter().rev() {
+                self.pins.detach(&self.pins.hook_link_path(program))?;
             }
             self.hooks = false;
             return Ok(());
         }
-        let cgroups = root().ok_or(LocalError::NoCgroup2)?;
-        let cgroups = File::open(&cgroups).map_err(|source| LocalError::Cgroup {
+        let cgroups = root().ok_or(LocalTrafficError::NoCgroup2)?;
+        let cgroups = File::open(&cgroups).map_err(|source| LocalTrafficError::Cgroup {
             path: cgroups.display().to_string(),
             source,
         })?;
-        for program in HOOKS {
+        for program in SOCKET_HOOKS {
             self.hook(program, cgroups.as_fd())?;
         }
         self.hooks = true;
@@ -41,13 +41,13 @@ impl Dataplane {
     }
 
     /// Attaches one program, or replaces that of a link left by a former daemon.
-    fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalError> {
-        let path = self.pins.hook(name);
-        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup != [0; 2]);
+    fn hook(&mut self, name: &'static str, cgroups: BorrowedFd<'_>) -> Result<(), LocalTrafficError> {
+        let path = self.pins.hook_link_path(name);
+        let alive = pinned_link::LinkInfo::of_pin(&path)?.is_some_and(|link| link.cgroup_id != [0; 2]);
         if alive && self.hooks {
             return Ok(());
         }
-        let refused = |error: &_| LocalError::refused(name, error);
+        let refused = |error: &_| LocalTrafficError::refused(name, error);
         let program: &mut CgroupSockAddr = self
             .program
             .program_mut(name)
@@ -68,7 +68,7 @@ impl Dataplane {
             .attach(cgroups, CgroupAttachMode::Single)
             .and_then(|link| program.take_link(link))
             .map_err(|error| refused(&error))?;
-        let link = FdLink::try_from(link).map_err(|_| LocalError::Refused {
+        let link = FdLink::try_from(link).map_err(|_| LocalTrafficError::Refused {
             program: name,
             why: "it offers no BPF link".into(),
         })?;

@@ -23,7 +23,7 @@ use super::DataplaneError;
 
 /// Why local traffic to VIPs cannot be steered.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalError {
+pub enum LocalTrafficError {
     /// No cgroup2 file system is mounted.
     #[error("cgroup2 is not mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
     NoCgroup2,
@@ -49,7 +49,7 @@ pub enum LocalError {
     Dataplane(#[from] DataplaneError),
 }
 
-impl LocalError {
+impl LocalTrafficError {
     fn refused(program: &'static str, error: &ProgramError) -> Self {
         Self::Refused {
             program,

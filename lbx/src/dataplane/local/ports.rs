@@ -13,12 +13,12 @@ const TRIES: usize = 16;
 
 /// How many local ports probes may use at one time, for each protocol and address of the director.
 #[must_use]
-pub fn count() -> usize {
-    Ports::for_probes().count()
+pub fn probe_port_count() -> usize {
+    ProbePorts::for_this_host().count()
 }
 
 /// The ports of probes, used in rotation.
-pub struct Ports {
+pub struct ProbePorts {
     /// In the order of preference.
     ranges: Vec<Turns>,
 }
@@ -30,9 +30,9 @@ struct Turns {
     next: usize,
 }
 
-impl Ports {
+impl ProbePorts {
     /// The ports for probes on this host.
-    pub fn for_probes() -> Self {
+    pub fn for_this_host() -> Self {
         Self::of(&ranges(&fs::read_to_string(KERNEL).unwrap_or_default()))
     }
 
@@ -56,7 +56,7 @@ impl Ports {
     ///
     /// # Errors
     /// The first error of `take`.
-    pub fn next<E>(&mut self, mut take: impl FnMut(u16) -> Result<bool, E>) -> Result<Option<u16>, E> {
+    pub fn next_free<E>(&mut self, mut take: impl FnMut(u16) -> Result<bool, E>) -> Result<Option<u16>, E> {
         // All ports are tried only if every range seems full.
         for tries in [TRIES, usize::MAX] {
             for range in &mut self.ranges {
@@ -116,9 +116,9 @@ mod tests {
     }
 
     /// The next free port, and how many were tried.
-    fn next(ports: &mut Ports, taken: &mut HashSet<u16>) -> (Option<u16>, usize) {
+    fn next(ports: &mut ProbePorts, taken: &mut HashSet<u16>) -> (Option<u16>, usize) {
         let mut tried = 0;
-        let next = ports.next(|port| {
+        let next = ports.next_free(|port| {
             tried += 1;
             Ok::<_, Infallible>(taken.insert(port))
         });
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_port_is_used_once_the_first_range_before_the_others() {
-        let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
+        let mut ports = ProbePorts::of(&[60_000..=60_999, 1_000..=4_999]);
         assert_eq!(ports.count(), 5_000);
         let mut taken = HashSet::new();
         let mut all = 0;
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_released_port_is_found_in_any_range() {
-        let mut ports = Ports::of(&[60_000..=60_999, 1_000..=4_999]);
+        let mut ports = ProbePorts::of(&[60_000..=60_999, 1_000..=4_999]);
         let mut taken: HashSet<u16> = (60_000..=60_999).chain(1_000..=4_999).collect();
         for port in [60_500, 4_999, 1_000, 60_999] {
             taken.remove(&port);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn ports_are_used_in_rotation() {
-        let mut ports = Ports::of(std::slice::from_ref(&(61_000..=61_009)));
+        let mut ports = ProbePorts::of(std::slice::from_ref(&(61_000..=61_009)));
         let mut given = Vec::new();
         for _ in 0..12 {
             // Each is released at once.
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn an_error_ends_the_search() {
         let mut tried = 0;
-        let failed = Ports::of(std::slice::from_ref(&(1..=9))).next(|_| {
+        let failed = ProbePorts::of(std::slice::from_ref(&(1..=9))).next_free(|_| {
             tried += 1;
             Err(())
         });

@@ -12,15 +12,15 @@ use std::{
 use lbx_common::{
     address::Address,
     service::{TCP, UDP},
-    session::{OUT, PROBE, Session, SessionKey, Steering},
+    session::{PROBE_SESSION, Session, SessionKey, Steering, TO_RIP},
 };
 use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsockopt, sockopt};
 
-use super::{ports::Ports, sessions::Sessions, sweeper::Sweeper};
+use super::{ports::ProbePorts, sessions::Sessions, sweeper::SessionSweeper};
 use crate::{
     dataplane::{DataplaneError, clock, pins::Pins},
     desired::{Protocol, Target},
-    health::{Dialer, Failure, ProbeEndpoint, probe::RequiredTraffic},
+    health::{ProbeEndpoint, ProbeFailure, ProbeSteering, probe::RequiredTraffic},
     tables::lookup,
 };
 
@@ -33,9 +33,9 @@ const SWEEP: Duration = Duration::from_secs(16);
 /// Leases released per hold of the lock, so that new probes are not held up.
 const RELEASE_BATCH: usize = 64;
 
-/// Steers the packets of probes. One for the whole director, shared by its threads; [`Probes::sweep`] must be called about
+/// Steers the packets of probes. One for the whole director, shared by its threads; [`ProbeDialer::release_expired`] must be called about
 /// once a second.
-pub struct Probes {
+pub struct ProbeDialer {
     state: Mutex<State>,
     /// Never locked while holding the lock of `state`.
     sweep: Mutex<Sweep>,
@@ -44,11 +44,11 @@ pub struct Probes {
 struct State {
     sessions: Sessions,
     leases: HashMap<LocalPort, Lease>,
-    ports: Ports,
+    ports: ProbePorts,
 }
 
 struct Sweep {
-    sweeper: Sweeper,
+    sweeper: SessionSweeper,
     done: Instant,
 }
 
@@ -56,11 +56,11 @@ struct Sweep {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounts {
     /// Ports leased by probes.
-    pub leases: usize,
+    pub leased_ports: usize,
     /// Entries in the session table.
     pub sessions: usize,
     /// Local ports marked as having sessions.
-    pub port_count: u32,
+    pub ports_with_sessions: u32,
 }
 
 /// A local port of an address and a protocol (by number), leased to one probe at a time.
@@ -84,15 +84,15 @@ impl Lease {
     }
 }
 
-impl Probes {
+impl ProbeDialer {
     pub(in crate::dataplane) fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         let state = State {
             sessions: Sessions::open(pins)?,
             leases: HashMap::new(),
-            ports: Ports::for_probes(),
+            ports: ProbePorts::for_this_host(),
         };
         let sweep = Sweep {
-            sweeper: Sweeper::open(pins)?,
+            sweeper: SessionSweeper::open(pins)?,
             done: Instant::now(),
         };
         Ok(Self {
@@ -105,7 +105,7 @@ impl Probes {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn sweep(&self, now: Instant) -> Result<(), DataplaneError> {
+    pub fn release_expired(&self, now: Instant) -> Result<(), DataplaneError> {
         let over = self.state().expired(now);
         for local_ports in over.chunks(RELEASE_BATCH) {
             let mut state = self.state();
@@ -119,14 +119,14 @@ impl Probes {
         }
         sweep.done = now;
         let busy = self.state().leased_ports();
-        let used = sweep.sweeper.remove_expired(clock::now(), &busy)?;
+        let used = sweep.sweeper.remove_expired(clock::current_tick(), &busy)?;
         let cleared = {
             // Read again: probes may have begun meanwhile.
             let state = self.state();
-            sweep.sweeper.clear(used, &state.leased_ports())
+            sweep.sweeper.clear_unused_ports(used, &state.leased_ports())
         };
         if cleared {
-            sweep.sweeper.mark()?;
+            sweep.sweeper.mark_used_ports()?;
         }
         Ok(())
     }
@@ -154,14 +154,14 @@ impl Probes {
     pub fn session_counts(&self) -> Result<SessionCounts, DataplaneError> {
         let sweep = locked(&self.sweep);
         Ok(SessionCounts {
-            leases: self.state().leases.len(),
-            sessions: sweep.sweeper.count()?,
-            port_count: sweep.sweeper.port_count(),
+            leased_ports: self.state().leases.len(),
+            sessions: sweep.sweeper.entry_count()?,
+            ports_with_sessions: sweep.sweeper.marked_port_count(),
         })
     }
 
     /// Packets of a probe sent to the VIP, and received from it, and its protocol.
-    fn counts(&self, local: SocketAddr, endpoint: &ProbeEndpoint) -> Result<Option<(u64, u64, u8)>, Failure> {
+    fn counts(&self, local: SocketAddr, endpoint: &ProbeEndpoint) -> Result<Option<(u64, u64, u8)>, ProbeFailure> {
         let state = &mut *self.state();
         // No two probes of one real server have the same port in both protocols.
         let mut local_ports = [TCP, UDP].map(|protocol| LocalPort::new(protocol, local)).into_iter();
@@ -176,7 +176,7 @@ impl Probes {
         };
         lease.until = lease.until.min(Instant::now() + VOUCHED);
         let protocol = lease.key.protocol;
-        let (sent, received) = state.sessions.counts(&lease.key).map_err(failed)?;
+        let (sent, received) = state.sessions.packet_counts(&lease.key).map_err(failed)?;
         Ok(Some((sent, received, protocol)))
     }
 
@@ -206,8 +206,8 @@ impl LocalPort {
     }
 }
 
-impl Dialer for Probes {
-    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for ProbeDialer {
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         let protocol = protocol(socket)?;
         if protocol == Some(Protocol::Tcp) {
             let at_once = libc::linger {
@@ -219,9 +219,8 @@ impl Dialer for Probes {
         }
         match protocol {
             Some(protocol) if endpoint.target == Target::Vip => self.state().bind(socket, protocol, endpoint),
-            _ => {
-                bind_to(socket, SocketAddr::new(endpoint.source, 0)).map_err(|error| Failure::Local(error.to_string()))
-            }
+            _ => bind_to(socket, SocketAddr::new(endpoint.source, 0))
+                .map_err(|error| ProbeFailure::CannotProbe(error.to_string())),
         }
     }
 
@@ -230,24 +229,29 @@ impl Dialer for Probes {
         local: SocketAddr,
         endpoint: &ProbeEndpoint,
         required: RequiredTraffic,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         if endpoint.target == Target::Rip {
             return Ok(());
         }
         match (self.counts(local, endpoint)?, required) {
             (Some((1.., 1.., _)), _) | (Some((1.., _, _)), RequiredTraffic::Sent) => Ok(()),
             // A connection cannot be answered from another address, a datagram can.
-            (Some((1.., 0, UDP)), RequiredTraffic::BothWays) => Err(Failure::AnsweredFromRip {
+            (Some((1.., 0, UDP)), RequiredTraffic::BothWays) => Err(ProbeFailure::AnsweredFromRip {
                 vip: endpoint.vip,
                 rip: endpoint.rip,
             }),
-            _ => Err(Failure::NotRewritten),
+            _ => Err(ProbeFailure::NotSteered),
         }
     }
 }
 
 impl State {
-    fn bind(&mut self, socket: BorrowedFd<'_>, protocol: Protocol, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+    fn bind(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        protocol: Protocol,
+        endpoint: &ProbeEndpoint,
+    ) -> Result<(), ProbeFailure> {
         let local_port = self.bind_free_port(socket, protocol, endpoint)?;
         let address = |address: IpAddr| -> Address { lookup::address(address) };
         let steering = Steering {
@@ -255,7 +259,7 @@ impl State {
             rip: address(endpoint.rip),
             port: endpoint.port.to_be_bytes(),
             protocol: protocol.number(),
-            kind: PROBE,
+            session_kind: PROBE_SESSION,
             ..Steering::default()
         };
         let key = SessionKey {
@@ -264,7 +268,7 @@ impl State {
             remote_port: steering.port,
             local_port: local_port.port.to_be_bytes(),
             protocol: steering.protocol,
-            direction: OUT,
+            direction: TO_RIP,
             ..SessionKey::default()
         };
         // What was sent from this port before is no required for this probe.
@@ -281,7 +285,7 @@ impl State {
         socket: BorrowedFd<'_>,
         protocol: Protocol,
         endpoint: &ProbeEndpoint,
-    ) -> Result<LocalPort, Failure> {
+    ) -> Result<LocalPort, ProbeFailure> {
         let now = Instant::now();
         let local_port = |port| LocalPort::new(protocol.number(), SocketAddr::new(endpoint.source, port));
         let Self {
@@ -289,7 +293,7 @@ impl State {
             leases,
             ports,
         } = self;
-        let port = ports.next(|port| {
+        let port = ports.next_free(|port| {
             let local_port = local_port(port);
             if leases
                 .get(&local_port.twin())
@@ -307,10 +311,10 @@ impl State {
             match bind_to(socket, SocketAddr::new(endpoint.source, port)) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
-                Err(error) => Err(Failure::Local(format!("{}: {error}", endpoint.source))),
+                Err(error) => Err(ProbeFailure::CannotProbe(format!("{}: {error}", endpoint.source))),
             }
         })?;
-        let none = || Failure::Local("no local port is free".to_owned());
+        let none = || ProbeFailure::CannotProbe("no local port is free".to_owned());
         port.map(local_port).ok_or_else(none)
     }
 
@@ -342,7 +346,7 @@ fn bind_to(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 }
 
 /// TCP or UDP; none for sockets of another kind.
-fn protocol(socket: BorrowedFd<'_>) -> Result<Option<Protocol>, Failure> {
+fn protocol(socket: BorrowedFd<'_>) -> Result<Option<Protocol>, ProbeFailure> {
     Ok(match getsockopt(&socket, sockopt::SockType).map_err(refused)? {
         SockType::Stream => Some(Protocol::Tcp),
         SockType::Datagram => Some(Protocol::Udp),
@@ -350,10 +354,10 @@ fn protocol(socket: BorrowedFd<'_>) -> Result<Option<Protocol>, Failure> {
     })
 }
 
-fn refused(errno: nix::Error) -> Failure {
-    Failure::Local(errno.desc().to_owned())
+fn refused(errno: nix::Error) -> ProbeFailure {
+    ProbeFailure::CannotProbe(errno.desc().to_owned())
 }
 
-fn failed(error: DataplaneError) -> Failure {
-    Failure::Local(crate::dataplane::attach::error_chain(&error))
+fn failed(error: DataplaneError) -> ProbeFailure {
+    ProbeFailure::CannotProbe(crate::dataplane::attach::error_chain(&error))
 }

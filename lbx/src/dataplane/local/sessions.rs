@@ -4,15 +4,15 @@ use std::{os::fd::BorrowedFd, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
 use lbx_common::{
-    maps::{LED, LOCAL_PORTS, SESSIONS},
+    maps::{LOCAL_PORTS, SESSIONS, STEERING},
     service::UDP,
-    session::{FRAGMENT, IN, Session, SessionKey, Steering, port_bit},
+    session::{FRAGMENT_FROM_VIP, FROM_VIP, Session, SessionKey, Steering, port_bit},
 };
 
 use crate::dataplane::{
     DataplaneError,
     error::map_failed,
-    mapped::Mapped,
+    mapped::MmapArray,
     maps::{data, typed},
     pins::Pins,
 };
@@ -27,22 +27,22 @@ impl Sessions {
     /// Opens the maps.
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
-            steering: typed(pins, LED, Map::SkStorage)?,
+            steering: typed(pins, STEERING, Map::SkStorage)?,
             table: Table::open(pins)?,
         })
     }
 
     /// Steers the packets of a socket.
     pub fn steer(&mut self, socket: BorrowedFd<'_>, steering: Steering) -> Result<(), DataplaneError> {
-        self.steering.insert(&socket, steering, 0).map_err(map_failed(LED))
+        self.steering.insert(&socket, steering, 0).map_err(map_failed(STEERING))
     }
 
     /// Packets sent to the VIP, and received from it; by the key of what is sent.
-    pub fn counts(&self, key: &SessionKey) -> Result<(u64, u64), DataplaneError> {
+    pub fn packet_counts(&self, key: &SessionKey) -> Result<(u64, u64), DataplaneError> {
         let Some(session) = self.get(&reply_key(key, self.get(key)?.as_ref()))? else {
             return Ok((0, 0));
         };
-        Ok((session.sent, session.received))
+        Ok((session.packets_sent, session.packets_received))
     }
 
     /// Inserts a session, and marks its port as having one.
@@ -69,14 +69,14 @@ impl Sessions {
 /// The sessions and the bits of their ports.
 pub(super) struct Table {
     sessions: HashMap<MapData, SessionKey, Session>,
-    pub(super) ports: Mapped,
+    pub(super) ports: MmapArray,
 }
 
 impl Table {
     pub(super) fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
             sessions: typed(pins, SESSIONS, Map::LruHashMap)?,
-            ports: Mapped::open(LOCAL_PORTS, &data(pins, LOCAL_PORTS)?)?,
+            ports: MmapArray::open(LOCAL_PORTS, &data(pins, LOCAL_PORTS)?)?,
         })
     }
 
@@ -122,8 +122,8 @@ fn is_absent(error: &MapError) -> bool {
 pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey {
     let sent = sent.copied().unwrap_or_default();
     SessionKey {
-        remote: sent.other,
-        direction: IN,
+        remote: sent.replacement_address,
+        direction: FROM_VIP,
         mac: sent.mac,
         ..*key
     }
@@ -131,7 +131,7 @@ pub(super) fn reply_key(key: &SessionKey, sent: Option<&Session>) -> SessionKey 
 
 pub(super) fn bit(key: &SessionKey) -> (usize, u64) {
     // Fragments carry no port.
-    let port = if key.direction == FRAGMENT {
+    let port = if key.direction == FRAGMENT_FROM_VIP {
         [0; 2]
     } else {
         key.local_port

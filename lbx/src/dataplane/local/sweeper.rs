@@ -3,10 +3,10 @@
 use std::{collections::HashSet, sync::atomic::Ordering};
 
 use lbx_common::{
-    flow::elapsed,
+    flow::elapsed_ticks,
     fragment,
     service::UDP,
-    session::{FRAGMENT, OUT, PORT_WORDS, PROBE, Session, SessionKey, port_bit},
+    session::{FRAGMENT_FROM_VIP, PORT_BITMAP_WORDS, PROBE_SESSION, Session, SessionKey, TO_RIP, port_bit},
 };
 
 use super::sessions::{Table, bit, reply_key};
@@ -22,24 +22,24 @@ const IDLE: u32 = 7_000;
 const UDP_IDLE: u32 = 168;
 
 /// Removes expired sessions. It reads every session, which takes time, so it has map handles of its own.
-pub struct Sweeper {
+pub struct SessionSweeper {
     table: Table,
     /// Ports with a bit that had no session at the last sweep.
-    unused: Bits,
+    unused: PortBitmap,
 }
 
-impl Sweeper {
+impl SessionSweeper {
     /// Opens the maps.
     pub fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         Ok(Self {
             table: Table::open(pins)?,
-            unused: Bits::none(),
+            unused: PortBitmap::none(),
         })
     }
 
     /// Removes sessions that are expired at a tick; returns the ports of the others. `busy` are the leased ports of probes.
-    pub fn remove_expired(&mut self, now: u32, busy: &HashSet<u16>) -> Result<Bits, DataplaneError> {
-        let mut used = Bits::none();
+    pub fn remove_expired(&mut self, now: u32, busy: &HashSet<u16>) -> Result<PortBitmap, DataplaneError> {
+        let mut used = PortBitmap::none();
         for key in expired(&self.table.all()?, now, busy, |kept| used.add(bit(kept))) {
             // It may have been used again since.
             if self.is_expired(&key, now, busy)? {
@@ -53,7 +53,7 @@ impl Sweeper {
 
     /// Clears the bits of ports that had no session in two sweeps, except those of probes, which may be about to send; returns
     /// whether there were any. No port may be leased meanwhile.
-    pub fn clear(&mut self, mut used: Bits, busy: &HashSet<u16>) -> bool {
+    pub fn clear_unused_ports(&mut self, mut used: PortBitmap, busy: &HashSet<u16>) -> bool {
         for port in busy {
             for udp in [false, true] {
                 used.add(port_bit(udp, port.to_be_bytes()));
@@ -71,7 +71,7 @@ impl Sweeper {
     }
 
     /// Sets the bits of all sessions: one that began while bits were cleared may have found its own still set.
-    pub fn mark(&mut self) -> Result<(), DataplaneError> {
+    pub fn mark_used_ports(&mut self) -> Result<(), DataplaneError> {
         for (key, _) in self.table.all()? {
             self.table.mark(&key);
         }
@@ -79,12 +79,12 @@ impl Sweeper {
     }
 
     /// How many entries there are.
-    pub fn count(&self) -> Result<usize, DataplaneError> {
+    pub fn entry_count(&self) -> Result<usize, DataplaneError> {
         Ok(self.table.all()?.len())
     }
 
     /// How many ports are marked as having sessions.
-    pub fn port_count(&self) -> u32 {
+    pub fn marked_port_count(&self) -> u32 {
         let bits = self.table.ports.iter();
         bits.map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }
@@ -105,11 +105,11 @@ impl Sweeper {
 }
 
 /// A bit for every local port, as in the map of them.
-pub struct Bits(Vec<u64>);
+pub struct PortBitmap(Vec<u64>);
 
-impl Bits {
+impl PortBitmap {
     fn none() -> Self {
-        Self(vec![0; PORT_WORDS])
+        Self(vec![0; PORT_BITMAP_WORDS])
     }
 
     fn add(&mut self, (word, mask): (usize, u64)) {
@@ -127,7 +127,7 @@ const fn to_clear(word: u64, used: u64, unused: &mut u64) -> u64 {
 
 /// The key of the entry that decides whether a session is expired: that of the replies, which also records what is sent.
 fn deciding_key(key: &SessionKey, session: &Session) -> SessionKey {
-    if key.direction == OUT {
+    if key.direction == TO_RIP {
         reply_key(key, Some(session))
     } else {
         *key
@@ -141,7 +141,7 @@ fn expired(
     busy: &HashSet<u16>,
     mut keep: impl FnMut(&SessionKey),
 ) -> Vec<SessionKey> {
-    let replies = entries.iter().filter(|(key, _)| key.direction != OUT);
+    let replies = entries.iter().filter(|(key, _)| key.direction != TO_RIP);
     let living: HashSet<SessionKey> = replies
         .filter(|(key, session)| !ends(key, session, now, busy))
         .map(|(key, _)| *key)
@@ -160,12 +160,12 @@ fn expired(
 /// Whether an entry of replies or fragments is expired.
 fn ends(key: &SessionKey, session: &Session, now: u32, busy: &HashSet<u16>) -> bool {
     // A packet may have arrived after `now` was read.
-    let idle = elapsed(session.tick, now.max(session.tick));
-    match session.kind {
-        _ if key.direction == FRAGMENT => idle > fragment::LIFETIME,
-        PROBE => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
+    let idle = elapsed_ticks(session.updated_tick, now.max(session.updated_tick));
+    match session.session_kind {
+        _ if key.direction == FRAGMENT_FROM_VIP => idle > fragment::LIFETIME_TICKS,
+        PROBE_SESSION => idle > LEFT && !busy.contains(&u16::from_be_bytes(key.local_port)),
         _ if key.protocol == UDP => idle > UDP_IDLE,
-        _ if session.ended != 0 => idle > CLOSED,
+        _ if session.fin_or_rst_sent != 0 => idle > CLOSED,
         _ => idle > IDLE,
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     use lbx_common::{
         address::Address,
         service::TCP,
-        session::{IN, LOCAL},
+        session::{FROM_VIP, LOCAL_SESSION},
     };
 
     use super::*;
@@ -184,8 +184,8 @@ mod tests {
 
     fn entry(direction: u8, port: u16, session: Session) -> (SessionKey, Session) {
         let [vip, rip] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(Address::from_ipv4);
-        let mac = if direction == OUT { [0; 6] } else { [2; 6] };
-        let (remote, other) = if direction == OUT { (rip, vip) } else { (vip, rip) };
+        let mac = if direction == TO_RIP { [0; 6] } else { [2; 6] };
+        let (remote, other) = if direction == TO_RIP { (rip, vip) } else { (vip, rip) };
         let key = SessionKey {
             remote,
             local_port: port.to_be_bytes(),
@@ -197,7 +197,7 @@ mod tests {
         (
             key,
             Session {
-                other,
+                replacement_address: other,
                 mac: [2; 6],
                 ..session
             },
@@ -207,14 +207,14 @@ mod tests {
     /// Both entries of a session that was last sent to so many ticks ago; what is sent was noted long before.
     fn both(port: u16, kind: u8, ended: u8, idle: u32) -> [(SessionKey, Session); 2] {
         let session = |tick| Session {
-            kind,
-            ended,
-            tick,
+            session_kind: kind,
+            fin_or_rst_sent: ended,
+            updated_tick: tick,
             ..Session::default()
         };
         [
-            entry(IN, port, session(NOW - idle)),
-            entry(OUT, port, session(NOW - 100_000)),
+            entry(FROM_VIP, port, session(NOW - idle)),
+            entry(TO_RIP, port, session(NOW - 100_000)),
         ]
     }
 
@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn closed_and_idle_connections_expire() {
         let entries = [
-            both(1, LOCAL, 0, 0),
-            both(2, LOCAL, 0, IDLE),
-            both(3, LOCAL, 0, IDLE + 1),
-            both(4, LOCAL, 1, CLOSED),
-            both(5, LOCAL, 1, CLOSED + 1),
+            both(1, LOCAL_SESSION, 0, 0),
+            both(2, LOCAL_SESSION, 0, IDLE),
+            both(3, LOCAL_SESSION, 0, IDLE + 1),
+            both(4, LOCAL_SESSION, 1, CLOSED),
+            both(5, LOCAL_SESSION, 1, CLOSED + 1),
         ]
         .concat();
         assert_eq!(ports_over(&entries, &[]), [3, 3, 5, 5]);
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn udp_sessions_expire_sooner() {
         let of = |port, idle| {
-            both(port, LOCAL, 0, idle).map(|(key, session)| (SessionKey { protocol: UDP, ..key }, session))
+            both(port, LOCAL_SESSION, 0, idle).map(|(key, session)| (SessionKey { protocol: UDP, ..key }, session))
         };
         let entries = [of(1, UDP_IDLE), of(2, UDP_IDLE + 1)].concat();
         assert_eq!(ports_over(&entries, &[]), [2, 2]);
@@ -250,9 +250,9 @@ mod tests {
     #[test]
     fn probes_of_a_former_daemon_expire_and_leased_ones_stay() {
         let entries = [
-            both(1, PROBE, 0, LEFT),
-            both(2, PROBE, 0, LEFT + 1),
-            both(3, PROBE, 0, LEFT + 1),
+            both(1, PROBE_SESSION, 0, LEFT),
+            both(2, PROBE_SESSION, 0, LEFT + 1),
+            both(3, PROBE_SESSION, 0, LEFT + 1),
         ]
         .concat();
         assert_eq!(ports_over(&entries, &[3]), [2, 2]);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_outgoing_entry_expires_with_its_replies() {
-        let [_, out] = both(1, LOCAL, 0, 0);
+        let [_, out] = both(1, LOCAL_SESSION, 0, 0);
         assert_eq!(ports_over(&[out], &[]), [1]);
     }
 
@@ -281,13 +281,13 @@ mod tests {
     fn fragments_expire_after_a_minute() {
         let of = |idle| {
             let session = Session {
-                tick: NOW - idle,
+                updated_tick: NOW - idle,
                 ..Session::default()
             };
-            [entry(FRAGMENT, 7, session)]
+            [entry(FRAGMENT_FROM_VIP, 7, session)]
         };
         // They carry no port: the field is half of an identification.
-        assert!(ports_over(&of(fragment::LIFETIME), &[]).is_empty());
-        assert_eq!(ports_over(&of(fragment::LIFETIME + 1), &[]), [7]);
+        assert!(ports_over(&of(fragment::LIFETIME_TICKS), &[]).is_empty());
+        assert_eq!(ports_over(&of(fragment::LIFETIME_TICKS + 1), &[]), [7]);
     }
 }

@@ -23,13 +23,13 @@ use std::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::notify::Notifier;
-use super::change::Change;
+use super::required_actions::RequiredActions;
 use crate::{
-    desired::{Desired, ServerState, Service, VirtualService},
+    desired::{DesiredState, ServerState, Service, VirtualService},
     health::{
-        Dialer, Event, Failure, Monitor, ProbeState, Services,
+        CheckState, HealthEvent, ProbeFailure, ProbeSteering, ServerHealth, ServiceHealthStates,
         probe_plan::{ProbePlan, ProbeTarget, ServerKey},
-        probe_thread::{HealthUpdate, MonitoredTarget, ProbeThread, ServerPaths},
+        probe_thread::{HealthUpdate, MonitoredTarget, ProbePaths, ProbeThread},
     },
 };
 
@@ -43,11 +43,11 @@ pub struct HealthChecks {
     probed: Probed,
     /// The plan that the probing thread has, and the generation up to which it has monitors.
     started: (Arc<ProbePlan>, u64),
-    services: Services,
+    services: ServiceHealthStates,
     /// Why health checks are suspended, as it was logged.
     suspended: BTreeSet<String>,
     /// The desired state with health applied, as it was executed last.
-    effective: Desired,
+    effective: DesiredState,
     /// The index of each service in it.
     indices: BTreeMap<VirtualService, usize>,
 }
@@ -56,11 +56,11 @@ pub struct HealthChecks {
 #[derive(Debug)]
 pub struct HealthView {
     /// The desired state, with health applied.
-    pub desired: Desired,
+    pub effective_state: DesiredState,
     /// What is probed, where that may differ from before.
     probed: Option<Probed>,
-    services: Services,
-    events: Vec<Event>,
+    services: ServiceHealthStates,
+    events: Vec<HealthEvent>,
 }
 
 /// What is probed, and the results so far.
@@ -82,14 +82,14 @@ pub struct PriorState {
 }
 
 /// The state of real servers before their checks begin.
-pub type PriorStates<'b> = dyn Fn(ServerKey) -> Option<PriorState> + 'b;
+pub type PriorStateLookup<'b> = dyn Fn(ServerKey) -> Option<PriorState> + 'b;
 
 impl HealthChecks {
     /// Starts with nothing to check.
     ///
     /// # Errors
     /// The probing thread cannot be started.
-    pub fn start(director: &str, dialer: Arc<dyn Dialer>, nothing: Desired) -> io::Result<Self> {
+    pub fn start(director: &str, dialer: Arc<dyn ProbeSteering>, nothing: DesiredState) -> io::Result<Self> {
         let (probes, updates) = ProbeThread::start(dialer)?;
         Ok(Self {
             probes,
@@ -100,7 +100,7 @@ impl HealthChecks {
             started: (Arc::default(), 0),
             suspended: BTreeSet::new(),
             indices: BTreeMap::new(),
-            services: Services::default(),
+            services: ServiceHealthStates::default(),
             effective: nothing,
         })
     }
@@ -110,14 +110,14 @@ impl HealthChecks {
     #[must_use]
     pub fn evaluate(
         &self,
-        desired: &Desired,
-        before: &PriorStates<'_>,
+        desired: &DesiredState,
+        before: &PriorStateLookup<'_>,
         resolved: impl Fn(IpAddr) -> bool,
     ) -> HealthView {
         let plan = ProbePlan::of(desired);
         let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
-        for (probe_target, servers) in plan.probe_targets() {
+        for (probe_target, servers) in plan.servers_by_target() {
             let watched = self.probed.monitors.get(probe_target).cloned().unwrap_or_else(|| {
                 generation += 1;
                 MonitoredTarget {
@@ -141,16 +141,16 @@ impl HealthChecks {
 
     /// Applies health to the desired state in force.
     #[must_use]
-    pub fn reevaluate(&self, desired: &Desired, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
+    pub fn reevaluate(&self, desired: &DesiredState, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         self.apply(desired, &self.probed, resolved)
     }
 
-    fn apply(&self, desired: &Desired, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
+    fn apply(&self, desired: &DesiredState, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
         let mut services = self.services.clone();
         let known = |service, server| probed.state((service, server), resolved(server));
-        let (desired, events) = services.apply(desired, known, self.began.elapsed());
+        let (desired, events) = services.apply_health(desired, known, self.began.elapsed());
         HealthView {
-            desired,
+            effective_state: desired,
             probed: None,
             services,
             events,
@@ -159,12 +159,17 @@ impl HealthChecks {
 
     /// A monitor for a target that was not probed before. It continues that of a check with other intervals or counts, where there
     /// was one, else it begins at the state of the real servers that the check decides about.
-    fn begin(&self, probe_target: &ProbeTarget, servers: &BTreeSet<ServerKey>, before: &PriorStates<'_>) -> Monitor {
+    fn begin(
+        &self,
+        probe_target: &ProbeTarget,
+        servers: &BTreeSet<ServerKey>,
+        before: &PriorStateLookup<'_>,
+    ) -> CheckState {
         let former = || servers.iter().flat_map(|&server| self.probed.plan.targets_for(server));
         if let Some(same) = former().find(|former| former.is_same_check(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
-            return Monitor::resumed(&probe_target.health, &known.monitor);
+            return CheckState::replacing(&probe_target.health, &known.monitor);
         }
         let known: Vec<PriorState> = servers
             .iter()
@@ -173,16 +178,19 @@ impl HealthChecks {
         let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
         let weight = known.iter().find_map(|prior_state| prior_state.weight);
         let reports_weight = probe_target.health.check.reports_weight();
-        Monitor::new(&probe_target.health, up).with_weight(weight.filter(|_| reports_weight))
+        CheckState::new(&probe_target.health, up).with_weight(weight.filter(|_| reports_weight))
     }
 
     /// The state of a real server whose check has changed, or is its first.
-    fn state_before(&self, server: ServerKey, before: &PriorStates<'_>) -> Option<PriorState> {
-        let monitors: Vec<&Monitor> = self.probed.monitors_of(server).collect();
+    fn state_before(&self, server: ServerKey, before: &PriorStateLookup<'_>) -> Option<PriorState> {
+        let monitors: Vec<&CheckState> = self.probed.monitors_of(server).collect();
         if monitors.is_empty() {
             return before(server);
         }
-        let known: Vec<bool> = monitors.iter().map(|monitor| monitor.known()).collect::<Option<_>>()?;
+        let known: Vec<bool> = monitors
+            .iter()
+            .map(|monitor| monitor.up_if_known())
+            .collect::<Option<_>>()?;
         Some(PriorState {
             up: !known.contains(&false),
             weight: monitors.iter().find_map(|monitor| monitor.weight()),
@@ -190,12 +198,12 @@ impl HealthChecks {
     }
 
     /// Puts a view into force whose plan has been executed. Returns its events.
-    pub fn accept(&mut self, view: HealthView) -> Vec<Event> {
+    pub fn commit(&mut self, view: HealthView) -> Vec<HealthEvent> {
         if let Some(probed) = view.probed {
             self.probed = probed;
         }
         self.services = view.services;
-        self.effective = view.desired;
+        self.effective = view.effective_state;
         let services = self.effective.services.iter().enumerate();
         self.indices = services
             .map(|(index, service)| (service.virtual_service, index))
@@ -204,7 +212,7 @@ impl HealthChecks {
     }
 
     /// Starts and stops probes as the view in force says. Real servers must be reachable by now.
-    pub fn start_probes(&mut self) {
+    pub fn sync_probes(&mut self) {
         let due = (Arc::clone(&self.probed.plan), self.probed.generation);
         if self.started == due {
             return;
@@ -219,7 +227,7 @@ impl HealthChecks {
     }
 
     /// Updates how probes reach real servers.
-    pub fn set_paths(&self, paths: ServerPaths) {
+    pub fn set_paths(&self, paths: ProbePaths) {
         self.probes.set_paths(paths);
     }
 
@@ -229,7 +237,7 @@ impl HealthChecks {
     }
 
     /// Takes in an update, and those that wait behind it.
-    pub fn on_health_update(&mut self, update: HealthUpdate) -> Change {
+    pub fn on_health_update(&mut self, update: HealthUpdate) -> RequiredActions {
         let mut changed = false;
         let mut waiting = Some(update);
         while let Some(update) = waiting {
@@ -237,14 +245,14 @@ impl HealthChecks {
             // An update of a check that has ended is ignored.
             if let Some(known) = known.filter(|known| known.generation == update.generation) {
                 let (before, now) = (&known.monitor, &update.monitor);
-                let first = before.reason() == Some(&Failure::NotProbed) && now.reason() != before.reason();
-                changed |= first || (before.known(), before.weight()) != (now.known(), now.weight());
+                let first = before.reason() == Some(&ProbeFailure::NotProbed) && now.reason() != before.reason();
+                changed |= first || (before.up_if_known(), before.weight()) != (now.up_if_known(), now.weight());
                 known.monitor = update.monitor;
             }
             waiting = self.updates.try_recv().ok();
         }
         self.log_suspension();
-        Change::plan_if(changed)
+        RequiredActions::replan_if(changed)
     }
 
     /// Logs that health checks are suspended, once for every reason, and that they are resumed.
@@ -269,8 +277,10 @@ impl HealthChecks {
 
     /// Why the checks of a real server are suspended, if they are.
     #[must_use]
-    pub fn suspension_reason(&self, server: ServerKey) -> Option<&Failure> {
-        self.probed.monitors_of(server).find_map(Monitor::inconclusive_reason)
+    pub fn suspension_reason(&self, server: ServerKey) -> Option<&ProbeFailure> {
+        self.probed
+            .monitors_of(server)
+            .find_map(CheckState::inconclusive_reason)
     }
 
     /// Whether time alone changes what is scheduled: a slow start goes on, or a new service has waited long enough for the first
@@ -288,7 +298,7 @@ impl HealthChecks {
 
     /// The state of a real server by its checks.
     #[must_use]
-    pub fn probe_state(&self, server: ServerKey, resolved: bool) -> ProbeState {
+    pub fn probe_state(&self, server: ServerKey, resolved: bool) -> ServerHealth {
         self.probed.state(server, resolved)
     }
 
@@ -299,8 +309,8 @@ impl HealthChecks {
 
     /// Whether a service has its quorum, as far as that is known.
     #[must_use]
-    pub fn quorum(&self, service: VirtualService) -> bool {
-        self.services.quorum(service) != Some(false)
+    pub fn has_quorum(&self, service: VirtualService) -> bool {
+        self.services.has_quorum(service) != Some(false)
     }
 
     /// The weight that a real server is scheduled by.
@@ -317,12 +327,12 @@ impl HealthChecks {
 }
 
 impl Probed {
-    fn state(&self, server: ServerKey, resolved: bool) -> ProbeState {
-        ProbeState::of(self.monitors_of(server), resolved)
+    fn state(&self, server: ServerKey, resolved: bool) -> ServerHealth {
+        ServerHealth::of(self.monitors_of(server), resolved)
     }
 
     /// The monitors of a real server.
-    fn monitors_of(&self, server: ServerKey) -> impl Iterator<Item = &Monitor> {
+    fn monitors_of(&self, server: ServerKey) -> impl Iterator<Item = &CheckState> {
         let targets = self.plan.targets_for(server).iter();
         targets.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
     }

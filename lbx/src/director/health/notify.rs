@@ -15,8 +15,8 @@ use tokio::{
 
 use super::notify_queue::{NotifyQueue, Subject};
 use crate::{
-    command::Running,
-    desired::{Notify, Service, VirtualService},
+    command::RunningCommand,
+    desired::{NotifyCommand, Service, VirtualService},
 };
 
 /// Notifications that may wait: a command that hangs must not fill the memory.
@@ -24,7 +24,7 @@ const QUEUE_CAPACITY: usize = 100_000;
 
 /// A notification: what a command gets in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct Notification {
     /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`, `director_start`, `director_stop`.
     pub event: &'static str,
     /// The service and its name, unless it is about the director.
@@ -36,29 +36,29 @@ pub struct Notice {
     /// Why it is down.
     pub reason: Option<String>,
     /// When.
-    pub at: SystemTime,
+    pub timestamp: SystemTime,
 }
 
-impl Notice {
+impl Notification {
     /// A notice about a service as such.
     #[must_use]
-    pub fn of(service: &Service, event: &'static str) -> Self {
+    pub fn for_service(service: &Service, event: &'static str) -> Self {
         Self {
             service: Some((service.virtual_service, service.name.clone())),
-            ..Self::of_director(event)
+            ..Self::for_director(event)
         }
     }
 
     /// A notice about the director.
     #[must_use]
-    pub fn of_director(event: &'static str) -> Self {
+    pub fn for_director(event: &'static str) -> Self {
         Self {
             event,
             service: None,
             server: None,
             weight: None,
             reason: None,
-            at: SystemTime::now(),
+            timestamp: SystemTime::now(),
         }
     }
 
@@ -87,7 +87,10 @@ impl Notice {
             ("LBX_RIP", text(self.server)),
             ("LBX_WEIGHT", text(self.weight)),
             ("LBX_REASON", text(self.reason.as_ref())),
-            ("LBX_TIME", humantime::format_rfc3339_seconds(self.at).to_string()),
+            (
+                "LBX_TIME",
+                humantime::format_rfc3339_seconds(self.timestamp).to_string(),
+            ),
         ]
     }
 }
@@ -95,7 +98,7 @@ impl Notice {
 /// Where notices are handed in.
 #[derive(Debug)]
 pub struct Notifier {
-    sender: mpsc::Sender<(Notify, Notice)>,
+    sender: mpsc::Sender<(NotifyCommand, Notification)>,
     commands: JoinHandle<()>,
 }
 
@@ -109,7 +112,7 @@ impl Notifier {
     }
 
     /// Queues a notification.
-    pub fn send(&self, notify: &Notify, notice: Notice) {
+    pub fn send(&self, notify: &NotifyCommand, notice: Notification) {
         if let Err(error) = self.sender.try_send((notify.clone(), notice)) {
             tracing::error!(%error, "notification dropped: queue full, the notify command is too slow");
         }
@@ -125,7 +128,7 @@ impl Notifier {
 }
 
 /// Runs commands until no notice can come any more and all have been sent.
-async fn run_all(mut notices: mpsc::Receiver<(Notify, Notice)>, director: String) {
+async fn run_all(mut notices: mpsc::Receiver<(NotifyCommand, Notification)>, director: String) {
     let mut queue = NotifyQueue::default();
     let mut running = JoinSet::new();
     let mut open = true;
@@ -136,7 +139,7 @@ async fn run_all(mut notices: mpsc::Receiver<(Notify, Notice)>, director: String
                 None => open = false,
             },
             Some(ended) = running.join_next() => if let Ok(subject) = ended {
-                queue.end(subject);
+                queue.on_job_ended(subject);
             },
         }
         while let Some((subject, (notify, notice))) = queue.next() {
@@ -149,10 +152,10 @@ async fn run_all(mut notices: mpsc::Receiver<(Notify, Notice)>, director: String
     }
 }
 
-async fn run(notify: &Notify, notice: &Notice, director: &str) {
+async fn run(notify: &NotifyCommand, notice: &Notification, director: &str) {
     let program = notify.command.first().map_or("", String::as_str);
     let event = notice.event;
-    let mut running = match Running::start(&notify.command, notice.environment(director), Stdio::null()) {
+    let mut running = match RunningCommand::start(&notify.command, notice.environment(director), Stdio::null()) {
         Ok(running) => running,
         Err(error) => {
             tracing::error!(program, event, "notify: cannot run the command: {error}");
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn environment_of_a_command() {
-        let notice = Notice {
+        let notice = Notification {
             event: "server_down",
             service: Some((
                 VirtualService {
@@ -189,7 +192,7 @@ mod tests {
             server: Some(IpAddr::from([10, 0, 0, 2])),
             weight: Some(3),
             reason: Some("connection refused".to_owned()),
-            at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+            timestamp: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
         };
         let environment = notice.environment("main");
         let expected = [

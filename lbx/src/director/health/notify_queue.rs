@@ -27,7 +27,7 @@ impl Subject {
 
 /// Commands that run at the same time for real servers, and as many again for all else: a slow command for ten real servers
 /// does not delay that a service is down.
-pub const PARALLEL: usize = 8;
+pub const MAX_PARALLEL_COMMANDS: usize = 8;
 
 /// Jobs that wait, and the subjects whose jobs run.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ impl<J> NotifyQueue<J> {
         }
     }
 
-    /// The next job that may begin; its subject is running until it has [ended](Self::end).
+    /// The next job that may begin; its subject is running until it has [ended](Self::on_job_ended).
     pub fn next(&mut self) -> Option<(Subject, J)> {
         for (ready, running) in self.ready.iter_mut().zip(&mut self.running) {
-            if running.len() >= PARALLEL {
+            if running.len() >= MAX_PARALLEL_COMMANDS {
                 continue;
             }
             while let Some(subject) = ready.pop_front() {
@@ -81,7 +81,7 @@ impl<J> NotifyQueue<J> {
     }
 
     /// A job of a subject has ended.
-    pub fn end(&mut self, subject: Subject) {
+    pub fn on_job_ended(&mut self, subject: Subject) {
         self.running[class(subject)].remove(&subject);
         match self.waiting.get(&subject) {
             Some(jobs) if !jobs.is_empty() => self.ready[class(subject)].push_back(subject),
@@ -125,14 +125,14 @@ mod tests {
         }
         queue.push(server(2), 9);
         assert_eq!(begun(&mut queue), [0, 9]);
-        queue.end(server(1));
+        queue.on_job_ended(server(1));
         assert_eq!(begun(&mut queue), [1]);
-        queue.end(server(2));
+        queue.on_job_ended(server(2));
         assert!(begun(&mut queue).is_empty());
-        queue.end(server(1));
+        queue.on_job_ended(server(1));
         assert_eq!(begun(&mut queue), [2]);
         assert!(!queue.is_idle());
-        queue.end(server(1));
+        queue.on_job_ended(server(1));
         assert!(queue.is_idle());
     }
 
@@ -142,16 +142,16 @@ mod tests {
         for number in 0..20 {
             queue.push(server(number), number.into());
         }
-        assert_eq!(begun(&mut queue).len(), PARALLEL);
+        assert_eq!(begun(&mut queue).len(), MAX_PARALLEL_COMMANDS);
         queue.push(Subject::Service(WEB), 100);
         queue.push(Subject::Director, 101);
         assert_eq!(begun(&mut queue), [100, 101]);
         // What waits begins in the order in which it came.
-        queue.end(server(3));
+        queue.on_job_ended(server(3));
         assert_eq!(begun(&mut queue), [8]);
         // Of what waits together, the service comes first.
-        queue.end(Subject::Service(WEB));
-        queue.end(server(0));
+        queue.on_job_ended(Subject::Service(WEB));
+        queue.on_job_ended(server(0));
         queue.push(Subject::Service(WEB), 102);
         assert_eq!(begun(&mut queue), [102, 9]);
     }

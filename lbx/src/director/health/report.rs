@@ -1,15 +1,15 @@
 //! Health events: in the log, and to the commands that are notified.
 
-use super::{HealthChecks, notify::Notice};
+use super::{HealthChecks, notify::Notification};
 use crate::{
-    desired::{Desired, Notify, Service},
-    health::{Event, Failure, event::EventKind as HealthEventKind},
-    tables::event::{Event as Planned, EventKind},
+    desired::{DesiredState, NotifyCommand, Service},
+    health::{HealthEvent, ProbeFailure, event::HealthEventKind},
+    tables::event::{TableEvent as Planned, TableEventKind},
 };
 
 impl HealthChecks {
     /// Logs events, and runs the commands that are notified of them.
-    pub fn report(&self, events: &[Event]) {
+    pub fn log_and_notify(&self, events: &[HealthEvent]) {
         for event in events {
             let Some(service) = self.effective(event.service) else {
                 continue;
@@ -29,12 +29,14 @@ impl HealthChecks {
     }
 
     /// Whether one of these events says what an event of the plan says: that a real server is up or down.
-    pub fn reports(&self, events: &[Event], planned: &Planned) -> bool {
+    pub fn is_reported(&self, events: &[HealthEvent], planned: &Planned) -> bool {
         let up_or_down = matches!(
             planned.kind,
-            EventKind::ServerUp { .. } | EventKind::ServerFailed { .. } | EventKind::ServerUnresolved { .. }
+            TableEventKind::ServerUp { .. }
+                | TableEventKind::ServerFailed { .. }
+                | TableEventKind::ServerUnresolved { .. }
         );
-        let same = |event: &&Event| {
+        let same = |event: &&HealthEvent| {
             let up_or_down = matches!(
                 event.kind,
                 HealthEventKind::ServerUp { .. } | HealthEventKind::ServerDown { .. }
@@ -49,32 +51,32 @@ impl HealthChecks {
     }
 
     /// Runs every command of these services for an event of the director, each once.
-    pub fn notify_of_director(&self, desired: &Desired, event: &'static str) {
+    pub fn notify_of_director(&self, desired: &DesiredState, event: &'static str) {
         for notify in commands(desired) {
-            self.notifier.send(notify, Notice::of_director(event));
+            self.notifier.send(notify, Notification::for_director(event));
         }
     }
 
     /// Runs the commands for the end of the director, and waits for all that are running.
-    pub async fn finish(self, desired: &Desired) {
+    pub async fn notify_stop(self, desired: &DesiredState) {
         self.notify_of_director(desired, "director_stop");
         let longest = commands(desired).iter().map(|notify| notify.timeout).max();
         self.notifier.finish(longest.unwrap_or_default()).await;
     }
 
     /// Runs the command of a service for an event.
-    fn notify(&self, service: &Service, event: &Event) {
+    fn notify(&self, service: &Service, event: &HealthEvent) {
         let Some(notify) = &service.notify else {
             return;
         };
-        let of = |name| Notice::of(service, name);
+        let of = |name| Notification::for_service(service, name);
         let notice = match &event.kind {
-            HealthEventKind::ServerUp { server, weight } => Notice {
+            HealthEventKind::ServerUp { server, weight } => Notification {
                 server: Some(*server),
                 weight: Some(*weight),
                 ..of("server_up")
             },
-            HealthEventKind::ServerDown { server, reason } => Notice {
+            HealthEventKind::ServerDown { server, reason } => Notification {
                 server: Some(*server),
                 weight: service
                     .servers
@@ -86,14 +88,14 @@ impl HealthChecks {
             },
             HealthEventKind::QuorumGained { .. } => of("quorum_gained"),
             HealthEventKind::QuorumLost { .. } => of("quorum_lost"),
-            HealthEventKind::FirstCheckOverdue { .. } | HealthEventKind::Weight { .. } => return,
+            HealthEventKind::FirstCheckOverdue { .. } | HealthEventKind::WeightChanged { .. } => return,
         };
         self.notifier.send(notify, notice);
     }
 }
 
 /// The commands of services, each once.
-fn commands(desired: &Desired) -> Vec<&Notify> {
+fn commands(desired: &DesiredState) -> Vec<&NotifyCommand> {
     let mut commands = Vec::new();
     for notify in desired.services.iter().filter_map(|service| service.notify.as_ref()) {
         if !commands.contains(&notify) {
@@ -104,11 +106,11 @@ fn commands(desired: &Desired) -> Vec<&Notify> {
 }
 
 /// Whether health logs an event. Without a check the plan does: MAC addresses are resolved and lost there.
-fn is_logged(service: &Service, event: &Event) -> bool {
+fn is_logged(service: &Service, event: &HealthEvent) -> bool {
     let unresolved = matches!(
         event.kind,
         HealthEventKind::ServerDown {
-            reason: Failure::NoMac,
+            reason: ProbeFailure::NoMac,
             ..
         }
     );

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::*;
 use crate::{
     config,
-    health::{ProbeSuccess, event::EventKind, probe::RipDialer},
+    health::{ProbeSuccess, event::HealthEventKind, probe::NoSteering},
 };
 
-fn desired(health: &str) -> Desired {
+fn desired(health: &str) -> DesiredState {
     let text = format!(
         "interface: eth0\nservices:\n  - {{ vip: 192.0.2.1, port: 80, health: {health}, realservers: [10.0.0.1, 10.0.0.2] }}\n"
     );
@@ -16,17 +16,17 @@ fn desired(health: &str) -> Desired {
 }
 
 fn checks() -> HealthChecks {
-    let nothing = Desired {
+    let nothing = DesiredState {
         services: Vec::new(),
         ..desired("none")
     };
-    HealthChecks::start("test", Arc::new(RipDialer), nothing).expect("a thread")
+    HealthChecks::start("test", Arc::new(NoSteering), nothing).expect("a thread")
 }
 
 /// Takes a file into force where nothing was; nobody is probed.
-fn take(checks: &mut HealthChecks, desired: &Desired, before: Option<PriorState>) -> Vec<Event> {
+fn take(checks: &mut HealthChecks, desired: &DesiredState, before: Option<PriorState>) -> Vec<HealthEvent> {
     let view = checks.evaluate(desired, &|_| before, |_| true);
-    checks.accept(view)
+    checks.commit(view)
 }
 
 /// HealthUpdate of a real server that has answered.
@@ -46,16 +46,16 @@ fn passed(checks: &HealthChecks, server: IpAddr) -> HealthUpdate {
     }
 }
 
-fn server_of(desired: &Desired) -> ServerKey {
+fn server_of(desired: &DesiredState) -> ServerKey {
     let service = &desired.services[0];
     (service.virtual_service, service.servers[0].address)
 }
 
 fn is_up(checks: &HealthChecks, server: ServerKey) -> Option<bool> {
     match checks.probe_state(server, true) {
-        ProbeState::Up { .. } => Some(true),
-        ProbeState::Down(_) => Some(false),
-        ProbeState::Unknown => None,
+        ServerHealth::Up { .. } => Some(true),
+        ServerHealth::Down(_) => Some(false),
+        ServerHealth::Unknown => None,
     }
 }
 
@@ -67,10 +67,10 @@ async fn what_the_task_of_a_former_check_has_found_is_old() {
     let old = passed(&checks, server.1);
     take(&mut checks, &desired("none"), None);
     take(&mut checks, &file, None);
-    assert_eq!(checks.on_health_update(old), Change::NONE);
+    assert_eq!(checks.on_health_update(old), RequiredActions::NONE);
     assert_eq!(is_up(&checks, server), None);
     let new = passed(&checks, server.1);
-    assert_eq!(checks.on_health_update(new), Change::plan_if(true));
+    assert_eq!(checks.on_health_update(new), RequiredActions::replan_if(true));
     assert_eq!(is_up(&checks, server), Some(true));
 }
 
@@ -97,7 +97,7 @@ async fn whoever_stood_before_anybody_asked_stands_until_asked() {
         assert!(
             !events
                 .iter()
-                .any(|event| matches!(event.kind, EventKind::ServerUp { .. })),
+                .any(|event| matches!(event.kind, HealthEventKind::ServerUp { .. })),
             "{events:?}"
         );
     }
@@ -117,5 +117,5 @@ async fn an_outlook_that_is_refused_leaves_no_trace() {
     );
     let server = server_of(&file);
     let update = passed(&checks, server.1);
-    assert_eq!(checks.on_health_update(update), Change::plan_if(true));
+    assert_eq!(checks.on_health_update(update), RequiredActions::replan_if(true));
 }

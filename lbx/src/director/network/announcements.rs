@@ -14,9 +14,9 @@ use crate::net::NetError;
 
 /// Announcements of a new VIP, at least a second apart: a switch may miss the first (RFC 5227 section 2.3 asks for two,
 /// RFC 4861 section 7.2.6 for up to three).
-pub const REPEATS: u8 = 3;
+pub const SENDS_PER_VIP: u8 = 3;
 /// Announcements in a second, on all segments together.
-pub const PER_SECOND: usize = 1_000;
+pub const MAX_PER_SECOND: usize = 1_000;
 
 /// What has been announced, and what is due.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Announcement {
 
 /// The devices where VIPs are announced, with their MAC addresses.
 #[must_use]
-pub fn devices(topology: &Topology) -> BTreeMap<u32, [u8; 6]> {
+pub fn client_device_macs(topology: &Topology) -> BTreeMap<u32, [u8; 6]> {
     topology
         .client_devices()
         .map(|device| (device.index, device.mac))
@@ -64,7 +64,7 @@ impl Announcements {
                     ifindex,
                     mac,
                     vip,
-                    left: REPEATS,
+                    left: SENDS_PER_VIP,
                 });
             }
         }
@@ -85,7 +85,7 @@ impl Announcements {
     /// The first failure to send.
     pub fn send(&mut self, mut send: impl FnMut(&Announcement) -> Result<(), NetError>) -> Result<(), NetError> {
         let mut first = Ok(());
-        for _ in 0..self.due.len().min(PER_SECOND) {
+        for _ in 0..self.due.len().min(MAX_PER_SECOND) {
             let Some(mut announcement) = self.due.pop_front() else {
                 break;
             };
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn failure(errno: i32) -> NetError {
-        NetError::Refused {
+        NetError::RequestRefused {
             action: "send".to_owned(),
             source: io::Error::from_raw_os_error(errno),
         }
@@ -143,7 +143,7 @@ mod tests {
                     Ok(())
                 })
                 .unwrap();
-            assert!(in_second.len() <= PER_SECOND);
+            assert!(in_second.len() <= MAX_PER_SECOND);
         }
         counts
     }

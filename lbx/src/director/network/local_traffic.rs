@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use super::topology::Topology;
 use crate::{
     dataplane::Dataplane,
-    desired::{Desired, Target},
+    desired::{DesiredState, Target},
 };
 
 /// Failures as they were logged last, so that each is logged once.
@@ -19,14 +19,14 @@ impl LocalTraffic {
     /// Has the program on every device that the director's own packets to VIPs leave by, and on its sockets, as far as the
     /// desired state wants them. What another process has detached is attached again. What cannot be attached is logged, and
     /// tried again.
-    pub fn reconcile(&mut self, dataplane: &mut Dataplane, topology: &Topology, desired: &Desired) {
-        let local = desired.services.iter().any(|service| service.local);
+    pub fn reconcile(&mut self, dataplane: &mut Dataplane, topology: &Topology, desired: &DesiredState) {
+        let local = desired.services.iter().any(|service| service.local_access);
         let devices: BTreeSet<u32> = if local || probes_vips(desired) {
             topology.server_routes.values().map(|route| route.ifindex).collect()
         } else {
             BTreeSet::new()
         };
-        let failed = dataplane.sync_egress(&devices);
+        let failed = dataplane.reconcile_egress_programs(&devices);
         let failed: Vec<String> = failed
             .into_iter()
             .map(|(device, error)| {
@@ -39,20 +39,20 @@ impl LocalTraffic {
             failed.join("; "),
             "health checks and local connections can't reach VIPs on real servers",
         );
-        let hooked = dataplane.set_local_vips(local).err();
+        let hooked = dataplane.set_local_vip_access(local).err();
         let reason = hooked.map(|error| format!("{:#}", anyhow::Error::from(error)));
         log_once(
             &mut self.hooks,
             reason.unwrap_or_default(),
             "local connections to VIPs not possible on this host",
         );
-        if let Err(error) = dataplane.probes().sweep(Instant::now()) {
+        if let Err(error) = dataplane.probe_dialer().release_expired(Instant::now()) {
             tracing::error!("cannot sweep the sessions of probes: {:#}", anyhow::Error::from(error));
         }
     }
 }
 
-fn probes_vips(desired: &Desired) -> bool {
+fn probes_vips(desired: &DesiredState) -> bool {
     let mut checks = desired.services.iter().filter_map(|service| service.health.as_ref());
     checks.any(|health| health.target == Target::Vip)
 }

@@ -5,7 +5,7 @@ const MAX_DELAY: u32 = 8;
 
 /// The state of a network that does not match.
 #[derive(Debug, Default)]
-pub struct Mismatch {
+pub struct NetworkMismatch {
     /// Why, as it was logged last; empty: it matches.
     reason: String,
     /// Seconds until the next try.
@@ -16,7 +16,7 @@ pub struct Mismatch {
     recheck: bool,
 }
 
-impl Mismatch {
+impl NetworkMismatch {
     /// Has the network read again within a second.
     pub fn request_recheck(&mut self) {
         self.recheck = true;
@@ -29,7 +29,7 @@ impl Mismatch {
     }
 
     /// The network is being read.
-    pub fn begin(&mut self) {
+    pub fn begin_recheck(&mut self) {
         self.recheck = false;
     }
 
@@ -59,13 +59,13 @@ impl Mismatch {
 mod tests {
     use super::*;
 
-    fn seconds_until_due(mismatch: &mut Mismatch) -> u32 {
+    fn seconds_until_due(mismatch: &mut NetworkMismatch) -> u32 {
         (1..100).find(|_| mismatch.on_second()).expect("it is due some time")
     }
 
     #[test]
     fn tries_are_spaced_up_to_eight_seconds() {
-        let mut mismatch = Mismatch::default();
+        let mut mismatch = NetworkMismatch::default();
         let mut waits = Vec::new();
         for _ in 0..6 {
             mismatch.report("eth0 is down".to_owned(), "skipped");
@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn a_network_that_matches_is_read_on_request_only() {
-        let mut mismatch = Mismatch::default();
+        let mut mismatch = NetworkMismatch::default();
         assert!(!(0..20).any(|_| mismatch.on_second()));
         mismatch.request_recheck();
         assert!(mismatch.on_second());
-        mismatch.begin();
+        mismatch.begin_recheck();
         assert!(!mismatch.on_second());
     }
 }

@@ -25,18 +25,18 @@ use tokio::sync::mpsc;
 use self::{
     announcements::Announcements,
     local_traffic::LocalTraffic,
-    mismatch::Mismatch,
+    mismatch::NetworkMismatch,
     neighbours::NeighbourTable,
     offloads::Offloads,
     topology::{NativeObstacle, Topology, TopologyError},
     vip_conflicts::VipConflicts,
     vips::Vips,
 };
-use super::change::Change;
+use super::required_actions::RequiredActions;
 use crate::{
-    desired::Desired,
-    health::probe_thread::{ServerPath, ServerPaths},
-    net::{Event, Link, Neighbour, Net, NetError},
+    desired::DesiredState,
+    health::probe_thread::{ProbePath, ProbePaths},
+    net::{Link, Neighbour, NetError, NetEvent, RouteNetlink},
     tables::NextHops,
 };
 
@@ -44,9 +44,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Network {
     /// The kernel's network configuration.
-    pub net: Net,
+    pub netlink: RouteNetlink,
     /// The kernel's events.
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<NetEvent>,
     /// NICs, segments and routes that are in use.
     pub topology: Topology,
     /// MAC addresses of the real servers.
@@ -63,7 +63,7 @@ pub struct Network {
     /// Programs on the director's own packets to VIPs.
     pub local_traffic: LocalTraffic,
     /// What does not match.
-    pub mismatch: Mismatch,
+    pub mismatch: NetworkMismatch,
 }
 
 /// The network as a new configuration needs it, while the MAC addresses of its real servers are resolved.
@@ -76,9 +76,9 @@ struct NextNetwork {
 impl Network {
     /// A network that was read.
     #[must_use]
-    pub fn new(net: Net, events: mpsc::Receiver<Event>, topology: Topology, offloads: Offloads) -> Self {
+    pub fn new(net: RouteNetlink, events: mpsc::Receiver<NetEvent>, topology: Topology, offloads: Offloads) -> Self {
         Self {
-            net,
+            netlink: net,
             events,
             topology,
             offloads,
@@ -88,33 +88,35 @@ impl Network {
             announcements: Announcements::default(),
             conflicts: VipConflicts::default(),
             local_traffic: LocalTraffic::default(),
-            mismatch: Mismatch::default(),
+            mismatch: NetworkMismatch::default(),
         }
     }
 
     /// Waits for the kernel's next event; none: there will be no more.
-    pub async fn next_event(&mut self) -> Option<Event> {
+    pub async fn next_event(&mut self) -> Option<NetEvent> {
         self.events.recv().await
     }
 
     /// Takes in an event, and those that wait behind it.
-    pub async fn on_event(&mut self, event: Event, desired: &Desired) -> Change {
-        let mut change = Change::NONE;
+    pub async fn on_event(&mut self, event: NetEvent, desired: &DesiredState) -> RequiredActions {
+        let mut change = RequiredActions::NONE;
         let mut waiting = Some(event);
         while let Some(event) = waiting {
             change |= match event {
-                Event::Neighbour(neighbour) => self.on_neighbour_event(&neighbour),
-                Event::NeighbourGone { ifindex, address } => self.on_neighbour_event(&Neighbour {
+                NetEvent::Neighbour(neighbour) => self.on_neighbour_event(&neighbour),
+                NetEvent::NeighbourGone { ifindex, address } => self.on_neighbour_event(&Neighbour {
                     ifindex,
                     address,
                     mac: None,
                 }),
-                Event::Link(link) => self.on_link_event(&link, desired),
-                Event::LinkGone { index, .. } => Change::network_if(self.topology.device(index).is_some()),
-                Event::AddressGone(address) => {
-                    let is_vip = vips::of(desired).contains(&address.address);
-                    let mut removed = is_vip && Some(address.ifindex) == self.topology.primary;
-                    if removed && self.vips.has_owner(address.address) {
+                NetEvent::Link(link) => self.on_link_event(&link, desired),
+                NetEvent::LinkGone { index, .. } => {
+                    RequiredActions::reread_network_if(self.topology.device(index).is_some())
+                }
+                NetEvent::AddressGone(address) => {
+                    let is_vip = vips::desired_vips(desired).contains(&address.address);
+                    let mut removed = is_vip && Some(address.ifindex) == self.topology.primary_ifindex;
+                    if removed && self.vips.is_preexisting(address.address) {
                         removed = false;
                         tracing::warn!(
                             vip = %address.address,
@@ -124,49 +126,49 @@ impl Network {
                     if removed {
                         tracing::warn!(vip = %address.address, "VIP removed by another process; adding it again");
                     }
-                    Change::network_if(removed)
+                    RequiredActions::reread_network_if(removed)
                 }
-                Event::Overrun => self.on_overrun().await,
+                NetEvent::Overrun => self.on_overrun().await,
                 // At once: until it is known that the route is kept, health checks fail.
-                Event::RouteGone(route) if topology::servers(desired).any(|server| route.covers(server)) => {
-                    Change::network_if(true)
+                NetEvent::RouteGone(route) if topology::servers(desired).any(|server| route.covers(server)) => {
+                    RequiredActions::reread_network_if(true)
                 }
-                Event::Route(route) | Event::RouteGone(route) => {
+                NetEvent::Route(route) | NetEvent::RouteGone(route) => {
                     if topology::servers(desired).any(|server| route.covers(server)) {
                         self.mismatch.request_recheck();
                     }
-                    Change::NONE
+                    RequiredActions::NONE
                 }
-                Event::Address(_) => Change::NONE,
+                NetEvent::Address(_) => RequiredActions::NONE,
             };
             waiting = self.events.try_recv().ok();
         }
         change
     }
 
-    fn on_neighbour_event(&mut self, neighbour: &Neighbour) -> Change {
+    fn on_neighbour_event(&mut self, neighbour: &Neighbour) -> RequiredActions {
         // Only the table in force has a say in what is loaded.
         if let Some(next) = &mut self.next {
             next.neighbours.on_event(neighbour);
         }
-        Change::plan_if(self.neighbours.on_event(neighbour))
+        RequiredActions::replan_if(self.neighbours.on_event(neighbour))
     }
 
-    fn on_link_event(&mut self, link: &Link, desired: &Desired) -> Change {
+    fn on_link_event(&mut self, link: &Link, desired: &DesiredState) -> RequiredActions {
         for neighbours in self.tables() {
             neighbours.on_carrier(link.index, link.up && link.carrier);
         }
-        Change {
-            reachability: self.topology.device(link.index).is_some(),
-            network: self.is_relevant(link, desired),
-            ..Change::NONE
+        RequiredActions {
+            update_server_paths: self.topology.device(link.index).is_some(),
+            reread_network: self.is_relevant(link, desired),
+            ..RequiredActions::NONE
         }
     }
 
     /// Events were lost: everything is read again.
-    async fn on_overrun(&mut self) -> Change {
+    async fn on_overrun(&mut self) -> RequiredActions {
         tracing::warn!("network events lost; reading everything again");
-        match self.net.neighbours().await {
+        match self.netlink.neighbours().await {
             Ok(present) => {
                 for neighbours in self.tables() {
                     neighbours.on_events(&present);
@@ -174,25 +176,25 @@ impl Network {
             }
             Err(error) => tracing::error!("cannot read the neighbours: {:#}", anyhow::Error::from(error)),
         }
-        Change {
-            plan: true,
-            network: true,
-            ..Change::NONE
+        RequiredActions {
+            replan: true,
+            reread_network: true,
+            ..RequiredActions::NONE
         }
     }
 
     /// Whether a link event says something new about a device in use, or brings one back.
-    fn is_relevant(&self, link: &Link, desired: &Desired) -> bool {
+    fn is_relevant(&self, link: &Link, desired: &DesiredState) -> bool {
         if self.topology.changes_members(link) {
             return true;
         }
         match self.topology.device(link.index) {
             Some(device) => {
-                let of = |link: &Link| (link.mac, link.up, link.mtu, link.controller);
+                let of = |link: &Link| (link.mac, link.up, link.mtu, link.master_ifindex);
                 of(device) != of(link) || device.name != link.name
             }
             None => {
-                let below = link.vlan.and_then(|vlan| vlan.lower);
+                let below = link.vlan.and_then(|vlan| vlan.lower_ifindex);
                 let on_ours = below.is_some_and(|lower| self.topology.device(lower).is_some());
                 on_ours || desired.interfaces.contains(&link.name)
             }
@@ -201,21 +203,23 @@ impl Network {
 
     /// What has to be done every second: real servers are asked for their MAC addresses, and those that have been silent for
     /// too long are unresolved.
-    pub async fn on_second(&mut self) -> Change {
-        self.neighbours.solicit(&self.net, &self.topology).await;
+    pub async fn on_second(&mut self) -> RequiredActions {
+        self.neighbours.solicit(&self.netlink, &self.topology).await;
         if let Some(next) = &mut self.next {
             next.neighbours.expire();
         }
-        Change {
-            plan: self.neighbours.expire(),
-            network: self.mismatch.on_second() | self.have_peers_changed().await | !self.topology.kept.is_empty(),
-            ..Change::NONE
+        RequiredActions {
+            replan: self.neighbours.expire(),
+            reread_network: self.mismatch.on_second()
+                | self.have_peers_changed().await
+                | !self.topology.route_lost_since.is_empty(),
+            ..RequiredActions::NONE
         }
     }
 
     /// Whether the other end of a veth device takes native frames now, or no longer: its namespace sends no events here.
     async fn have_peers_changed(&self) -> bool {
-        NativeObstacle::find(&self.net, &self.topology).await != self.topology.native_obstacles
+        NativeObstacle::find(&self.netlink, &self.topology).await != self.topology.native_obstacles
     }
 
     /// Reads the network for the desired state that is in force: what does not match is left out. `draining` are real servers
@@ -223,22 +227,22 @@ impl Network {
     ///
     /// # Errors
     /// The network cannot be read.
-    pub async fn reread(
+    pub async fn reread_topology(
         &self,
-        desired: &Desired,
+        desired: &DesiredState,
         draining: &[IpAddr],
     ) -> Result<(Topology, Vec<TopologyError>), NetError> {
-        self.topology.update(&self.net, desired, draining).await
+        self.topology.update(&self.netlink, desired, draining).await
     }
 
     /// Reads the network for a new configuration, and begins to resolve the MAC addresses of its real servers.
     ///
     /// # Errors
     /// The network does not match the configuration, or cannot be read.
-    pub async fn prepare(&mut self, desired: &Desired, draining: &[IpAddr]) -> Result<(), TopologyError> {
-        let topology = Topology::resolve(&self.net, desired, draining).await?;
+    pub async fn prepare_pending(&mut self, desired: &DesiredState, draining: &[IpAddr]) -> Result<(), TopologyError> {
+        let topology = Topology::resolve(&self.netlink, desired, draining).await?;
         let mut neighbours = self.neighbours.for_topology(&topology);
-        neighbours.read(&self.net).await?;
+        neighbours.read(&self.netlink).await?;
         self.next = Some(NextNetwork { topology, neighbours });
         Ok(())
     }
@@ -250,26 +254,26 @@ impl Network {
     }
 
     /// Solicits the real servers of a new configuration.
-    pub async fn solicit_next(&mut self) {
+    pub async fn solicit_pending(&mut self) {
         if let Some(NextNetwork { topology, neighbours }) = &mut self.next {
-            neighbours.solicit(&self.net, topology).await;
+            neighbours.solicit(&self.netlink, topology).await;
         }
     }
 
     /// Gives up a new configuration.
-    pub fn abandon_next(&mut self) {
+    pub fn abandon_pending(&mut self) {
         self.next = None;
     }
 
-    /// The neighbours of a network that has changed, from those in force; not in force before [`Network::adopt`].
+    /// The neighbours of a network that has changed, from those in force; not in force before [`Network::replace_topology`].
     #[must_use]
-    pub fn neighbours_of_change(&self, topology: &Topology) -> NeighbourTable {
+    pub fn neighbours_after_change(&self, topology: &Topology) -> NeighbourTable {
         self.neighbours.for_topology(topology)
     }
 
-    /// The neighbours of a new configuration, from those resolved for it; not in force before [`Network::adopt`].
+    /// The neighbours of a new configuration, from those resolved for it; not in force before [`Network::replace_topology`].
     #[must_use]
-    pub fn neighbours_of_reload(&mut self, topology: &Topology) -> NeighbourTable {
+    pub fn neighbours_after_reload(&mut self, topology: &Topology) -> NeighbourTable {
         let resolved = self.next.take().map(|next| next.neighbours);
         resolved.as_ref().unwrap_or(&self.neighbours).for_topology(topology)
     }
@@ -281,7 +285,7 @@ impl Network {
     }
 
     /// Has a topology take the place of the one before, with the MAC addresses known by it. Returns what it replaced.
-    pub fn adopt(&mut self, topology: Topology, neighbours: NeighbourTable) -> (Topology, NeighbourTable) {
+    pub fn replace_topology(&mut self, topology: Topology, neighbours: NeighbourTable) -> (Topology, NeighbourTable) {
         let before = std::mem::replace(&mut self.topology, topology);
         self.log_kept(&before);
         (before, self.neighbours.replace(neighbours))
@@ -289,7 +293,7 @@ impl Network {
 
     /// Logs the real servers whose routes have gone or are back.
     fn log_kept(&self, before: &Topology) {
-        let [before, now] = [before, &self.topology].map(|topology| &topology.kept);
+        let [before, now] = [before, &self.topology].map(|topology| &topology.route_lost_since);
         for real_server in now.keys().filter(|server| !before.contains_key(server)) {
             tracing::warn!(
                 %real_server,
@@ -304,14 +308,14 @@ impl Network {
         }
     }
 
-    /// Goes back to what [`Network::adopt`] has replaced, with what the kernel knows now.
+    /// Goes back to what [`Network::replace_topology`] has replaced, with what the kernel knows now.
     ///
     /// # Errors
     /// The kernel's neighbour table cannot be read.
     pub async fn restore(&mut self, (topology, neighbours): (Topology, NeighbourTable)) -> Result<(), NetError> {
         self.topology = topology;
         self.neighbours.replace(neighbours);
-        self.neighbours.read(&self.net).await.map(drop)
+        self.neighbours.read(&self.netlink).await.map(drop)
     }
 
     /// The next hops of real servers whose MAC address is known.
@@ -322,13 +326,13 @@ impl Network {
 
     /// How health checks reach the real servers.
     #[must_use]
-    pub fn server_paths(&self) -> ServerPaths {
+    pub fn server_paths(&self) -> ProbePaths {
         let next_hops = self.next_hops();
         let reach = |(&server, next_hop): (&IpAddr, &crate::tables::NextHop)| {
             let route = self.topology.server_routes.get(&server)?;
             Some((
                 server,
-                ServerPath {
+                ProbePath {
                     source: route.source,
                     mac: next_hop.mac,
                     suspended: self.neighbours.is_disconnected(server),
@@ -353,7 +357,7 @@ impl Network {
         wanted: BTreeSet<IpAddr>,
         before: &BTreeSet<IpAddr>,
     ) -> Result<(), NetError> {
-        let reconciled = self.vips.reconcile(&self.net, &self.topology, wanted, before).await;
+        let reconciled = self.vips.reconcile(&self.netlink, &self.topology, wanted, before).await;
         for vip in self.vips.take_new() {
             self.announcements.renew(vip);
         }
@@ -362,7 +366,7 @@ impl Network {
 
     /// Announces what of these VIPs is due.
     pub fn announce_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
-        let devices = announcements::devices(&self.topology);
+        let devices = announcements::client_device_macs(&self.topology);
         self.announcements.set(devices, vips.into_iter().collect());
         let neighbours = &mut self.neighbours;
         let sent = self

@@ -16,7 +16,7 @@ use super::{
     topology::{ServerRoute, Topology},
 };
 use crate::{
-    net::{Neighbour, Net, NetError, SegmentSocket},
+    net::{Neighbour, NetError, RouteNetlink, SegmentSocket},
     tables::{NextHop, NextHops, Tables},
 };
 
@@ -53,7 +53,7 @@ impl NeighbourTable {
             disconnected: self.disconnected.clone(),
             kept: BTreeSet::new(),
         };
-        table.follow(topology);
+        table.set_topology(topology);
         table
     }
 
@@ -72,7 +72,7 @@ impl NeighbourTable {
     }
 
     /// Takes over a topology: new real servers are unresolved, those with another route become so.
-    pub fn follow(&mut self, topology: &Topology) {
+    pub fn set_topology(&mut self, topology: &Topology) {
         let mut servers = BTreeMap::new();
         for (&server, &route) in &topology.server_routes {
             let before = self.servers.get(&server).filter(|known| known.route == route);
@@ -85,12 +85,16 @@ impl NeighbourTable {
         }
         self.servers = servers;
         // Those that have their route again get as long as behind a NIC that has its carrier again.
-        for server in self.kept.iter().filter(|server| !topology.kept.contains_key(*server)) {
+        for server in self
+            .kept
+            .iter()
+            .filter(|server| !topology.route_lost_since.contains_key(*server))
+        {
             if let Some(known) = self.servers.get_mut(server) {
                 known.restart();
             }
         }
-        self.kept = topology.kept.keys().copied().collect();
+        self.kept = topology.route_lost_since.keys().copied().collect();
         self.sockets.retain(|ifindex, _| topology.device(*ifindex).is_some());
         for device in topology.devices() {
             self.on_carrier(device.index, device.up && device.carrier);
@@ -98,9 +102,9 @@ impl NeighbourTable {
     }
 
     /// Takes MAC addresses over from adopted tables: better old ones than none until the kernel has spoken.
-    pub fn adopt(&mut self, tables: &Tables) {
-        let members = tables.services.values().flat_map(|service| service.members.values());
-        for member in members.filter(|member| member.state.is_usable()) {
+    pub fn adopt_macs(&mut self, tables: &Tables) {
+        let members = tables.services.values().flat_map(|service| service.backends.values());
+        for member in members.filter(|member| member.state.may_own_flows()) {
             if let Some(known) = self.servers.get_mut(&member.address)
                 && known.route.segment == Segment::from(&member.next_hop)
             {
@@ -121,7 +125,7 @@ impl NeighbourTable {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn read(&mut self, net: &Net) -> Result<bool, NetError> {
+    pub async fn read(&mut self, net: &RouteNetlink) -> Result<bool, NetError> {
         Ok(self.on_events(&net.neighbours().await?))
     }
 
@@ -132,7 +136,7 @@ impl NeighbourTable {
     }
 
     /// Solicits the MAC address of every real server, through the kernel (which then knows it) and by broadcast.
-    pub async fn solicit(&mut self, net: &Net, topology: &Topology) {
+    pub async fn solicit(&mut self, net: &RouteNetlink, topology: &Topology) {
         for (&server, known) in self.servers.iter().filter(|(server, _)| !self.kept.contains(server)) {
             let ServerRoute { ifindex, source, .. } = known.route;
             let sent = net.solicit(ifindex, server).await.and_then(|()| {
@@ -201,7 +205,7 @@ impl NeighbourTable {
             let hop = NextHop {
                 mac: known.usable_mac()?,
                 ifindex,
-                vlan,
+                vlan_tags: vlan,
                 source: topology.segments.get(&known.route.segment)?.device.mac,
             };
             Some((server, hop))

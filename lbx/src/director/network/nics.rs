@@ -5,8 +5,8 @@
 
 use aya::programs::XdpMode;
 use lbx_common::{
-    backend::Tags,
-    nic::{CLIENTS, Nic},
+    backend::VlanTags,
+    nic::{CLIENT_FACING, Nic},
 };
 
 use super::{
@@ -17,22 +17,22 @@ use super::{
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
-        attach::{AttachError, Attached},
+        attach::{AttachError, AttachOutcome},
     },
-    desired::Mode,
-    net::{Link, link::Xdp},
+    desired::AttachMode,
+    net::{Link, link::XdpAttachment},
 };
 
 /// A NIC cannot be attached to.
 #[derive(Debug, thiserror::Error)]
-#[error("interface {interface}{}", program.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
+#[error("interface {interface}{}", program_id.map(|id| format!(" (XDP program id {id})")).unwrap_or_default())]
 pub struct NicError {
     /// Its index.
     pub ifindex: u32,
     /// Its name.
     pub interface: String,
     /// The foreign program, where that is known.
-    pub program: Option<u32>,
+    pub program_id: Option<u32>,
     /// Why.
     #[source]
     pub source: NicFault,
@@ -60,7 +60,7 @@ pub fn attach(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
     topology: &mut Topology,
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<(), NicError> {
     let attached = attach_in_mode(dataplane, offloads, topology, mode);
     dataplane.end_vip_guards();
@@ -71,14 +71,14 @@ fn attach_in_mode(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
     topology: &mut Topology,
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<(), NicError> {
     let left = detach_other_modes(dataplane, topology, mode)?;
-    let first = if mode == Mode::Generic || adopted_generic(dataplane, topology)? {
+    let first = if mode == AttachMode::Generic || adopted_generic(dataplane, topology)? {
         XdpMode::Skb
     } else {
         match native_obstacle(topology) {
-            Some(obstacle) if mode == Mode::Native => return Err(obstacle),
+            Some(obstacle) if mode == AttachMode::Native => return Err(obstacle),
             Some(obstacle) => {
                 log_generic(&obstacle.interface, &obstacle.source);
                 detach_to_change_mode(dataplane, topology, |_| true)?;
@@ -92,7 +92,7 @@ fn attach_in_mode(
             interface,
             source: NicFault::Attach(AttachError::Unsupported(reason)),
             ..
-        }) if mode == Mode::Auto && matches!(first, XdpMode::Driver) => {
+        }) if mode == AttachMode::Auto && matches!(first, XdpMode::Driver) => {
             log_generic(&interface, &reason);
             detach_to_change_mode(dataplane, topology, |_| true)?;
             attach_all(dataplane, offloads, topology, XdpMode::Skb)
@@ -125,7 +125,7 @@ fn native_obstacle(topology: &Topology) -> Option<NicError> {
     Some(NicError {
         ifindex,
         interface: nic.name.clone(),
-        program: None,
+        program_id: None,
         source: obstacle.into(),
     })
 }
@@ -138,7 +138,7 @@ pub fn attach_usable(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
     topology: &mut Topology,
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<Vec<NicError>, NicError> {
     let mut refused = Vec::new();
     loop {
@@ -160,7 +160,7 @@ pub fn attach_usable(
 pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
     // Clients' segments first: the program finds them sooner.
     let segments = topology.segments.iter();
-    let (clients, servers): (Vec<_>, Vec<_>) = segments.partition(|(_, role)| role.roles & CLIENTS != 0);
+    let (clients, servers): (Vec<_>, Vec<_>) = segments.partition(|(_, role)| role.roles & CLIENT_FACING != 0);
     let nics: Vec<_> = clients
         .into_iter()
         .chain(servers)
@@ -177,12 +177,18 @@ fn entries(topology: &Topology, segment: &Segment, role: &SegmentRole) -> Vec<Ni
         mac,
         roles: role.roles,
         ifindex,
-        tags: Tags { outer, inner },
+        vlan_tags: VlanTags { outer, inner },
     };
     let members = topology.members(segment.ifindex).iter();
     // With `fail_over_mac active` frames are addressed to the active member, whose address the bond takes over a moment later.
     let bond = topology.nics.get(&segment.ifindex).map(|nic| nic.mac);
-    let own = |member: &Link| if bond == Some(role.device.mac) { member.mac } else { role.device.mac };
+    let own = |member: &Link| {
+        if bond == Some(role.device.mac) {
+            member.mac
+        } else {
+            role.device.mac
+        }
+    };
     let mut entries: Vec<_> = members.map(|member| entry(member.index, own(member))).collect();
     entries.push(entry(segment.ifindex, role.device.mac));
     entries
@@ -193,7 +199,7 @@ fn entries(topology: &Topology, segment: &Segment, role: &SegmentRole) -> Vec<Ni
 /// # Errors
 /// A pin cannot be removed.
 pub fn detach_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), DataplaneError> {
-    for ifindex in dataplane.attached()? {
+    for ifindex in dataplane.attached_nics()? {
         if !topology.nics.contains_key(&ifindex) {
             dataplane.remove_nic(ifindex)?;
             dataplane.detach(ifindex)?;
@@ -206,12 +212,12 @@ pub fn detach_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(
 fn detach_other_modes(
     dataplane: &mut Dataplane,
     topology: &Topology,
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
     detach_to_change_mode(dataplane, topology, |native| match mode {
-        Mode::Native => !native,
-        Mode::Generic => native,
-        Mode::Auto => false,
+        AttachMode::Native => !native,
+        AttachMode::Generic => native,
+        AttachMode::Auto => false,
     })
 }
 
@@ -255,20 +261,20 @@ fn attach_all(
 ) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
-        let running = nic.xdp.map(|xdp| xdp.program);
-        let settled = offloads.settle(topology, nic, mode).map_err(NicFault::from);
+        let running = nic.xdp.map(|xdp| xdp.program_id);
+        let settled = offloads.disable_harmful(topology, nic, mode).map_err(NicFault::from);
         match settled.and_then(|()| Ok(dataplane.attach(ifindex, running, mode)?)) {
-            Ok(Attached::New { program }) => new.push((ifindex, program)),
-            Ok(Attached::Already) => {}
+            Ok(AttachOutcome::NewLink { program }) => new.push((ifindex, program)),
+            Ok(AttachOutcome::ExistingLink) => {}
             Err(source) => {
                 for (ifindex, _) in new {
                     detach(dataplane, ifindex, topology)?;
                 }
-                let foreign = matches!(source, NicFault::Attach(AttachError::Foreign));
+                let foreign = matches!(source, NicFault::Attach(AttachError::ForeignProgram));
                 return Err(NicError {
                     ifindex,
                     interface: nic.name.clone(),
-                    program: nic.xdp.filter(|_| foreign).map(|xdp| xdp.program),
+                    program_id: nic.xdp.filter(|_| foreign).map(|xdp| xdp.program_id),
                     source,
                 });
             }
@@ -278,7 +284,10 @@ fn attach_all(
     let native = matches!(mode, XdpMode::Driver);
     for (ifindex, program) in new {
         if let Some(nic) = topology.nics.get_mut(&ifindex) {
-            nic.xdp = Some(Xdp { native, program });
+            nic.xdp = Some(XdpAttachment {
+                native,
+                program_id: program,
+            });
         }
     }
     Ok(())
@@ -288,7 +297,7 @@ fn attach_all(
 fn held<'t>(dataplane: &Dataplane, topology: &'t Topology) -> Result<Vec<(&'t u32, &'t Link)>, NicError> {
     let mut held = Vec::new();
     for (ifindex, nic) in &topology.nics {
-        let running = nic.xdp.map(|xdp| xdp.program);
+        let running = nic.xdp.map(|xdp| xdp.program_id);
         let holds = dataplane.is_attached(*ifindex, running);
         if holds.map_err(|error| about(topology, *ifindex, error))? {
             held.push((ifindex, nic));
@@ -310,7 +319,7 @@ fn about(topology: &Topology, ifindex: u32, error: DataplaneError) -> NicError {
             .nics
             .get(&ifindex)
             .map_or_else(String::new, |nic| nic.name.clone()),
-        program: None,
+        program_id: None,
         source: AttachError::from(error).into(),
     }
 }

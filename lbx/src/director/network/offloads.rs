@@ -24,7 +24,7 @@ use crate::{
         Link, NetError,
         ethtool::{Ethtool, GRO, LRO, RX_SERVICE_VLAN, RX_VLAN},
     },
-    preflight::run_path,
+    preflight::path_in_run_dir,
 };
 
 /// What this director has turned off.
@@ -58,7 +58,7 @@ pub enum OffloadError {
     #[error(
         "VLAN tag stripping ({feature}) cannot be turned off on this NIC, and the XDP program would not see VLAN tags"
     )]
-    Fixed {
+    Unchangeable {
         /// Its name for ethtool.
         feature: &'static str,
     },
@@ -87,7 +87,7 @@ impl Offloads {
     /// cannot be read.
     #[must_use]
     pub fn adopt(name: &str, namespace: u64) -> Self {
-        let path = run_path(name, "offloads.json");
+        let path = path_in_run_dir(name, "offloads.json");
         let former = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let state = former.filter(|state: &State| state.namespace == namespace);
         Self {
@@ -104,7 +104,7 @@ impl Offloads {
     ///
     /// # Errors
     /// The NIC cannot do without a feature that hides it.
-    pub fn settle(&mut self, topology: &Topology, nic: &Link, mode: XdpMode) -> Result<(), OffloadError> {
+    pub fn disable_harmful(&mut self, topology: &Topology, nic: &Link, mode: XdpMode) -> Result<(), OffloadError> {
         let harmful = harmful(topology, nic.index, mode);
         let mut devices = std::iter::once(nic).chain(topology.members(nic.index));
         devices.try_for_each(|device| self.turn_off(device, &harmful))
@@ -120,7 +120,7 @@ impl Offloads {
             };
             if !present.changeable {
                 if fatal {
-                    return Err(OffloadError::Fixed { feature });
+                    return Err(OffloadError::Unchangeable { feature });
                 }
                 if self.reported.insert((ifindex, feature)) {
                     tracing::warn!(

@@ -12,7 +12,7 @@ const SERVICE_TAG: u16 = 0x8000;
 pub struct Segment {
     /// Index of the NIC.
     pub ifindex: u32,
-    /// Outer and inner tag, as in [`crate::tables::NextHop::vlan`].
+    /// Outer and inner tag, as in [`crate::tables::NextHop::vlan_tags`].
     pub vlan: [u16; 2],
 }
 
@@ -27,10 +27,10 @@ pub enum SegmentError {
     PriorityTag,
     /// The device below is not here.
     #[error("the device below it is in another network namespace")]
-    Elsewhere,
+    OtherNamespace,
     /// The device below has gone since the links were read.
     #[error("the device below it is gone")]
-    Gone,
+    LowerDeviceGone,
 }
 
 impl Segment {
@@ -38,7 +38,7 @@ impl Segment {
     ///
     /// # Errors
     /// See [`SegmentError`].
-    pub fn of(links: &BTreeMap<u32, Link>, device: &Link) -> Result<Self, SegmentError> {
+    pub fn of_device(links: &BTreeMap<u32, Link>, device: &Link) -> Result<Self, SegmentError> {
         let mut tags = Vec::new();
         let mut below = device;
         while let Some(vlan) = below.vlan {
@@ -46,12 +46,12 @@ impl Segment {
                 return Err(SegmentError::PriorityTag);
             }
             // The higher the device, the closer to the packet its tag.
-            tags.insert(0, vlan.id | if vlan.service { SERVICE_TAG } else { 0 });
+            tags.insert(0, vlan.id | if vlan.is_8021ad { SERVICE_TAG } else { 0 });
             if tags.len() > 2 {
                 return Err(SegmentError::TooManyTags);
             }
-            let lower = vlan.lower.ok_or(SegmentError::Elsewhere)?;
-            below = links.get(&lower).ok_or(SegmentError::Gone)?;
+            let lower = vlan.lower_ifindex.ok_or(SegmentError::OtherNamespace)?;
+            below = links.get(&lower).ok_or(SegmentError::LowerDeviceGone)?;
         }
         Ok(Self {
             ifindex: below.index,
@@ -70,7 +70,7 @@ impl From<&NextHop> for Segment {
     fn from(hop: &NextHop) -> Self {
         Self {
             ifindex: hop.ifindex,
-            vlan: hop.vlan,
+            vlan: hop.vlan_tags,
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             xdp: None,
             vlan: None,
             kind: Default::default(),
-            controller: None,
+            master_ifindex: None,
             peer: None,
         }
     }
@@ -99,9 +99,9 @@ mod tests {
     fn vlan(index: u32, lower: u32, id: u16, service: bool) -> Link {
         Link {
             vlan: Some(VlanDevice {
-                lower: Some(lower),
+                lower_ifindex: Some(lower),
                 id,
-                service,
+                is_8021ad: service,
             }),
             ..nic(index)
         }
@@ -109,7 +109,7 @@ mod tests {
 
     fn segment(links: impl IntoIterator<Item = Link>, index: u32) -> Result<(u32, [u16; 2]), SegmentError> {
         let links: BTreeMap<_, _> = links.into_iter().map(|link| (link.index, link)).collect();
-        Segment::of(&links, &links[&index]).map(|segment| (segment.ifindex, segment.vlan))
+        Segment::of_device(&links, &links[&index]).map(|segment| (segment.ifindex, segment.vlan))
     }
 
     #[test]
@@ -142,10 +142,13 @@ mod tests {
             segment([nic(2), vlan(5, 2, 0, false)], 5),
             Err(SegmentError::PriorityTag)
         );
-        assert_eq!(segment([vlan(5, 2, 10, false)], 5), Err(SegmentError::Gone));
+        assert_eq!(segment([vlan(5, 2, 10, false)], 5), Err(SegmentError::LowerDeviceGone));
         let mut moved = vlan(5, 2, 10, false);
-        moved.vlan = moved.vlan.map(|vlan| VlanDevice { lower: None, ..vlan });
-        assert_eq!(segment([nic(2), moved], 5), Err(SegmentError::Elsewhere));
+        moved.vlan = moved.vlan.map(|vlan| VlanDevice {
+            lower_ifindex: None,
+            ..vlan
+        });
+        assert_eq!(segment([nic(2), moved], 5), Err(SegmentError::OtherNamespace));
         // Two devices that name each other do not keep it busy for ever.
         let circle = [vlan(5, 6, 10, false), vlan(6, 5, 11, false)];
         assert_eq!(segment(circle, 5), Err(SegmentError::TooManyTags));

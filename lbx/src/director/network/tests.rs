@@ -1,6 +1,6 @@
 //! The network of a reload that waits, beside the one in force.
 
-use lbx_common::nic::SERVERS;
+use lbx_common::nic::SERVER_FACING;
 
 use super::{
     topology::{SegmentRole, ServerRoute},
@@ -26,7 +26,7 @@ fn link(index: u32, up: bool) -> Link {
         xdp: None,
         vlan: None,
         kind: Default::default(),
-        controller: None,
+        master_ifindex: None,
         peer: None,
     }
 }
@@ -41,7 +41,7 @@ fn behind(ifindex: u32) -> Topology {
     };
     let role = SegmentRole {
         device: link(ifindex, true),
-        roles: SERVERS,
+        roles: SERVER_FACING,
     };
     Topology {
         nics: [(ifindex, link(ifindex, true))].into(),
@@ -62,10 +62,10 @@ fn answers(ifindex: u32) -> Neighbour {
 /// A network with the real server resolved behind NIC 2, and a reload that has it behind NIC 3.
 fn with_reload() -> Network {
     let (_events, receiver) = mpsc::channel(1);
-    let net = Net::new().expect("netlink");
+    let net = RouteNetlink::new().expect("netlink");
     let offloads = Offloads::adopt("network-test", 0);
     let mut network = Network::new(net, receiver, behind(2), offloads);
-    network.neighbours.follow(&network.topology);
+    network.neighbours.set_topology(&network.topology);
     network.on_neighbour_event(&answers(2));
     let topology = behind(3);
     let neighbours = network.neighbours.for_topology(&topology);
@@ -78,7 +78,7 @@ async fn a_change_of_the_network_keeps_mac_addresses_while_a_reload_waits() {
     let network = with_reload();
     assert!(network.is_resolving());
     // The route of the reload is another one: its table has no MAC address for the one in force.
-    assert!(network.neighbours_of_change(&behind(2)).is_resolved(server()));
+    assert!(network.neighbours_after_change(&behind(2)).is_resolved(server()));
 }
 
 #[tokio::test]
@@ -86,11 +86,11 @@ async fn a_reload_gets_what_was_resolved_for_it() {
     let mut network = with_reload();
     assert_eq!(
         network.on_neighbour_event(&answers(3)),
-        Change::NONE,
+        RequiredActions::NONE,
         "nothing in force has changed"
     );
     assert!(!network.is_resolving());
-    assert!(network.neighbours_of_reload(&behind(3)).is_resolved(server()));
+    assert!(network.neighbours_after_reload(&behind(3)).is_resolved(server()));
     assert!(!network.is_resolving(), "it is taken");
 }
 

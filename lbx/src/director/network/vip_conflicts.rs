@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lbx_common::nic::CLIENTS;
+use lbx_common::nic::CLIENT_FACING;
 
 use super::topology::Topology;
 use crate::{
     net::{ArpBinding, ArpListener, NetError, SegmentSocket},
-    tables::{Tables, event::mac, service::Member},
+    tables::{Tables, event::mac, service::LoadedBackend},
 };
 
 /// VIPs probed in a second.
@@ -62,7 +62,7 @@ impl VipConflicts {
         let clients = topology
             .segments
             .values()
-            .filter(|segment| segment.roles & CLIENTS != 0);
+            .filter(|segment| segment.roles & CLIENT_FACING != 0);
         let wanted: Vec<u32> = clients.map(|segment| segment.device.index).collect();
         self.listeners.retain(|ifindex, _| wanted.contains(ifindex));
         for ifindex in wanted {
@@ -85,7 +85,7 @@ impl VipConflicts {
         for claim in received {
             let others = vips.binary_search(&claim.address).is_ok() && !own.contains(&claim.mac);
             let known = self.bindings.contains_key(&claim);
-            if others && (known || self.of(claim.address).count() < MAX_CONFLICTS_PER_VIP) {
+            if others && (known || self.conflicting_macs(claim.address).count() < MAX_CONFLICTS_PER_VIP) {
                 self.bindings.insert(claim, now);
                 new.extend((!known).then_some(claim));
             }
@@ -116,7 +116,7 @@ impl VipConflicts {
     }
 
     /// The MAC addresses of other hosts that answer for a VIP.
-    pub fn of(&self, vip: IpAddr) -> impl Iterator<Item = [u8; 6]> {
+    pub fn conflicting_macs(&self, vip: IpAddr) -> impl Iterator<Item = [u8; 6]> {
         let from = ArpBinding {
             address: vip,
             mac: [0; 6],
@@ -129,7 +129,7 @@ impl VipConflicts {
 }
 
 fn log(binding: &ArpBinding, topology: &Topology, tables: &Tables) {
-    if let Some(interface) = topology.other_devices.get(&binding.mac) {
+    if let Some(interface) = topology.non_client_devices.get(&binding.mac) {
         tracing::warn!(
             vip = %binding.address, interface, mac = mac(binding.mac),
             "this host answers ARP for the VIP by {interface} too, where lbx does not serve clients: those that learn this MAC \
@@ -137,11 +137,11 @@ fn log(binding: &ArpBinding, topology: &Topology, tables: &Tables) {
         );
         return;
     }
-    let members = tables.services.values().flat_map(|service| service.members.values());
-    let mut same_mac = members.filter(|member: &&Member| member.next_hop.mac == binding.mac);
+    let members = tables.services.values().flat_map(|service| service.backends.values());
+    let mut same_mac = members.filter(|member: &&LoadedBackend| member.next_hop.mac == binding.mac);
     let (vip, address) = (binding.address, mac(binding.mac));
     match same_mac.next() {
-        Some(Member {
+        Some(LoadedBackend {
             address: real_server, ..
         }) => tracing::warn!(
             %vip, %real_server, mac = address,

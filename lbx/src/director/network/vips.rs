@@ -7,8 +7,8 @@ use std::{
 
 use super::topology::Topology;
 use crate::{
-    desired::Desired,
-    net::{Added, Address, Net, NetError},
+    desired::DesiredState,
+    net::{AddVipOutcome, InterfaceAddress, NetError, RouteNetlink},
 };
 
 /// The VIPs on the primary NIC.
@@ -24,7 +24,7 @@ pub struct Vips {
 
 /// The VIPs of a desired state.
 #[must_use]
-pub fn of(desired: &Desired) -> BTreeSet<IpAddr> {
+pub fn desired_vips(desired: &DesiredState) -> BTreeSet<IpAddr> {
     desired
         .services
         .iter()
@@ -36,9 +36,9 @@ pub fn of(desired: &Desired) -> BTreeSet<IpAddr> {
 ///
 /// # Errors
 /// The kernel refuses one: the first.
-async fn remove(net: &Net, vips: impl IntoIterator<Item = &Address>) -> Result<(), NetError> {
+async fn remove(net: &RouteNetlink, vips: impl IntoIterator<Item = &InterfaceAddress>) -> Result<(), NetError> {
     let mut first = Ok(());
-    for (Address { address, .. }, removed) in net.remove_vips(vips).await {
+    for (InterfaceAddress { address, .. }, removed) in net.remove_vips(vips).await {
         match removed {
             Ok(true) => tracing::info!(vip = %address, "VIP removed"),
             Ok(false) => {}
@@ -57,7 +57,7 @@ impl Vips {
 
     /// Whether a VIP was there before lbx: it is not added again when its owner removes it.
     #[must_use]
-    pub fn has_owner(&self, vip: IpAddr) -> bool {
+    pub fn is_preexisting(&self, vip: IpAddr) -> bool {
         self.owned.contains_key(&vip)
     }
 
@@ -72,12 +72,12 @@ impl Vips {
     /// The kernel refuses one: the first; all are tried.
     pub async fn reconcile(
         &mut self,
-        net: &Net,
+        net: &RouteNetlink,
         topology: &Topology,
         wanted: BTreeSet<IpAddr>,
         before: &BTreeSet<IpAddr>,
     ) -> Result<(), NetError> {
-        let primary = topology.primary;
+        let primary = topology.primary_ifindex;
         let present = net.addresses().await?;
         // VIPs no longer wanted, and those that a former primary NIC still has.
         let stale = present.iter().filter(|address| {
@@ -100,10 +100,10 @@ impl Vips {
     /// Adds VIPs to the primary NIC where they are missing. All are tried; the error is the first.
     async fn add(
         &mut self,
-        net: &Net,
+        net: &RouteNetlink,
         (primary, interface): (u32, Option<&str>),
         wanted: BTreeSet<IpAddr>,
-        present: &[Address],
+        present: &[InterfaceAddress],
     ) -> Result<(), NetError> {
         let mut first = Ok(());
         self.owned
@@ -112,17 +112,19 @@ impl Vips {
             let mut present = present.iter();
             present.any(|address| address.ifindex == primary && address.address == *vip)
         };
-        let wanted = wanted.into_iter().filter(|vip| !self.has_owner(*vip) || is_there(vip));
+        let wanted = wanted
+            .into_iter()
+            .filter(|vip| !self.is_preexisting(*vip) || is_there(vip));
         let wanted: Vec<IpAddr> = wanted.collect();
         for (vip, added) in net.add_vips(primary, wanted, present).await {
             match added {
-                Ok(Added::New) => {
+                Ok(AddVipOutcome::Added) => {
                     self.added.insert(vip);
                     self.new.insert(vip);
                     tracing::info!(%vip, interface, "VIP added");
                 }
-                Ok(Added::AlreadyOurs) => {}
-                Ok(Added::AlreadyTheirs) => {
+                Ok(AddVipOutcome::PresentFromLbx) => {}
+                Ok(AddVipOutcome::PresentFromOther) => {
                     if self.owned.insert(vip, primary).is_none() {
                         tracing::info!(%vip, interface, "VIP is on the interface already; lbx neither adds nor removes it");
                     }
@@ -138,8 +140,14 @@ impl Vips {
 ///
 /// # Errors
 /// The kernel refuses one: the first; all are tried.
-pub async fn remove_from_primary(net: &Net, topology: &Topology, vips: &BTreeSet<IpAddr>) -> Result<(), NetError> {
+pub async fn remove_from_primary(
+    net: &RouteNetlink,
+    topology: &Topology,
+    vips: &BTreeSet<IpAddr>,
+) -> Result<(), NetError> {
     let present = net.addresses().await?;
-    let here = |address: &&Address| Some(address.ifindex) == topology.primary && vips.contains(&address.address);
+    let here = |address: &&InterfaceAddress| {
+        Some(address.ifindex) == topology.primary_ifindex && vips.contains(&address.address)
+    };
     remove(net, present.iter().filter(here)).await
 }

@@ -8,21 +8,21 @@ use std::{
 use lbx_common::{counters, drops::DropReason};
 
 use crate::{
-    control::report::{Interface, Report, Server, ServerState, Service},
+    control::report::{Interface, RealServer, ServerState, Service, StatusReport},
     dataplane::{Dataplane, DataplaneError},
-    desired::{self, Desired, Ports},
+    desired::{self, DesiredState, PortSet},
     director::{
         health::HealthChecks,
         network::{neighbours::NeighbourTable, segment::Segment, topology::Topology, vip_conflicts::VipConflicts},
     },
-    health::{Failure, ProbeState},
+    health::{ProbeFailure, ServerHealth},
     net::Link,
     tables::{
         Tables,
         event::mac,
         members::{self, DesiredServer},
         scan::{FlowCounts, FlowScan},
-        service::{LoadedService, Member},
+        service::{LoadedBackend, LoadedService},
     },
 };
 
@@ -30,11 +30,11 @@ use crate::{
 const IN_FIRST_ROUND: &str = "health check passed; its service begins when all real servers have a first result";
 
 /// What a report is made of.
-pub struct Sources<'s> {
+pub struct ReportSources<'s> {
     /// The director's name.
     pub name: &'s str,
     /// What the operator wants.
-    pub desired: &'s Desired,
+    pub desired: &'s DesiredState,
     /// What is known of the real servers' health.
     pub checks: &'s HealthChecks,
     /// Who else answers ARP for a VIP.
@@ -48,19 +48,19 @@ pub struct Sources<'s> {
     /// FlowCounts, counted just now.
     pub scan: &'s FlowScan,
     /// For flows that have no record.
-    pub estimator: &'s Estimator,
+    pub estimator: &'s ConnectionEstimator,
     /// The NICs of this host, as they are now.
     pub links: &'s [Link],
     /// Which of them take part.
     pub topology: &'s Topology,
 }
 
-impl Sources<'_> {
+impl ReportSources<'_> {
     /// Makes the report.
     ///
     /// # Errors
     /// A counter cannot be read.
-    pub fn report(&self) -> Result<Report, DataplaneError> {
+    pub fn report(&self) -> Result<StatusReport, DataplaneError> {
         let drops = DropReason::ALL
             .iter()
             .map(|&reason| Ok((reason.name().to_owned(), self.dataplane.drops(reason)?)));
@@ -68,13 +68,13 @@ impl Sources<'_> {
         let [flows4, flows6] = [flows4, flows6].map(|records| records as u64);
         let mut services: Vec<_> = self.desired.services.iter().collect();
         services.sort_by_key(|service| service.virtual_service);
-        Ok(Report {
+        Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.name.to_owned(),
             pid: std::process::id(),
             interfaces: self.interfaces()?,
             flow_capacity: flows4 + flows6,
-            flows: self.scan.live,
+            flow_records: self.scan.live_records,
             services: services
                 .into_iter()
                 .map(|service| self.service(service))
@@ -84,11 +84,11 @@ impl Sources<'_> {
     }
 
     fn interfaces(&self) -> Result<Vec<Interface>, DataplaneError> {
-        let attached = self.dataplane.attached()?;
+        let attached = self.dataplane.attached_nics()?;
         let links = self.links.iter().filter(|link| attached.contains(&link.index));
         let interfaces = links.map(|link| Interface {
             name: link.name.clone(),
-            mode: match link.xdp {
+            xdp_mode: match link.xdp {
                 Some(xdp) if xdp.native => "native",
                 Some(_) => "generic",
                 None => "none",
@@ -102,7 +102,7 @@ impl Sources<'_> {
         let id = service.virtual_service;
         let loaded = self.tables.services.get(&id).map(AsRef::as_ref);
         let traffic = match loaded {
-            Some(loaded) => self.dataplane.service_traffic(loaded.number)?,
+            Some(loaded) => self.dataplane.service_traffic(loaded.service_number)?,
             None => counters::Traffic::default(),
         };
         let mut servers = Vec::new();
@@ -112,8 +112,8 @@ impl Sources<'_> {
                 (Some(loaded), Some((index, member))) => self.server(service, loaded, index, member)?,
                 _ => self.unresolved(loaded, &configured)?,
             };
-            let listed = Server {
-                quic_id: configured.quic_id,
+            let listed = RealServer {
+                quic_id: configured.quic_server_id,
                 ..listed
             };
             servers.push(if configured.sorry {
@@ -124,9 +124,9 @@ impl Sources<'_> {
         }
         for (loaded, (&index, member)) in loaded
             .iter()
-            .flat_map(|loaded| loaded.members.iter().map(move |m| (loaded, m)))
+            .flat_map(|loaded| loaded.backends.iter().map(move |m| (loaded, m)))
         {
-            if !member.configured && member.state.is_usable() {
+            if !member.configured && member.state.may_own_flows() {
                 servers.push(self.server(service, loaded, index, member)?);
             }
         }
@@ -135,18 +135,18 @@ impl Sources<'_> {
             vip: id.vip,
             port: id.port,
             ports: match &service.ports {
-                Ports::All => Vec::new(),
-                Ports::Some(ranges) => ranges.clone(),
+                PortSet::All => Vec::new(),
+                PortSet::Ranges(ranges) => ranges.clone(),
             },
             protocol: id.protocol,
             scheduling: service.into(),
             slots: service.slots,
             sorry_server: service.sorry_server,
             quic: service.quic,
-            check: service.health.as_ref().map(|health| health.check.to_string()),
-            quorum: self.checks.quorum(id),
+            health_check: service.health.as_ref().map(|health| health.check.to_string()),
+            has_quorum: self.checks.has_quorum(id),
             warnings: self.conflicts(id.vip, &servers),
-            estimated: !service.records_all(),
+            connections_estimated: !service.records_all_flows(),
             traffic: traffic.into(),
             servers,
         })
@@ -157,27 +157,27 @@ impl Sources<'_> {
         service: &desired::Service,
         loaded: &LoadedService,
         index: u16,
-        member: &Member,
-    ) -> Result<Server, DataplaneError> {
-        let traffic = self.dataplane.backend_traffic(member.counter)?;
-        let flows = if service.records_all() {
+        member: &LoadedBackend,
+    ) -> Result<RealServer, DataplaneError> {
+        let traffic = self.dataplane.backend_traffic(member.counter_index)?;
+        let flows = if service.records_all_flows() {
             self.scan
                 .flows
-                .get(&(loaded.number, index))
+                .get(&(loaded.service_number, index))
                 .copied()
                 .unwrap_or_default()
         } else {
-            self.estimator.flows(member.counter, &traffic)
+            self.estimator.flows(member.counter_index, &traffic)
         };
         let segment = self.topology.segments.get(&Segment::from(&member.next_hop));
-        Ok(Server {
+        Ok(RealServer {
             address: member.address,
             weight: member.weight,
-            upper: member.upper,
-            lower: member.lower,
+            upper_threshold: member.upper_threshold,
+            lower_threshold: member.lower_threshold,
             quic_id: None,
             state: match member {
-                Member {
+                LoadedBackend {
                     sorry: true,
                     configured: true,
                     ..
@@ -190,41 +190,44 @@ impl Sources<'_> {
             warnings: Vec::new(),
             mac: Some(mac(member.next_hop.mac)),
             interface: segment.map(|segment| segment.device.name.clone()),
-            active: flows.active,
-            inactive: flows.inactive,
+            active_connections: flows.active,
+            inactive_connections: flows.inactive,
             traffic: traffic.into(),
         })
     }
 
     /// A real server of the file, with what its checks say and what else is to be known of it.
-    fn with_health(&self, service: &desired::Service, listed: Server) -> Server {
+    fn with_health(&self, service: &desired::Service, listed: RealServer) -> RealServer {
         let server = (service.virtual_service, listed.address);
         let configured = service.servers.iter().find(|server| server.address == listed.address);
         let known = self
             .checks
             .probe_state(server, self.neighbours.is_resolved(listed.address));
         let (state, reason) = match known {
-            ProbeState::Up { .. } if self.checks.is_in_first_round(service.virtual_service) => {
+            ServerHealth::Up { .. } if self.checks.is_in_first_round(service.virtual_service) => {
                 (ServerState::Down, Some(IN_FIRST_ROUND.to_owned()))
             }
-            ProbeState::Up { .. } => (listed.state, None),
-            ProbeState::Down(Failure::NoMac) => {
+            ServerHealth::Up { .. } => (listed.state, None),
+            ServerHealth::Down(ProbeFailure::NoMac) => {
                 let unreachable = self.topology.unreachable.get(&listed.address).cloned();
-                let reason = unreachable.unwrap_or_else(|| Failure::NoMac.to_string());
+                let reason = unreachable.unwrap_or_else(|| ProbeFailure::NoMac.to_string());
                 (ServerState::Unresolved, Some(reason))
             }
-            ProbeState::Down(reason) => (ServerState::Down, Some(reason.to_string())),
-            ProbeState::Unknown => {
-                let reason = self.checks.suspension_reason(server).unwrap_or(&Failure::NotProbed);
+            ServerHealth::Down(reason) => (ServerState::Down, Some(reason.to_string())),
+            ServerHealth::Unknown => {
+                let reason = self
+                    .checks
+                    .suspension_reason(server)
+                    .unwrap_or(&ProbeFailure::NotProbed);
                 (ServerState::Down, Some(reason.to_string()))
             }
         };
-        let vip_conflicts = self.vip_conflicts.of(service.virtual_service.vip);
+        let vip_conflicts = self.vip_conflicts.conflicting_macs(service.virtual_service.vip);
         let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
         let warning = "answers ARP for the VIP: clients may bypass the director (see `lbx realserver check`)";
         let suspension = self.checks.suspension_reason(server);
         let suspension = suspension.map(|reason| format!("health checks suspended, last state kept: {reason}"));
-        Server {
+        RealServer {
             weight: configured.map_or(listed.weight, |configured| configured.weight),
             state,
             reason,
@@ -239,32 +242,39 @@ impl Sources<'_> {
     }
 
     /// Who answers ARP for a VIP besides this director's client NICs and real servers, which have warnings of their own.
-    fn conflicts(&self, vip: IpAddr, servers: &[Server]) -> Vec<String> {
+    fn conflicts(&self, vip: IpAddr, servers: &[RealServer]) -> Vec<String> {
         let known = |address: &String| servers.iter().any(|server| server.mac.as_ref() == Some(address));
-        let conflicts = self.vip_conflicts.of(vip).map(|theirs| (theirs, mac(theirs)));
+        let conflicts = self
+            .vip_conflicts
+            .conflicting_macs(vip)
+            .map(|theirs| (theirs, mac(theirs)));
         conflicts
             .filter(|(_, address)| !known(address))
-            .map(|(theirs, address)| match self.topology.other_devices.get(&theirs) {
-                Some(interface) => {
-                    format!("{interface} of this host answers ARP for the VIP too: clients may be refused there")
-                }
-                None => format!("another host ({address}) answers ARP for the VIP: clients may bypass the director"),
-            })
+            .map(
+                |(theirs, address)| match self.topology.non_client_devices.get(&theirs) {
+                    Some(interface) => {
+                        format!("{interface} of this host answers ARP for the VIP too: clients may be refused there")
+                    }
+                    None => {
+                        format!("another host ({address}) answers ARP for the VIP: clients may bypass the director")
+                    }
+                },
+            )
             .collect()
     }
 
     /// A real server without a MAC address. What it carried before it was lost still counts.
-    fn unresolved(&self, loaded: Option<&LoadedService>, server: &DesiredServer) -> Result<Server, DataplaneError> {
-        let counter = loaded.and_then(|loaded| loaded.previous_counter(server.address));
+    fn unresolved(&self, loaded: Option<&LoadedService>, server: &DesiredServer) -> Result<RealServer, DataplaneError> {
+        let counter = loaded.and_then(|loaded| loaded.previous_counter_index(server.address));
         let traffic = match counter {
             Some(counter) => self.dataplane.backend_traffic(counter)?,
             None => counters::Traffic::default(),
         };
-        Ok(Server {
+        Ok(RealServer {
             address: server.address,
             weight: server.weight,
-            upper: server.upper,
-            lower: server.lower,
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
             quic_id: None,
             state: ServerState::Unresolved,
             reason: self.topology.unreachable.get(&server.address).cloned(),
@@ -272,8 +282,8 @@ impl Sources<'_> {
             warnings: Vec::new(),
             mac: None,
             interface: None,
-            active: 0,
-            inactive: 0,
+            active_connections: 0,
+            inactive_connections: 0,
             traffic: traffic.into(),
         })
     }
@@ -282,7 +292,7 @@ impl Sources<'_> {
 /// Estimates connections where no flow is recorded: what began and has not ended is active, what ended within the
 /// closing timeout is inactive.
 #[derive(Debug, Default)]
-pub struct Estimator {
+pub struct ConnectionEstimator {
     /// Tick, and FIN and RST packets until then, by backend counter; the oldest first.
     samples: HashMap<u32, VecDeque<(u32, u64)>>,
 }
@@ -290,7 +300,7 @@ pub struct Estimator {
 /// Ticks between two samples.
 const SAMPLE_EVERY: u32 = 5;
 
-impl Estimator {
+impl ConnectionEstimator {
     /// Takes samples of all backends of hashed services. `window` is the closing timeout in ticks.
     ///
     /// # Errors
@@ -304,7 +314,7 @@ impl Estimator {
     ) -> Result<(), DataplaneError> {
         let hashed = tables.services.values().filter(|service| !service.records_all());
         let counters: HashSet<u32> = hashed
-            .flat_map(|service| service.members.values().map(|m| m.counter))
+            .flat_map(|service| service.backends.values().map(|m| m.counter_index))
             .collect();
         self.samples.retain(|counter, _| counters.contains(counter));
         for counter in counters {
@@ -315,7 +325,7 @@ impl Estimator {
             {
                 continue;
             }
-            samples.push_back((now, dataplane.backend_traffic(counter)?.endings));
+            samples.push_back((now, dataplane.backend_traffic(counter)?.fin_rst_packets));
             while samples.front().is_some_and(|&(at, _)| now.wrapping_sub(at) > window) {
                 samples.pop_front();
             }
@@ -330,8 +340,8 @@ impl Estimator {
             .and_then(|samples| samples.front())
             .map_or(0, |&(_, endings)| endings);
         FlowCounts {
-            active: traffic.connections.saturating_sub(traffic.endings),
-            inactive: traffic.endings.saturating_sub(before),
+            active: traffic.connections.saturating_sub(traffic.fin_rst_packets),
+            inactive: traffic.fin_rst_packets.saturating_sub(before),
         }
     }
 }

@@ -9,25 +9,25 @@ pub mod trace;
 use tokio::sync::mpsc;
 
 use self::{
-    listing::Estimator,
+    listing::ConnectionEstimator,
     trace::{TraceError, Tracer},
 };
-use super::{loaded::Loaded, log_failure};
+use super::{loaded::LoadedState, log_failure};
 use crate::{
     control::{
         TraceRequest,
         server::{ControlSocket, IncomingRequest},
     },
     dataplane::clock,
-    desired::Desired,
+    desired::DesiredState,
     tables::flow_policy,
 };
 
 /// What operators see, and how they ask for it.
-pub struct Operator {
+pub struct OperatorInterface {
     calls: mpsc::Receiver<IncomingRequest>,
     /// Connections of hashed services.
-    pub estimator: Estimator,
+    pub estimator: ConnectionEstimator,
     tracer: Option<Tracer>,
     /// Removed from the file system when the director goes.
     _socket: ControlSocket,
@@ -43,16 +43,16 @@ pub enum OperatorEvent {
     /// The client that traces has disconnected.
     TraceEnded,
     /// The control socket is gone.
-    Closed,
+    ControlSocketClosed,
 }
 
-impl Operator {
+impl OperatorInterface {
     /// Serves a control socket.
     #[must_use]
     pub fn new(socket: ControlSocket, calls: mpsc::Receiver<IncomingRequest>) -> Self {
         Self {
             calls,
-            estimator: Estimator::default(),
+            estimator: ConnectionEstimator::default(),
             tracer: None,
             _socket: socket,
         }
@@ -63,22 +63,22 @@ impl Operator {
         let tracer = self.tracer.as_ref();
         let traced = async {
             match tracer {
-                Some(tracer) => tracer.wait().await,
+                Some(tracer) => tracer.wait_for_poll().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            call = self.calls.recv() => call.map_or(OperatorEvent::Closed, OperatorEvent::IncomingRequest),
+            call = self.calls.recv() => call.map_or(OperatorEvent::ControlSocketClosed, OperatorEvent::IncomingRequest),
             connected = traced => if connected { OperatorEvent::TraceLines } else { OperatorEvent::TraceEnded },
         }
     }
 
     /// Takes a sample of connections that have no record.
-    pub fn sample(&mut self, loaded: &Loaded, desired: &Desired) {
+    pub fn sample_connections(&mut self, loaded: &LoadedState, desired: &DesiredState) {
         let window = u32::from(flow_policy::ticks(&desired.timeouts).closing);
         let sampled = self
             .estimator
-            .sample(&loaded.dataplane, &loaded.tables, clock::now(), window);
+            .sample(&loaded.dataplane, &loaded.tables, clock::current_tick(), window);
         log_failure("cannot read counters", sampled);
     }
 
@@ -88,24 +88,24 @@ impl Operator {
     /// See [`TraceError`].
     pub fn start_trace(
         &mut self,
-        loaded: &mut Loaded,
-        desired: &Desired,
+        loaded: &mut LoadedState,
+        desired: &DesiredState,
         request: &TraceRequest,
         call: &IncomingRequest,
     ) -> Result<(), TraceError> {
         let number = |name: &str| {
             let service = desired.services.iter().find(|service| service.name == name)?;
-            Some(loaded.tables.services.get(&service.virtual_service)?.number)
+            Some(loaded.tables.services.get(&service.virtual_service)?.service_number)
         };
         let filter = trace::filter(request, number)?;
         self.stop_trace(loaded);
-        self.tracer = Some(Tracer::start(&mut loaded.dataplane, filter, call.answers.clone())?);
+        self.tracer = Some(Tracer::start(&mut loaded.dataplane, filter, call.responses.clone())?);
         tracing::info!("trace enabled (slower data path) until the client disconnects");
         Ok(())
     }
 
     /// Forwards the lines of a trace to its client.
-    pub fn forward_trace(&mut self, loaded: &Loaded, desired: &Desired) {
+    pub fn forward_trace(&mut self, loaded: &LoadedState, desired: &DesiredState) {
         let tables = &loaded.tables;
         let name = |number: u16| {
             let (id, _) = tables.by_number(number)?;
@@ -118,7 +118,7 @@ impl Operator {
     }
 
     /// Ends a trace, if one runs.
-    pub fn stop_trace(&mut self, loaded: &mut Loaded) {
+    pub fn stop_trace(&mut self, loaded: &mut LoadedState) {
         if let Some(tracer) = self.tracer.take() {
             log_failure("cannot stop the trace", tracer.stop(&mut loaded.dataplane));
             tracing::info!("trace disabled");

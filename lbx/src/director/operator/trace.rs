@@ -10,13 +10,13 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use lbx_common::{
     address::Address,
-    signal::Signal,
-    trace::{Reason, TraceFilter},
+    signal::FlowEvent,
+    trace::{SelectionReason, TraceFilter},
 };
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    control::{Answer, TraceRequest},
+    control::{Response, TraceRequest},
     dataplane::{Dataplane, DataplaneError},
     tables::{Tables, lookup::address},
 };
@@ -30,7 +30,7 @@ pub struct Tracer {
     program: Ebpf,
     logger: EbpfLogger<Lines>,
     lines: std::sync::mpsc::Receiver<String>,
-    listener: mpsc::Sender<Answer>,
+    listener: mpsc::Sender<Response>,
     /// When the program's buffer is read next.
     next_poll: Instant,
 }
@@ -77,7 +77,7 @@ pub fn filter(request: &TraceRequest, number: impl Fn(&str) -> Option<u16>) -> R
     };
     Ok(TraceFilter {
         client: request.client.map_or_else(Address::default, address),
-        service,
+        service_plus_one: service,
     })
 }
 
@@ -89,7 +89,7 @@ impl Tracer {
     pub fn start(
         dataplane: &mut Dataplane,
         filter: TraceFilter,
-        listener: mpsc::Sender<Answer>,
+        listener: mpsc::Sender<Response>,
     ) -> Result<Self, TraceError> {
         dataplane.set_trace_filter(filter)?;
         let mut program = dataplane.load_trace_program()?;
@@ -116,7 +116,7 @@ impl Tracer {
     }
 
     /// Waits until the program's buffer is to be read, or the client has disconnected; whether it is still there.
-    pub async fn wait(&self) -> bool {
+    pub async fn wait_for_poll(&self) -> bool {
         tokio::select! {
             () = tokio::time::sleep_until(self.next_poll) => true,
             () = self.listener.closed() => false,
@@ -128,7 +128,7 @@ impl Tracer {
         self.next_poll = Instant::now() + POLL_INTERVAL;
         self.logger.flush();
         for line in self.lines.try_iter() {
-            let _full = self.listener.try_send(Answer::Trace(describe(&line, tables, &names)));
+            let _full = self.listener.try_send(Response::Trace(describe(&line, tables, &names)));
         }
     }
 }
@@ -150,20 +150,20 @@ fn decision(line: &str, tables: &Tables, names: &impl Fn(u16) -> Option<String>)
     let (service, backend) = (number("service")?, number("backend")?);
     let server = tables
         .by_number(service)
-        .and_then(|(_, loaded)| loaded.members.get(&backend));
+        .and_then(|(_, loaded)| loaded.backends.get(&backend));
     Some(format!(
         "{client} -> {} {} {} bytes -> {} ({}{})",
         names(service).unwrap_or_else(|| format!("service {service}")),
-        flags(Signal::from_code(code("signal")?)),
+        flags(FlowEvent::from_code(code("signal")?)),
         field("length")?,
         server.map_or_else(|| format!("backend {backend}"), |member| member.address.to_string()),
-        reason(Reason::from_code(code("reason")?)),
+        reason(SelectionReason::from_code(code("reason")?)),
         if number("new")? == 1 { ", new" } else { "" },
     ))
 }
 
 /// What kind of packet it is: its TCP flags as far as they matter to a flow.
-fn flags(signal: Signal) -> String {
+fn flags(signal: FlowEvent) -> String {
     if signal.datagram() {
         return "datagram".to_owned();
     }
@@ -178,14 +178,14 @@ fn flags(signal: Signal) -> String {
     }
 }
 
-const fn reason(reason: Reason) -> &'static str {
+const fn reason(reason: SelectionReason) -> &'static str {
     match reason {
-        Reason::Slot => "hashed",
-        Reason::Record => "recorded",
-        Reason::Scheduled => "scheduled",
-        Reason::Owner => "slot owner, no record",
-        Reason::Fragment => "as its first fragment",
-        Reason::Quic => "QUIC server id",
+        SelectionReason::Slot => "hashed",
+        SelectionReason::Record => "recorded",
+        SelectionReason::Scheduled => "scheduled",
+        SelectionReason::Owner => "slot owner, no record",
+        SelectionReason::Fragment => "as its first fragment",
+        SelectionReason::Quic => "QUIC server id",
     }
 }
 
@@ -222,6 +222,6 @@ mod tests {
             service: Some("web".into()),
         };
         assert!(filter(&request, |_| None).is_err());
-        assert_eq!(filter(&request, |_| Some(0)).unwrap().service, 1);
+        assert_eq!(filter(&request, |_| Some(0)).unwrap().service_plus_one, 1);
     }
 }

@@ -9,16 +9,16 @@ use sha2::{Digest, Sha256};
 
 use super::{CheckError, http_error::connection_failure};
 use crate::{
-    desired::{Body, Http},
+    desired::{ExpectedBody, Http},
     health::{
-        failure::Failure,
+        failure::ProbeFailure,
         probe::{Outcome, ProbeSuccess},
     },
 };
 
 /// What is looked for in a body.
 #[derive(Debug)]
-pub struct Expected {
+pub struct BodyMatcher {
     text: Option<Text>,
     weight: bool,
 }
@@ -37,22 +37,22 @@ struct Content {
     whole: bool,
 }
 
-impl Expected {
+impl BodyMatcher {
     /// What a check looks for; none: the body does not matter.
     ///
     /// # Errors
     /// The regular expression is none.
     pub fn new(http: &Http) -> Result<Option<Self>, CheckError> {
-        let text = match &http.body {
-            Some(Body::Matches(pattern)) => {
+        let text = match &http.expected_body {
+            Some(ExpectedBody::Regex(pattern)) => {
                 let regex = Regex::new(pattern).map_err(|error| CheckError::Regex(error.to_string()))?;
                 Some(Text::Matches(regex))
             }
-            Some(Body::Sha256(digest)) => Some(Text::Sha256(*digest)),
-            Some(Body::Md5(digest)) => Some(Text::Md5(*digest)),
+            Some(ExpectedBody::Sha256(digest)) => Some(Text::Sha256(*digest)),
+            Some(ExpectedBody::Md5(digest)) => Some(Text::Md5(*digest)),
             None => None,
         };
-        let weight = http.weight;
+        let weight = http.weight_in_body;
         Ok((text.is_some() || weight).then_some(Self { text, weight }))
     }
 
@@ -60,7 +60,7 @@ impl Expected {
     ///
     /// # Errors
     /// It is lost on the way, or not as expected.
-    pub async fn judge(&self, body: Incoming) -> Outcome {
+    pub async fn verify(&self, body: Incoming) -> Outcome {
         let content = read(body).await?;
         if let Some(text) = &self.text {
             text.judge(&content)?;
@@ -75,10 +75,10 @@ impl Expected {
 }
 
 impl Text {
-    fn judge(&self, content: &Content) -> Result<(), Failure> {
+    fn judge(&self, content: &Content) -> Result<(), ProbeFailure> {
         match self {
             Self::Matches(regex) if regex.is_match(&content.bytes) => Ok(()),
-            Self::Matches(regex) => Err(Failure::Body(format!("nothing in it matches {regex}"))),
+            Self::Matches(regex) => Err(ProbeFailure::UnexpectedBody(format!("nothing in it matches {regex}"))),
             Self::Sha256(expected) => content.has_digest::<Sha256>("SHA-256", expected),
             Self::Md5(expected) => content.has_digest::<Md5>("MD5", expected),
         }
@@ -86,20 +86,26 @@ impl Text {
 }
 
 impl Content {
-    fn has_digest<D: Digest>(&self, name: &str, expected: &[u8]) -> Result<(), Failure> {
+    fn has_digest<D: Digest>(&self, name: &str, expected: &[u8]) -> Result<(), ProbeFailure> {
         if !self.whole {
-            return Err(Failure::Body(format!("larger than {} bytes", Body::LARGEST)));
+            return Err(ProbeFailure::UnexpectedBody(format!(
+                "larger than {} bytes",
+                ExpectedBody::MAX_BODY_BYTES
+            )));
         }
         let found = D::digest(&self.bytes);
         if found.as_slice() == expected {
             return Ok(());
         }
-        Err(Failure::Body(format!("its {name} is {}", hex(found.as_slice()))))
+        Err(ProbeFailure::UnexpectedBody(format!(
+            "its {name} is {}",
+            hex(found.as_slice())
+        )))
     }
 }
 
 /// The weight in a body: its first word, a number from 0 to 65535.
-fn weight(body: &[u8]) -> Result<u16, Failure> {
+fn weight(body: &[u8]) -> Result<u16, ProbeFailure> {
     let word = body
         .split(u8::is_ascii_whitespace)
         .find(|word| !word.is_empty())
@@ -107,18 +113,18 @@ fn weight(body: &[u8]) -> Result<u16, Failure> {
     let number = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
     number.ok_or_else(|| {
         let shown = word[..word.len().min(32)].escape_ascii();
-        Failure::Body(format!("\"{shown}\" is no weight from 0 to 65535"))
+        ProbeFailure::UnexpectedBody(format!("\"{shown}\" is no weight from 0 to 65535"))
     })
 }
 
-/// Reads a body, but no more than [`Body::LARGEST`].
-async fn read(mut body: Incoming) -> Result<Content, Failure> {
+/// Reads a body, but no more than [`ExpectedBody::MAX_BODY_BYTES`].
+async fn read(mut body: Incoming) -> Result<Content, ProbeFailure> {
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame.map_err(connection_failure)?.into_data() else {
             continue;
         };
-        let room = Body::LARGEST - bytes.len();
+        let room = ExpectedBody::MAX_BODY_BYTES - bytes.len();
         bytes.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
             return Ok(Content { bytes, whole: false });
@@ -146,7 +152,7 @@ mod tests {
         assert_eq!(weight(b"0\n"), Ok(0));
         assert_eq!(weight(b"65535"), Ok(65535));
         for bad in [&b""[..], b"  ", b"65536", b"-1", b"75%", b"up", b"\xff"] {
-            assert!(matches!(weight(bad), Err(Failure::Body(_))), "{bad:?}");
+            assert!(matches!(weight(bad), Err(ProbeFailure::UnexpectedBody(_))), "{bad:?}");
         }
     }
 
@@ -161,9 +167,12 @@ mod tests {
         ];
         assert_eq!(Text::Md5(md5).judge(&hello(true)), Ok(()));
         let cut = Text::Md5(md5).judge(&hello(false));
-        assert_eq!(cut, Err(Failure::Body("larger than 1048576 bytes".to_owned())));
+        assert_eq!(
+            cut,
+            Err(ProbeFailure::UnexpectedBody("larger than 1048576 bytes".to_owned()))
+        );
         let wrong = Text::Md5([0; 16]).judge(&hello(true));
         let said = "its MD5 is 5d41402abc4b2a76b9719d911017c592";
-        assert_eq!(wrong, Err(Failure::Body(said.to_owned())));
+        assert_eq!(wrong, Err(ProbeFailure::UnexpectedBody(said.to_owned())));
     }
 }

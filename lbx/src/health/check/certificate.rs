@@ -18,12 +18,12 @@ use tokio_rustls::rustls::{
 /// one is often a CA certificate at the same time (`openssl req -x509` makes such), which no chain may end in (RFC 5280
 /// section 6.1.4). Name and validity count for both.
 #[derive(Debug)]
-pub struct Trusted {
+pub struct TrustedCertVerifier {
     chain: Arc<WebPkiServerVerifier>,
     listed: Vec<CertificateDer<'static>>,
 }
 
-impl Trusted {
+impl TrustedCertVerifier {
     /// For the certificates of a file.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Trusted {
     }
 }
 
-impl ServerCertVerifier for Trusted {
+impl ServerCertVerifier for TrustedCertVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -88,9 +88,9 @@ impl ServerCertVerifier for Trusted {
 /// Accepts any certificate (`verify: false`). The signature over the handshake is not verified either: it proves nothing
 /// about an unverified key, and certificates that cannot be parsed pass too.
 #[derive(Debug)]
-pub struct AnyCertificate(pub Arc<CryptoProvider>);
+pub struct NoCertVerifier(pub Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for NoCertVerifier {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -127,7 +127,7 @@ impl ServerCertVerifier for AnyCertificate {
 
 /// Why a handshake failed, in an operator's words.
 #[must_use]
-pub fn reason(error: &rustls::Error) -> String {
+pub fn tls_error_text(error: &rustls::Error) -> String {
     use rustls::Error;
     match error {
         Error::InvalidCertificate(error) => certificate_reason(error),

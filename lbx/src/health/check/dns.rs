@@ -22,8 +22,8 @@ use super::{CheckError, socket::Session};
 use crate::{
     desired::Dns,
     health::{
-        failure::Failure,
-        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
+        failure::ProbeFailure,
+        probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -32,7 +32,7 @@ const LARGEST: usize = 512;
 
 /// What all probes of a check ask and expect.
 #[derive(Debug)]
-pub struct Question {
+pub struct PreparedDnsCheck {
     /// The message; its id is not set.
     message: Vec<u8>,
     kind: Rtype,
@@ -40,15 +40,16 @@ pub struct Question {
     answer: Option<String>,
 }
 
-impl Question {
+impl PreparedDnsCheck {
     /// Makes the message.
     ///
     /// # Errors
     /// Name, type or response code is none.
     pub fn new(dns: &Dns) -> Result<Self, CheckError> {
-        let bad = || CheckError::Name(dns.name.clone());
+        let bad = || CheckError::InvalidDnsName(dns.name.clone());
         let name = Name::<Vec<u8>>::from_str(&dns.name).map_err(|_| bad())?;
-        let kind = Rtype::from_str(&dns.kind).map_err(|_| CheckError::Kind(dns.kind.clone()))?;
+        let kind =
+            Rtype::from_str(&dns.record_type).map_err(|_| CheckError::UnknownRecordType(dns.record_type.clone()))?;
         let rcode = Rcode::from_str(&dns.rcode.to_ascii_uppercase());
         let rcode = rcode.map_err(|_| CheckError::Rcode(dns.rcode.clone()))?;
         let mut builder = MessageBuilder::new_vec();
@@ -66,7 +67,7 @@ impl Question {
 
 /// Whether this is the name of a record type, or `TYPE` and its number.
 #[must_use]
-pub fn is_kind(word: &str) -> bool {
+pub fn is_record_type(word: &str) -> bool {
     Rtype::from_str(word).is_ok()
 }
 
@@ -80,14 +81,14 @@ pub fn is_rcode(word: &str) -> bool {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(question: &Question, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(question: &PreparedDnsCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     let (session, socket) = Session::udp(endpoint, dialer)?;
     let ask = ask(question, &socket);
-    let outcome = session.deadline.bound(Failure::TimedOut, ask).await;
+    let outcome = session.deadline.run_with_timeout(ProbeFailure::TimedOut, ask).await;
     session.close(socket, outcome, RequiredTraffic::BothWays)
 }
 
-async fn ask(question: &Question, socket: &UdpSocket) -> Outcome {
+async fn ask(question: &PreparedDnsCheck, socket: &UdpSocket) -> Outcome {
     let mut message = question.message.clone();
     let [id @ .., _, _, _, _, _, _] = RandomState::new().hash_one(0).to_be_bytes();
     message[..2].copy_from_slice(&id);
@@ -103,15 +104,15 @@ async fn ask(question: &Question, socket: &UdpSocket) -> Outcome {
     }
 }
 
-fn judge(question: &Question, answer: &[u8]) -> Outcome {
-    let garbled = |why: &dyn std::fmt::Display| Failure::MalformedReply(why.to_string());
+fn judge(question: &PreparedDnsCheck, answer: &[u8]) -> Outcome {
+    let garbled = |why: &dyn std::fmt::Display| ProbeFailure::MalformedReply(why.to_string());
     let message = Message::from_octets(answer).map_err(|error| garbled(&error))?;
     if !message.header().qr() {
         return Err(garbled(&"a question came back"));
     }
     let rcode = message.header().rcode();
     if rcode != question.rcode {
-        return Err(Failure::Rcode(rcode.to_string()));
+        return Err(ProbeFailure::Rcode(rcode.to_string()));
     }
     let Some(expected) = &question.answer else {
         return Ok(ProbeSuccess::default());
@@ -130,7 +131,7 @@ fn judge(question: &Question, answer: &[u8]) -> Outcome {
         found.push(data);
     }
     let cut = if message.header().tc() { ", cut off" } else { "" };
-    Err(Failure::Answer(match found.as_slice() {
+    Err(ProbeFailure::UnexpectedReply(match found.as_slice() {
         [] => format!("no {} record{cut}", question.kind),
         found => format!("{}{cut}", found.join(", ")),
     }))

@@ -23,10 +23,10 @@ use tokio::io::AsyncReadExt;
 
 use super::{CheckError, socket::Deadline};
 use crate::{
-    command::Running,
+    command::RunningCommand,
     desired::Exec,
     health::{
-        failure::Failure,
+        failure::ProbeFailure,
         probe::{Outcome, ProbeEndpoint, ProbeSuccess},
     },
 };
@@ -50,27 +50,27 @@ pub fn validate(exec: &Exec) -> Result<(), CheckError> {
 /// # Errors
 /// How the command failed.
 pub async fn run(exec: &Exec, endpoint: &ProbeEndpoint) -> Outcome {
-    let deadline = Deadline::of(endpoint);
+    let deadline = Deadline::starting_now(endpoint);
     let mut running = start(exec, endpoint)?;
-    let end = async { end(&mut running).await.map_err(Failure::from_local_error) };
-    let (status, stderr) = deadline.bound(Failure::Slow, end).await?;
-    judge(status, stderr, exec.weight)
+    let end = async { end(&mut running).await.map_err(ProbeFailure::from_local_error) };
+    let (status, stderr) = deadline.run_with_timeout(ProbeFailure::IncompleteReply, end).await?;
+    judge(status, stderr, exec.weight_from_exit_code)
 }
 
 /// What the end of a command means, as keepalived's `MISC_CHECK`.
 fn judge(status: ExitStatus, stderr: String, weight: bool) -> Outcome {
     let Some(code) = status.code() else {
-        return Err(Failure::Killed(status.signal().unwrap_or_default()));
+        return Err(ProbeFailure::CommandKilled(status.signal().unwrap_or_default()));
     };
     match u16::try_from(code) {
         Ok(0) => Ok(ProbeSuccess::default()),
         Ok(code @ 2..) if weight => Ok(ProbeSuccess { weight: Some(code - 2) }),
-        _ => Err(Failure::Exit { code, stderr }),
+        _ => Err(ProbeFailure::CommandFailed { code, stderr }),
     }
 }
 
 /// Starts the command of a check.
-fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<Running, Failure> {
+fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<RunningCommand, ProbeFailure> {
     let variables = [
         ("LBX_VIP", endpoint.vip.to_string()),
         ("LBX_RIP", endpoint.rip.to_string()),
@@ -81,15 +81,15 @@ fn start(exec: &Exec, endpoint: &ProbeEndpoint) -> Result<Running, Failure> {
         .environment
         .iter()
         .map(|(name, value)| (name.as_str(), value.clone()));
-    let running = Running::start(&exec.command, variables.into_iter().chain(own), Stdio::piped());
+    let running = RunningCommand::start(&exec.command, variables.into_iter().chain(own), Stdio::piped());
     running.map_err(|error| {
         let program = exec.command.first().map_or("", String::as_str);
-        Failure::Local(format!("{program}: {error}"))
+        ProbeFailure::CannotProbe(format!("{program}: {error}"))
     })
 }
 
 /// Waits for the end of a command; with the last line of its standard error.
-async fn end(running: &mut Running) -> io::Result<(ExitStatus, String)> {
+async fn end(running: &mut RunningCommand) -> io::Result<(ExitStatus, String)> {
     let mut tail = Vec::new();
     if let Some(mut errors) = running.child.stderr.take() {
         let mut buffer = [0; 1024];

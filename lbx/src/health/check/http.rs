@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     CheckError,
-    body::Expected,
+    body::BodyMatcher,
     http_error::connection_failure,
     socket::{Session, WithoutShutdown},
     tls,
@@ -25,8 +25,8 @@ use super::{
 use crate::{
     desired::Http,
     health::{
-        failure::Failure,
-        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
+        failure::ProbeFailure,
+        probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -35,13 +35,13 @@ const LARGEST_HEAD: usize = 64 << 10;
 
 /// What all probes of a check send and expect.
 #[derive(Debug)]
-pub struct Request {
+pub struct PreparedHttpCheck {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     status: Vec<(u16, u16)>,
-    body: Option<Expected>,
-    tls: Option<tls::Client>,
+    body: Option<BodyMatcher>,
+    tls: Option<tls::TlsClient>,
 }
 
 /// Whether the check can be made as it is written. Reads no file.
@@ -52,9 +52,9 @@ pub fn validate(http: &Http) -> Result<(), CheckError> {
     method(&http.method)?;
     uri(&http.path)?;
     headers(http)?;
-    let body = Expected::new(http)?;
+    let body = BodyMatcher::new(http)?;
     if body.is_some() && http.method == Method::HEAD.as_str() {
-        return Err(CheckError::NoBody);
+        return Err(CheckError::HeadHasNoBody);
     }
     match &http.tls {
         Some(tls) => tls::server_name(tls, http.host.as_deref()).map(drop),
@@ -62,35 +62,35 @@ pub fn validate(http: &Http) -> Result<(), CheckError> {
     }
 }
 
-impl Request {
+impl PreparedHttpCheck {
     /// Makes what all probes have in common. Reads the authorities.
     ///
     /// # Errors
     /// What is wrong with the check, or with the authorities.
     pub fn new(http: &Http) -> Result<Self, CheckError> {
         let tls = match &http.tls {
-            Some(tls) => Some(tls::Client::new(tls, http.host.as_deref())?),
+            Some(tls) => Some(tls::TlsClient::new(tls, http.host.as_deref())?),
             None => None,
         };
         Ok(Self {
             method: method(&http.method)?,
             uri: uri(&http.path)?,
             headers: headers(http)?,
-            status: http.status.clone(),
-            body: Expected::new(http)?,
+            status: http.expected_status.clone(),
+            body: BodyMatcher::new(http)?,
             tls,
         })
     }
 
     /// The request for one real server.
-    fn to(&self, endpoint: &ProbeEndpoint) -> Result<hyper::Request<String>, Failure> {
+    fn to(&self, endpoint: &ProbeEndpoint) -> Result<hyper::Request<String>, ProbeFailure> {
         let mut request = hyper::Request::new(String::new());
         request.method_mut().clone_from(&self.method);
         request.uri_mut().clone_from(&self.uri);
         request.headers_mut().clone_from(&self.headers);
         if !self.headers.contains_key(header::HOST) {
             let host = HeaderValue::try_from(authority(endpoint, self.tls.is_some()));
-            let host = host.map_err(|error| Failure::Local(error.to_string()))?;
+            let host = host.map_err(|error| ProbeFailure::CannotProbe(error.to_string()))?;
             request.headers_mut().insert(header::HOST, host);
         }
         Ok(request)
@@ -98,11 +98,11 @@ impl Request {
 }
 
 fn method(method: &str) -> Result<Method, CheckError> {
-    Method::from_bytes(method.as_bytes()).map_err(|_| CheckError::Method(method.to_owned()))
+    Method::from_bytes(method.as_bytes()).map_err(|_| CheckError::InvalidHttpMethod(method.to_owned()))
 }
 
 fn uri(path: &str) -> Result<Uri, CheckError> {
-    let bad = || CheckError::Path(path.to_owned());
+    let bad = || CheckError::InvalidHttpPath(path.to_owned());
     if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(bad());
     }
@@ -154,19 +154,22 @@ fn authority(endpoint: &ProbeEndpoint, tls: bool) -> String {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(request: &Request, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(request: &PreparedHttpCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     let (session, mut stream) = Session::tcp(endpoint, dialer)?;
-    let outcome = match session.connected(&stream).await {
+    let outcome = match session.wait_connected(&stream).await {
         Ok(()) => {
             let talk = talk(request, endpoint, &mut stream);
-            session.deadline.bound(Failure::Slow, talk).await
+            session
+                .deadline
+                .run_with_timeout(ProbeFailure::IncompleteReply, talk)
+                .await
         }
         Err(failure) => Err(failure),
     };
     session.close(stream, outcome, RequiredTraffic::BothWays)
 }
 
-async fn talk(request: &Request, endpoint: &ProbeEndpoint, stream: &mut TcpStream) -> Outcome {
+async fn talk(request: &PreparedHttpCheck, endpoint: &ProbeEndpoint, stream: &mut TcpStream) -> Outcome {
     match &request.tls {
         Some(tls) => exchange(request, endpoint, tls.handshake(endpoint, stream).await?).await,
         None => exchange(request, endpoint, stream).await,
@@ -174,7 +177,7 @@ async fn talk(request: &Request, endpoint: &ProbeEndpoint, stream: &mut TcpStrea
 }
 
 async fn exchange(
-    request: &Request,
+    request: &PreparedHttpCheck,
     endpoint: &ProbeEndpoint,
     io: impl AsyncRead + AsyncWrite + Unpin + Send,
 ) -> Outcome {
@@ -198,13 +201,13 @@ async fn exchange(
     }
 }
 
-async fn judge(request: &Request, response: hyper::Response<hyper::body::Incoming>) -> Outcome {
+async fn judge(request: &PreparedHttpCheck, response: hyper::Response<hyper::body::Incoming>) -> Outcome {
     let status = response.status().as_u16();
     if !request.status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
-        return Err(Failure::Status(status));
+        return Err(ProbeFailure::UnexpectedHttpStatus(status));
     }
     match &request.body {
-        Some(expected) => expected.judge(response.into_body()).await,
+        Some(expected) => expected.verify(response.into_body()).await,
         None => Ok(ProbeSuccess::default()),
     }
 }

@@ -1,6 +1,6 @@
 //! What each kind of check asks, and what it takes for an answer.
 //!
-//! - [`tcp`], [`http`] (with [`http_error`], [`tls`] and [`body`]), [`dns`], [`udp`]: through a [`Dialer`], so to the VIP on the real
+//! - [`tcp`], [`http`] (with [`http_error`], [`tls`] and [`body`]), [`dns`], [`udp`]: through a [`ProbeSteering`], so to the VIP on the real
 //!   server unless the check is aimed at the RIP
 //! - [`ping`]: always the RIP; [`exec`]: whatever its command asks
 //! - [`reach`]: whether an address is there at all, and what silence means
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use self::reach::{check_vip_present, diagnose};
-use super::probe::{Dialer, Outcome, ProbeEndpoint};
+use super::probe::{Outcome, ProbeEndpoint, ProbeSteering};
 use crate::desired::{Check, Exec, Udp};
 
 /// Why a check cannot be made as it is written.
@@ -39,10 +39,10 @@ pub enum CheckError {
     Regex(String),
     /// The request's method.
     #[error("bad HTTP method {0:?}")]
-    Method(String),
+    InvalidHttpMethod(String),
     /// The request's path.
     #[error("bad path {0:?}: must begin with / and be of printable ASCII without spaces")]
-    Path(String),
+    InvalidHttpPath(String),
     /// A header of the request, `Host` among them.
     #[error("bad HTTP header {name:?}: {value:?}: a name is letters, digits, - and _, a value printable ASCII")]
     Header {
@@ -53,13 +53,13 @@ pub enum CheckError {
     },
     /// The answer to HEAD has no body.
     #[error("the answer to HEAD has no body to look at")]
-    NoBody,
+    HeadHasNoBody,
     /// The name to verify.
     #[error("bad server name {0:?}: must be a host name or an address")]
     ServerName(String),
     /// The file of authorities.
     #[error("cannot read authorities from {}: {why}", file.display())]
-    Authorities {
+    UnreadableCaFile {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
@@ -67,16 +67,16 @@ pub enum CheckError {
     },
     /// The system has no authorities.
     #[error("the system trusts no authorities: install ca-certificates, name a file, or set verify: false")]
-    NoAuthorities,
+    NoSystemCas,
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(String),
     /// The name to ask for.
     #[error("bad DNS name {0:?}")]
-    Name(String),
+    InvalidDnsName(String),
     /// The record type.
     #[error("unknown DNS record type {0:?}")]
-    Kind(String),
+    UnknownRecordType(String),
     /// The response code.
     #[error("unknown DNS response code {0:?}")]
     Rcode(String),
@@ -87,32 +87,32 @@ pub enum CheckError {
 
 /// A check with everything made that is the same for each of its probes.
 #[derive(Debug)]
-pub struct Prepared(Kind);
+pub struct PreparedCheck(Kind);
 
 #[derive(Debug)]
 enum Kind {
     Tcp,
-    Http(Box<http::Request>),
-    Dns(dns::Question),
+    Http(Box<http::PreparedHttpCheck>),
+    Dns(dns::PreparedDnsCheck),
     Udp(Udp),
     Exec(Exec),
     Ping,
 }
 
-/// Whether a check can be made as it is written. Reads no file: [`Prepared::new`] may still fail for the authorities.
+/// Whether a check can be made as it is written. Reads no file: [`PreparedCheck::new`] may still fail for the authorities.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn validate(check: &Check) -> Result<(), CheckError> {
     match check {
         Check::Http(http) => http::validate(http),
-        Check::Dns(dns) => dns::Question::new(dns).map(drop),
+        Check::Dns(dns) => dns::PreparedDnsCheck::new(dns).map(drop),
         Check::Exec(exec) => exec::validate(exec),
         Check::Tcp | Check::Udp(_) | Check::Ping => Ok(()),
     }
 }
 
-impl Prepared {
+impl PreparedCheck {
     /// Makes what all probes of a check have in common. Reads the authorities of an HTTPS check.
     ///
     /// # Errors
@@ -121,8 +121,8 @@ impl Prepared {
         validate(check)?;
         Ok(Self(match check {
             Check::Tcp => Kind::Tcp,
-            Check::Http(http) => Kind::Http(Box::new(http::Request::new(http)?)),
-            Check::Dns(dns) => Kind::Dns(dns::Question::new(dns)?),
+            Check::Http(http) => Kind::Http(Box::new(http::PreparedHttpCheck::new(http)?)),
+            Check::Dns(dns) => Kind::Dns(dns::PreparedDnsCheck::new(dns)?),
             Check::Udp(udp) => Kind::Udp(udp.clone()),
             Check::Exec(exec) => Kind::Exec(exec.clone()),
             Check::Ping => Kind::Ping,
@@ -134,7 +134,7 @@ impl Prepared {
 ///
 /// # Errors
 /// Why it failed.
-pub async fn run(check: &Prepared, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(check: &PreparedCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     match &check.0 {
         Kind::Tcp => tcp::run(endpoint, dialer).await,
         Kind::Http(request) => http::run(request, endpoint, dialer).await,

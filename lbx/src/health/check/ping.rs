@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 
 use super::socket::{self, Deadline};
 use crate::health::{
-    failure::Failure,
+    failure::ProbeFailure,
     probe::{Outcome, ProbeEndpoint, ProbeSuccess},
 };
 
@@ -29,30 +29,32 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// # Errors
 /// There is no answer.
 pub async fn run(endpoint: &ProbeEndpoint) -> Outcome {
-    let deadline = Deadline::of(endpoint);
+    let deadline = Deadline::starting_now(endpoint);
     let (socket, raw) = open(endpoint.rip)?;
-    deadline.bound(Failure::TimedOut, ask(&socket, raw, endpoint.rip)).await
+    deadline
+        .run_with_timeout(ProbeFailure::TimedOut, ask(&socket, raw, endpoint.rip))
+        .await
 }
 
 /// A socket for echoes, and whether it is a raw one.
-fn open(rip: IpAddr) -> Result<(UdpSocket, bool), Failure> {
+fn open(rip: IpAddr) -> Result<(UdpSocket, bool), ProbeFailure> {
     let protocol = match rip {
         IpAddr::V4(_) => SockProtocol::Icmp,
         IpAddr::V6(_) => SockProtocol::IcmpV6,
     };
-    let (fd, raw) = match socket::new(rip, SockType::Datagram, Some(protocol)) {
+    let (fd, raw) = match socket::new_nonblocking(rip, SockType::Datagram, Some(protocol)) {
         Ok(fd) => (fd, false),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let fd = socket::new(rip, SockType::Raw, Some(protocol));
-            (fd.map_err(Failure::from_local_error)?, true)
+            let fd = socket::new_nonblocking(rip, SockType::Raw, Some(protocol));
+            (fd.map_err(ProbeFailure::from_local_error)?, true)
         }
-        Err(error) => return Err(Failure::from_local_error(error)),
+        Err(error) => return Err(ProbeFailure::from_local_error(error)),
     };
-    socket::enable_recverr(&fd, rip).map_err(Failure::from_local_error)?;
+    socket::enable_recverr(&fd, rip).map_err(ProbeFailure::from_local_error)?;
     // A connected one receives from this real server only.
-    socket::connected(&fd, net::SocketAddr::new(rip, 0))?;
+    socket::start_connect(&fd, net::SocketAddr::new(rip, 0))?;
     // To send and receive is the same for all sockets of datagrams.
-    let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::from_local_error)?;
+    let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(ProbeFailure::from_local_error)?;
     Ok((socket, raw))
 }
 

@@ -8,8 +8,8 @@ use super::tcp;
 use crate::{
     desired::Target,
     health::{
-        failure::Failure,
-        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess},
+        failure::ProbeFailure,
+        probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess},
     },
 };
 
@@ -19,8 +19,8 @@ use crate::{
 /// RIP is not waited for when the VIP has answered.
 ///
 /// # Errors
-/// [`Failure::VipMissing`] where only the RIP answers; what says nothing of the real server.
-pub async fn check_vip_present(endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+/// [`ProbeFailure::VipMissing`] where only the RIP answers; what says nothing of the real server.
+pub async fn check_vip_present(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     let straight = straight(endpoint);
     let (asked, rip) = (pin!(answers(endpoint, dialer)), pin!(answers(&straight, dialer)));
     let (asked, rip) = match select(asked, rip).await {
@@ -39,9 +39,9 @@ pub async fn check_vip_present(endpoint: &ProbeEndpoint, dialer: &dyn Dialer) ->
 }
 
 /// Whether a TCP connection is made or refused.
-async fn answers(endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+async fn answers(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     match tcp::run(endpoint, dialer).await {
-        Err(Failure::Refused) => Ok(ProbeSuccess::default()),
+        Err(ProbeFailure::Refused) => Ok(ProbeSuccess::default()),
         outcome => outcome,
     }
 }
@@ -54,8 +54,8 @@ fn straight(endpoint: &ProbeEndpoint) -> ProbeEndpoint {
     }
 }
 
-const fn missing(endpoint: &ProbeEndpoint) -> Failure {
-    Failure::VipMissing {
+const fn missing(endpoint: &ProbeEndpoint) -> ProbeFailure {
+    ProbeFailure::VipMissing {
         vip: endpoint.vip,
         rip: endpoint.rip,
     }
@@ -64,7 +64,7 @@ const fn missing(endpoint: &ProbeEndpoint) -> Failure {
 /// The reason for a failed probe, after a probe of the RIP if there was no answer. The VIP is
 /// missing if the RIP answers TCP on the port and the VIP does not; both are asked alike and at once, so that a host
 /// that drops what it does not serve, or a server that hangs, is not taken for one without the VIP.
-pub async fn diagnose(failure: Failure, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Failure {
+pub async fn diagnose(failure: ProbeFailure, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> ProbeFailure {
     if !failure.is_unresponsive() || endpoint.target == Target::Rip {
         return failure;
     }

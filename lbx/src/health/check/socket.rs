@@ -24,8 +24,8 @@ use tokio::{
 };
 
 use crate::health::{
-    failure::Failure,
-    probe::{Dialer, Outcome, ProbeEndpoint, RequiredTraffic},
+    failure::ProbeFailure,
+    probe::{Outcome, ProbeEndpoint, ProbeSteering, RequiredTraffic},
 };
 
 /// When a probe must be done.
@@ -38,7 +38,7 @@ pub struct Deadline {
 impl Deadline {
     /// The end of a probe that begins now.
     #[must_use]
-    pub fn of(endpoint: &ProbeEndpoint) -> Self {
+    pub fn starting_now(endpoint: &ProbeEndpoint) -> Self {
         Self {
             at: Instant::now() + endpoint.timeout,
             whole: endpoint.timeout,
@@ -49,11 +49,11 @@ impl Deadline {
     ///
     /// # Errors
     /// Those of `work`; `late` with the whole timeout when it is over.
-    pub async fn bound<T>(
+    pub async fn run_with_timeout<T>(
         self,
-        late: fn(Duration) -> Failure,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        late: fn(Duration) -> ProbeFailure,
+        work: impl Future<Output = Result<T, ProbeFailure>>,
+    ) -> Result<T, ProbeFailure> {
         match timeout_at(self.at, work).await {
             Ok(result) => result,
             Err(_) => Err(late(self.whole)),
@@ -64,27 +64,27 @@ impl Deadline {
 /// A probe's way to the address that it asks, from its own.
 pub struct Session<'a> {
     endpoint: &'a ProbeEndpoint,
-    dialer: &'a dyn Dialer,
+    dialer: &'a dyn ProbeSteering,
     local: SocketAddr,
     /// When the probe must be done.
     pub deadline: Deadline,
 }
 
 impl<'a> Session<'a> {
-    /// Begins a TCP connection; [`Session::connected`] waits for it.
+    /// Begins a TCP connection; [`Session::wait_connected`] waits for it.
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn tcp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer) -> Result<(Self, TcpStream), Failure> {
+    pub fn tcp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering) -> Result<(Self, TcpStream), ProbeFailure> {
         let fd = dialled(endpoint, dialer, SockType::Stream)?;
-        let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(Failure::from_local_error)?;
+        let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(ProbeFailure::from_local_error)?;
         // The socket goes by a reset: TIME_WAIT would use up the ports.
-        stream.set_zero_linger().map_err(Failure::from_local_error)?;
+        stream.set_zero_linger().map_err(ProbeFailure::from_local_error)?;
         Ok((
             Self::new(
                 endpoint,
                 dialer,
-                stream.local_addr().map_err(Failure::from_local_error)?,
+                stream.local_addr().map_err(ProbeFailure::from_local_error)?,
             ),
             stream,
         ))
@@ -94,26 +94,26 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn udp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer) -> Result<(Self, UdpSocket), Failure> {
+    pub fn udp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering) -> Result<(Self, UdpSocket), ProbeFailure> {
         let fd = dialled(endpoint, dialer, SockType::Datagram)?;
-        enable_recverr(&fd, endpoint.rip).map_err(Failure::from_local_error)?;
-        let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(Failure::from_local_error)?;
+        enable_recverr(&fd, endpoint.rip).map_err(ProbeFailure::from_local_error)?;
+        let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(ProbeFailure::from_local_error)?;
         Ok((
             Self::new(
                 endpoint,
                 dialer,
-                socket.local_addr().map_err(Failure::from_local_error)?,
+                socket.local_addr().map_err(ProbeFailure::from_local_error)?,
             ),
             socket,
         ))
     }
 
-    fn new(endpoint: &'a ProbeEndpoint, dialer: &'a dyn Dialer, local: SocketAddr) -> Self {
+    fn new(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering, local: SocketAddr) -> Self {
         Self {
             endpoint,
             dialer,
             local,
-            deadline: Deadline::of(endpoint),
+            deadline: Deadline::starting_now(endpoint),
         }
     }
 
@@ -121,25 +121,27 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// It is not.
-    pub async fn connected(&self, stream: &TcpStream) -> Result<(), Failure> {
+    pub async fn wait_connected(&self, stream: &TcpStream) -> Result<(), ProbeFailure> {
         let wait = async {
             stream.writable().await?;
             match stream.take_error()? {
                 None => Ok(()),
                 // The kernel has given up before us (net.ipv4.tcp_syn_retries).
-                Some(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::TimedOut(self.endpoint.timeout)),
+                Some(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    Err(ProbeFailure::TimedOut(self.endpoint.timeout))
+                }
                 Some(error) => Err(error.into()),
             }
         };
-        self.deadline.bound(Failure::TimedOut, wait).await
+        self.deadline.run_with_timeout(ProbeFailure::TimedOut, wait).await
     }
 
     /// Closes the socket of a probe that came to `outcome`.
     ///
     /// # Errors
-    /// Those of [`Dialer::verify_steered`] if the peer was not the VIP; else those of `outcome`.
+    /// Those of [`ProbeSteering::verify_steered`] if the peer was not the VIP; else those of `outcome`.
     pub fn close<S>(self, socket: S, outcome: Outcome, required: RequiredTraffic) -> Outcome {
-        let answered = outcome.as_ref().err().is_none_or(Failure::is_answer);
+        let answered = outcome.as_ref().err().is_none_or(ProbeFailure::has_reply);
         if answered {
             self.dialer.verify_steered(self.local, self.endpoint, required)?;
         }
@@ -150,10 +152,10 @@ impl<'a> Session<'a> {
 }
 
 /// A socket that is bound and connected; TCP may still be at it.
-fn dialled(endpoint: &ProbeEndpoint, dialer: &dyn Dialer, kind: SockType) -> Result<OwnedFd, Failure> {
-    let fd = new(endpoint.rip, kind, None).map_err(Failure::from_local_error)?;
+fn dialled(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering, kind: SockType) -> Result<OwnedFd, ProbeFailure> {
+    let fd = new_nonblocking(endpoint.rip, kind, None).map_err(ProbeFailure::from_local_error)?;
     dialer.bind(fd.as_fd(), endpoint)?;
-    connected(&fd, endpoint.peer())?;
+    start_connect(&fd, endpoint.peer())?;
     Ok(fd)
 }
 
@@ -161,7 +163,7 @@ fn dialled(endpoint: &ProbeEndpoint, dialer: &dyn Dialer, kind: SockType) -> Res
 ///
 /// # Errors
 /// Those of socket(2).
-pub fn new(address: IpAddr, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
+pub fn new_nonblocking(address: IpAddr, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
     let family = match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
@@ -174,7 +176,7 @@ pub fn new(address: IpAddr, kind: SockType, protocol: Option<SockProtocol>) -> i
 ///
 /// # Errors
 /// Those of connect(2).
-pub fn connected(fd: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
+pub fn start_connect(fd: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(peer)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(()),
         Err(error) => Err(error.into()),

@@ -1,14 +1,14 @@
 //! Whether a TCP connection can be made.
 
 use super::socket::Session;
-use crate::health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic};
+use crate::health::probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic};
 
 /// Probes once.
 ///
 /// # Errors
 /// Why there is no connection.
-pub async fn run(endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     let (session, stream) = Session::tcp(endpoint, dialer)?;
-    let outcome = session.connected(&stream).await.map(|()| ProbeSuccess::default());
+    let outcome = session.wait_connected(&stream).await.map(|()| ProbeSuccess::default());
     session.close(stream, outcome, RequiredTraffic::BothWays)
 }

@@ -20,20 +20,20 @@ use tokio_rustls::{
 
 use super::{
     CheckError,
-    certificate::{self, AnyCertificate, Trusted},
+    certificate::{self, NoCertVerifier, TrustedCertVerifier},
 };
 use crate::{
     desired::Tls,
-    health::{failure::Failure, probe::ProbeEndpoint},
+    health::{failure::ProbeFailure, probe::ProbeEndpoint},
 };
 
 /// What all probes of a check have in common.
-pub struct Client {
+pub struct TlsClient {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
             .field("name", &self.name)
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-impl Client {
+impl TlsClient {
     /// Reads the authorities. `host`: the `Host` header of the check.
     ///
     /// # Errors
@@ -52,11 +52,11 @@ impl Client {
             .with_safe_default_protocol_versions()
             .map_err(|error| CheckError::Tls(error.to_string()))?;
         let verifier: Arc<dyn ServerCertVerifier> = if tls.verify {
-            let (roots, listed) = authorities(tls.authorities.as_deref())?;
-            let trusted = Trusted::new(roots, listed, provider);
+            let (roots, listed) = authorities(tls.ca_file.as_deref())?;
+            let trusted = TrustedCertVerifier::new(roots, listed, provider);
             Arc::new(trusted.map_err(|error| CheckError::Tls(error.to_string()))?)
         } else {
-            Arc::new(AnyCertificate(provider))
+            Arc::new(NoCertVerifier(provider))
         };
         let mut config = builder
             .dangerous()
@@ -78,12 +78,15 @@ impl Client {
         &self,
         endpoint: &ProbeEndpoint,
         stream: &'a mut TcpStream,
-    ) -> Result<TlsStream<&'a mut TcpStream>, Failure> {
+    ) -> Result<TlsStream<&'a mut TcpStream>, ProbeFailure> {
         let name = self
             .name
             .clone()
             .unwrap_or_else(|| ServerName::IpAddress(IpAddr::from(endpoint.probed_address())));
-        self.connector.connect(name, stream).await.map_err(|error| lost(&error))
+        self.connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| tls_failure(&error))
     }
 }
 
@@ -115,12 +118,12 @@ fn authorities(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer
         // Some of a system's may be broken; what matters is whether there are any.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return if roots.is_empty() {
-            Err(CheckError::NoAuthorities)
+            Err(CheckError::NoSystemCas)
         } else {
             Ok((roots, listed))
         };
     };
-    let bad = |why: String| CheckError::Authorities {
+    let bad = |why: String| CheckError::UnreadableCaFile {
         file: file.to_owned(),
         why,
     };
@@ -138,9 +141,9 @@ fn authorities(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer
 
 /// What an error of the connection means, whether TLS or what is below has failed.
 #[must_use]
-pub fn lost(error: &io::Error) -> Failure {
+pub fn tls_failure(error: &io::Error) -> ProbeFailure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Tls(certificate::reason(error)),
+        Some(error) => ProbeFailure::Tls(certificate::tls_error_text(error)),
         None => match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code).into(),
             None => io::Error::new(error.kind(), error.to_string()).into(),

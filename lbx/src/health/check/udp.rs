@@ -15,8 +15,8 @@ use super::{reach::check_vip_present, socket::Session};
 use crate::{
     desired::Udp,
     health::{
-        failure::Failure,
-        probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RequiredTraffic},
+        failure::ProbeFailure,
+        probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic},
     },
 };
 
@@ -27,12 +27,15 @@ const SHOWN: usize = 32;
 ///
 /// # Errors
 /// Why the answer is none.
-pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Outcome {
+pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
     let (session, socket) = Session::udp(endpoint, dialer)?;
     let deadline = session.deadline;
-    let Some(reply) = &udp.reply else {
+    let Some(reply) = &udp.reply_prefix else {
         let quiet = endpoint.timeout / 2;
-        let (outcome, required) = match deadline.bound(Failure::TimedOut, unrefused(&socket, udp, quiet)).await {
+        let (outcome, required) = match deadline
+            .run_with_timeout(ProbeFailure::TimedOut, unrefused(&socket, udp, quiet))
+            .await
+        {
             Ok(required) => (Ok(ProbeSuccess::default()), required),
             Err(failure) => (Err(failure), RequiredTraffic::BothWays),
         };
@@ -51,13 +54,13 @@ pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn Dialer) -> Ou
         return Ok(passed);
     };
     let outcome = deadline
-        .bound(Failure::TimedOut, answered(&socket, &udp.payload, reply))
+        .run_with_timeout(ProbeFailure::TimedOut, answered(&socket, &udp.payload, reply))
         .await;
     session.close(socket, outcome, RequiredTraffic::BothWays)
 }
 
 /// Sends, and waits for an ICMP error.
-async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<RequiredTraffic, Failure> {
+async fn unrefused(socket: &UdpSocket, udp: &Udp, quiet: Duration) -> Result<RequiredTraffic, ProbeFailure> {
     socket.send(&udp.payload).await?;
     match timeout(quiet, socket.recv(&mut [0; 1])).await {
         Ok(Ok(_)) => Ok(RequiredTraffic::BothWays),
@@ -77,5 +80,5 @@ async fn answered(socket: &UdpSocket, payload: &[u8], reply: &[u8]) -> Outcome {
     }
     let more = if length > SHOWN { "…" } else { "" };
     let shown = answer[..length.min(SHOWN)].escape_ascii();
-    Err(Failure::Answer(format!("\"{shown}{more}\"")))
+    Err(ProbeFailure::UnexpectedReply(format!("\"{shown}{more}\"")))
 }

@@ -11,8 +11,8 @@ use crate::{
     health::ProbeSuccess,
 };
 
-fn health(rise: u32, fall: u32, initial: Initial, damping: Option<Damping>) -> Health {
-    Health {
+fn health(rise: u32, fall: u32, initial: InitialState, damping: Option<Damping>) -> HealthConfig {
+    HealthConfig {
         check: Check::Tcp,
         target: Target::Vip,
         port: None,
@@ -21,7 +21,7 @@ fn health(rise: u32, fall: u32, initial: Initial, damping: Option<Damping>) -> H
         rise,
         fall,
         initial,
-        jitter: 0,
+        jitter_percent: 0,
         damping,
     }
 }
@@ -33,7 +33,7 @@ fn asks(weight: u16) -> Outcome {
 }
 
 fn local() -> Outcome {
-    Err(Failure::Local("too many open files".to_owned()))
+    Err(ProbeFailure::CannotProbe("too many open files".to_owned()))
 }
 
 /// Every probe that said something, and every change.
@@ -47,11 +47,11 @@ struct Model {
 }
 
 impl Model {
-    fn up(&self, health: &Health, before: Option<bool>) -> Option<bool> {
+    fn up(&self, health: &HealthConfig, before: Option<bool>) -> Option<bool> {
         let initially = match health.initial {
-            Initial::First => None,
-            Initial::Up => Some(true),
-            Initial::Down => Some(false),
+            InitialState::FirstProbe => None,
+            InitialState::Up => Some(true),
+            InitialState::Down => Some(false),
         };
         self.changes.last().map(|(.., up)| *up).or(before).or(initially)
     }
@@ -63,7 +63,7 @@ impl Model {
         &self.probes[since + others.map_or(0, |last| last + 1)..]
     }
 
-    fn probe(&mut self, health: &Health, before: Option<bool>, passed: bool, now: Duration) {
+    fn probe(&mut self, health: &HealthConfig, before: Option<bool>, passed: bool, now: Duration) {
         self.probes.push((now, passed));
         let to = match self.up(health, before) {
             None => Some(passed),
@@ -73,7 +73,7 @@ impl Model {
                 let long = !self.damped
                     || row
                         .first()
-                        .is_some_and(|(first, _)| now - *first >= health.damping.unwrap().hold);
+                        .is_some_and(|(first, _)| now - *first >= health.damping.unwrap().hold_time);
                 (passed && row.len() >= health.rise as usize && long).then_some(true)
             }
         };
@@ -83,11 +83,11 @@ impl Model {
         self.damped = fell
             && health
                 .damping
-                .is_some_and(|damping| self.falls(health, before, now, damping.within) >= damping.failures as usize);
+                .is_some_and(|damping| self.falls(health, before, now, damping.period) >= damping.failures as usize);
     }
 
     /// How often it went from up to down lately.
-    fn falls(&self, health: &Health, before: Option<bool>, now: Duration, within: Duration) -> usize {
+    fn falls(&self, health: &HealthConfig, before: Option<bool>, now: Duration, within: Duration) -> usize {
         let untold = Self::default().up(health, before);
         let states: Vec<Option<bool>> = [untold]
             .into_iter()
@@ -104,10 +104,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         6 => Just(PASS),
         1 => (0..3u16).prop_map(asks),
-        5 => Just(Err(Failure::Refused)),
-        1 => Just(Err(Failure::Status(503))),
+        5 => Just(Err(ProbeFailure::Refused)),
+        1 => Just(Err(ProbeFailure::UnexpectedHttpStatus(503))),
         1 => Just(local()),
-        1 => Just(Err(Failure::NotRewritten)),
+        1 => Just(Err(ProbeFailure::NotSteered)),
     ]
 }
 
@@ -116,8 +116,8 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
 }
 
 prop_compose! {
-    fn damping()(failures in 1..4u32, within in seconds(1..60), hold in seconds(0..20)) -> Damping {
-        Damping { failures, within, hold }
+    fn damping()(failures in 1..4u32, period in seconds(1..60), hold_time in seconds(0..20)) -> Damping {
+        Damping { failures, period, hold_time }
     }
 }
 
@@ -132,8 +132,12 @@ fn history() -> impl Strategy<Value = Vec<(Outcome, Duration)>> {
     })
 }
 
-fn initial() -> impl Strategy<Value = Initial> {
-    prop_oneof![Just(Initial::First), Just(Initial::Up), Just(Initial::Down)]
+fn initial() -> impl Strategy<Value = InitialState> {
+    prop_oneof![
+        Just(InitialState::FirstProbe),
+        Just(InitialState::Up),
+        Just(InitialState::Down)
+    ]
 }
 
 proptest! {
@@ -148,12 +152,12 @@ proptest! {
         history in history(),
     ) {
         let health = health(rise, fall, initial, damping);
-        let mut monitor = Monitor::new(&health, before);
+        let mut monitor = CheckState::new(&health, before);
         let mut model = Model::default();
         let (mut now, mut weight, mut reason) = (Duration::ZERO, None, monitor.reason().cloned());
         for (outcome, pause) in history {
             now += pause;
-            let (was, asked) = (monitor.known(), weight);
+            let (was, asked) = (monitor.up_if_known(), weight);
             let change = monitor.record_outcome(&outcome, now);
             match &outcome {
                 Ok(passed) => {
@@ -167,24 +171,28 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(monitor.known(), model.up(&health, before));
+            prop_assert_eq!(monitor.up_if_known(), model.up(&health, before));
             prop_assert_eq!(monitor.is_up(), model.up(&health, before) == Some(true), "what is not known is not up");
             prop_assert_eq!(monitor.is_damped(), model.damped);
             prop_assert_eq!(monitor.weight(), weight);
             prop_assert_eq!(monitor.reason(), reason.as_ref());
-            let expected = match (was, monitor.known()) {
-                (was, known) if was != known => Some(if monitor.is_up() { Change::Up } else { Change::Down }),
-                (Some(true), _) if weight != asked => Some(Change::Weight),
+            let expected = match (was, monitor.up_if_known()) {
+                (was, known) if was != known => Some(if monitor.is_up() { CheckStateChange::Up } else { CheckStateChange::Down }),
+                (Some(true), _) if weight != asked => Some(CheckStateChange::WeightChanged),
                 _ => None,
             };
-            prop_assert_eq!(change.filter(|change| *change != Change::Inconclusive), expected);
+            prop_assert_eq!(change.filter(|change| *change != CheckStateChange::Inconclusive), expected);
         }
     }
 }
 
 /// A monitor after probes a second apart, and what they have changed.
-fn after(health: &Health, before: Option<bool>, outcomes: &[Outcome]) -> (Monitor, Vec<Option<Change>>) {
-    let mut monitor = Monitor::new(health, before);
+fn after(
+    health: &HealthConfig,
+    before: Option<bool>,
+    outcomes: &[Outcome],
+) -> (CheckState, Vec<Option<CheckStateChange>>) {
+    let mut monitor = CheckState::new(health, before);
     let times = (1..).map(Duration::from_secs);
     let changes = outcomes
         .iter()
@@ -196,21 +204,24 @@ fn after(health: &Health, before: Option<bool>, outcomes: &[Outcome]) -> (Monito
 
 #[test]
 fn the_first_probe_decides_alone_unless_more_is_known() {
-    let first = health(2, 3, Initial::First, None);
-    let refused = [Err(Failure::Refused)];
-    assert_eq!(Monitor::new(&first, None).reason(), Some(&Failure::NotProbed));
-    assert_eq!(after(&first, None, &[PASS]).1, [Some(Change::Up)]);
-    assert_eq!(after(&first, None, &refused).1, [Some(Change::Down)]);
+    let first = health(2, 3, InitialState::FirstProbe, None);
+    let refused = [Err(ProbeFailure::Refused)];
+    assert_eq!(CheckState::new(&first, None).reason(), Some(&ProbeFailure::NotProbed));
+    assert_eq!(after(&first, None, &[PASS]).1, [Some(CheckStateChange::Up)]);
+    assert_eq!(after(&first, None, &refused).1, [Some(CheckStateChange::Down)]);
     assert_eq!(after(&first, Some(true), &refused).1, [None], "no flap at a restart");
-    assert_eq!(after(&first, Some(false), &[PASS, PASS]).1, [None, Some(Change::Up)]);
-    let up = health(2, 3, Initial::Up, None);
-    assert!(Monitor::new(&up, None).is_up() && !Monitor::new(&up, Some(false)).is_up());
+    assert_eq!(
+        after(&first, Some(false), &[PASS, PASS]).1,
+        [None, Some(CheckStateChange::Up)]
+    );
+    let up = health(2, 3, InitialState::Up, None);
+    assert!(CheckState::new(&up, None).is_up() && !CheckState::new(&up, Some(false)).is_up());
 }
 
 #[test]
 fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
-    let health = health(1, 2, Initial::First, None);
-    for outcome in [Err(Failure::NotRewritten), local()] {
+    let health = health(1, 2, InitialState::FirstProbe, None);
+    for outcome in [Err(ProbeFailure::NotSteered), local()] {
         let inconclusive = || outcome.clone();
         let (monitor, changes) = after(
             &health,
@@ -224,7 +235,7 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
                 inconclusive(),
             ],
         );
-        let expected = Some(Change::Inconclusive);
+        let expected = Some(CheckStateChange::Inconclusive);
         assert_eq!(changes, [None, expected, None, None, None, expected]);
         assert!(monitor.is_up() && monitor.reason() == inconclusive().as_ref().err());
         assert_eq!(monitor.inconclusive_reason(), inconclusive().as_ref().err());
@@ -233,7 +244,7 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
             None,
             "once is chance"
         );
-        for seen in [PASS, Err(Failure::Refused)] {
+        for seen in [PASS, Err(ProbeFailure::Refused)] {
             let (monitor, _) = after(
                 &health,
                 Some(true),
@@ -254,15 +265,18 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
         );
         for before in [None, Some(false)] {
             let (monitor, _) = after(&health, before, &[inconclusive(), inconclusive(), inconclusive()]);
-            assert!(!monitor.is_up() && monitor.known() == before);
+            assert!(!monitor.is_up() && monitor.up_if_known() == before);
         }
         // What it sees in between counts as if it were all.
         let (monitor, _) = after(
             &health,
             Some(true),
-            &[Err(Failure::Refused), inconclusive(), Err(Failure::Refused)],
+            &[Err(ProbeFailure::Refused), inconclusive(), Err(ProbeFailure::Refused)],
         );
-        assert_eq!((monitor.is_up(), monitor.reason()), (false, Some(&Failure::Refused)));
+        assert_eq!(
+            (monitor.is_up(), monitor.reason()),
+            (false, Some(&ProbeFailure::Refused))
+        );
     }
 }
 
@@ -270,17 +284,17 @@ fn a_director_that_cannot_see_changes_nothing_and_says_so_once() {
 fn who_comes_and_goes_stays_down_until_it_has_been_well_for_a_while() {
     let damping = Damping {
         failures: 2,
-        within: Duration::from_secs(60),
-        hold: Duration::from_secs(3),
+        period: Duration::from_secs(60),
+        hold_time: Duration::from_secs(3),
     };
-    let health = health(1, 1, Initial::First, Some(damping));
-    let fail = || Err(Failure::Refused);
+    let health = health(1, 1, InitialState::FirstProbe, Some(damping));
+    let fail = || Err(ProbeFailure::Refused);
     let (monitor, changes) = after(
         &health,
         None,
         &[PASS, fail(), PASS, fail(), PASS, PASS, fail(), PASS, PASS, PASS, PASS],
     );
-    let (up, down) = (Some(Change::Up), Some(Change::Down));
+    let (up, down) = (Some(CheckStateChange::Up), Some(CheckStateChange::Down));
     assert_eq!(changes, [up, down, up, down, None, None, None, None, None, None, up]);
     assert!(!monitor.is_damped());
     let (damped, _) = after(&health, None, &[PASS, fail(), PASS, fail(), PASS]);
@@ -289,30 +303,30 @@ fn who_comes_and_goes_stays_down_until_it_has_been_well_for_a_while() {
 
 #[test]
 fn a_check_goes_on_by_other_numbers() {
-    let lax = health(1, 3, Initial::First, None);
-    let fail = || Err(Failure::Refused);
+    let lax = health(1, 3, InitialState::FirstProbe, None);
+    let fail = || Err(ProbeFailure::Refused);
     let (before, _) = after(&lax, None, &[asks(7), fail(), fail()]);
     let now = Duration::from_secs(9);
-    let mut monitor = Monitor::resumed(&health(3, 2, Initial::Down, None), &before);
-    assert_eq!((monitor.known(), monitor.weight()), (Some(true), Some(7)));
+    let mut monitor = CheckState::replacing(&health(3, 2, InitialState::Down, None), &before);
+    assert_eq!((monitor.up_if_known(), monitor.weight()), (Some(true), Some(7)));
     assert_eq!(monitor.record_outcome(&fail(), now), None, "it counts anew");
-    assert_eq!(monitor.record_outcome(&fail(), now), Some(Change::Down));
-    let mut monitor = Monitor::resumed(&health(2, 1, Initial::Up, None), &monitor);
-    assert_eq!((monitor.known(), monitor.weight()), (Some(false), Some(7)));
-    assert_eq!(monitor.reason(), Some(&Failure::Refused));
+    assert_eq!(monitor.record_outcome(&fail(), now), Some(CheckStateChange::Down));
+    let mut monitor = CheckState::replacing(&health(2, 1, InitialState::Up, None), &monitor);
+    assert_eq!((monitor.up_if_known(), monitor.weight()), (Some(false), Some(7)));
+    assert_eq!(monitor.reason(), Some(&ProbeFailure::Refused));
     assert_eq!(
         [PASS, PASS].map(|pass| monitor.record_outcome(&pass, now)),
-        [None, Some(Change::Up)]
+        [None, Some(CheckStateChange::Up)]
     );
     assert_eq!(monitor.weight(), None, "the new check asks for none");
 }
 
 #[test]
 fn a_check_that_had_not_decided_begins_anew() {
-    let (before, _) = after(&health(1, 1, Initial::First, None), None, &[local()]);
-    for initial in [Initial::First, Initial::Up, Initial::Down] {
+    let (before, _) = after(&health(1, 1, InitialState::FirstProbe, None), None, &[local()]);
+    for initial in [InitialState::FirstProbe, InitialState::Up, InitialState::Down] {
         let health = health(2, 2, initial, None);
-        assert_eq!(Monitor::resumed(&health, &before), Monitor::new(&health, None));
+        assert_eq!(CheckState::replacing(&health, &before), CheckState::new(&health, None));
     }
 }
 
@@ -320,30 +334,36 @@ fn a_check_that_had_not_decided_begins_anew() {
 fn damping_remembers_across_checks() {
     let damping = |hold| Damping {
         failures: 2,
-        within: Duration::from_secs(60),
-        hold: Duration::from_secs(hold),
+        period: Duration::from_secs(60),
+        hold_time: Duration::from_secs(hold),
     };
-    let holding = |hold| health(1, 1, Initial::First, Some(damping(hold)));
-    let fail = || Err(Failure::Refused);
+    let holding = |hold| health(1, 1, InitialState::FirstProbe, Some(damping(hold)));
+    let fail = || Err(ProbeFailure::Refused);
     let (once, _) = after(&holding(3), None, &[PASS, fail(), PASS]);
-    let mut monitor = Monitor::resumed(&holding(2), &once);
+    let mut monitor = CheckState::replacing(&holding(2), &once);
     monitor.record_outcome(&fail(), Duration::from_secs(4));
     assert!(monitor.is_damped(), "the second time, though the check is another");
-    let mut monitor = Monitor::resumed(&holding(2), &monitor);
+    let mut monitor = CheckState::replacing(&holding(2), &monitor);
     let changes = [5, 6, 7].map(|now| monitor.record_outcome(&PASS, Duration::from_secs(now)));
-    assert_eq!(changes, [None, None, Some(Change::Up)]);
+    assert_eq!(changes, [None, None, Some(CheckStateChange::Up)]);
     let (damped, _) = after(&holding(3), None, &[PASS, fail(), PASS, fail()]);
-    let mut monitor = Monitor::resumed(&health(1, 1, Initial::First, None), &damped);
-    assert_eq!(monitor.record_outcome(&PASS, Duration::from_secs(5)), Some(Change::Up));
+    let mut monitor = CheckState::replacing(&health(1, 1, InitialState::FirstProbe, None), &damped);
+    assert_eq!(
+        monitor.record_outcome(&PASS, Duration::from_secs(5)),
+        Some(CheckStateChange::Up)
+    );
 }
 
 #[test]
 fn a_weight_that_is_known_holds_until_a_probe_passes() {
-    let health = health(1, 3, Initial::First, None);
-    let mut monitor = Monitor::new(&health, Some(true)).with_weight(Some(7));
+    let health = health(1, 3, InitialState::FirstProbe, None);
+    let mut monitor = CheckState::new(&health, Some(true)).with_weight(Some(7));
     let now = Duration::ZERO;
-    assert_eq!(monitor.record_outcome(&Err(Failure::Refused), now), None);
+    assert_eq!(monitor.record_outcome(&Err(ProbeFailure::Refused), now), None);
     assert_eq!(monitor.weight(), Some(7));
     assert_eq!(monitor.record_outcome(&asks(7), now), None, "no change, no news");
-    assert_eq!(monitor.record_outcome(&asks(8), now), Some(Change::Weight));
+    assert_eq!(
+        monitor.record_outcome(&asks(8), now),
+        Some(CheckStateChange::WeightChanged)
+    );
 }

@@ -9,18 +9,18 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config,
-    desired::{Health, OnFailure},
+    desired::{HealthConfig, OnFailure},
     health::ProbeSuccess,
 };
 
-const UP: ProbeState = ProbeState::Up { weight: None };
+const UP: ServerHealth = ServerHealth::Up { weight: None };
 
-fn weighs(weight: u16) -> ProbeState {
-    ProbeState::Up { weight: Some(weight) }
+fn weighs(weight: u16) -> ServerHealth {
+    ServerHealth::Up { weight: Some(weight) }
 }
 
-fn refused() -> ProbeState {
-    ProbeState::Down(Failure::Refused)
+fn refused() -> ServerHealth {
+    ServerHealth::Down(ProbeFailure::Refused)
 }
 
 fn rip(last: u8) -> IpAddr {
@@ -29,9 +29,9 @@ fn rip(last: u8) -> IpAddr {
 
 /// One service, what is known of its real servers, and what time it is.
 struct Play {
-    file: Desired,
-    known: BTreeMap<IpAddr, ProbeState>,
-    services: Services,
+    file: DesiredState,
+    known: BTreeMap<IpAddr, ServerHealth>,
+    services: ServiceHealthStates,
     now: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Play {
         Self {
             file,
             known: (1..=3).map(|last| (rip(last), UP)).collect(),
-            services: Services::default(),
+            services: ServiceHealthStates::default(),
             now: Duration::from_millis(10_700),
         }
     }
@@ -58,17 +58,17 @@ impl Play {
         &mut self.file.services[0]
     }
 
-    fn tell(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) {
+    fn tell(&mut self, known: impl IntoIterator<Item = (u8, ServerHealth)>) {
         self.known
             .extend(known.into_iter().map(|(last, known)| (rip(last), known)));
     }
 
     /// The states of the real servers, and the events.
-    fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<EventKind>) {
+    fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<HealthEventKind>) {
         let known = &self.known;
         let (desired, events) = self
             .services
-            .apply(&self.file, |_, server| known[&server].clone(), self.now);
+            .apply_health(&self.file, |_, server| known[&server].clone(), self.now);
         let servers = desired.services[0].servers.iter();
         (
             servers.map(|server| (server.weight, server.state)).collect(),
@@ -79,18 +79,18 @@ impl Play {
     /// The same, after changes.
     fn after(
         &mut self,
-        known: impl IntoIterator<Item = (u8, ProbeState)>,
-    ) -> (Vec<(u16, ServerState)>, Vec<EventKind>) {
+        known: impl IntoIterator<Item = (u8, ServerHealth)>,
+    ) -> (Vec<(u16, ServerState)>, Vec<HealthEventKind>) {
         self.tell(known);
         self.look()
     }
 
-    fn events(&mut self, known: impl IntoIterator<Item = (u8, ProbeState)>) -> Vec<EventKind> {
+    fn events(&mut self, known: impl IntoIterator<Item = (u8, ServerHealth)>) -> Vec<HealthEventKind> {
         self.after(known).1
     }
 
     fn quorum(&self) -> Option<bool> {
-        self.services.quorum(self.file.services[0].virtual_service)
+        self.services.has_quorum(self.file.services[0].virtual_service)
     }
 }
 
@@ -102,22 +102,22 @@ fn failure_policy(quorum: u32, hysteresis: u32) -> FailurePolicy {
     }
 }
 
-fn is_up(server: u8) -> EventKind {
-    EventKind::ServerUp {
+fn is_up(server: u8) -> HealthEventKind {
+    HealthEventKind::ServerUp {
         server: rip(server),
         weight: 1,
     }
 }
 
-fn is_down(server: u8) -> EventKind {
-    EventKind::ServerDown {
+fn is_down(server: u8) -> HealthEventKind {
+    HealthEventKind::ServerDown {
         server: rip(server),
-        reason: Failure::Refused,
+        reason: ProbeFailure::Refused,
     }
 }
 
-fn lost(weight: u32, quorum: u32, sorry: bool) -> EventKind {
-    EventKind::QuorumLost { weight, quorum, sorry }
+fn lost(weight: u32, quorum: u32, sorry: bool) -> HealthEventKind {
+    HealthEventKind::QuorumLost { weight, quorum, sorry }
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn real_servers_come_and_go() {
     assert_eq!(servers, [(1, ServerState::Up), down, (1, ServerState::Up)]);
     assert_eq!(events, [is_down(2)]);
     assert_eq!(
-        play.events([(2, ProbeState::Down(Failure::Status(503)))]),
+        play.events([(2, ServerHealth::Down(ProbeFailure::UnexpectedHttpStatus(503)))]),
         [],
         "it is down already"
     );
@@ -151,7 +151,7 @@ fn real_servers_come_and_go() {
 #[test]
 fn a_service_is_not_called_down_before_all_have_been_asked() {
     let mut play = Play::new(failure_policy(2, 0)).with_sorry();
-    play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
+    play.tell((1..=3).map(|server| (server, ServerHealth::Unknown)));
     let (servers, events) = play.look();
     assert!(
         events.is_empty()
@@ -168,26 +168,30 @@ fn a_service_is_not_called_down_before_all_have_been_asked() {
     assert_eq!((play.events([(2, refused())]), play.quorum()), (vec![is_down(2)], None));
     assert_eq!(play.events([(3, refused())]), [is_down(3), lost(1, 2, true)]);
     let mut play = Play::new(failure_policy(2, 0));
-    play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
+    play.tell((1..=3).map(|server| (server, ServerHealth::Unknown)));
     play.look();
     assert_eq!(play.events([(1, UP)]), [is_up(1)]);
     assert_eq!(
         play.events([(2, UP)]),
-        [is_up(2), EventKind::QuorumGained { weight: 2 }]
+        [is_up(2), HealthEventKind::QuorumGained { weight: 2 }]
     );
 }
 
 #[test]
 fn one_that_was_left_down_is_told_once_by_its_next_probe() {
-    let not_probed = || ProbeState::Down(Failure::NotProbed);
+    let not_probed = || ServerHealth::Down(ProbeFailure::NotProbed);
     let mut play = Play::new(FailurePolicy::default());
     assert_eq!(play.events([(1, not_probed()), (2, not_probed())]), []);
     assert_eq!(play.events([(1, UP), (2, refused())]), [is_up(1), is_down(2)]);
-    assert_eq!(play.events([(2, ProbeState::Down(Failure::Closed))]), [], "once");
+    assert_eq!(
+        play.events([(2, ServerHealth::Down(ProbeFailure::ConnectionClosed))]),
+        [],
+        "once"
+    );
     assert_eq!(play.events([(2, UP)]), [is_up(2)]);
     assert_eq!(play.events([(2, refused())]), [is_down(2)]);
     let mut play = Play::new(FailurePolicy::default());
-    assert_eq!(play.events([(2, ProbeState::Down(Failure::NoMac))]).len(), 1);
+    assert_eq!(play.events([(2, ServerHealth::Down(ProbeFailure::NoMac))]).len(), 1);
     assert_eq!(play.events([(2, refused())]), []);
 }
 
@@ -210,8 +214,8 @@ fn a_quorum_is_lost_and_gained_with_hysteresis() {
     );
     play.tell([(2, refused())]);
     let events = play.events([(1, UP)]);
-    let gained = EventKind::QuorumGained { weight: 3 };
-    let first = EventKind::ServerUp {
+    let gained = HealthEventKind::QuorumGained { weight: 3 };
+    let first = HealthEventKind::ServerUp {
         server: rip(1),
         weight: 2,
     };
@@ -229,7 +233,7 @@ fn a_hysteresis_as_large_as_the_quorum_is_down_with_none_only() {
     assert_eq!(play.events([(1, UP)]), [is_up(1)], "one is not enough to come back");
     assert_eq!(
         play.events([(2, UP)]),
-        [is_up(2), EventKind::QuorumGained { weight: 2 }]
+        [is_up(2), HealthEventKind::QuorumGained { weight: 2 }]
     );
 }
 
@@ -252,18 +256,24 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
     let (servers, events) = play.after([(2, weighs(7))]);
     assert_eq!(
         (servers[1], events),
-        ((7, ServerState::Up), vec![EventKind::Weight { server, from: 1, to: 7 }])
+        (
+            (7, ServerState::Up),
+            vec![HealthEventKind::WeightChanged { server, from: 1, to: 7 }]
+        )
     );
     let (servers, _) = play.after([(2, refused())]);
     assert_eq!(servers[1].0, 7, "shares of others do not change for that");
     let (_, events) = play.after([(2, weighs(7))]);
-    assert!(events.contains(&EventKind::ServerUp { server, weight: 7 }));
+    assert!(events.contains(&HealthEventKind::ServerUp { server, weight: 7 }));
     // A weight of 0 drains, and is no part of a quorum.
     let (servers, events) = play.after([(2, weighs(0))]);
     assert_eq!(servers[1], (0, ServerState::Up));
     assert_eq!(
         events,
-        [EventKind::Weight { server, from: 7, to: 0 }, lost(2, 3, false)]
+        [
+            HealthEventKind::WeightChanged { server, from: 7, to: 0 },
+            lost(2, 3, false)
+        ]
     );
     assert_eq!(play.after([(2, UP)]).0[1], (1, ServerState::Up));
 }
@@ -271,7 +281,7 @@ fn the_weight_of_a_check_goes_before_that_of_the_file() {
 #[test]
 fn slow_start_rises_a_step_a_second_and_ends_in_time() {
     let mut play = Play::new(FailurePolicy {
-        slow_start: 30,
+        slow_start_seconds: 30,
         ..FailurePolicy::default()
     });
     assert!(
@@ -308,10 +318,13 @@ fn slow_start_rises_a_step_a_second_and_ends_in_time() {
 #[test]
 fn who_rises() {
     let mut play = Play::new(FailurePolicy {
-        slow_start: 10,
+        slow_start_seconds: 10,
         ..FailurePolicy::default()
     });
-    play.tell([(1, ProbeState::Unknown), (2, ProbeState::Down(Failure::NotProbed))]);
+    play.tell([
+        (1, ServerHealth::Unknown),
+        (2, ServerHealth::Down(ProbeFailure::NotProbed)),
+    ]);
     play.look();
     let rises = |(_, state): &(u16, ServerState)| matches!(state, ServerState::SlowStart(_));
     let (servers, _) = play.after([(1, UP), (2, UP)]);
@@ -335,7 +348,7 @@ fn who_rises() {
     play.now += Duration::from_secs(5);
     let rising: Vec<bool> = play.after([(4, UP)]).0.iter().map(rises).collect();
     assert_eq!(rising, [false, false, false, true]);
-    play.service().failure_policy.slow_start = 0;
+    play.service().failure_policy.slow_start_seconds = 0;
     assert_eq!(play.look().0[3].1, ServerState::Up);
     assert!(!play.services.is_slow_start_active());
 }
@@ -346,36 +359,43 @@ fn what_the_file_no_longer_has_is_forgotten() {
     play.events([(1, refused()), (2, refused()), (3, refused())]);
     assert_eq!(play.quorum(), Some(false));
     play.file.services.clear();
-    let (desired, events) = play.services.apply(&play.file, |_, _| UP, play.now);
+    let (desired, events) = play.services.apply_health(&play.file, |_, _| UP, play.now);
     assert!(desired.services.is_empty() && events.is_empty());
-    assert_eq!(play.services, Services::default());
+    assert_eq!(play.services, ServiceHealthStates::default());
 }
 
 #[test]
 fn all_checks_of_a_real_server_must_pass() {
     let text = "interface: eth0\nservices:\n  - { vip: 192.0.2.1, port: 80, realservers: [10.0.0.1], health: { tcp: {}, rise: 1, fall: 1 } }\n";
     let file = config::parse(text, Path::new("test.yaml")).expect("a good file");
-    let health: &Health = file.services[0].health.as_ref().expect("a check");
-    let monitor = |outcomes: &[Result<ProbeSuccess, Failure>]| {
-        let mut monitor = Monitor::new(health, None);
+    let health: &HealthConfig = file.services[0].health.as_ref().expect("a check");
+    let monitor = |outcomes: &[Result<ProbeSuccess, ProbeFailure>]| {
+        let mut monitor = CheckState::new(health, None);
         for outcome in outcomes {
             monitor.record_outcome(outcome, Duration::ZERO);
         }
         monitor
     };
     let asks = |weight| Ok(ProbeSuccess { weight });
-    let (passes, fails, new) = (monitor(&[asks(None)]), monitor(&[Err(Failure::Refused)]), monitor(&[]));
+    let (passes, fails, new) = (
+        monitor(&[asks(None)]),
+        monitor(&[Err(ProbeFailure::Refused)]),
+        monitor(&[]),
+    );
     let agent = monitor(&[asks(Some(5))]);
-    assert_eq!(ProbeState::of([], true), UP);
-    assert_eq!(ProbeState::of([], false), ProbeState::Down(Failure::NoMac));
-    assert_eq!(ProbeState::of([&passes], false), ProbeState::Down(Failure::NoMac));
-    assert_eq!(ProbeState::of([&passes, &agent], true), weighs(5));
-    assert_eq!(ProbeState::of([&passes, &new], true), ProbeState::Unknown);
-    assert_eq!(ProbeState::of([&passes, &new, &fails], true), refused());
+    assert_eq!(ServerHealth::of([], true), UP);
+    assert_eq!(ServerHealth::of([], false), ServerHealth::Down(ProbeFailure::NoMac));
+    assert_eq!(
+        ServerHealth::of([&passes], false),
+        ServerHealth::Down(ProbeFailure::NoMac)
+    );
+    assert_eq!(ServerHealth::of([&passes, &agent], true), weighs(5));
+    assert_eq!(ServerHealth::of([&passes, &new], true), ServerHealth::Unknown);
+    assert_eq!(ServerHealth::of([&passes, &new, &fails], true), refused());
 }
 
-fn known() -> impl Strategy<Value = ProbeState> {
-    prop_oneof![4 => Just(UP), 1 => (0..4u16).prop_map(weighs), 4 => Just(refused()), 1 => Just(ProbeState::Unknown)]
+fn known() -> impl Strategy<Value = ServerHealth> {
+    prop_oneof![4 => Just(UP), 1 => (0..4u16).prop_map(weighs), 4 => Just(refused()), 1 => Just(ServerHealth::Unknown)]
 }
 
 proptest! {
@@ -389,7 +409,7 @@ proptest! {
         sorry in any::<bool>(),
         steps in prop::collection::vec((1..=3u8, known(), 0..3u64), 1..60),
     ) {
-        let mut play = Play::new(FailurePolicy { slow_start: 4, ..failure_policy(quorum, hysteresis) });
+        let mut play = Play::new(FailurePolicy { slow_start_seconds: 4, ..failure_policy(quorum, hysteresis) });
         if sorry {
             play = play.with_sorry();
         }
@@ -397,16 +417,16 @@ proptest! {
         let (mut up, mut service) = ([true; 3], true);
         for (server, known, seconds) in steps {
             play.now += Duration::from_secs(seconds);
-            let unknown = known == ProbeState::Unknown;
+            let unknown = known == ServerHealth::Unknown;
             let (servers, events) = play.after([(server, known)]);
             for what in events {
                 let index = |server: IpAddr| (1..=3).position(|last| rip(last) == server).expect("one of three");
                 match what {
-                    EventKind::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[index(server)], true)),
-                    EventKind::ServerDown { server, .. } => up[index(server)] = false,
-                    EventKind::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
-                    EventKind::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
-                    EventKind::FirstCheckOverdue { .. } | EventKind::Weight { .. } => {}
+                    HealthEventKind::ServerUp { server, .. } => prop_assert!(!std::mem::replace(&mut up[index(server)], true)),
+                    HealthEventKind::ServerDown { server, .. } => up[index(server)] = false,
+                    HealthEventKind::QuorumGained { .. } => prop_assert!(!std::mem::replace(&mut service, true)),
+                    HealthEventKind::QuorumLost { .. } => prop_assert!(std::mem::replace(&mut service, false)),
+                    HealthEventKind::FirstCheckOverdue { .. } | HealthEventKind::WeightChanged { .. } => {}
                 }
             }
             // A real server whose checks begin anew is down until its first probe has ended, without an event.
@@ -417,7 +437,7 @@ proptest! {
             }
             prop_assert_eq!(play.quorum(), Some(service));
             let known = play.known.values();
-            let weight: u32 = known.map(|known| match known { ProbeState::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
+            let weight: u32 = known.map(|known| match known { ServerHealth::Up { weight } => u32::from(weight.unwrap_or(1)), _ => 0 }).sum();
             let (least, most) = (quorum.max(1).saturating_sub(hysteresis).max(1), quorum.max(1) + hysteresis);
             prop_assert!(if service { weight >= least } else { weight < most }, "{weight}, {service}");
         }

@@ -14,63 +14,63 @@ fn values(arp_ignore: i32, arp_announce: i32, rp_filter: i32) -> Values {
     ])
 }
 
-fn address(ifindex: u32, address: IpAddr, prefix_len: u8) -> Address {
-    Address {
+fn address(ifindex: u32, address: IpAddr, prefix_len: u8) -> InterfaceAddress {
+    InterfaceAddress {
         ifindex,
         address,
         prefix_len,
-        ours: false,
+        added_by_lbx: false,
     }
 }
 
 /// A host as it is before anything is done.
-fn fresh() -> Observed {
-    Observed {
-        lo: LO,
+fn fresh() -> HostState {
+    HostState {
+        lo_ifindex: LO,
         lo_up: true,
-        links: BTreeMap::from([(ETH0, "eth0".to_owned())]),
-        nics: vec!["eth0".into()],
-        conf: ["all", "lo", "eth0"]
+        link_names: BTreeMap::from([(ETH0, "eth0".to_owned())]),
+        arp_nics: vec!["eth0".into()],
+        sysctls_by_nic: ["all", "lo", "eth0"]
             .map(|conf| (conf.to_owned(), values(0, 0, 0)))
             .into(),
-        lo_ipv6: true,
+        lo_ipv6_enabled: true,
         addresses: vec![address(ETH0, RIP, 24)],
         routes: vec![],
     }
 }
 
 /// A real server as an LVS script leaves it.
-fn configured() -> Observed {
+fn configured() -> HostState {
     let mut observed = fresh();
     for conf in ["all", "lo"] {
-        observed.conf.insert(conf.into(), values(1, 2, 0));
+        observed.sysctls_by_nic.insert(conf.into(), values(1, 2, 0));
     }
     observed.addresses.push(address(LO, VIP, 32));
     observed.routes.push(TableRoute {
         destination: VIP,
         prefix_len: 32,
         ifindex: Some(LO),
-        ours: false,
+        added_by_lbx: false,
     });
     observed
 }
 
-fn failing(observed: &Observed) -> Vec<String> {
+fn failing(observed: &HostState) -> Vec<String> {
     failing_of(observed, VIP)
 }
 
-fn failing_of(observed: &Observed, vip: IpAddr) -> Vec<String> {
+fn failing_of(observed: &HostState, vip: IpAddr) -> Vec<String> {
     let findings = evaluate(observed, &BTreeSet::from([vip]));
     let failing = findings.iter().filter(|finding| finding.verdict == Verdict::Fail);
     failing.map(|finding| finding.rule.clone()).collect()
 }
 
 /// The commands that applying the rules would carry out, each once.
-fn commands(observed: &Observed) -> Vec<String> {
+fn commands(observed: &HostState) -> Vec<String> {
     commands_for(observed, VIP)
 }
 
-fn commands_for(observed: &Observed, vip: IpAddr) -> Vec<String> {
+fn commands_for(observed: &HostState, vip: IpAddr) -> Vec<String> {
     let mut commands = Vec::new();
     for fix in evaluate(observed, &BTreeSet::from([vip]))
         .into_iter()
@@ -85,23 +85,27 @@ fn commands_for(observed: &Observed, vip: IpAddr) -> Vec<String> {
 }
 
 /// Carries out what the rules ask for.
-fn apply(observed: &mut Observed) {
+fn apply(observed: &mut HostState) {
     for fix in evaluate(observed, &BTreeSet::from([VIP]))
         .into_iter()
         .filter_map(|finding| finding.fix)
     {
         match fix {
-            Fix::Sysctl(Setting { conf, key, value }) => {
-                observed.conf.get_mut(&conf).unwrap().insert(key, value);
+            Fix::Sysctl(Setting {
+                nic_or_all: conf,
+                key,
+                value,
+            }) => {
+                observed.sysctls_by_nic.get_mut(&conf).unwrap().insert(key, value);
             }
             Fix::Vip(vip) => observed.addresses.push(address(LO, vip, 32)),
             Fix::Route(vip) => observed.routes.push(TableRoute {
                 destination: vip.into(),
                 prefix_len: 32,
                 ifindex: Some(LO),
-                ours: true,
+                added_by_lbx: true,
             }),
-            Fix::Operator(_) => {}
+            Fix::ManualCommand(_) => {}
         }
     }
 }
@@ -137,8 +141,8 @@ fn whatever_the_values_were_applying_once_makes_the_rules_hold() {
     for all in 0..10 {
         for own in 0..10 {
             let mut observed = fresh();
-            observed.conf.insert("all".into(), values(all, all, 0));
-            observed.conf.insert("eth0".into(), values(own, own, 0));
+            observed.sysctls_by_nic.insert("all".into(), values(all, all, 0));
+            observed.sysctls_by_nic.insert("eth0".into(), values(own, own, 0));
             apply(&mut observed);
             assert_eq!(commands(&observed), [""; 0], "all={all} eth0={own}");
         }
@@ -149,10 +153,10 @@ fn whatever_the_values_were_applying_once_makes_the_rules_hold() {
 fn a_stricter_value_stays() {
     for strict in [2, 8] {
         let mut observed = configured();
-        observed.conf.insert("all".into(), values(strict, 2, 0));
+        observed.sysctls_by_nic.insert("all".into(), values(strict, 2, 0));
         assert_eq!(commands(&observed), [""; 0]);
         let mut observed = configured();
-        observed.conf.insert("eth0".into(), values(strict, 2, 0));
+        observed.sysctls_by_nic.insert("eth0".into(), values(strict, 2, 0));
         assert_eq!(commands(&observed), [""; 0]);
     }
 }
@@ -160,17 +164,17 @@ fn a_stricter_value_stays() {
 #[test]
 fn a_nic_is_set_only_where_it_would_spoil_the_maximum() {
     let mut observed = configured();
-    observed.conf.insert("eth0".into(), values(3, 0, 0));
+    observed.sysctls_by_nic.insert("eth0".into(), values(3, 0, 0));
     assert_eq!(commands(&observed), ["sysctl -w net.ipv4.conf.eth0.arp_ignore=1"]);
-    observed.conf.insert("eth0".into(), values(0, 5, 0));
+    observed.sysctls_by_nic.insert("eth0".into(), values(0, 5, 0));
     assert_eq!(commands(&observed), ["sysctl -w net.ipv4.conf.eth0.arp_announce=2"]);
 }
 
 #[test]
 fn a_nic_with_values_of_its_own_is_quiet_without_all() {
     let mut observed = configured();
-    observed.conf.insert("all".into(), values(0, 0, 0));
-    observed.conf.insert("eth0".into(), values(1, 2, 0));
+    observed.sysctls_by_nic.insert("all".into(), values(0, 0, 0));
+    observed.sysctls_by_nic.insert("eth0".into(), values(1, 2, 0));
     assert_eq!(failing(&observed), [""; 0]);
     // Yet a NIC that comes later would not be.
     let expected = [
@@ -183,14 +187,14 @@ fn a_nic_with_values_of_its_own_is_quiet_without_all() {
 #[test]
 fn conf_lo_alone_does_nothing_for_eth0() {
     let mut observed = configured();
-    observed.conf.insert("all".into(), values(0, 0, 0));
+    observed.sysctls_by_nic.insert("all".into(), values(0, 0, 0));
     assert_eq!(failing(&observed), ["arp_ignore on eth0", "arp_announce on eth0"]);
     let findings = evaluate(&observed, &BTreeSet::from([VIP]));
     let seen = &findings
         .iter()
         .find(|finding| finding.rule == "arp_ignore on eth0")
         .unwrap()
-        .seen;
+        .observed_state;
     assert_eq!(seen, "0 (all=0, eth0=0), answers ARP for the VIP");
 }
 
@@ -207,7 +211,7 @@ fn a_vip_on_a_nic_is_refused() {
         let blocking = findings.into_iter().find(Finding::is_blocking).unwrap();
         assert_eq!(blocking.vip, Some(vip));
         assert_eq!(blocking.fix.unwrap().to_string(), fix);
-        assert!(blocking.seen.contains(how), "{}", blocking.seen);
+        assert!(blocking.observed_state.contains(how), "{}", blocking.observed_state);
     }
 }
 
@@ -216,7 +220,7 @@ fn a_vip_that_is_refused_blocks_no_other() {
     let mut observed = fresh();
     observed.addresses.push(address(ETH0, VIP, 24));
     let findings = evaluate(&observed, &BTreeSet::from([VIP, VIP6]));
-    assert_eq!(blocked(&findings), BTreeSet::from([VIP]));
+    assert_eq!(blocked_vips(&findings), BTreeSet::from([VIP]));
 }
 
 #[test]
@@ -225,18 +229,18 @@ fn ipv6_needs_an_address_and_nothing_else() {
     assert_eq!(failing_of(&observed, VIP6), ["2001:db8::160/128 on lo"]);
     let expected = ["ip addr add 2001:db8::160/128 dev lo nodad preferred_lft 0"];
     assert_eq!(commands_for(&observed, VIP6), expected);
-    observed.lo_ipv6 = false;
+    observed.lo_ipv6_enabled = false;
     assert_eq!(
-        blocked(&evaluate(&observed, &BTreeSet::from([VIP6]))),
+        blocked_vips(&evaluate(&observed, &BTreeSet::from([VIP6]))),
         BTreeSet::from([VIP6])
     );
-    observed.lo_ipv6 = true;
+    observed.lo_ipv6_enabled = true;
     observed.addresses.push(address(LO, VIP6, 128));
     assert_eq!(commands_for(&observed, VIP6), [""; 0]);
     // A wider prefix would lead the whole subnet here.
     observed.addresses.push(address(LO, VIP6, 64));
     assert_eq!(
-        blocked(&evaluate(&observed, &BTreeSet::from([VIP6]))),
+        blocked_vips(&evaluate(&observed, &BTreeSet::from([VIP6]))),
         BTreeSet::from([VIP6])
     );
 }
@@ -244,10 +248,13 @@ fn ipv6_needs_an_address_and_nothing_else() {
 #[test]
 fn a_vip_with_a_subnet_on_lo_is_refused() {
     let mut observed = configured();
-    assert_eq!(blocked(&evaluate(&observed, &BTreeSet::from([VIP]))), BTreeSet::new());
+    assert_eq!(
+        blocked_vips(&evaluate(&observed, &BTreeSet::from([VIP]))),
+        BTreeSet::new()
+    );
     observed.addresses.push(address(LO, VIP, 24));
     assert_eq!(
-        blocked(&evaluate(&observed, &BTreeSet::from([VIP]))),
+        blocked_vips(&evaluate(&observed, &BTreeSet::from([VIP]))),
         BTreeSet::from([VIP])
     );
 }
@@ -258,7 +265,7 @@ fn the_broadcast_address_of_a_subnet_is_no_vip() {
     let broadcast = IpAddr::from([192, 168, 1, 255]);
     let elsewhere = IpAddr::from([192, 168, 2, 255]);
     assert_eq!(
-        blocked(&evaluate(&observed, &BTreeSet::from([broadcast, elsewhere]))),
+        blocked_vips(&evaluate(&observed, &BTreeSet::from([broadcast, elsewhere]))),
         BTreeSet::from([broadcast])
     );
 }
@@ -277,17 +284,17 @@ fn nothing_goes_on_a_loopback_that_is_down() {
 #[test]
 fn strict_rp_filter_is_advised_against_with_several_nics_only() {
     let mut observed = configured();
-    observed.conf.insert("eth0".into(), values(0, 0, 1));
+    observed.sysctls_by_nic.insert("eth0".into(), values(0, 0, 1));
     assert_eq!(strict_rp_filter(&observed), []);
 
-    observed.nics.push("eth1".into());
-    observed.conf.insert("eth1".into(), values(0, 0, 2));
+    observed.arp_nics.push("eth1".into());
+    observed.sysctls_by_nic.insert("eth1".into(), values(0, 0, 2));
     let notes = strict_rp_filter(&observed);
     assert_eq!(notes.len(), 1);
     assert_eq!(notes[0].verdict, Verdict::Note);
     assert_eq!(notes[0].rule, "rp_filter on eth0");
 
     // Loose on all overrides strict on one.
-    observed.conf.insert("all".into(), values(1, 2, 2));
+    observed.sysctls_by_nic.insert("all".into(), values(1, 2, 2));
     assert_eq!(strict_rp_filter(&observed), []);
 }

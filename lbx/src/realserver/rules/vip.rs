@@ -5,20 +5,20 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Finding, Fix, Observed, Verdict, lo_up};
-use crate::net::{Address, host_bits};
+use super::{Finding, Fix, HostState, Verdict, lo_up};
+use crate::net::{InterfaceAddress, max_prefix_len};
 
 /// What was observed, by address: there may be thousands of VIPs.
 pub(super) struct Places<'a> {
-    observed: &'a Observed,
-    addresses: HashMap<IpAddr, Vec<&'a Address>>,
+    observed: &'a HostState,
+    addresses: HashMap<IpAddr, Vec<&'a InterfaceAddress>>,
     /// Addresses of NICs whose subnet has a broadcast address.
-    subnets: Vec<(&'a Address, Ipv4Addr)>,
+    subnets: Vec<(&'a InterfaceAddress, Ipv4Addr)>,
     routes: HashSet<IpAddr>,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn of(observed: &'a Observed) -> Self {
+    pub(super) fn of(observed: &'a HostState) -> Self {
         let mut addresses: HashMap<_, Vec<_>> = HashMap::new();
         for address in &observed.addresses {
             addresses.entry(address.address).or_default().push(address);
@@ -26,11 +26,11 @@ impl<'a> Places<'a> {
         let on_nics = observed
             .addresses
             .iter()
-            .filter(|address| observed.links.contains_key(&address.ifindex));
+            .filter(|address| observed.link_names.contains_key(&address.ifindex));
         let host_routes = observed
             .routes
             .iter()
-            .filter(|route| route.is_host_route(observed.lo, route.destination));
+            .filter(|route| route.is_host_route(observed.lo_ifindex, route.destination));
         Self {
             observed,
             addresses,
@@ -49,7 +49,7 @@ impl<'a> Places<'a> {
         findings.into_iter().flatten().map(move |finding| finding.about(vip))
     }
 
-    fn with(&self, vip: IpAddr) -> impl Iterator<Item = &Address> {
+    fn with(&self, vip: IpAddr) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.get(&vip).into_iter().flatten().copied()
     }
 
@@ -59,20 +59,20 @@ impl<'a> Places<'a> {
         let rule = format!("{vip} on no NIC but lo");
         let at_fault = self.with(vip).find_map(|address| {
             let prefix_len = address.prefix_len;
-            let (nic, fault) = match self.observed.links.get(&address.ifindex) {
+            let (nic, fault) = match self.observed.link_names.get(&address.ifindex) {
                 Some(nic) => {
                     let how = if vip.is_ipv4() { "ARP" } else { "neighbour discovery" };
                     let fault = format!("it is on {nic}, where this host answers {how} for it (is it the director?)");
                     (nic.as_str(), fault)
                 }
-                None if address.ifindex == self.observed.lo && prefix_len != host_bits(vip) => {
+                None if address.ifindex == self.observed.lo_ifindex && prefix_len != max_prefix_len(vip) => {
                     let fault =
                         format!("it is on lo as /{prefix_len}, which leads this whole subnet to the host itself");
                     ("lo", fault)
                 }
                 None => return None,
             };
-            let fix = Fix::Operator(format!("ip addr del {vip}/{prefix_len} dev {nic}"));
+            let fix = Fix::ManualCommand(format!("ip addr del {vip}/{prefix_len} dev {nic}"));
             Some((fault, fix))
         });
         if let Some((fault, fix)) = at_fault {
@@ -80,7 +80,7 @@ impl<'a> Places<'a> {
         }
         match self.subnets.iter().find(|(_, broadcast)| vip == *broadcast) {
             Some((
-                Address {
+                InterfaceAddress {
                     address,
                     prefix_len,
                     ifindex,
@@ -88,22 +88,28 @@ impl<'a> Places<'a> {
                 },
                 _,
             )) => {
-                let nic = &self.observed.links[ifindex];
+                let nic = &self.observed.link_names[ifindex];
                 let seen = format!("it is the broadcast address of {address}/{prefix_len} on {nic}");
-                Finding::not(Verdict::Fail, rule, seen, Fix::Operator("choose another VIP".into()))
+                Finding::not(
+                    Verdict::Fail,
+                    rule,
+                    seen,
+                    Fix::ManualCommand("choose another VIP".into()),
+                )
             }
             None => Finding::ok(rule, "on none"),
         }
     }
 
     fn vip_on_lo(&self, vip: IpAddr) -> Finding {
-        let bits = host_bits(vip);
+        let bits = max_prefix_len(vip);
         let rule = format!("{vip}/{bits} on lo");
-        let present = |address: &Address| address.ifindex == self.observed.lo && address.prefix_len == bits;
+        let present =
+            |address: &InterfaceAddress| address.ifindex == self.observed.lo_ifindex && address.prefix_len == bits;
         if self.with(vip).any(present) {
             Finding::ok(rule, "present")
-        } else if vip.is_ipv6() && !self.observed.lo_ipv6 {
-            let fix = Fix::Operator("sysctl -w net.ipv6.conf.lo.disable_ipv6=0".into());
+        } else if vip.is_ipv6() && !self.observed.lo_ipv6_enabled {
+            let fix = Fix::ManualCommand("sysctl -w net.ipv6.conf.lo.disable_ipv6=0".into());
             Finding::not(Verdict::Fail, rule, "missing, and IPv6 is switched off on lo", fix)
         } else {
             Finding::not(Verdict::Fail, rule, "missing", Fix::Vip(vip))
@@ -128,7 +134,7 @@ impl<'a> Places<'a> {
 }
 
 /// The broadcast address of a NIC's subnet, if that has one.
-fn broadcast(nic: &Address) -> Option<Ipv4Addr> {
+fn broadcast(nic: &InterfaceAddress) -> Option<Ipv4Addr> {
     let IpAddr::V4(address) = nic.address else { return None };
     let host_bits = u32::MAX.checked_shr(nic.prefix_len.into()).unwrap_or_default();
     (nic.prefix_len < 31).then(|| Ipv4Addr::from_bits(address.to_bits() | host_bits))

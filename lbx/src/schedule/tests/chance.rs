@@ -1,6 +1,6 @@
 use lbx_common::{
     hash::mix,
-    load::{Load, Rule, two_positions},
+    load::{BackendLoad, SchedulingRule, two_positions},
     ring::RingEntry,
 };
 
@@ -8,9 +8,9 @@ use super::candidates;
 use crate::{desired::Scheduler, schedule::ring};
 
 /// Connections by place after so many, all of which stay.
-fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[RingEntry], &[Load]) -> u16) -> Vec<u32> {
-    let ring = ring::of_scheduler(Scheduler::P2c, &candidates(weights));
-    let mut loads = vec![Load::default(); weights.len()];
+fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[RingEntry], &[BackendLoad]) -> u16) -> Vec<u32> {
+    let ring = ring::ring_for_scheduler(Scheduler::P2c, &candidates(weights));
+    let mut loads = vec![BackendLoad::default(); weights.len()];
     for connection in 0..connections {
         let chosen = choose(mix(connection, 0x7032_6374_6573_7473), &ring, &loads);
         loads[usize::from(chosen)].active += 1;
@@ -19,20 +19,24 @@ fn thrown(weights: &[u16], connections: u64, choose: impl Fn(u64, &[RingEntry], 
 }
 
 /// As the program does it.
-fn two_choices(random: u64, ring: &[RingEntry], loads: &[Load]) -> u16 {
+fn two_choices(random: u64, ring: &[RingEntry], loads: &[BackendLoad]) -> u16 {
     let [first, second] = two_positions(random, ring.len() as u32).map(|place| ring[place as usize]);
-    let load = |turn: RingEntry| (loads[usize::from(turn.index)], turn.weight);
-    let better = Rule::of_scheduler(Scheduler::P2c as u8).better(load(second), load(first));
-    if better { second.index } else { first.index }
+    let load = |turn: RingEntry| (loads[usize::from(turn.backend_index)], turn.weight);
+    let better = SchedulingRule::of_scheduler(Scheduler::P2c as u8).better(load(second), load(first));
+    if better {
+        second.backend_index
+    } else {
+        first.backend_index
+    }
 }
 
-fn chance_alone(random: u64, ring: &[RingEntry], _: &[Load]) -> u16 {
-    ring[(random % ring.len() as u64) as usize].index
+fn chance_alone(random: u64, ring: &[RingEntry], _: &[BackendLoad]) -> u16 {
+    ring[(random % ring.len() as u64) as usize].backend_index
 }
 
 #[test]
 fn the_fullest_of_many_is_far_below_that_of_chance() {
-    let most = |connections, choose: fn(u64, &[RingEntry], &[Load]) -> u16| {
+    let most = |connections, choose: fn(u64, &[RingEntry], &[BackendLoad]) -> u16| {
         *thrown(&[1; 1_000], connections, choose).iter().max().expect("somebody")
     };
     // As many connections as servers: ln ln n / ln 2 and a little, against ln n / ln ln n and a little.

@@ -7,27 +7,27 @@ use proptest::prelude::*;
 use super::candidates;
 use crate::schedule::{
     Candidate,
-    eligible::{Server, eligible},
+    eligible::{SchedulableServer, eligible_candidates},
     maglev,
 };
 
 /// What one director makes of a file: RIPs by slot. Its indices are its own affair.
-fn director(wanted: &[Server], falls_back: bool, size: u32) -> Vec<Option<std::net::IpAddr>> {
-    let table = maglev::table(&eligible(falls_back, wanted.iter().copied()), size);
+fn director(wanted: &[SchedulableServer], falls_back: bool, size: u32) -> Vec<Option<std::net::IpAddr>> {
+    let table = maglev::table(&eligible_candidates(falls_back, wanted.iter().copied()), size);
     let address = |index: u16| {
         wanted
             .iter()
-            .find(|server| server.index == Some(index))
+            .find(|server| server.backend_index == Some(index))
             .map(|s| s.address)
     };
     table.into_iter().map(address).collect()
 }
 
-fn servers(weights: &[u16], first_index: u16) -> Vec<Server> {
-    let wanted = |candidate: Candidate| Server {
+fn servers(weights: &[u16], first_index: u16) -> Vec<SchedulableServer> {
+    let wanted = |candidate: Candidate| SchedulableServer {
         address: candidate.address,
         weight: candidate.weight,
-        index: Some(first_index + candidate.index),
+        backend_index: Some(first_index + candidate.backend_index),
     };
     candidates(weights).into_iter().map(wanted).collect()
 }
@@ -41,7 +41,7 @@ proptest! {
         clients in prop::collection::vec(any::<u64>(), 1..20),
         falls_back in any::<bool>(),
     ) {
-        let size = maglev::size(weights.iter().copied());
+        let size = maglev::table_size(weights.iter().copied());
         let one = director(&servers(&weights, 0), falls_back, size);
         let mut reversed = servers(&weights, 40);
         reversed.reverse();
@@ -59,11 +59,11 @@ proptest! {
         weights in prop::collection::vec(1..9u16, 2..12),
         gone in any::<prop::sample::Index>(),
     ) {
-        let size = maglev::size(weights.iter().copied());
+        let size = maglev::table_size(weights.iter().copied());
         let mut servers = servers(&weights, 0);
         let before = director(&servers, false, size);
         let gone = gone.index(servers.len());
-        servers[gone].index = None;
+        servers[gone].backend_index = None;
         for (before, after) in before.into_iter().zip(director(&servers, false, size)) {
             let failed = before == Some(servers[gone].address);
             prop_assert_eq!(after, before.filter(|_| !failed));
@@ -76,12 +76,12 @@ proptest! {
 fn clients_spread_by_weight() {
     const CLIENTS: u64 = 60_000;
     let weights = [1, 2, 3, 4];
-    let size = maglev::size(weights);
+    let size = maglev::table_size(weights);
     let table = maglev::table(&candidates(&weights), size);
     let mut hits = [0u32; 4];
     for client in 0..CLIENTS {
         let index = table[hash::slot(mix(client, 0), size) as usize];
-        assert_ne!(index, slot::NONE);
+        assert_ne!(index, slot::NO_BACKEND);
         hits[usize::from(index)] += 1;
     }
     for (hits, weight) in hits.into_iter().zip(weights) {

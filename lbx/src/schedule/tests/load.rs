@@ -2,7 +2,7 @@ use std::cmp::{Ordering, Reverse};
 
 use lbx_common::{
     flow::{CLOSED, CLOSING, EMPTY, ESTABLISHED, HALF_OPEN},
-    load::{Load, of_state},
+    load::{BackendLoad, increment_of_state},
     service::scheduler,
 };
 use proptest::prelude::*;
@@ -89,7 +89,7 @@ struct World {
 impl World {
     fn change(&mut self, connection: usize, state: u8) {
         let (place, before) = self.connections[connection];
-        let difference = of_state(state).wrapping_sub(of_state(before));
+        let difference = increment_of_state(state).wrapping_sub(increment_of_state(before));
         self.words[place] = self.words[place].wrapping_add(difference);
         self.connections[connection].1 = state;
         self.connections.retain(|(_, state)| *state != EMPTY);
@@ -119,12 +119,12 @@ proptest! {
         weights in prop::collection::vec(1..6u16, 1..7),
         steps in prop::collection::vec(step(), 1..150),
     ) {
-        let ring = ring::of_scheduler(scheduler, &candidates(&weights));
+        let ring = ring::ring_for_scheduler(scheduler, &candidates(&weights));
         let mut world = World { words: vec![0; weights.len()], connections: Vec::new() };
         for step in steps {
             match step {
                 Step::Begin => {
-                    let loads: Vec<_> = world.words.iter().copied().map(Load::from_word).collect();
+                    let loads: Vec<_> = world.words.iter().copied().map(BackendLoad::from_word).collect();
                     let chosen = walk(scheduler, &ring, &loads).map(usize::from);
                     prop_assert_eq!(chosen, expected(scheduler, &world.servers(&weights)));
                     if let Some(place) = chosen {
@@ -150,7 +150,7 @@ proptest! {
         servers in prop::collection::vec((1..=u16::MAX, 0..=i32::MAX as u32, 0..=i32::MAX as u32), 1..9),
     ) {
         let weights: Vec<_> = servers.iter().map(|server| server.0).collect();
-        let loads: Vec<_> = servers.iter().map(|&(_, active, inactive)| Load { active, inactive }).collect();
+        let loads: Vec<_> = servers.iter().map(|&(_, active, inactive)| BackendLoad { active, inactive }).collect();
         let model: Vec<_> = servers
             .iter()
             .enumerate()
@@ -161,7 +161,7 @@ proptest! {
                 inactive: inactive.into(),
             })
             .collect();
-        let chosen = walk(scheduler, &ring::of_scheduler(scheduler, &candidates(&weights)), &loads);
+        let chosen = walk(scheduler, &ring::ring_for_scheduler(scheduler, &candidates(&weights)), &loads);
         prop_assert_eq!(chosen.map(usize::from), expected(scheduler, &model));
     }
 }
@@ -188,8 +188,8 @@ fn the_codes_are_those_the_program_knows() {
 
 /// Connections that nobody ends: how many each has after so many.
 fn filled(scheduler: Scheduler, weights: &[u16], connections: usize) -> Vec<u32> {
-    let ring = ring::of_scheduler(scheduler, &candidates(weights));
-    let mut loads = vec![Load::default(); weights.len()];
+    let ring = ring::ring_for_scheduler(scheduler, &candidates(weights));
+    let mut loads = vec![BackendLoad::default(); weights.len()];
     for _ in 0..connections {
         if let Some(index) = walk(scheduler, &ring, &loads) {
             loads[usize::from(index)].active += 1;

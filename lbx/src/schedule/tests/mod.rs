@@ -13,7 +13,7 @@ mod turns;
 use std::net::IpAddr;
 
 use lbx_common::{
-    load::{Load, LoadScore, Rule},
+    load::{BackendLoad, LoadScore, SchedulingRule},
     ring::RingEntry,
 };
 
@@ -25,7 +25,7 @@ fn candidates(weights: &[u16]) -> Vec<Candidate> {
     (0u16..)
         .zip(weights)
         .map(|(index, &weight)| Candidate {
-            index,
+            backend_index: index,
             address: IpAddr::from([10, 0, (index >> 8) as u8, index as u8]),
             weight,
         })
@@ -33,15 +33,15 @@ fn candidates(weights: &[u16]) -> Vec<Candidate> {
 }
 
 /// Whom a scheduler takes that looks at all of its ring, as the program walks it; `loads` are by index.
-fn walk(scheduler: Scheduler, ring: &[RingEntry], loads: &[Load]) -> Option<u16> {
-    let rule = Rule::of_scheduler(scheduler as u8);
+fn walk(scheduler: Scheduler, ring: &[RingEntry], loads: &[BackendLoad]) -> Option<u16> {
+    let rule = SchedulingRule::of_scheduler(scheduler as u8);
     let mut best = (None, LoadScore::WORST);
     for turn in ring {
-        let score = rule.score(loads[usize::from(turn.index)], turn.weight);
+        let score = rule.score(loads[usize::from(turn.backend_index)], turn.weight);
         if score.better_than(best.1) {
-            best = (Some(turn.index), score);
+            best = (Some(turn.backend_index), score);
         }
-        if rule.ends(score) {
+        if rule.ends_search(score) {
             break;
         }
     }

@@ -16,8 +16,8 @@ fn passes(weights: &[u16]) -> Vec<usize> {
 }
 
 fn turns(scheduler: Scheduler, weights: &[u16]) -> Vec<usize> {
-    let ring = ring::of_scheduler(scheduler, &candidates(weights));
-    ring.iter().map(|turn| usize::from(turn.index)).collect()
+    let ring = ring::ring_for_scheduler(scheduler, &candidates(weights));
+    ring.iter().map(|turn| usize::from(turn.backend_index)).collect()
 }
 
 fn counts(turns: &[usize], servers: usize) -> Vec<usize> {

@@ -14,12 +14,12 @@ pub enum PlanError {
         "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
          hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
     )]
-    Remapped(VirtualService),
+    HashInputChanged(VirtualService),
     /// The number of slots cannot change.
     #[error(
         "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
     )]
-    Resized {
+    SlotCountChanged {
         /// The service.
         service: VirtualService,
         /// Slots it has.

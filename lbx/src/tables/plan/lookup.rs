@@ -6,18 +6,18 @@ use std::{
     sync::Arc,
 };
 
-use lbx_common::lookup::{ALL_TCP, ALL_UDP, PRIMARY, PortEntry, VipEntry, number, port_key};
+use lbx_common::lookup::{ALL_TCP_PORTS, ALL_UDP_PORTS, PRIMARY_PORT, PortEntry, VipEntry, entry_number, port_key};
 
 use super::{
     super::{
-        PendingFree, Write,
+        MapWrite, PendingFree,
         allocate::TableFull,
-        lookup::Lookup,
+        lookup::LookupTables,
         service::{DesiredServer, LoadedService},
     },
     PlanError, Planner,
 };
-use crate::desired::{Ports, Protocol};
+use crate::desired::{PortSet, Protocol};
 
 impl Planner {
     /// Updates the lookup tables: ports first, then the VIPs that refer to them, then removal.
@@ -28,25 +28,25 @@ impl Planner {
         for (id, loaded) in self.tables.services.clone() {
             let vip = self.vip_number(&lookup, &flags, id.vip)?;
             let vip_flags = flags.entry(id.vip).or_insert_with(|| u64::from(vip));
-            if loaded.ports == Ports::All {
+            if loaded.ports == PortSet::All {
                 *vip_flags |= match id.protocol {
-                    Protocol::Tcp => ALL_TCP,
-                    Protocol::Udp => ALL_UDP,
+                    Protocol::Tcp => ALL_TCP_PORTS,
+                    Protocol::Udp => ALL_UDP_PORTS,
                 };
             }
             for port in loaded.ports.iter() {
                 let key = port_key(vip, id.protocol.number(), port.to_be_bytes());
-                let primary = if port == id.port { PRIMARY } else { 0 };
+                let primary = if port == id.port { PRIMARY_PORT } else { 0 };
                 keys.insert(key);
-                let entry = lookup.insert_port(key, u64::from(loaded.number) | primary)?;
+                let entry = lookup.insert_port(key, u64::from(loaded.service_number) | primary)?;
                 self.writes
-                    .extend(entry.map(|(index, entry)| Write::Port { index, entry }));
+                    .extend(entry.map(|(index, entry)| MapWrite::Port { index, entry }));
             }
         }
         for (&vip, &value) in &flags {
             let entry = lookup.set_vip(vip, value)?;
             self.writes
-                .extend(entry.map(|(index, entry)| Write::Vip { index, entry }));
+                .extend(entry.map(|(index, entry)| MapWrite::Vip { index, entry }));
         }
         self.forget(&mut lookup, &flags, &keys);
         self.tables.lookup = Arc::new(lookup);
@@ -55,26 +55,31 @@ impl Planner {
     }
 
     /// The number of a VIP, allocated if it is new.
-    fn vip_number(&mut self, lookup: &Lookup, new: &BTreeMap<IpAddr, u64>, vip: IpAddr) -> Result<u16, TableFull> {
+    fn vip_number(
+        &mut self,
+        lookup: &LookupTables,
+        new: &BTreeMap<IpAddr, u64>,
+        vip: IpAddr,
+    ) -> Result<u16, TableFull> {
         let present = lookup.vips.get(&vip).map(|entry| entry.value);
         match new.get(&vip).copied().or(present) {
-            Some(value) => Ok(number(value)),
+            Some(value) => Ok(entry_number(value)),
             None => Ok(self.allocations().vips.allocate_one()? as u16),
         }
     }
 
     /// Removes the VIPs and ports of no service.
-    fn forget(&mut self, lookup: &mut Lookup, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
+    fn forget(&mut self, lookup: &mut LookupTables, vips: &BTreeMap<IpAddr, u64>, ports: &BTreeSet<u64>) {
         for (_, gone) in lookup.vips.extract_if(.., |vip, _| !vips.contains_key(vip)) {
-            self.writes.push(Write::Vip {
+            self.writes.push(MapWrite::Vip {
                 index: gone.index,
                 entry: VipEntry::default(),
             });
-            self.free_later(PendingFree::Vip(number(gone.value)));
+            self.free_later(PendingFree::Vip(entry_number(gone.value)));
             self.free_later(PendingFree::VipEntry(gone.index));
         }
-        for (_, gone) in lookup.ports.extract_if(.., |key, _| !ports.contains(key)) {
-            self.writes.push(Write::Port {
+        for (_, gone) in lookup.ports_by_key.extract_if(.., |key, _| !ports.contains(key)) {
+            self.writes.push(MapWrite::Port {
                 index: gone.index,
                 entry: PortEntry::default(),
             });
@@ -84,19 +89,19 @@ impl Planner {
 
     /// Updates the backends of QUIC server ids.
     pub(super) fn update_quic_ids(&mut self, loaded: &mut LoadedService, servers: &[DesiredServer]) {
-        let due = loaded.desired_quic_ids(servers);
-        let before = std::mem::replace(&mut loaded.quic_ids, due);
-        for (&id, &index) in &loaded.quic_ids {
+        let due = loaded.desired_backends_by_quic_id(servers);
+        let before = std::mem::replace(&mut loaded.backends_by_quic_id, due);
+        for (&id, &index) in &loaded.backends_by_quic_id {
             if before.get(&id) != Some(&index) {
-                self.write_quic_id(loaded.number, id, Some(index));
+                self.write_quic_id(loaded.service_number, id, Some(index));
             }
         }
-        for &id in before.keys().filter(|id| !loaded.quic_ids.contains_key(id)) {
-            self.write_quic_id(loaded.number, id, None);
+        for &id in before.keys().filter(|id| !loaded.backends_by_quic_id.contains_key(id)) {
+            self.write_quic_id(loaded.service_number, id, None);
         }
     }
 
     pub(super) fn write_quic_id(&mut self, service: u16, id: u16, backend: Option<u16>) {
-        self.writes.push(Write::QuicId { service, id, backend });
+        self.writes.push(MapWrite::QuicId { service, id, backend });
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
-    backend::Head,
-    flow::{ESTABLISHED, Entry},
+    backend::MacAndState,
+    flow::{ESTABLISHED, FlowEntry},
     ring::RingEntry,
     service::Service,
     slot::Slot,
@@ -33,11 +33,17 @@ type Whole = (Service, Vec<Slot>, Vec<RingEntry>, BTreeMap<u16, Seen>);
 /// What tables have in common with those of the next daemon: all that is in the maps.
 fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
     let services = tables.services.iter().map(|(id, loaded)| {
-        let members = loaded.members.iter().map(|(&index, member)| {
-            let state = Head::from_word(member.to_backend().head).state;
+        let members = loaded.backends.iter().map(|(&index, member)| {
+            let state = MacAndState::from_word(member.to_backend().mac_and_state).state;
             (
                 index,
-                (member.address, member.weight, member.next_hop, member.counter, state),
+                (
+                    member.address,
+                    member.weight,
+                    member.next_hop,
+                    member.counter_index,
+                    state,
+                ),
             )
         });
         let slots = loaded.slots.as_slice().to_vec();
@@ -70,12 +76,12 @@ proptest! {
 #[test]
 fn an_adopting_daemon_does_not_reuse_a_number_that_records_name() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
-    let number = daemon.loaded(0).number;
-    let entry = Entry {
+    let number = daemon.loaded(0).service_number;
+    let entry = FlowEntry {
         vip_port: daemon.cluster.id(0).port.to_be_bytes(),
         backend: 1,
         state: ESTABLISHED,
-        seen: daemon.now,
+        last_seen_tick: daemon.now,
     };
     daemon.change(&[Change::Toggle(0)]);
     for port in 0..100 {
@@ -83,7 +89,7 @@ fn an_adopting_daemon_does_not_reuse_a_number_that_records_name() {
     }
     daemon.restart();
     daemon.change(&[Change::Toggle(0), Change::Scheduler(0, Maglev)]);
-    assert_ne!(daemon.loaded(0).number, number);
+    assert_ne!(daemon.loaded(0).service_number, number);
     let servers: Vec<_> = (0..100).map(|port| daemon.packet(0, port, OPEN)).collect();
     daemon.change(&[Change::Weight(0, 3, 1)]);
     for (port, server) in (0..).zip(servers) {
@@ -124,7 +130,7 @@ fn an_adopted_udp_service_goes_on_waiting_for_records_of_hashed_flows() {
     );
     daemon.pass(20);
     assert_eq!(daemon.kinds(), BTreeMap::from([("service", 1)]));
-    assert!(daemon.loaded(2).recording_since.is_none());
+    assert!(daemon.loaded(2).recording_since_tick.is_none());
     daemon.plan();
     assert!(daemon.writes.is_empty());
 }
@@ -134,10 +140,15 @@ fn damaged_tables_are_refused() {
     let whole = Daemon::of([Rr; SERVICES]);
     let damage = |damage: &dyn Fn(&mut Service)| {
         let mut image = whole.kernel.image.clone();
-        damage(image.services.get_mut(&whole.loaded(0).number).expect("a service"));
+        damage(
+            image
+                .services
+                .get_mut(&whole.loaded(0).service_number)
+                .expect("a service"),
+        );
         match Tables::adopt(&image, 0) {
             Err(AdoptError::Damaged { what, .. }) => what,
-            Err(AdoptError::Lookup { table }) => table,
+            Err(AdoptError::InconsistentLookup { table }) => table,
             Err(AdoptError::Read(never)) => match never {},
             Ok(_) => "nothing",
         }
@@ -146,7 +157,7 @@ fn damaged_tables_are_refused() {
         .kernel
         .image
         .services
-        .get(&whole.loaded(1).number)
+        .get(&whole.loaded(1).service_number)
         .expect("a service");
     assert_eq!(damage(&|service| service.scheduler = 99), "unknown scheduler");
     assert_eq!(

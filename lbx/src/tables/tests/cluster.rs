@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::super::{NextHop, NextHops};
 use crate::desired::{
-    Desired, FailurePolicy, Hashing, Mode, OnFailure, Ports, Protocol, RealServer, Scheduler, ServerState, Service,
-    TableSizes, Timeouts, VirtualService,
+    AttachMode, DesiredState, FailurePolicy, HashOptions, OnFailure, PortSet, Protocol, RealServer, Scheduler,
+    ServerState, Service, TableSizes, Timeouts, VirtualService,
 };
 
 /// Services of a [`Cluster`]; the last is UDP.
@@ -17,18 +17,18 @@ pub const SORRY: u8 = SERVERS;
 /// Two sets of idle timeouts, short enough to pass often.
 pub const TIMEOUTS: [Timeouts; 2] = [
     Timeouts {
-        half_open: 5,
-        established: 12,
-        closing: 4,
-        closed: 2,
-        udp: 8,
+        half_open_seconds: 5,
+        established_seconds: 12,
+        closing_seconds: 4,
+        closed_seconds: 2,
+        udp_seconds: 8,
     },
     Timeouts {
-        half_open: 3,
-        established: 20,
-        closing: 6,
-        closed: 3,
-        udp: 5,
+        half_open_seconds: 3,
+        established_seconds: 20,
+        closing_seconds: 6,
+        closed_seconds: 3,
+        udp_seconds: 5,
     },
 ];
 
@@ -101,10 +101,10 @@ impl Cluster {
                     port: [80, 443, 53][number],
                     protocol: [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number],
                 },
-                ports: Ports::one([80, 443, 53][number]),
+                ports: PortSet::one([80, 443, 53][number]),
                 scheduler: schedulers[number],
-                hashing: Hashing {
-                    port: true,
+                hash_options: HashOptions {
+                    include_port: true,
                     fallback: true,
                 },
                 slots: None,
@@ -115,7 +115,7 @@ impl Cluster {
                 health: None,
                 failure_policy: FailurePolicy::default(),
                 notify: None,
-                local: true,
+                local_access: true,
                 awaits_checks: false,
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
             },
@@ -160,7 +160,7 @@ impl Cluster {
                 *sorry = sorry.is_none().then(|| address(SORRY));
             }
             Change::Await(service) => self.services[service].service.awaits_checks ^= true,
-            Change::Fallback(service) => self.services[service].service.hashing.fallback ^= true,
+            Change::Fallback(service) => self.services[service].service.hash_options.fallback ^= true,
         }
     }
 
@@ -185,11 +185,11 @@ impl Cluster {
         }
     }
 
-    pub fn desired(&self) -> Desired {
-        Desired {
+    pub fn desired(&self) -> DesiredState {
+        DesiredState {
             interfaces: vec!["eth0".into()],
-            mode: Mode::Auto,
-            network_grace: 30,
+            mode: AttachMode::Auto,
+            network_grace_seconds: 30,
             timeouts: self.timeouts,
             tables: TableSizes::default(),
             services: self
@@ -223,8 +223,8 @@ pub fn real_server(server: u8, weight: u16) -> RealServer {
     RealServer {
         address: address(server),
         weight,
-        upper: 0,
-        lower: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
         quic_id: None,
         state: ServerState::Up,
     }
@@ -235,7 +235,7 @@ pub fn hop(server: u8, nic: u8) -> NextHop {
     NextHop {
         mac: [2, 0, 0, 0, nic, server],
         ifindex: 2,
-        vlan: [0; 2],
+        vlan_tags: [0; 2],
         source: [2, 0, 0, 0, 0xff, 0xff],
     }
 }

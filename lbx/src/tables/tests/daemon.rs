@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use lbx_common::{
     address::Address,
-    backend::Head,
-    flow::{Entry, FlowKey, Signal},
+    backend::MacAndState,
+    flow::{FlowEntry, FlowEvent, FlowKey},
     service,
     slot::Slot,
 };
 
 use super::{
     super::{
-        Event, Plan, Tables, Write,
-        event::EventKind,
+        MapWrite, Plan, TableEvent, Tables,
+        event::TableEventKind,
         flow_policy::ticks,
         scan::FlowScan,
-        service::{BackendState, LoadedService, Member},
+        service::{BackendState, LoadedBackend, LoadedService},
     },
     cluster::{Change, Cluster, SERVICES, address, number},
     packets::{Client, Kernel},
@@ -33,8 +33,8 @@ pub struct Daemon {
     pub kernel: Kernel,
     pub now: u32,
     /// Of the last plan.
-    pub writes: Vec<Write>,
-    pub events: Vec<Event>,
+    pub writes: Vec<MapWrite>,
+    pub events: Vec<TableEvent>,
 }
 
 impl Daemon {
@@ -93,12 +93,12 @@ impl Daemon {
     }
 
     pub fn expire(&mut self, scan: &FlowScan) {
-        self.carry_out(self.tables.expire(scan));
+        self.carry_out(self.tables.plan_expiry(scan));
     }
 
     pub fn carry_out(&mut self, plan: Plan) {
         self.kernel.apply_all(&plan.writes);
-        self.tables = plan.tables;
+        self.tables = plan.resulting_tables;
         self.writes = plan.writes;
         self.events = plan.events;
     }
@@ -107,11 +107,11 @@ impl Daemon {
     pub fn restart(&mut self) {
         self.tables = Tables::adopt(&self.kernel.image, self.now).expect("tables that can be adopted");
         let scan = self.kernel.sweep(&self.tables, self.now);
-        self.tables.quarantine(&scan);
+        self.tables.quarantine_service_numbers(&scan);
     }
 
     /// A packet, and the number of the real server it goes to.
-    pub fn packet(&mut self, service: usize, port: u16, signal: Signal) -> Option<u8> {
+    pub fn packet(&mut self, service: usize, port: u16, signal: FlowEvent) -> Option<u8> {
         let client = Client {
             address: [198, 51, 100, 1],
             port: port.to_be_bytes(),
@@ -121,7 +121,7 @@ impl Daemon {
     }
 
     /// A record that a packet of another time has left.
-    pub fn leave_record(&mut self, service: u16, port: u16, entry: Entry) {
+    pub fn leave_record(&mut self, service: u16, port: u16, entry: FlowEntry) {
         let key = FlowKey {
             client: Address::from_ipv4([198, 51, 100, 1]),
             client_port: port.to_be_bytes(),
@@ -134,17 +134,17 @@ impl Daemon {
         &self.tables.services[&self.cluster.id(service)]
     }
 
-    pub fn timeouts(&self) -> service::Timeouts {
+    pub fn timeouts(&self) -> service::TimeoutTicks {
         ticks(&self.cluster.timeouts)
     }
 
     /// The backends of the first service: index, real server, weight, whether up.
     pub fn members(&self) -> Vec<(u16, u8, u16, bool)> {
-        let state = |(&index, member): (&u16, &Member)| {
+        let state = |(&index, member): (&u16, &LoadedBackend)| {
             let server = number(member.address);
             (index, server, member.weight, member.state == BackendState::Up)
         };
-        self.loaded(0).members.iter().map(state).collect()
+        self.loaded(0).backends.iter().map(state).collect()
     }
 
     /// How many slots of the first service are like this.
@@ -163,7 +163,7 @@ impl Daemon {
     }
 
     /// The events of the first service.
-    pub fn events(&self) -> Vec<EventKind> {
+    pub fn events(&self) -> Vec<TableEventKind> {
         self.events.iter().map(|event| event.kind.clone()).collect()
     }
 
@@ -171,7 +171,7 @@ impl Daemon {
     pub fn mac(&self, index: u16) -> [u8; 6] {
         let (_, service) = self.kernel.image.find(&self.cluster.id(0)).expect("a service");
         let backend = self.kernel.image.backend_of(&service, index).expect("a backend");
-        Head::from_word(backend.head).mac
+        MacAndState::from_word(backend.mac_and_state).mac
     }
 
     /// Writes of the last plan by kind.
@@ -184,25 +184,25 @@ impl Daemon {
     }
 }
 
-pub fn kind(write: &Write) -> &'static str {
+pub fn kind(write: &MapWrite) -> &'static str {
     match write {
-        Write::Backend { .. } => "backend",
-        Write::Ring { .. } => "ring",
-        Write::Slots { .. } => "slots",
-        Write::Service { .. } => "service",
-        Write::Vip { entry, .. } if entry.value == 0 => "remove vip",
-        Write::Vip { .. } => "vip",
-        Write::Port { entry, .. } if entry.value == 0 => "remove port",
-        Write::Port { .. } => "port",
-        Write::QuicId { .. } => "quic id",
-        Write::ResetService(_) => "reset service",
-        Write::ResetBackend(_) => "reset backend",
+        MapWrite::Backend { .. } => "backend",
+        MapWrite::Ring { .. } => "ring",
+        MapWrite::Slots { .. } => "slots",
+        MapWrite::Service { .. } => "service",
+        MapWrite::Vip { entry, .. } if entry.vip_number_and_flags == 0 => "remove vip",
+        MapWrite::Vip { .. } => "vip",
+        MapWrite::Port { entry, .. } if entry.service_number_and_flags == 0 => "remove port",
+        MapWrite::Port { .. } => "port",
+        MapWrite::QuicId { .. } => "quic id",
+        MapWrite::ResetServiceCounters(_) => "reset service",
+        MapWrite::ResetBackendCounters(_) => "reset backend",
     }
 }
 
 /// The event of a real server that is lost.
-pub fn unresolved(server: u8) -> EventKind {
-    EventKind::ServerUnresolved {
+pub fn unresolved(server: u8) -> TableEventKind {
+    TableEventKind::ServerUnresolved {
         server: address(server),
         on_failure: OnFailure::Rehash,
     }

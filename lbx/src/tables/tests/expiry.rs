@@ -4,7 +4,7 @@ use lbx_common::{flow::TICK_MASK, slot::Slot};
 
 use super::signals::{DATA, FINISH, OPEN, RESET};
 use super::{
-    super::{GRACE, event::EventKind, scan::FlowScan},
+    super::{GRACE, event::TableEventKind, scan::FlowScan},
     cluster::{Change, SERVICES, address},
     daemon::Daemon,
 };
@@ -135,7 +135,7 @@ fn a_drained_server_is_removed_once_nothing_names_it() {
         "its windows have closed just now: a packet under way may still write a record"
     );
     daemon.pass(GRACE);
-    assert_eq!(daemon.events(), [EventKind::Drained(address(1))]);
+    assert_eq!(daemon.events(), [TableEventKind::Drained(address(1))]);
     assert!(!daemon.members()[1].3);
     daemon.pass(GRACE);
     assert_eq!(daemon.members(), [(0, 0, 1, true), (2, 2, 1, true)]);
@@ -186,7 +186,7 @@ fn a_dead_backend_stays_while_a_record_names_it() {
     daemon.now += 100;
     let scan = FlowScan {
         tick: daemon.now,
-        backends: [(daemon.loaded(0).number, 1)].into(),
+        referenced_backends: [(daemon.loaded(0).service_number, 1)].into(),
         ..FlowScan::default()
     };
     daemon.expire(&scan);

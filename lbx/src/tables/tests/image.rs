@@ -7,15 +7,15 @@ use std::{
 };
 
 use lbx_common::{
-    backend::{self, Backend, Head},
-    lookup::{PortEntry, VipEntry, key_port, number, port_key},
+    backend::{self, Backend, MacAndState},
+    lookup::{PortEntry, VipEntry, entry_number, port_key, split_port_key},
     maps,
     ring::RingEntry,
     service::Service,
-    slot::{NONE, Slot},
+    slot::{NO_BACKEND, Slot},
 };
 
-use super::super::{Layout, Write, adopt, lookup};
+use super::super::{MapParameters, MapWrite, adopt, lookup};
 use crate::desired::VirtualService;
 
 /// What stands in the maps; indices never written are as the kernel makes them, all zero.
@@ -34,48 +34,48 @@ pub struct Image {
 
 impl Image {
     /// Carries out one write.
-    pub fn apply(&mut self, write: &Write) {
+    pub fn apply(&mut self, write: &MapWrite) {
         match write {
-            Write::Backend { index, value } => {
+            MapWrite::Backend { index, value } => {
                 assert!(*index < maps::MAX_BACKENDS);
                 put(&mut self.backends, *index, *value, Backend::NONE);
             }
-            Write::Ring { base, entries } => {
+            MapWrite::Ring { base, entries } => {
                 assert!(base + entries.len() as u32 <= maps::MAX_RING_ENTRIES);
                 for (index, entry) in (*base..).zip(entries) {
                     put(&mut self.rings, index, *entry, RingEntry::from_word(0));
                 }
             }
-            Write::Slots { base, slots } => {
+            MapWrite::Slots { base, slots } => {
                 for (slot, value) in slots {
-                    assert!(base + slot < maps::MAX_SLOTS);
+                    assert!(base + slot < maps::DEFAULT_SLOTS);
                     put(&mut self.slots, base + slot, *value, Slot::from_word(0));
                 }
             }
-            Write::Service { number, value } => {
+            MapWrite::Service { number, value } => {
                 self.services.insert(*number, *value);
             }
-            Write::Vip { index, entry } => {
+            MapWrite::Vip { index, entry } => {
                 self.vips.remove(index);
-                if entry.value != 0 {
+                if entry.vip_number_and_flags != 0 {
                     self.vips.insert(*index, *entry);
                 }
             }
-            Write::Port { index, entry } => {
+            MapWrite::Port { index, entry } => {
                 self.ports.remove(index);
-                if entry.value != 0 {
+                if entry.service_number_and_flags != 0 {
                     self.ports.insert(*index, *entry);
                 }
             }
-            Write::QuicId { .. } => {}
-            Write::ResetService(number) => {
+            MapWrite::QuicId { .. } => {}
+            MapWrite::ResetServiceCounters(number) => {
                 assert!(
                     !self.reachable().contains(number),
                     "the number of a service that packets know begins anew"
                 );
                 self.cursors.insert(*number, 0);
             }
-            Write::ResetBackend(counter) => self.resets.push(*counter),
+            MapWrite::ResetBackendCounters(counter) => self.resets.push(*counter),
         }
     }
 
@@ -96,8 +96,8 @@ impl Image {
             }
             for index in 0..service.slots_len {
                 let slot = self.slot_of(service, index);
-                if !self.good(service, slot.current, backend::reachable)
-                    || !self.good(service, slot.owner, backend::usable)
+                if !self.good(service, slot.current, backend::may_receive_packets)
+                    || !self.good(service, slot.owner, backend::may_have_connections)
                 {
                     return wrong(format!("slot {index} leads nowhere: {slot:?}"));
                 }
@@ -107,7 +107,7 @@ impl Image {
             }
             for turn in 0..service.ring_len {
                 let index = self.turn_of(service, turn);
-                if index == NONE || !self.good(service, index, backend::reachable) {
+                if index == NO_BACKEND || !self.good(service, index, backend::may_receive_packets) {
                     return wrong(format!("turn {turn} leads nowhere: {index}"));
                 }
             }
@@ -116,10 +116,10 @@ impl Image {
     }
 
     fn good(&self, service: &Service, index: u16, is_good: impl Fn(u8) -> bool) -> bool {
-        index == NONE
+        index == NO_BACKEND
             || self
                 .backend_of(service, index)
-                .is_some_and(|backend| is_good(Head::from_word(backend.head).state))
+                .is_some_and(|backend| is_good(MacAndState::from_word(backend.mac_and_state).state))
     }
 
     /// A slot of a service.
@@ -129,26 +129,36 @@ impl Image {
 
     /// The backend index whose turn it is in the ring of a service.
     pub fn turn_of(&self, service: &Service, turn: u32) -> u16 {
-        self.rings[(service.ring_base + turn) as usize].index
+        self.rings[(service.ring_base + turn) as usize].backend_index
     }
 
     /// The service that packets for a port find.
     pub fn find(&self, id: &VirtualService) -> Option<(u16, Service)> {
         let vip = self.vips.values().find(|entry| lookup::ip(entry.address) == id.vip)?;
-        let key = port_key(number(vip.value), id.protocol.number(), id.port.to_be_bytes());
+        let key = port_key(
+            entry_number(vip.vip_number_and_flags),
+            id.protocol.number(),
+            id.port.to_be_bytes(),
+        );
         let port = self.ports.values().find(|entry| entry.key == key)?;
-        let number = number(port.value);
+        let number = entry_number(port.service_number_and_flags);
         Some((number, *self.services.get(&number)?))
     }
 
     /// The numbers of all services that packets find.
     fn reachable(&self) -> BTreeSet<u16> {
-        let vips: BTreeSet<u16> = self.vips.values().map(|entry| number(entry.value)).collect();
+        let vips: BTreeSet<u16> = self
+            .vips
+            .values()
+            .map(|entry| entry_number(entry.vip_number_and_flags))
+            .collect();
         let ports = self
             .ports
             .values()
-            .filter(|entry| vips.contains(&key_port(entry.key).0));
-        ports.map(|entry| number(entry.value)).collect()
+            .filter(|entry| vips.contains(&split_port_key(entry.key).0));
+        ports
+            .map(|entry| entry_number(entry.service_number_and_flags))
+            .collect()
     }
 
     /// The VIPs that packets find.
@@ -158,7 +168,7 @@ impl Image {
 
     /// What stands at a backend index of a service.
     pub fn backend_of(&self, service: &Service, index: u16) -> Option<Backend> {
-        (u32::from(index) < service.backends_len)
+        (u32::from(index) < service.backends_capacity)
             .then(|| {
                 self.backends
                     .get(service.backends_base as usize + usize::from(index))
@@ -196,19 +206,22 @@ struct Taken {
 
 impl Taken {
     fn add(&mut self, service: &Service) -> bool {
-        disjoint(&mut self.slots, service.slots_base, service.slots_len, maps::MAX_SLOTS)
-            && disjoint(
-                &mut self.rings,
-                service.ring_base,
-                service.ring_len,
-                maps::MAX_RING_ENTRIES,
-            )
-            && disjoint(
-                &mut self.backends,
-                service.backends_base,
-                service.backends_len,
-                maps::MAX_BACKENDS,
-            )
+        disjoint(
+            &mut self.slots,
+            service.slots_base,
+            service.slots_len,
+            maps::DEFAULT_SLOTS,
+        ) && disjoint(
+            &mut self.rings,
+            service.ring_base,
+            service.ring_len,
+            maps::MAX_RING_ENTRIES,
+        ) && disjoint(
+            &mut self.backends,
+            service.backends_base,
+            service.backends_capacity,
+            maps::MAX_BACKENDS,
+        )
     }
 }
 
@@ -226,11 +239,11 @@ fn disjoint(ranges: &mut BTreeMap<u32, u32>, base: u32, len: u32, capacity: u32)
     !meets && end <= capacity
 }
 
-impl adopt::Maps for Image {
+impl adopt::MapReader for Image {
     type Error = Infallible;
 
-    fn layout(&self) -> Layout {
-        Layout::default()
+    fn layout(&self) -> MapParameters {
+        MapParameters::default()
     }
 
     fn vips(&self) -> Vec<(u32, VipEntry)> {
@@ -250,7 +263,7 @@ impl adopt::Maps for Image {
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {
-        (index < maps::MAX_SLOTS).then(|| self.slots.get(index as usize).copied().unwrap_or(Slot::from_word(0)))
+        (index < maps::DEFAULT_SLOTS).then(|| self.slots.get(index as usize).copied().unwrap_or(Slot::from_word(0)))
     }
 
     fn ring_entry(&self, index: u32) -> Result<RingEntry, Infallible> {

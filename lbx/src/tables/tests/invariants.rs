@@ -1,12 +1,12 @@
 //! What holds at the end of every history.
 
-use lbx_common::slot::NONE;
+use lbx_common::slot::NO_BACKEND;
 use proptest::prelude::*;
 
 use super::{
     super::{
         Tables,
-        allocate::{Range, Ranges},
+        allocate::{Range, RangeAllocator},
         service::BackendState,
     },
     cluster::{Change, Cluster, Fate, SERVICES},
@@ -40,7 +40,7 @@ proptest! {
         let tables = model.tables.as_ref().expect("a daemon");
         prop_assert!(model.kernel.records.is_empty());
         for (id, loaded) in &tables.services {
-            prop_assert!(loaded.is_settled());
+            prop_assert!(loaded.has_nothing_to_expire());
             let candidates = loaded.candidates.as_deref().expect("a plan was made");
             let table = maglev::table(candidates, loaded.slots_range.len);
             for (slot, wanted) in loaded.slots.as_slice().iter().zip(table) {
@@ -49,8 +49,8 @@ proptest! {
             let hops = &model.cluster.hops;
             let service = (0..SERVICES).find(|service| model.cluster.id(*service) == *id).expect("a service");
             let wanted = super::super::service::desired_servers(&model.cluster.services[service].service);
-            let fails = |address| wanted.iter().any(|server| server.address == address && server.fails().is_some());
-            let settled = loaded.members.values().all(|member| {
+            let fails = |address| wanted.iter().any(|server| server.address == address && server.failure_action().is_some());
+            let settled = loaded.backends.values().all(|member| {
                 let well = matches!(member.state, BackendState::Up | BackendState::Draining);
                 let held = (member.state == BackendState::FailedDrop) <= (model.cluster.fate(service, member.address) == Fate::FailedDrop);
                 let fits = well == (hops.contains_key(&member.address) && !fails(member.address));
@@ -96,12 +96,12 @@ proptest! {
     #[test]
     fn ranges_never_overlap_and_nothing_is_lost(steps in prop::collection::vec((1..12u32, any::<prop::sample::Index>()), 1..80)) {
         const CAPACITY: u32 = 60;
-        let mut ranges = Ranges::new("places", CAPACITY);
+        let mut ranges = RangeAllocator::new("places", CAPACITY);
         let mut taken: Vec<Range> = Vec::new();
         for (len, pick) in steps {
             let free = |place: &u32| !taken.iter().any(|range| (range.base..range.base + range.len).contains(place));
             let fits = (0..=CAPACITY - len).find(|base| (*base..base + len).all(|place| free(&place)));
-            match ranges.take(len) {
+            match ranges.allocate(len) {
                 Ok(range) => {
                     prop_assert_eq!(Some(range.base), fits, "the lowest gap that is long enough");
                     prop_assert!(!ranges.clone().reserve(range));
@@ -116,7 +116,7 @@ proptest! {
         for range in taken {
             ranges.free(range);
         }
-        prop_assert_eq!(ranges, Ranges::new("places", CAPACITY));
+        prop_assert_eq!(ranges, RangeAllocator::new("places", CAPACITY));
     }
 }
 
@@ -125,14 +125,21 @@ fn shares_follow_weights(tables: &Tables) {
     for loaded in tables.services.values() {
         let candidates = loaded.candidates.as_deref().expect("a plan was made");
         let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
-        for candidate in candidates.iter().filter(|candidate| candidate.index != NONE) {
+        for candidate in candidates
+            .iter()
+            .filter(|candidate| candidate.backend_index != NO_BACKEND)
+        {
             let slots = loaded.slots.as_slice();
-            let share = slots.iter().filter(|slot| slot.current == candidate.index).count() as f64 / slots.len() as f64;
+            let share = slots
+                .iter()
+                .filter(|slot| slot.current == candidate.backend_index)
+                .count() as f64
+                / slots.len() as f64;
             let want = f64::from(candidate.weight) / total;
             assert!((share - want).abs() < 0.02, "{share} for {want}");
         }
-        let nobody = loaded.slots.as_slice().iter().any(|slot| slot.current == NONE);
-        let keep_their_slots = candidates.iter().any(|candidate| candidate.index == NONE);
+        let nobody = loaded.slots.as_slice().iter().any(|slot| slot.current == NO_BACKEND);
+        let keep_their_slots = candidates.iter().any(|candidate| candidate.backend_index == NO_BACKEND);
         assert_eq!(nobody, candidates.is_empty() || keep_their_slots);
     }
 }

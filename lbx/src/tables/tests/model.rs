@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
-    flow::{Signal, TICK_MASK, elapsed},
-    service::Timeouts,
+    flow::{FlowEvent, TICK_MASK, elapsed_ticks},
+    service::TimeoutTicks,
 };
 
 use super::signals::{DATA, DATAGRAM, ODD, OPEN};
 use super::{
-    super::{Plan, Tables, Write, flow_policy::ticks},
+    super::{MapWrite, Plan, Tables, flow_policy::ticks},
     cluster::{Change, Cluster, Fate, SERVICES},
     packets::{Client, Kernel, UnderWay},
 };
@@ -47,7 +47,7 @@ pub struct During {
 pub struct Packet {
     pub service: usize,
     pub client: u8,
-    pub signal: Signal,
+    pub signal: FlowEvent,
     pub held: u8,
 }
 
@@ -61,7 +61,7 @@ pub struct Model {
     held: Vec<(u8, Packet, UnderWay)>,
     flows: BTreeMap<(usize, u8), Expected>,
     /// What the last plans were made for: two sets of timeouts while it is not known which holds.
-    in_force: Vec<Timeouts>,
+    in_force: Vec<TimeoutTicks>,
     pub planned: Cluster,
     /// What the maps may say: several while the last plans have not been carried out whole.
     loaded: Vec<Cluster>,
@@ -78,7 +78,7 @@ struct Expected {
     /// When it was last active.
     last: u32,
     /// The shortest timeouts since.
-    timeouts: Timeouts,
+    timeouts: TimeoutTicks,
 }
 
 impl Model {
@@ -135,7 +135,7 @@ impl Model {
         let tables = self.tables.take().unwrap_or_else(|| {
             let mut tables = Tables::adopt(&self.kernel.image, now).expect("tables that can be adopted");
             let scan = self.kernel.sweep(&tables, now);
-            tables.quarantine(&scan);
+            tables.quarantine_service_numbers(&scan);
             tables
         });
         let plan = tables
@@ -162,14 +162,14 @@ impl Model {
         };
         let scan = self.kernel.sweep_and_count(&tables, self.now);
         self.wait(late);
-        let plan = tables.expire(&scan);
+        let plan = tables.plan_expiry(&scan);
         self.carry_out(plan, during);
     }
 
     /// Carries out a plan while packets come and go; false if the daemon was killed on the way.
     fn carry_out(&mut self, plan: Plan, during: &During) -> bool {
         let at = |place: u8| usize::from(place) * (plan.writes.len() + 1) / 256;
-        let steps: Vec<Option<&Write>> = plan.writes.iter().map(Some).chain([None]).collect();
+        let steps: Vec<Option<&MapWrite>> = plan.writes.iter().map(Some).chain([None]).collect();
         for (n, write) in steps.into_iter().enumerate() {
             self.pass();
             for (_, packet) in during.packets.iter().filter(|(place, _)| at(*place) == n) {
@@ -188,7 +188,7 @@ impl Model {
                 }
             }
         }
-        self.tables = Some(plan.tables);
+        self.tables = Some(plan.resulting_tables);
         true
     }
 
@@ -249,7 +249,7 @@ impl Model {
                 _ if expected.established => expected.timeouts.established,
                 _ => expected.timeouts.half_open,
             };
-            elapsed(expected.last, self.now) <= u32::from(timeout)
+            elapsed_ticks(expected.last, self.now) <= u32::from(timeout)
         });
         if let (Some(expected), false) = (expected, packet.signal == OPEN) {
             let dropped = self
@@ -302,8 +302,8 @@ impl Model {
 }
 
 /// The shorter of each.
-fn shorter(a: Timeouts, b: Timeouts) -> Timeouts {
-    Timeouts {
+fn shorter(a: TimeoutTicks, b: TimeoutTicks) -> TimeoutTicks {
+    TimeoutTicks {
         half_open: a.half_open.min(b.half_open),
         established: a.established.min(b.established),
         closing: a.closing.min(b.closing),

@@ -7,18 +7,18 @@ use std::{
 
 use lbx_common::{
     address::Address,
-    backend::{self, Backend, Head},
-    flow::{self, Entry, FlowKey, Signal},
+    backend::{self, Backend, MacAndState},
+    flow::{self, FlowEntry, FlowEvent, FlowKey},
     hash,
-    service::{HASHED, RECORD_ALL, Service},
-    slot::{NONE, Slot},
+    service::{RECENTLY_HASHED, RECORD_ALL, Service},
+    slot::{NO_BACKEND, Slot},
 };
 
 use super::signals::{DATAGRAM, OPEN};
 use super::{
     super::{
-        Tables, Write,
-        scan::{FlowScan, FlowScanner, Verdict},
+        MapWrite, Tables,
+        scan::{FlowScan, FlowScanner, RecordAction},
     },
     image::Image,
 };
@@ -35,7 +35,7 @@ pub struct Client {
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
     pub image: Image,
-    pub records: HashMap<(FlowKey, [u8; 2]), Entry>,
+    pub records: HashMap<(FlowKey, [u8; 2]), FlowEntry>,
     /// Packets forwarded by service number, since the service was made.
     pub forwarded: HashMap<u16, u64>,
 }
@@ -45,7 +45,7 @@ pub struct Kernel {
 pub struct UnderWay {
     client: Client,
     vip_port: [u8; 2],
-    signal: Signal,
+    signal: FlowEvent,
     number: u16,
     service: Service,
     slot: Slot,
@@ -74,10 +74,10 @@ impl UnderWay {
 
 impl Kernel {
     /// A packet arrives; none if it is for nobody.
-    pub fn begin(&self, id: &VirtualService, client: Client, signal: Signal, now: u32) -> Option<UnderWay> {
+    pub fn begin(&self, id: &VirtualService, client: Client, signal: FlowEvent, now: u32) -> Option<UnderWay> {
         let (number, service) = self.image.find(id)?;
         let vip_port = id.port.to_be_bytes();
-        let tuple = hash::tuple(Address::from_ipv4(client.address), client.port, vip_port);
+        let tuple = hash::tuple_word(Address::from_ipv4(client.address), client.port, vip_port);
         let slot = hash::slot(tuple, service.slots_len);
         Some(UnderWay {
             client,
@@ -100,15 +100,15 @@ impl Kernel {
     }
 
     /// Carries out one write of a plan.
-    pub fn apply(&mut self, write: &Write) {
-        if let Write::ResetService(number) = write {
+    pub fn apply(&mut self, write: &MapWrite) {
+        if let MapWrite::ResetServiceCounters(number) = write {
             self.forwarded.remove(number);
         }
         self.image.apply(write);
     }
 
     /// Carries out writes and checks the maps after each.
-    pub fn apply_all(&mut self, writes: &[Write]) {
+    pub fn apply_all(&mut self, writes: &[MapWrite]) {
         for write in writes {
             self.apply(write);
             if let Err(wrong) = self.image.check() {
@@ -127,7 +127,7 @@ impl Kernel {
         if let Some(entry) = self.records.get_mut(&packet.key()) {
             let over = opens && flow::is_closing(entry.state);
             if !over && !entry.expired(packet.now, &packet.service.timeouts) {
-                let next = entry.after(packet.signal, packet.now);
+                let next = entry.after_packet(packet.signal, packet.now);
                 let index = entry.backend;
                 if self.usable(packet, index) {
                     self.records.insert(packet.key(), next);
@@ -136,10 +136,10 @@ impl Kernel {
             }
             stale = true;
         }
-        let all_known = packet.records_all() && packet.service.flags & HASHED == 0;
+        let all_known = packet.records_all() && packet.service.flags & RECENTLY_HASHED == 0;
         let new = opens || (all_known && packet.signal == DATAGRAM);
         let preferred = if new { self.schedule(packet) } else { slot.owner };
-        if new && preferred == NONE {
+        if new && preferred == NO_BACKEND {
             return None;
         }
         let usable = |index: &u16| self.usable(packet, *index);
@@ -181,11 +181,11 @@ impl Kernel {
         let Some(state) = flow::first_state(packet.signal) else {
             return false;
         };
-        let entry = Entry {
+        let entry = FlowEntry {
             vip_port: packet.vip_port,
             backend,
             state,
-            seen: packet.now,
+            last_seen_tick: packet.now,
         };
         self.records.insert(packet.key(), entry);
         true
@@ -194,20 +194,21 @@ impl Kernel {
     /// Whether flows may be of an index.
     fn usable(&self, packet: &UnderWay, index: u16) -> bool {
         let backend = self.image.backend_of(&packet.service, index);
-        backend.is_some_and(|backend| backend::usable(Head::from_word(backend.head).state))
+        backend
+            .is_some_and(|backend| backend::may_have_connections(MacAndState::from_word(backend.mac_and_state).state))
     }
 
     /// The address at an index, if packets may go there.
     fn reach(&self, packet: &UnderWay, index: u16) -> Option<IpAddr> {
         let backend = self.image.backend_of(&packet.service, index)?;
-        backend::reachable(Head::from_word(backend.head).state).then(|| address(&backend))
+        backend::may_receive_packets(MacAndState::from_word(backend.mac_and_state).state).then(|| address(&backend))
     }
 
     /// The look at all records that the data plane takes for the daemon.
     pub fn sweep(&mut self, tables: &Tables, now: u32) -> FlowScan {
         let mut taker = FlowScanner::new(tables, now);
         self.records
-            .retain(|(key, _), entry| taker.visit(*key, *entry) == Verdict::Keep);
+            .retain(|(key, _), entry| taker.visit(*key, *entry) == RecordAction::Keep);
         taker.finish()
     }
 
@@ -215,7 +216,7 @@ impl Kernel {
     pub fn sweep_and_count(&mut self, tables: &Tables, now: u32) -> FlowScan {
         let services = tables.services.values();
         let waiting = services.filter(|service| service.slots.has_open_windows());
-        let numbers = waiting.map(|service| service.number);
+        let numbers = waiting.map(|service| service.service_number);
         FlowScan {
             without_traffic: numbers.filter(|number| !self.forwarded.contains_key(number)).collect(),
             ..self.sweep(tables, now)
@@ -223,19 +224,19 @@ impl Kernel {
     }
 
     /// Live records that disagree with their slot although nobody looks for them: whoever tracks the slot next revives them.
-    pub fn unseen_records(&self, now: u32) -> Vec<(FlowKey, Entry, Slot)> {
+    pub fn unseen_records(&self, now: u32) -> Vec<(FlowKey, FlowEntry, Slot)> {
         let by_number: HashMap<u16, Service> = self.image.services.clone();
         self.records
             .iter()
             .filter_map(|((key, vip_port), entry)| {
                 let service = by_number.get(&key.service)?;
-                let tuple = hash::tuple(key.client, key.client_port, *vip_port);
+                let tuple = hash::tuple_word(key.client, key.client_port, *vip_port);
                 let slot = self.image.slot_of(service, hash::slot(tuple, service.slots_len));
                 let backend = self.image.backend_of(service, entry.backend)?;
                 let astray = service.flags & RECORD_ALL == 0
                     && !slot.has_records
                     && entry.backend != slot.owner
-                    && backend::usable(Head::from_word(backend.head).state)
+                    && backend::may_have_connections(MacAndState::from_word(backend.mac_and_state).state)
                     && !entry.expired(now, &service.timeouts);
                 astray.then_some((*key, *entry, slot))
             })

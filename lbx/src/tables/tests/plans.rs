@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lbx_common::{maps, slot::NONE};
+use lbx_common::{maps, slot::NO_BACKEND};
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{Tables, allocate::TableFull, event::EventKind, plan::PlanError},
+    super::{Tables, allocate::TableFull, event::TableEventKind, plan::PlanError},
     cluster::{Change, Cluster, SERVICES, address, hop, real_server},
     daemon::{Daemon, kind, unresolved},
 };
@@ -56,7 +56,7 @@ fn an_added_server_takes_slots_and_leaves_their_owners() {
 fn a_removed_server_drains() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Remove(0, 1)]);
-    assert_eq!(daemon.events(), [EventKind::Draining(address(1))]);
+    assert_eq!(daemon.events(), [TableEventKind::Draining(address(1))]);
     assert_eq!(daemon.members()[1], (1, 1, 0, true));
     assert_eq!(daemon.slots(|slot| slot.current == 1), 0);
     assert!(daemon.slots(|slot| slot.owner == 1) > 0);
@@ -70,7 +70,7 @@ fn a_weight_moves_slots_and_the_ring() {
     let mut daemon = Daemon::of([Wrr, Maglev, Maglev]);
     daemon.change(&[Change::Weight(0, 0, 3)]);
     assert_eq!(daemon.ring(0), [0, 1, 0, 2, 0]);
-    let what = EventKind::Weight {
+    let what = TableEventKind::WeightChanged {
         server: address(0),
         from: 1,
         to: 3,
@@ -88,13 +88,13 @@ fn a_mac_address_moves_without_anything_else() {
     daemon.change(&[Change::Answer(1, 7)]);
     assert_eq!(daemon.kinds(), BTreeMap::from([("backend", 1)]));
     assert_eq!(daemon.mac(1), hop(1, 7).mac);
-    assert!(matches!(daemon.events()[..], [EventKind::MacChanged { .. }]));
+    assert!(matches!(daemon.events()[..], [TableEventKind::MacChanged { .. }]));
 }
 
 #[test]
 fn a_server_that_returns_is_another_backend_with_the_same_counter() {
     let mut daemon = Daemon::new();
-    let counter = daemon.loaded(0).members[&1].counter;
+    let counter = daemon.loaded(0).backends[&1].counter_index;
     daemon.change(&[Change::Lose(1)]);
     assert_eq!(daemon.events(), [unresolved(1)]);
     assert_eq!(
@@ -112,7 +112,7 @@ fn a_server_that_returns_is_another_backend_with_the_same_counter() {
         daemon.members()[1..],
         [(1, 1, 1, false), (2, 2, 1, true), (3, 1, 1, true)]
     );
-    assert_eq!(daemon.loaded(0).members[&3].counter, counter);
+    assert_eq!(daemon.loaded(0).backends[&3].counter_index, counter);
     assert!(!daemon.kinds().contains_key("reset backend"));
 }
 
@@ -131,7 +131,7 @@ fn from_recording_to_hashing_every_slot_is_tracked_first() {
     let kinds: Vec<_> = daemon.writes.iter().map(kind).collect();
     assert_eq!(kinds, ["slots", "service"]);
     assert_eq!(daemon.slots(|slot| !slot.has_records), 0);
-    assert_eq!(daemon.events(), [EventKind::SchedulerChanged(Maglev)]);
+    assert_eq!(daemon.events(), [TableEventKind::SchedulerChanged(Maglev)]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn vips_go_with_their_last_service() {
 #[test]
 fn a_number_is_not_reused_while_a_record_names_it() {
     let mut daemon = Daemon::of([Rr, Rr, Rr]);
-    assert_eq!(daemon.loaded(0).number, 0);
+    assert_eq!(daemon.loaded(0).service_number, 0);
     daemon.packet(0, 1, OPEN);
     let entry = *daemon.kernel.records.values().next().expect("a record");
     daemon.change(&[Change::Toggle(0)]);
@@ -164,14 +164,14 @@ fn a_number_is_not_reused_while_a_record_names_it() {
     daemon.pass(5);
     daemon.change(&[Change::Toggle(0)]);
     assert_eq!(
-        daemon.loaded(0).number,
+        daemon.loaded(0).service_number,
         3,
         "a record named the former one when last seen"
     );
     daemon.pass(5);
     daemon.change(&[Change::Toggle(1)]);
     daemon.change(&[Change::Toggle(1)]);
-    assert_eq!(daemon.loaded(1).number, 0);
+    assert_eq!(daemon.loaded(1).service_number, 0);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn when_all_drain_old_connections_stay_and_new_ones_are_refused() {
         let server = daemon.packet(0, 1, OPEN);
         assert!(server.is_some());
         daemon.change(&[0, 1, 2].map(|server| Change::Weight(0, server, 0)));
-        assert_eq!(daemon.slots(|slot| slot.current == NONE), daemon.slots(|_| true));
+        assert_eq!(daemon.slots(|slot| slot.current == NO_BACKEND), daemon.slots(|_| true));
         assert_eq!(daemon.ring(0), [0u8; 0]);
         assert_eq!(daemon.packet(0, 1, DATA), server);
         assert_eq!(daemon.packet(0, 2, OPEN), None);
@@ -224,7 +224,7 @@ fn a_full_table_is_an_error_and_changes_nothing() {
     service.servers = vec![real_server(0, 65_535), real_server(1, 1)];
     let mut desired = cluster.desired();
     let service = desired.services[0].clone();
-    desired.services = (0..maps::MAX_SLOTS / 65_537)
+    desired.services = (0..maps::DEFAULT_SLOTS / 65_537)
         .map(|port| {
             let mut service = service.clone();
             service.virtual_service.port = 1 + port as u16;
@@ -235,7 +235,7 @@ fn a_full_table_is_an_error_and_changes_nothing() {
     let loaded = Tables::default()
         .plan(&desired, &hops, 0)
         .expect("just enough room")
-        .tables;
+        .resulting_tables;
     let mut udp = service;
     udp.virtual_service.protocol = Protocol::Udp;
     desired.services.push(udp);
@@ -270,7 +270,10 @@ fn ten_thousand_services_fit() {
     let plan = Tables::default()
         .plan(&desired, &cluster.hops, 0)
         .expect("room for all");
-    assert_eq!(plan.tables.services.len(), 10_000);
-    let again = plan.tables.plan(&desired, &cluster.hops, 0).expect("room for all");
+    assert_eq!(plan.resulting_tables.services.len(), 10_000);
+    let again = plan
+        .resulting_tables
+        .plan(&desired, &cluster.hops, 0)
+        .expect("room for all");
     assert!(again.writes.is_empty());
 }

@@ -1,6 +1,6 @@
 //! Histories that once broke the promise, each cut down to what it takes.
 
-use lbx_common::flow::Signal;
+use lbx_common::flow::FlowEvent;
 
 use super::signals::{DATA, DATAGRAM, FINISH, OPEN};
 use super::{
@@ -20,7 +20,7 @@ fn connect(daemon: &mut Daemon, port: u16) -> Option<u8> {
 }
 
 /// A packet of a service that is under way.
-fn begin(daemon: &Daemon, service: usize, port: u16, signal: Signal) -> UnderWay {
+fn begin(daemon: &Daemon, service: usize, port: u16, signal: FlowEvent) -> UnderWay {
     let client = Client {
         address: [198, 51, 100, 1],
         port: port.to_be_bytes(),

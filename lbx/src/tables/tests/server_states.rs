@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU8;
 
-use lbx_common::slot::{NONE, Slot};
+use lbx_common::slot::{NO_BACKEND, Slot};
 
 use super::signals::{DATA, OPEN};
 use super::{
-    super::{GRACE, event::EventKind, service::BackendState},
+    super::{GRACE, event::TableEventKind, service::BackendState},
     cluster::{Change, SORRY, address},
     daemon::{Daemon, unresolved},
 };
@@ -67,7 +67,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     let before = connect(&mut daemon);
     daemon.change(&[down(1, on_failure)]);
     let server = address(1);
-    assert_eq!(daemon.events(), [EventKind::ServerFailed { server, on_failure }]);
+    assert_eq!(daemon.events(), [TableEventKind::ServerFailed { server, on_failure }]);
     let meanwhile = data(&mut daemon);
     assert!(
         newcomers(&mut daemon)
@@ -78,7 +78,7 @@ fn failure(scheduler: Scheduler, on_failure: OnFailure) -> [Vec<(Option<u8>, Opt
     daemon.plan();
     assert!(daemon.writes.is_empty());
     daemon.change(&[up(1)]);
-    assert!(matches!(daemon.events()[..], [EventKind::ServerUp { .. }]));
+    assert!(matches!(daemon.events()[..], [TableEventKind::ServerUp { .. }]));
     assert!(newcomers(&mut daemon).contains(&Some(1)));
     let after = data(&mut daemon);
     let with = |then: Vec<Option<u8>>| before.iter().copied().zip(then).collect();
@@ -128,7 +128,7 @@ fn dropped_flows_outlive_their_window_and_the_daemon() {
     }
     assert_eq!(daemon.slots(|slot| slot.owner == 1), 0, "the window has closed");
     daemon.restart();
-    assert_eq!(daemon.loaded(0).members[&1].state, BackendState::FailedDrop);
+    assert_eq!(daemon.loaded(0).backends[&1].state, BackendState::FailedDrop);
     daemon.plan();
     assert!(daemon.writes.is_empty());
     data(&mut daemon);
@@ -153,7 +153,10 @@ fn an_unresolved_mac_address_is_a_failure() {
     let before = connect(&mut daemon);
     daemon.change(&[Change::OnFailure(0, OnFailure::Drop), Change::Lose(1)]);
     let (server, on_failure) = (address(1), OnFailure::Drop);
-    assert_eq!(daemon.events(), [EventKind::ServerUnresolved { server, on_failure }]);
+    assert_eq!(
+        daemon.events(),
+        [TableEventKind::ServerUnresolved { server, on_failure }]
+    );
     assert!(data(&mut daemon).iter().all(|server| *server != Some(1)));
     daemon.change(&[Change::Answer(1, 1)]);
     assert_eq!(data(&mut daemon), before, "it has come back with another MAC address");
@@ -167,7 +170,7 @@ fn a_down_server_removed_from_the_file_drains() {
     let before = connect(&mut daemon);
     daemon.change(&[down(1, OnFailure::Drop)]);
     daemon.change(&[Change::Remove(0, 1)]);
-    assert_eq!(daemon.events(), [EventKind::Draining(address(1))]);
+    assert_eq!(daemon.events(), [TableEventKind::Draining(address(1))]);
     assert_eq!(data(&mut daemon), before);
 }
 
@@ -191,7 +194,7 @@ fn without_fallback_no_server_takes_the_slots_of_a_down_one() {
             for (before, now) in before.iter().zip(current(&daemon)) {
                 assert_eq!(
                     now,
-                    if *before == 1 { NONE } else { *before },
+                    if *before == 1 { NO_BACKEND } else { *before },
                     "{scheduler}, {on_failure}"
                 );
             }
@@ -316,12 +319,12 @@ fn a_service_that_waits_for_its_checks_has_no_connections_and_begins_without_win
         ]);
         assert_eq!(daemon.packet(0, 1, OPEN), None, "not the sorry server's either");
         assert_eq!(
-            daemon.slots(|slot| *slot == Slot::settled(NONE)),
+            daemon.slots(|slot| *slot == Slot::without_window(NO_BACKEND)),
             daemon.slots(|_| true)
         );
         daemon.change(&[Change::Await(0), up(0), up(1), up(2)]);
         assert_eq!(
-            daemon.slots(|slot| slot.current != slot.owner || slot.current == NONE),
+            daemon.slots(|slot| slot.current != slot.owner || slot.current == NO_BACKEND),
             0
         );
         assert!(daemon.packet(0, 1, OPEN).is_some_and(|server| server < 3));

@@ -9,7 +9,7 @@ mod unsteered;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use lbx::desired::{Hashing, Protocol, Scheduler, Service, VirtualService};
+use lbx::desired::{HashOptions, Protocol, Scheduler, Service, VirtualService};
 use lbx_tests::{
     lab::{DIP, VIP},
     mac::Mac,
@@ -48,8 +48,8 @@ const ICMPV6: u8 = 58;
 fn cluster() -> Vec<Service> {
     const EVEN: &[(u8, u16)] = &[(1, 1), (2, 1)];
     let by_address = |id| Service {
-        hashing: Hashing {
-            port: false,
+        hash_options: HashOptions {
+            include_port: false,
             fallback: false,
         },
         ..balanced(id, Scheduler::Sh, EVEN)

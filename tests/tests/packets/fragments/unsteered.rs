@@ -4,7 +4,7 @@ use anyhow::Result;
 use lbx::desired::VirtualService;
 use lbx_common::{
     drops::DropReason::{self, BadSource, ExtensionHeaders, FragmentOverrun, NoBackend, OrphanFragment, TinyFragment},
-    fragment::LIFETIME,
+    fragment::LIFETIME_TICKS,
 };
 use lbx_tests::{
     lab::{CLIENT, VIP},
@@ -98,7 +98,7 @@ fn other_packets(director: &mut Director) -> Result<()> {
 fn too_late(director: &mut Director, service: VirtualService) -> Result<()> {
     let flow = flow(service, 40_000);
     director.sends(flow, &first(flow, 1), To::Rs(1), Opens)?;
-    director.pass(LIFETIME)?;
+    director.pass(LIFETIME_TICKS)?;
     director.sends(flow, &later(flow, 1, 8, true), To::Rs(1), Continues)?;
     director.pass(1)?;
     director.drops(&later(flow, 1, 16, false), OrphanFragment)

@@ -153,7 +153,7 @@ fn proves_nothing(director: &mut Director) -> Result<()> {
 
 fn keeps_nothing(director: &mut Director) -> Result<()> {
     let flow = director.flow_of(HTTP, 1, false)?;
-    let timeout = director.loaded(HTTP).window(Protocol::Tcp);
+    let timeout = director.loaded(HTTP).window_ticks(Protocol::Tcp);
     director.opens(flow, To::Rs(1))?;
     director.pass(timeout)?;
     director.sends(flow, &about(flow, PORT_UNREACHABLE), To::Rs(1), Continues)?;

@@ -132,7 +132,7 @@ fn not_counted(director: &mut Director) -> Result<()> {
     director.has_load(WEB, 1, 1, 0)?;
     let scan = director.scan();
     ensure!(
-        scan.live == 2 && scan.flows.values().all(|flows| flows.active == 1),
+        scan.live_records == 2 && scan.flows.values().all(|flows| flows.active == 1),
         "{scan:?}"
     );
     director.sends(flow, &flow.rst(), To::Rs(1), Ends)?;
@@ -239,7 +239,7 @@ fn shortened(director: &mut Director) -> Result<()> {
     director.opens(from(CLIENT, WEB, 40_000), To::Rs(1))?;
     director.pass(30)?;
     director.service_mut(WEB)?.persistence = Some(Persistence {
-        timeout: 10,
+        timeout_seconds: 10,
         ..persistence(32)
     });
     director.plan()?;

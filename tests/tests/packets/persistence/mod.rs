@@ -8,7 +8,7 @@ mod servers;
 
 use std::net::IpAddr;
 
-use lbx::desired::{Persistence, Ports, Scheduler, Service, VirtualService};
+use lbx::desired::{Persistence, PortSet, Scheduler, Service, VirtualService};
 use lbx_tests::lab::VIP;
 
 use crate::{
@@ -34,9 +34,9 @@ const TIMEOUT: u16 = 300;
 
 fn persistence(prefix: u8) -> Persistence {
     Persistence {
-        timeout: TIMEOUT,
+        timeout_seconds: TIMEOUT,
         prefix,
-        drain: true,
+        persist_while_draining: true,
     }
 }
 
@@ -46,7 +46,7 @@ fn cluster() -> Vec<Service> {
         ..balanced(id, Scheduler::Rr, &[(1, 1), (2, 1), (3, 1)])
     };
     let web = Service {
-        ports: Ports::of([80, 443]),
+        ports: PortSet::from_ports([80, 443]),
         ..of(WEB, persistence(32))
     };
     vec![

@@ -22,7 +22,7 @@ fn servers() -> Vec<Fixture> {
         let mut services = cluster();
         for service in &mut services {
             if let Some(persistence) = &mut service.persistence {
-                persistence.drain = false;
+                persistence.persist_while_draining = false;
             }
         }
         services
@@ -125,7 +125,7 @@ fn from_now_on(director: &mut Director) -> Result<()> {
 
 /// As in IPVS: what is bound to it comes anyway.
 fn full(director: &mut Director) -> Result<()> {
-    director.service_mut(WEB)?.servers[0].upper = 1;
+    director.service_mut(WEB)?.servers[0].upper_threshold = 1;
     director.plan()?;
     director.opens(from(CLIENT, WEB, 40_000), To::Rs(1))?;
     director.opens(from(CLIENT, WEB, 40_001), To::Rs(1))?;
@@ -140,7 +140,7 @@ fn full(director: &mut Director) -> Result<()> {
 fn room() -> Vec<Fixture> {
     let small = |says, plays: fn(&mut Director) -> Result<()>| {
         free_story(says, move || {
-            plays(&mut Director::sized(TableSizes { flows: 8, ..SIZES }, cluster())?)
+            plays(&mut Director::sized(TableSizes { flows4: 8, ..SIZES }, cluster())?)
         })
     };
     vec![

@@ -90,7 +90,7 @@ fn kept(director: &mut Director) -> Result<()> {
 
 fn one_limited() -> Service {
     let mut service = balanced(HTTP, Scheduler::Rr, &[(1, 1), (2, 1), (3, 1)]);
-    service.servers[1].upper = 1;
+    service.servers[1].upper_threshold = 1;
     service
 }
 
@@ -123,7 +123,7 @@ fn raised(director: &mut Director) -> Result<()> {
 
 /// Sets the upper threshold of a real server.
 fn limit(director: &mut Director, number: usize, upper: u32) -> Result<()> {
-    director.service_mut(HTTP)?.servers[number - 1].upper = upper;
+    director.service_mut(HTTP)?.servers[number - 1].upper_threshold = upper;
     director.plan()
 }
 

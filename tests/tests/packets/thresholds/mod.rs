@@ -23,7 +23,7 @@ const DNS: VirtualService = udp(VIP, 53);
 fn limited(id: VirtualService, scheduler: Scheduler, upper: u32, lower: u32) -> Service {
     let mut service = balanced(id, scheduler, &[(1, 1), (2, 1)]);
     for server in &mut service.servers {
-        (server.upper, server.lower) = (upper, lower);
+        (server.upper_threshold, server.lower_threshold) = (upper, lower);
     }
     service
 }

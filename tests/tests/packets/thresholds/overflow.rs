@@ -1,7 +1,7 @@
 //! Who gets what is too much for those who are full.
 
 use anyhow::Result;
-use lbx::desired::{Hashing, Persistence, Scheduler, Service};
+use lbx::desired::{HashOptions, Persistence, Scheduler, Service};
 use lbx_common::drops::DropReason::NoBackend;
 
 use super::{HTTP, limited, owned, story};
@@ -31,9 +31,9 @@ fn sorry() -> Vec<Fixture> {
     use Scheduler::{Rr, Wlc};
     let persistent = || Service {
         persistence: Some(Persistence {
-            timeout: 300,
+            timeout_seconds: 300,
             prefix: 32,
-            drain: true,
+            persist_while_draining: true,
         }),
         ..with_sorry(limited(HTTP, Rr, 1, 0))
     };
@@ -137,7 +137,10 @@ fn not_kept(director: &mut Director) -> Result<()> {
 fn hashed() -> Vec<Fixture> {
     let hashing = |scheduler, fallback| {
         move || Service {
-            hashing: Hashing { port: true, fallback },
+            hash_options: HashOptions {
+                include_port: true,
+                fallback,
+            },
             ..limited(HTTP, scheduler, 1, 0)
         }
     };

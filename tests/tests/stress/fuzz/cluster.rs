@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use lbx::desired::{Persistence, Ports, Protocol, Scheduler, Service, TableSizes};
+use lbx::desired::{Persistence, PortSet, Protocol, Scheduler, Service, TableSizes};
 use lbx_common::{
-    backend::Tags,
+    backend::VlanTags,
     nic::{self, Nic},
 };
 
@@ -22,7 +22,7 @@ pub const VIPS: [IpAddr; 4] = [
 pub const PORTS: [u16; 11] = [80, 81, 443, 53, 514, 13, 8000, 8005, 90, 7, 8010];
 
 const SIZES: TableSizes = TableSizes {
-    flows: 256,
+    flows4: 256,
     flows6: 128,
     slots: 65_536,
     ports: 1024,
@@ -36,7 +36,7 @@ pub const VLAN: u16 = 100;
 pub const fn tags_to(server: u8) -> [u16; 2] {
     match server {
         8 => [5, 0],
-        9 => [Tags::SERVICE | 6, 7],
+        9 => [VlanTags::SERVICE_TAG_FLAG | 6, 7],
         _ => [0; 2],
     }
 }
@@ -50,13 +50,13 @@ pub fn director() -> Result<Director> {
             IpAddr::V4(address) => address.octets()[3],
             IpAddr::V6(address) => address.octets()[15],
         };
-        hop.vlan = tags_to(last);
+        hop.vlan_tags = tags_to(last);
     }
     director.dataplane_mut().set_nic(Nic {
         mac: OWN_MAC,
-        roles: nic::CLIENTS,
+        roles: nic::CLIENT_FACING,
         ifindex: LO,
-        tags: Tags { outer: VLAN, inner: 0 },
+        vlan_tags: VlanTags { outer: VLAN, inner: 0 },
     })?;
     director.plan()?;
     Ok(director)
@@ -67,8 +67,8 @@ fn services(vip: IpAddr) -> Vec<Service> {
     let udp = |port, scheduler, servers| director::service(director::id(vip, port, Protocol::Udp), scheduler, servers);
     if vip == VIPS[1] || vip == VIPS[3] {
         let all = |mut service: Service| {
-            service.ports = Ports::All;
-            service.hashing.port = false;
+            service.ports = PortSet::All;
+            service.hash_options.include_port = false;
             service
         };
         return vec![
@@ -79,7 +79,7 @@ fn services(vip: IpAddr) -> Vec<Service> {
     }
     let mut limited = tcp(81, Scheduler::Wlc, 1..=3);
     for server in &mut limited.servers {
-        server.upper = 4;
+        server.upper_threshold = 4;
     }
     limited.sorry_server = Some(director::address_of(vip, 7));
     let mut quic = udp(443, Scheduler::Maglev, 1..=9);
@@ -90,11 +90,11 @@ fn services(vip: IpAddr) -> Vec<Service> {
     let mut one_packet = udp(514, Scheduler::Wrr, 1..=3);
     one_packet.one_packet = true;
     let mut range = tcp(8000, Scheduler::Lc, 1..=9);
-    range.ports = Ports::of(8000..=8009);
+    range.ports = PortSet::from_ports(8000..=8009);
     range.persistence = Some(Persistence {
-        timeout: 300,
+        timeout_seconds: 300,
         prefix: if vip.is_ipv4() { 24 } else { 64 },
-        drain: true,
+        persist_while_draining: true,
     });
     vec![
         tcp(80, Scheduler::Rr, 1..=9),

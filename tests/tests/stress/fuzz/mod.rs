@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use lbx::desired::Service;
-use lbx_common::{backend::Tags, drops::DropReason};
+use lbx_common::{backend::VlanTags, drops::DropReason};
 use lbx_tests_ebpf::FrameBuffer;
 
 use self::oracle::Verdict;
@@ -102,7 +102,7 @@ fn counted(director: &Director, outcome: &Outcome) -> Result<()> {
     let dataplane = director.dataplane();
     let mut sent = 0;
     for service in director.tables.services.values() {
-        sent += dataplane.service_traffic(service.number)?.packets;
+        sent += dataplane.service_traffic(service.service_number)?.packets;
     }
     ensure!(
         sent == outcome.sent,
@@ -214,7 +214,7 @@ fn always(service: &Service) -> bool {
 fn serves(service: &Service, after: &[u8]) -> bool {
     let number = after[5];
     service
-        .addresses()
+        .server_addresses()
         .any(|address| address == crate::director::address_of(address, number))
 }
 
@@ -234,12 +234,12 @@ fn is_sent(before: &[u8], after: &[u8]) -> bool {
         if tag == 0 {
             continue;
         }
-        header.extend(if tag & Tags::SERVICE == 0 {
+        header.extend(if tag & VlanTags::SERVICE_TAG_FLAG == 0 {
             [0x81, 0x00]
         } else {
             [0x88, 0xa8]
         });
-        let [high, low] = (tag & Tags::ID).to_be_bytes();
+        let [high, low] = (tag & VlanTags::ID_MASK).to_be_bytes();
         header.extend([high | priority, low]);
     }
     after.strip_prefix(header.as_slice()) == Some(&before[at..])

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lbx::desired::{Ports, Protocol, Service};
+use lbx::desired::{PortSet, Protocol, Service};
 use lbx_common::drops::DropReason::{self, *};
 
 use super::cluster::VLAN;
@@ -301,14 +301,14 @@ fn service_of(services: &[Service], vip: IpAddr, protocol: Protocol, port: u16) 
         id.vip == vip && id.protocol == protocol
     };
     let has = |service: &Service| match &service.ports {
-        Ports::Some(ranges) => ranges.iter().any(|range| range.contains(&port)),
-        Ports::All => false,
+        PortSet::Ranges(ranges) => ranges.iter().any(|range| range.contains(&port)),
+        PortSet::All => false,
     };
     let exact = services.iter().position(|service| of_vip(service) && has(service));
     exact.or_else(|| {
         services
             .iter()
-            .position(|service| of_vip(service) && service.ports == Ports::All)
+            .position(|service| of_vip(service) && service.ports == PortSet::All)
     })
 }
 

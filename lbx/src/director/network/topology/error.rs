@@ -9,7 +9,7 @@ use crate::{director::network::segment::SegmentError, net::NetError};
 pub enum TopologyError {
     /// No such NIC.
     #[error("interface {name} does not exist; this host has {known}")]
-    Missing {
+    InterfaceMissing {
         /// Its name.
         name: String,
         /// Those there are.
@@ -17,7 +17,7 @@ pub enum TopologyError {
     },
     /// A NIC is administratively down.
     #[error("interface {name} is down: bring it up with `ip link set {name} up`")]
-    Down {
+    InterfaceDown {
         /// Its name.
         name: String,
     },
@@ -29,7 +29,7 @@ pub enum TopologyError {
     },
     /// A port of a bridge or bond, which has no traffic of its own.
     #[error("interface {name} is a port of {controller}, which takes its frames: use `interface: {controller}`")]
-    Port {
+    BridgeOrBondPort {
         /// Its name.
         name: String,
         /// The bridge or bond.
@@ -37,7 +37,7 @@ pub enum TopologyError {
     },
     /// A VLAN device that XDP cannot serve.
     #[error("interface {name} cannot be served: {why}")]
-    Vlan {
+    UnsupportedVlan {
         /// Its name.
         name: String,
         /// Why.
@@ -47,7 +47,7 @@ pub enum TopologyError {
     #[error(
         "real server {server} of service {service} is an address of this host: the director cannot be its own real server"
     )]
-    Local {
+    ServerIsLocal {
         /// RIP.
         server: IpAddr,
         /// Name of a service that lists it.
@@ -97,7 +97,7 @@ pub enum TopologyError {
     #[error(
         "service {service} takes every port of {vip}, which {name} had before lbx: this host could no longer be reached there, by ssh for instance; give the service an address of its own"
     )]
-    OwnAddress {
+    AllPortsOnHostAddress {
         /// Name of the service.
         service: String,
         /// Its VIP.
@@ -113,10 +113,10 @@ pub enum TopologyError {
 impl TopologyError {
     /// The reason alone, where the real server is named beside it.
     #[must_use]
-    pub fn of_server(&self) -> String {
+    pub fn server_reason(&self) -> String {
         match self {
             Self::NotOnLink { why, .. } => why.clone(),
-            Self::Local { .. } => "it is an address of this host".to_owned(),
+            Self::ServerIsLocal { .. } => "it is an address of this host".to_owned(),
             Self::LinkLocal { .. } => "it is a link-local address".to_owned(),
             Self::SmallMtu {
                 name, mtu, ingress_mtu, ..

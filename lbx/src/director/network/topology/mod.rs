@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lbx_common::nic::{CLIENTS, SERVERS};
+use lbx_common::nic::{CLIENT_FACING, SERVER_FACING};
 
 pub use self::{error::TopologyError, native::NativeObstacle, snapshot::NetworkSnapshot};
 use super::segment::Segment;
 use crate::{
-    desired::{Desired, Ports, Service},
-    net::{DeviceKind, Link, Net, NetError, Route},
+    desired::{DesiredState, PortSet, Service},
+    net::{DeviceKind, Link, NetError, Route, RouteNetlink},
 };
 
 /// The network as the desired state needs it.
@@ -36,18 +36,18 @@ pub struct Topology {
     /// Those NICs among them that have VLANs, whether these take part or not.
     pub trunks: BTreeSet<u32>,
     /// The device the VIPs are put on: the first of `interface`. None while that is missing.
-    pub primary: Option<u32>,
+    pub primary_ifindex: Option<u32>,
     /// The route to each real server.
     pub server_routes: BTreeMap<IpAddr, ServerRoute>,
     /// Real servers among them whose route is gone while their NIC stands, since when: a network manager that restarts, or a
     /// lease that is renewed, takes addresses away for a moment.
-    pub kept: BTreeMap<IpAddr, Instant>,
+    pub route_lost_since: BTreeMap<IpAddr, Instant>,
     /// Why the other real servers are not reached.
     pub unreachable: BTreeMap<IpAddr, String>,
     /// NICs on which a native program would lose frames.
     pub native_obstacles: BTreeMap<u32, NativeObstacle>,
     /// MAC addresses and names of this host's devices where no clients' packets are served.
-    pub other_devices: BTreeMap<[u8; 6], String>,
+    pub non_client_devices: BTreeMap<[u8; 6], String>,
 }
 
 /// A segment and what it is for.
@@ -55,7 +55,7 @@ pub struct Topology {
 pub struct SegmentRole {
     /// The device that this host has there: the NIC itself, or the VLAN device on it.
     pub device: Link,
-    /// [`CLIENTS`], [`SERVERS`].
+    /// [`CLIENT_FACING`], [`SERVER_FACING`].
     pub roles: u16,
 }
 
@@ -76,7 +76,11 @@ impl Topology {
     ///
     /// # Errors
     /// See [`TopologyError`].
-    pub async fn resolve(net: &Net, desired: &Desired, draining: &[IpAddr]) -> Result<Self, TopologyError> {
+    pub async fn resolve(
+        net: &RouteNetlink,
+        desired: &DesiredState,
+        draining: &[IpAddr],
+    ) -> Result<Self, TopologyError> {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
         refuse_all_ports_of_others(&snapshot, desired)?;
         let (mut topology, mismatches) = Self::of(&snapshot, desired, draining, None);
@@ -94,8 +98,8 @@ impl Topology {
     /// The network cannot be read.
     pub async fn update(
         &self,
-        net: &Net,
-        desired: &Desired,
+        net: &RouteNetlink,
+        desired: &DesiredState,
         draining: &[IpAddr],
     ) -> Result<(Self, Vec<TopologyError>), NetError> {
         let snapshot = NetworkSnapshot::read(net, servers(desired).chain(draining.iter().copied())).await?;
@@ -107,7 +111,7 @@ impl Topology {
     /// What fits, and what does not.
     fn of(
         snapshot: &NetworkSnapshot,
-        desired: &Desired,
+        desired: &DesiredState,
         draining: &[IpAddr],
         before: Option<&Self>,
     ) -> (Self, Vec<TopologyError>) {
@@ -116,20 +120,20 @@ impl Topology {
         for (place, name) in desired.interfaces.iter().enumerate() {
             let added = snapshot.device(name).and_then(|device| {
                 if place == 0 {
-                    topology.primary = Some(device.index);
+                    topology.primary_ifindex = Some(device.index);
                 }
                 topology.add_client_device(snapshot, device, before)
             });
             mismatches.extend(added.err());
         }
         let mut tried = BTreeSet::new();
-        let before = before.map(|before| (before, Duration::from_secs(desired.network_grace.into())));
+        let before = before.map(|before| (before, Duration::from_secs(desired.network_grace_seconds.into())));
         for service in &desired.services {
-            for server in service.addresses() {
+            for server in service.server_addresses() {
                 if tried.insert(server)
                     && let Err(mismatch) = topology.add_server(snapshot, server, &service.name, before)
                 {
-                    topology.unreachable.insert(server, mismatch.of_server());
+                    topology.unreachable.insert(server, mismatch.server_reason());
                     mismatches.push(mismatch);
                 }
             }
@@ -142,12 +146,12 @@ impl Topology {
         let segments = snapshot
             .links
             .values()
-            .filter_map(|device| Segment::of(&snapshot.links, device).ok());
+            .filter_map(|device| Segment::of_device(&snapshot.links, device).ok());
         topology.trunks = segments
             .filter(|segment| segment.is_tagged() && topology.nics.contains_key(&segment.ifindex))
             .map(|segment| segment.ifindex)
             .collect();
-        topology.other_devices = topology.without_clients(snapshot);
+        topology.non_client_devices = topology.without_clients(snapshot);
         (topology, mismatches)
     }
 
@@ -161,7 +165,10 @@ impl Topology {
 
     /// The devices by which clients are served.
     pub fn client_devices(&self) -> impl Iterator<Item = &Link> {
-        let segments = self.segments.values().filter(|segment| segment.roles & CLIENTS != 0);
+        let segments = self
+            .segments
+            .values()
+            .filter(|segment| segment.roles & CLIENT_FACING != 0);
         segments.map(|segment| &segment.device)
     }
 
@@ -175,7 +182,7 @@ impl Topology {
         let segment = segment_of(snapshot, device)?;
         refuse_port(snapshot, device)?;
         match usable(device) {
-            Err(down @ TopologyError::Down { .. }) => {
+            Err(down @ TopologyError::InterfaceDown { .. }) => {
                 let known = before.is_some_and(|before| before.segments.contains_key(&segment));
                 if !known {
                     return Err(down);
@@ -183,7 +190,7 @@ impl Topology {
             }
             usable => usable?,
         }
-        self.add_segment(snapshot, segment, device, CLIENTS);
+        self.add_segment(snapshot, segment, device, CLIENT_FACING);
         Ok(())
     }
 
@@ -203,7 +210,7 @@ impl Topology {
                 match (disconnected, before.kept_route(snapshot, server, grace)) {
                     (Some(route), _) => route,
                     (None, Some((route, since))) if matches!(mismatch, TopologyError::NotOnLink { .. }) => {
-                        self.kept.insert(server, since);
+                        self.route_lost_since.insert(server, since);
                         route
                     }
                     _ => return Err(mismatch),
@@ -212,7 +219,7 @@ impl Topology {
             (Err(mismatch), None) => return Err(mismatch),
         };
         if let Some(device) = snapshot.links.get(&route.ifindex) {
-            self.add_segment(snapshot, route.segment, device, SERVERS);
+            self.add_segment(snapshot, route.segment, device, SERVER_FACING);
             self.server_routes.insert(server, route);
         }
         Ok(())
@@ -222,7 +229,10 @@ impl Topology {
         if let Some(nic) = snapshot.links.get(&segment.ifindex) {
             self.nics.insert(segment.ifindex, nic.clone());
             if nic.kind == DeviceKind::Bond {
-                let members = snapshot.links.values().filter(|link| link.controller == Some(nic.index));
+                let members = snapshot
+                    .links
+                    .values()
+                    .filter(|link| link.master_ifindex == Some(nic.index));
                 self.bond_members.insert(nic.index, members.cloned().collect());
             }
         }
@@ -247,7 +257,7 @@ impl Topology {
             Route::OnLink { ifindex, source } => (ifindex, source),
             Route::Local => {
                 let service = service.to_owned();
-                return Err(TopologyError::Local { server, service });
+                return Err(TopologyError::ServerIsLocal { server, service });
             }
             Route::Via { gateway, ifindex } => {
                 let why = format!("it is behind router {gateway} on {}", snapshot.name(ifindex));
@@ -270,7 +280,10 @@ impl Topology {
 
     /// Packets that come in by a NIC must fit through the others.
     fn refuse_small_mtu(&self, device: &Link, server: IpAddr, service: &str) -> Result<(), TopologyError> {
-        let clients = self.segments.values().filter(|segment| segment.roles & CLIENTS != 0);
+        let clients = self
+            .segments
+            .values()
+            .filter(|segment| segment.roles & CLIENT_FACING != 0);
         let widest = clients.map(|segment| &segment.device).max_by_key(|device| device.mtu);
         match widest {
             Some(ingress) if ingress.mtu > device.mtu => Err(TopologyError::SmallMtu {
@@ -306,7 +319,7 @@ impl Topology {
         let route = self.server_routes.get(&server)?;
         let device = snapshot.links.get(&route.ifindex)?;
         usable(device).ok()?;
-        let since = self.kept.get(&server).copied().unwrap_or_else(Instant::now);
+        let since = self.route_lost_since.get(&server).copied().unwrap_or_else(Instant::now);
         (since.elapsed() < grace).then_some((*route, since))
     }
 
@@ -335,11 +348,13 @@ impl Topology {
     /// Whether a link is a member of a bond that takes part, or becomes one, or was one; and says something new.
     #[must_use]
     pub fn changes_members(&self, link: &Link) -> bool {
-        let of = |link: &Link| (link.mac, link.controller);
+        let of = |link: &Link| (link.mac, link.master_ifindex);
         let mut members = self.bond_members.values().flatten();
         match members.find(|member| member.index == link.index) {
             Some(member) => of(member) != of(link),
-            None => link.controller.is_some_and(|bond| self.bond_members.contains_key(&bond)),
+            None => link
+                .master_ifindex
+                .is_some_and(|bond| self.bond_members.contains_key(&bond)),
         }
     }
 
@@ -363,12 +378,12 @@ impl Topology {
 }
 
 /// Every address that must be reached: real servers, and those that stand in for them.
-pub fn servers(desired: &Desired) -> impl Iterator<Item = IpAddr> {
-    desired.services.iter().flat_map(Service::addresses)
+pub fn servers(desired: &DesiredState) -> impl Iterator<Item = IpAddr> {
+    desired.services.iter().flat_map(Service::server_addresses)
 }
 
 fn segment_of(snapshot: &NetworkSnapshot, device: &Link) -> Result<Segment, TopologyError> {
-    Segment::of(&snapshot.links, device).map_err(|why| TopologyError::Vlan {
+    Segment::of_device(&snapshot.links, device).map_err(|why| TopologyError::UnsupportedVlan {
         name: device.name.clone(),
         why,
     })
@@ -376,9 +391,9 @@ fn segment_of(snapshot: &NetworkSnapshot, device: &Link) -> Result<Segment, Topo
 
 /// A port of a bridge, bond or switch is not where clients' packets arrive, nor where a VIP answers ARP.
 fn refuse_port(snapshot: &NetworkSnapshot, device: &Link) -> Result<(), TopologyError> {
-    let controller = device.controller.and_then(|index| snapshot.links.get(&index));
+    let controller = device.master_ifindex.and_then(|index| snapshot.links.get(&index));
     match controller {
-        Some(controller) if controller.kind.takes_frames_of_ports() => Err(TopologyError::Port {
+        Some(controller) if controller.kind.takes_frames_of_ports() => Err(TopologyError::BridgeOrBondPort {
             name: device.name.clone(),
             controller: controller.name.clone(),
         }),
@@ -391,22 +406,22 @@ fn usable(link: &Link) -> Result<(), TopologyError> {
     if link.mac == [0; 6] {
         Err(TopologyError::NotEthernet { name: name() })
     } else if !link.up {
-        Err(TopologyError::Down { name: name() })
+        Err(TopologyError::InterfaceDown { name: name() })
     } else {
         Ok(())
     }
 }
 
 /// A service that takes all ports of an address would take ssh with them, if the address is the host's own.
-fn refuse_all_ports_of_others(snapshot: &NetworkSnapshot, desired: &Desired) -> Result<(), TopologyError> {
-    for service in desired.services.iter().filter(|service| service.ports == Ports::All) {
+fn refuse_all_ports_of_others(snapshot: &NetworkSnapshot, desired: &DesiredState) -> Result<(), TopologyError> {
+    for service in desired.services.iter().filter(|service| service.ports == PortSet::All) {
         let vip = service.virtual_service.vip;
         let theirs = snapshot
             .addresses
             .iter()
-            .find(|present| present.address == vip && !present.ours);
+            .find(|present| present.address == vip && !present.added_by_lbx);
         if let Some(present) = theirs {
-            return Err(TopologyError::OwnAddress {
+            return Err(TopologyError::AllPortsOnHostAddress {
                 service: service.name.clone(),
                 vip,
                 name: snapshot.name(present.ifindex),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Topology;
-use crate::net::{DeviceKind, Link, Net};
+use crate::net::{DeviceKind, Link, RouteNetlink};
 
 /// Why a native program would lose frames on a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum NativeObstacle {
 
 impl NativeObstacle {
     /// Those of a topology's NICs, by their indices; of a bond those of its members.
-    pub async fn find(net: &Net, topology: &Topology) -> BTreeMap<u32, Self> {
+    pub async fn find(net: &RouteNetlink, topology: &Topology) -> BTreeMap<u32, Self> {
         let mut obstacles = BTreeMap::new();
         for nic in topology.nics.values() {
             for device in std::iter::once(nic).chain(topology.members(nic.index)) {
@@ -31,7 +31,7 @@ impl NativeObstacle {
     }
 }
 
-async fn peer_runs_xdp(net: &Net, nic: &Link) -> bool {
+async fn peer_runs_xdp(net: &RouteNetlink, nic: &Link) -> bool {
     let Some(peer) = nic.peer else {
         return false;
     };

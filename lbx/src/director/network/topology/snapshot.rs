@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::TopologyError;
-use crate::net::{Address, Link, Net, NetError, Route};
+use crate::net::{InterfaceAddress, Link, NetError, Route, RouteNetlink};
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,7 @@ pub struct NetworkSnapshot {
     /// All links by index.
     pub links: BTreeMap<u32, Link>,
     /// All addresses.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<InterfaceAddress>,
     /// Where the kernel sends what is for each real server.
     pub routes: BTreeMap<IpAddr, Route>,
 }
@@ -24,7 +24,7 @@ impl NetworkSnapshot {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn read(net: &Net, servers: impl Iterator<Item = IpAddr>) -> Result<Self, NetError> {
+    pub async fn read(net: &RouteNetlink, servers: impl Iterator<Item = IpAddr>) -> Result<Self, NetError> {
         let servers: BTreeSet<_> = servers.collect();
         let links = net.links().await?;
         Ok(Self {
@@ -42,7 +42,7 @@ impl NetworkSnapshot {
         let device = self.links.values().find(|link| link.name == name);
         device.ok_or_else(|| {
             let known: Vec<_> = self.links.values().map(|link| link.name.as_str()).collect();
-            TopologyError::Missing {
+            TopologyError::InterfaceMissing {
                 name: name.to_owned(),
                 known: known.join(", "),
             }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     config,
-    net::{Address, VlanDevice},
+    net::{InterfaceAddress, VlanDevice},
 };
 
 const ETH0: u32 = 2;
@@ -23,7 +23,7 @@ fn link(index: u32, name: &str) -> Link {
         xdp: None,
         vlan: None,
         kind: Default::default(),
-        controller: None,
+        master_ifindex: None,
         peer: None,
     }
 }
@@ -31,16 +31,16 @@ fn link(index: u32, name: &str) -> Link {
 fn vlan(index: u32, name: &str, lower: u32, id: u16) -> Link {
     Link {
         vlan: Some(VlanDevice {
-            lower: Some(lower),
+            lower_ifindex: Some(lower),
             id,
-            service: false,
+            is_8021ad: false,
         }),
         ..link(index, name)
     }
 }
 
 /// A service on eth0 with two real servers, one behind each NIC.
-fn desired() -> Desired {
+fn desired() -> DesiredState {
     let text = "
 interface: eth0
 network_grace: 0
@@ -91,10 +91,10 @@ fn untagged(ifindex: u32) -> Segment {
 #[test]
 fn nics_have_the_roles_of_who_is_behind_them() {
     let topology = strict(&snapshot()).unwrap();
-    assert_eq!(topology.primary, Some(ETH0));
+    assert_eq!(topology.primary_ifindex, Some(ETH0));
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0, ETH1]);
-    assert_eq!(topology.segments[&untagged(ETH0)].roles, CLIENTS | SERVERS);
-    assert_eq!(topology.segments[&untagged(ETH1)].roles, SERVERS);
+    assert_eq!(topology.segments[&untagged(ETH0)].roles, CLIENT_FACING | SERVER_FACING);
+    assert_eq!(topology.segments[&untagged(ETH1)].roles, SERVER_FACING);
     assert_eq!(topology.server_routes[&ip("192.168.2.190")].segment, untagged(ETH1));
     assert_eq!(topology.trunks, BTreeSet::new());
 }
@@ -127,7 +127,7 @@ fn a_vlan_device_is_served_on_the_nic_below() {
         .map(|server| (server, on_link(VLAN)))
         .into();
     let topology = strict(&snapshot).unwrap();
-    assert_eq!(topology.primary, Some(VLAN));
+    assert_eq!(topology.primary_ifindex, Some(VLAN));
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
     assert_eq!(topology.segments.keys().copied().collect::<Vec<_>>(), [segment]);
 }
@@ -209,20 +209,20 @@ fn one_bad_real_server_keeps_no_other_away() {
 fn a_route_that_is_gone_is_kept_for_a_while() {
     let server = ip("192.168.2.190");
     let mut patient = desired();
-    patient.network_grace = 30;
+    patient.network_grace_seconds = 30;
     let (topology, _) = Topology::of(&snapshot(), &patient, &[], None);
     let mut changed = snapshot();
     changed.routes.insert(server, Route::None);
     let (kept, mismatches) = Topology::of(&changed, &patient, &[], Some(&topology));
-    assert!(mismatches.is_empty() && kept.kept.contains_key(&server));
+    assert!(mismatches.is_empty() && kept.route_lost_since.contains_key(&server));
     assert_eq!(kept.server_routes, topology.server_routes);
     // The time runs from the first look, and not for what is not tried again.
     let (still, _) = Topology::of(&changed, &patient, &[], Some(&kept));
-    assert_eq!(still.kept, kept.kept);
+    assert_eq!(still.route_lost_since, kept.route_lost_since);
     let (over, mismatches) = Topology::of(&changed, &desired(), &[], Some(&kept));
     assert!(mismatches.len() == 1 && !over.server_routes.contains_key(&server));
     let (back, _) = Topology::of(&snapshot(), &patient, &[], Some(&kept));
-    assert!(back.kept.is_empty() && back.server_routes == topology.server_routes);
+    assert!(back.route_lost_since.is_empty() && back.server_routes == topology.server_routes);
     // Without its NIC there is nothing to keep.
     changed.links.remove(&ETH1);
     let (gone, _) = Topology::of(&changed, &patient, &[], Some(&topology));
@@ -247,7 +247,7 @@ fn behind_a_nic_that_is_down_everything_stays_as_it_was() {
     snapshot.links.get_mut(&ETH0).unwrap().up = false;
     let (after, mismatches) = update(&before, &snapshot);
     assert_eq!(after.server_routes, before.server_routes);
-    assert_eq!(after.primary, Some(ETH0));
+    assert_eq!(after.primary_ifindex, Some(ETH0));
     assert_eq!(mismatches, [""; 0]);
     assert!(strict(&snapshot).is_err());
     // It is back, and the route is not.
@@ -265,7 +265,7 @@ fn a_nic_that_is_gone_takes_what_is_behind_it_along() {
     snapshot.links.remove(&ETH0);
     snapshot.routes.insert(ip("192.168.1.185"), Route::None);
     let (after, mismatches) = update(&before, &snapshot);
-    assert_eq!(after.primary, None);
+    assert_eq!(after.primary_ifindex, None);
     assert_eq!(
         after.server_routes.keys().copied().collect::<Vec<_>>(),
         [ip("192.168.2.190")]
@@ -289,18 +289,18 @@ fn all_ports_are_taken_of_no_address_of_the_host() {
     let mut desired = desired();
     let mut snapshot = snapshot();
     let vip = desired.services[0].virtual_service.vip;
-    let address = |ours| Address {
+    let address = |ours| InterfaceAddress {
         ifindex: ETH1,
         address: vip,
         prefix_len: 32,
-        ours,
+        added_by_lbx: ours,
     };
     snapshot.addresses = vec![address(false)];
     assert!(
         refuse_all_ports_of_others(&snapshot, &desired).is_ok(),
         "port 80 alone is no harm"
     );
-    desired.services[0].ports = Ports::All;
+    desired.services[0].ports = PortSet::All;
     let refused = refuse_all_ports_of_others(&snapshot, &desired).unwrap_err();
     assert!(refused.to_string().contains("which eth1 had before lbx"), "{refused}");
     snapshot.addresses = vec![address(true)];
@@ -313,7 +313,7 @@ fn all_ports_are_taken_of_no_address_of_the_host() {
 #[test]
 fn a_bond_takes_part_with_its_members() {
     let member = |index, controller| Link {
-        controller,
+        master_ifindex: controller,
         ..link(index, &format!("eth{index}"))
     };
     let mut snapshot = snapshot();

@@ -9,16 +9,16 @@ use std::{
 use crate::{
     desired::Target,
     health::{
-        failure::Failure,
-        probe::{Dialer, ProbeEndpoint, RequiredTraffic},
+        failure::ProbeFailure,
+        probe::{ProbeEndpoint, ProbeSteering, RequiredTraffic},
     },
 };
 
 /// Says that nothing was rewritten.
 pub struct Untrue;
 
-impl Dialer for Untrue {
-    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for Untrue {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         Ok(())
     }
 
@@ -27,8 +27,8 @@ impl Dialer for Untrue {
         _local: SocketAddr,
         _endpoint: &ProbeEndpoint,
         _required: RequiredTraffic,
-    ) -> Result<(), Failure> {
-        Err(Failure::NotRewritten)
+    ) -> Result<(), ProbeFailure> {
+        Err(ProbeFailure::NotSteered)
     }
 }
 
@@ -36,8 +36,8 @@ impl Dialer for Untrue {
 #[derive(Default)]
 pub struct Witness(pub Mutex<Vec<(SocketAddr, RequiredTraffic)>>);
 
-impl Dialer for Witness {
-    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for Witness {
+    fn bind(&self, _socket: BorrowedFd<'_>, _endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         Ok(())
     }
 
@@ -46,7 +46,7 @@ impl Dialer for Witness {
         local: SocketAddr,
         _endpoint: &ProbeEndpoint,
         required: RequiredTraffic,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         self.0.lock().unwrap().push((local, required));
         Ok(())
     }
@@ -55,8 +55,8 @@ impl Dialer for Witness {
 /// Lets no packet come back to a TCP socket that asks these of the two addresses: they are not there.
 pub struct Deaf(pub &'static [Target]);
 
-impl Dialer for Deaf {
-    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for Deaf {
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         if self.0.contains(&endpoint.target) {
             hear_nothing(socket);
         }
@@ -68,13 +68,13 @@ impl Dialer for Deaf {
         _local: SocketAddr,
         _endpoint: &ProbeEndpoint,
         _required: RequiredTraffic,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         Ok(())
     }
 }
 
 /// What asking an address comes to before a packet is sent, or that it is asked.
-pub type Word = fn() -> Result<(), Failure>;
+pub type Word = fn() -> Result<(), ProbeFailure>;
 
 /// Gives each of the two addresses its word.
 pub struct Words {
@@ -82,8 +82,8 @@ pub struct Words {
     pub rip: Word,
 }
 
-impl Dialer for Words {
-    fn bind(&self, _socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), Failure> {
+impl ProbeSteering for Words {
+    fn bind(&self, _socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         match endpoint.target {
             Target::Vip => (self.vip)(),
             Target::Rip => (self.rip)(),
@@ -95,7 +95,7 @@ impl Dialer for Words {
         _local: SocketAddr,
         _endpoint: &ProbeEndpoint,
         _required: RequiredTraffic,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         Ok(())
     }
 }

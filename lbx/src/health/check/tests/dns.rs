@@ -13,7 +13,7 @@ use crate::{
     desired::{Check, Dns},
     health::{
         check::{CheckError, validate},
-        failure::Failure,
+        failure::ProbeFailure,
         probe::Outcome,
     },
 };
@@ -22,7 +22,7 @@ use crate::{
 fn root() -> Dns {
     Dns {
         name: ".".to_owned(),
-        kind: "SOA".to_owned(),
+        record_type: "SOA".to_owned(),
         rcode: "NOERROR".to_owned(),
         answer: None,
     }
@@ -31,7 +31,7 @@ fn root() -> Dns {
 fn looking_for(kind: &str, answer: &str) -> Dns {
     Dns {
         name: "www.example.org".to_owned(),
-        kind: kind.to_owned(),
+        record_type: kind.to_owned(),
         answer: Some(answer.to_owned()),
         ..root()
     }
@@ -77,8 +77,16 @@ async fn judged(dns: Dns) -> Outcome {
 async fn any_answer_without_error_passes() {
     assert_eq!(judged(root()).await, PASSED);
     let name = "www.example.org.".to_owned();
-    let kind = "TXT".to_owned();
-    assert_eq!(judged(Dns { name, kind, ..root() }).await, PASSED);
+    let record_type = "TXT".to_owned();
+    assert_eq!(
+        judged(Dns {
+            name,
+            record_type,
+            ..root()
+        })
+        .await,
+        PASSED
+    );
 }
 
 #[tokio::test]
@@ -95,12 +103,12 @@ async fn the_response_code_decides() {
         ..root()
     };
     let outcome = judged(unknown.clone()).await;
-    assert_eq!(outcome, Err(Failure::Rcode("NXDOMAIN".to_owned())));
+    assert_eq!(outcome, Err(ProbeFailure::Rcode("NXDOMAIN".to_owned())));
     let rcode = "nxdomain".to_owned();
     assert_eq!(judged(Dns { rcode, ..unknown }).await, PASSED);
     let rcode = "REFUSED".to_owned();
     let outcome = judged(Dns { rcode, ..root() }).await;
-    assert_eq!(outcome, Err(Failure::Rcode("NOERROR".to_owned())));
+    assert_eq!(outcome, Err(ProbeFailure::Rcode("NOERROR".to_owned())));
 }
 
 #[tokio::test]
@@ -110,9 +118,12 @@ async fn one_of_the_answers_must_be_the_expected() {
     let soa = "ns.example.org. ADMIN.example.org 7 60 60 60 60";
     assert_eq!(judged(looking_for("SOA", soa)).await, PASSED);
     let outcome = judged(looking_for("A", "192.0.2.3")).await;
-    assert_eq!(outcome, Err(Failure::Answer("192.0.2.1, 192.0.2.2".to_owned())));
+    assert_eq!(
+        outcome,
+        Err(ProbeFailure::UnexpectedReply("192.0.2.1, 192.0.2.2".to_owned()))
+    );
     let outcome = judged(looking_for("MX", "10 mail.example.org")).await;
-    assert_eq!(outcome, Err(Failure::Answer("no MX record".to_owned())));
+    assert_eq!(outcome, Err(ProbeFailure::UnexpectedReply("no MX record".to_owned())));
 }
 
 #[tokio::test]
@@ -126,7 +137,10 @@ async fn what_is_cut_off_passes_if_nobody_looks_for_it() {
     .await;
     assert_eq!(probe(&Check::Dns(root()), &endpoint(port)).await, PASSED);
     let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &endpoint(port)).await;
-    assert_eq!(outcome, Err(Failure::Answer("no A record, cut off".to_owned())));
+    assert_eq!(
+        outcome,
+        Err(ProbeFailure::UnexpectedReply("no A record, cut off".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -140,17 +154,20 @@ async fn answers_to_others_are_no_answers() {
     assert_eq!(probe(&Check::Dns(root()), &endpoint(port)).await, PASSED);
     let endpoint = hasty(servers::udp(move |asked| vec![another(asked)]).await);
     let outcome = probe(&Check::Dns(root()), &endpoint).await;
-    assert_eq!(outcome, Err(Failure::TimedOut(endpoint.timeout)));
+    assert_eq!(outcome, Err(ProbeFailure::TimedOut(endpoint.timeout)));
 }
 
 #[tokio::test]
 async fn what_is_no_answer_fails() {
     let echo = servers::udp(|asked| vec![asked.to_vec()]).await;
     let outcome = probe(&Check::Dns(root()), &endpoint(echo)).await;
-    assert_eq!(outcome, Err(Failure::MalformedReply("a question came back".to_owned())));
+    assert_eq!(
+        outcome,
+        Err(ProbeFailure::MalformedReply("a question came back".to_owned()))
+    );
     let short = servers::udp(|asked| vec![asked[..5].to_vec()]).await;
     let outcome = probe(&Check::Dns(root()), &endpoint(short)).await;
-    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(ProbeFailure::MalformedReply(_))), "{outcome:?}");
     // One record promised, none there.
     let cut = servers::udp(|asked| {
         let mut answer = answer(asked);
@@ -159,20 +176,20 @@ async fn what_is_no_answer_fails() {
     })
     .await;
     let outcome = probe(&Check::Dns(looking_for("A", "192.0.2.1")), &endpoint(cut)).await;
-    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(ProbeFailure::MalformedReply(_))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn nobody_there_refuses() {
     let endpoint = aim_at(Ipv4Addr::LOCALHOST.into(), servers::closed_port().await);
-    assert_eq!(probe(&Check::Dns(root()), &endpoint).await, Err(Failure::Refused));
+    assert_eq!(probe(&Check::Dns(root()), &endpoint).await, Err(ProbeFailure::Refused));
 }
 
 #[tokio::test]
 async fn the_dialer_has_the_last_word() {
     let port = servers::udp(|asked| vec![answer(asked)]).await;
     let outcome = probe_through(&Untrue, &Check::Dns(root()), &endpoint(port)).await;
-    assert_eq!(outcome, Err(Failure::NotRewritten));
+    assert_eq!(outcome, Err(ProbeFailure::NotSteered));
 }
 
 #[test]
@@ -180,10 +197,13 @@ fn what_is_no_question_is_refused() {
     let refused = |dns| validate(&Check::Dns(dns)).unwrap_err();
     for name in ["a..b", &"x".repeat(64)] {
         let name = name.to_owned();
-        assert!(matches!(refused(Dns { name, ..root() }), CheckError::Name(_)));
+        assert!(matches!(refused(Dns { name, ..root() }), CheckError::InvalidDnsName(_)));
     }
-    let kind = "SOAP".to_owned();
-    assert!(matches!(refused(Dns { kind, ..root() }), CheckError::Kind(_)));
+    let record_type = "SOAP".to_owned();
+    assert!(matches!(
+        refused(Dns { record_type, ..root() }),
+        CheckError::UnknownRecordType(_)
+    ));
     let rcode = "FINE".to_owned();
     assert!(matches!(refused(Dns { rcode, ..root() }), CheckError::Rcode(_)));
 }

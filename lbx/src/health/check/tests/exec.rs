@@ -8,8 +8,8 @@ use super::{PASSED, endpoint, probe};
 use crate::{
     desired::{Check, Exec},
     health::{
-        check::{CheckError, Prepared},
-        failure::Failure,
+        check::{CheckError, PreparedCheck},
+        failure::ProbeFailure,
         probe::{Outcome, ProbeEndpoint, ProbeSuccess},
     },
 };
@@ -18,7 +18,7 @@ fn command(command: &[&str], weight: bool) -> Check {
     Check::Exec(Exec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         environment: BTreeMap::from([("GREETING".to_owned(), "hello  you".to_owned())]),
-        weight,
+        weight_from_exit_code: weight,
     })
 }
 
@@ -32,7 +32,7 @@ async fn ran(script: &str) -> Outcome {
 
 fn failed(code: i32, stderr: &str) -> Outcome {
     let stderr = stderr.to_owned();
-    Err(Failure::Exit { code, stderr })
+    Err(ProbeFailure::CommandFailed { code, stderr })
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn the_exit_status_decides() {
     assert_eq!(ran("exit 0").await, PASSED);
     assert_eq!(ran("exit 1").await, failed(1, ""));
     assert_eq!(ran("exit 7").await, failed(7, ""));
-    assert_eq!(ran("kill -TERM $$").await, Err(Failure::Killed(15)));
+    assert_eq!(ran("kill -TERM $$").await, Err(ProbeFailure::CommandKilled(15)));
 }
 
 #[tokio::test]
@@ -79,12 +79,12 @@ async fn it_knows_whom_to_ask_and_nothing_else() {
 #[tokio::test]
 async fn what_cannot_be_started_is_not_the_server_s_fault() {
     let outcome = probe(&command(&["/nonexistent/check"], false), &endpoint(80)).await;
-    let Err(Failure::Local(why)) = outcome else {
+    let Err(ProbeFailure::CannotProbe(why)) = outcome else {
         panic!("{outcome:?}");
     };
     assert!(why.starts_with("/nonexistent/check: "), "{why}");
     for words in [&[][..], &[""]] {
-        let error = Prepared::new(&command(words, false)).unwrap_err();
+        let error = PreparedCheck::new(&command(words, false)).unwrap_err();
         assert!(matches!(error, CheckError::NoCommand));
     }
 }
@@ -103,7 +103,7 @@ async fn its_whole_group_is_killed_when_time_is_over() {
     let begin = Instant::now();
     assert_eq!(
         probe(&shell(&script), &endpoint).await,
-        Err(Failure::Slow(endpoint.timeout))
+        Err(ProbeFailure::IncompleteReply(endpoint.timeout))
     );
     assert!(begin.elapsed() < Duration::from_secs(5));
     let sleeper = std::fs::read_to_string(&file).unwrap();

@@ -9,10 +9,10 @@ use super::{
     endpoint, hasty, probe, probe_through, servers,
 };
 use crate::{
-    desired::{Body, Check, Http, Tls},
+    desired::{Check, ExpectedBody, Http, Tls},
     health::{
         check::{CheckError, validate},
-        failure::Failure,
+        failure::ProbeFailure,
         probe::{Outcome, ProbeSuccess, RequiredTraffic},
     },
 };
@@ -24,22 +24,22 @@ pub fn plain() -> Http {
         path: "/".to_owned(),
         host: None,
         headers: vec![],
-        status: vec![(200, 299)],
-        body: None,
+        expected_status: vec![(200, 299)],
+        expected_body: None,
         tls: None,
-        weight: false,
+        weight_in_body: false,
     }
 }
 
-fn with_body(body: Body) -> Http {
+fn with_body(body: ExpectedBody) -> Http {
     Http {
-        body: Some(body),
+        expected_body: Some(body),
         ..plain()
     }
 }
 
 fn matching(pattern: &str) -> Http {
-    with_body(Body::Matches(pattern.to_owned()))
+    with_body(ExpectedBody::Regex(pattern.to_owned()))
 }
 
 fn answer(status: &str, body: &str) -> String {
@@ -64,23 +64,29 @@ async fn the_status_decides() {
     assert_eq!(judged(plain(), answer("200 OK", "hello")).await, PASSED);
     assert_eq!(judged(plain(), answer("299 Fine", "")).await, PASSED);
     let busy = answer("503 Service Unavailable", "");
-    assert_eq!(judged(plain(), busy.clone()).await, Err(Failure::Status(503)));
+    assert_eq!(
+        judged(plain(), busy.clone()).await,
+        Err(ProbeFailure::UnexpectedHttpStatus(503))
+    );
     assert_eq!(
         judged(plain(), answer("300 Choices", "")).await,
-        Err(Failure::Status(300))
+        Err(ProbeFailure::UnexpectedHttpStatus(300))
     );
     let http = Http {
-        status: vec![(200, 200), (500, 503)],
+        expected_status: vec![(200, 200), (500, 503)],
         ..plain()
     };
     assert_eq!(judged(http.clone(), busy).await, PASSED);
     assert_eq!(
         judged(http.clone(), answer("504 Late", "")).await,
-        Err(Failure::Status(504))
+        Err(ProbeFailure::UnexpectedHttpStatus(504))
     );
     // What goes before the answer is none.
     let continued = format!("HTTP/1.1 100 Continue\r\n\r\n{}", answer("201 Made", ""));
-    assert_eq!(judged(http, continued).await, Err(Failure::Status(201)));
+    assert_eq!(
+        judged(http, continued).await,
+        Err(ProbeFailure::UnexpectedHttpStatus(201))
+    );
 }
 
 #[tokio::test]
@@ -122,16 +128,16 @@ async fn head_has_no_body() {
     assert_eq!(judged(head.clone(), answer).await, PASSED);
     for http in [
         Http {
-            weight: true,
+            weight_in_body: true,
             ..head.clone()
         },
         Http {
-            body: Some(Body::Matches("x".to_owned())),
+            expected_body: Some(ExpectedBody::Regex("x".to_owned())),
             ..head
         },
     ] {
         let error = validate(&Check::Http(http)).unwrap_err();
-        assert!(matches!(error, CheckError::NoBody));
+        assert!(matches!(error, CheckError::HeadHasNoBody));
     }
 }
 
@@ -139,7 +145,7 @@ async fn head_has_no_body() {
 async fn the_body_must_match() {
     let yes = answer("200 OK", "all is well\n");
     assert_eq!(judged(matching("is w[a-f]ll"), yes.clone()).await, PASSED);
-    let no = Err(Failure::Body("nothing in it matches ^well".to_owned()));
+    let no = Err(ProbeFailure::UnexpectedBody("nothing in it matches ^well".to_owned()));
     assert_eq!(judged(matching("^well"), yes).await, no);
     // Chunked, and ended by the connection's end.
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nall i\r\n6\r\ns well\r\n0\r\n\r\n";
@@ -152,23 +158,29 @@ async fn the_body_must_match() {
 
 #[tokio::test]
 async fn no_more_of_the_body_is_read_than_allowed() {
-    let mut large = vec![b'x'; Body::LARGEST];
+    let mut large = vec![b'x'; ExpectedBody::MAX_BODY_BYTES];
     let digest: [u8; 32] = Sha256::digest(&large).into();
     let answer = |body: &[u8]| [b"HTTP/1.0 200 OK\r\n\r\n", body].concat();
-    assert_eq!(judged(with_body(Body::Sha256(digest)), answer(&large)).await, PASSED);
+    assert_eq!(
+        judged(with_body(ExpectedBody::Sha256(digest)), answer(&large)).await,
+        PASSED
+    );
     assert_eq!(judged(matching("x$"), answer(&large)).await, PASSED);
     large.push(b'!');
-    let why = format!("larger than {} bytes", Body::LARGEST);
-    let outcome = judged(with_body(Body::Sha256(digest)), answer(&large)).await;
-    assert_eq!(outcome, Err(Failure::Body(why)));
+    let why = format!("larger than {} bytes", ExpectedBody::MAX_BODY_BYTES);
+    let outcome = judged(with_body(ExpectedBody::Sha256(digest)), answer(&large)).await;
+    assert_eq!(outcome, Err(ProbeFailure::UnexpectedBody(why)));
     let why = "nothing in it matches !".to_owned();
-    assert_eq!(judged(matching("!"), answer(&large)).await, Err(Failure::Body(why)));
+    assert_eq!(
+        judged(matching("!"), answer(&large)).await,
+        Err(ProbeFailure::UnexpectedBody(why))
+    );
 }
 
 #[tokio::test]
 async fn the_body_may_hold_the_weight() {
     let http = Http {
-        weight: true,
+        weight_in_body: true,
         ..plain()
     };
     let weight = Some(30);
@@ -178,41 +190,41 @@ async fn the_body_may_hold_the_weight() {
     );
     let outcome = judged(http, answer("200 OK", "75%\n")).await;
     let why = "\"75%\" is no weight from 0 to 65535".to_owned();
-    assert_eq!(outcome, Err(Failure::Body(why)));
+    assert_eq!(outcome, Err(ProbeFailure::UnexpectedBody(why)));
 }
 
 #[tokio::test]
 async fn what_is_cut_short_or_no_http_fails() {
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nall is well";
-    assert_eq!(judged(matching("well"), cut).await, Err(Failure::Closed));
+    assert_eq!(judged(matching("well"), cut).await, Err(ProbeFailure::ConnectionClosed));
     assert_eq!(
         judged(plain(), "HTTP/1.1 200 OK\r\nContent-").await,
-        Err(Failure::Closed)
+        Err(ProbeFailure::ConnectionClosed)
     );
-    assert_eq!(judged(plain(), "").await, Err(Failure::Closed));
+    assert_eq!(judged(plain(), "").await, Err(ProbeFailure::ConnectionClosed));
     let outcome = judged(plain(), "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n").await;
-    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(ProbeFailure::MalformedReply(_))), "{outcome:?}");
     let endless = [b"HTTP/1.1 200 OK\r\nX-A: ".to_vec(), vec![b'x'; 100 << 10]].concat();
     let outcome = judged(plain(), endless).await;
-    assert!(matches!(outcome, Err(Failure::MalformedReply(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(ProbeFailure::MalformedReply(_))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_slow_and_not_silent() {
     let endpoint = hasty(servers::mute().await);
     let outcome = probe(&Check::Http(plain()), &endpoint).await;
-    assert_eq!(outcome, Err(Failure::Slow(endpoint.timeout)));
+    assert_eq!(outcome, Err(ProbeFailure::IncompleteReply(endpoint.timeout)));
     assert!(!outcome.unwrap_err().is_unresponsive());
     let https = Http {
         tls: Some(Tls {
             server_name: None,
             verify: false,
-            authorities: None,
+            ca_file: None,
         }),
         ..plain()
     };
     let outcome = probe(&Check::Http(https), &endpoint).await;
-    assert_eq!(outcome, Err(Failure::Slow(endpoint.timeout)));
+    assert_eq!(outcome, Err(ProbeFailure::IncompleteReply(endpoint.timeout)));
 }
 
 #[tokio::test]
@@ -220,7 +232,7 @@ async fn nobody_there_refuses() {
     let port = servers::closed_port().await;
     assert_eq!(
         probe(&Check::Http(plain()), &endpoint(port)).await,
-        Err(Failure::Refused)
+        Err(ProbeFailure::Refused)
     );
 }
 
@@ -229,7 +241,7 @@ async fn the_dialer_has_the_last_word() {
     let (port, _heads) = servers::http(answer("200 OK", "")).await;
     let check = Check::Http(plain());
     let outcome = probe_through(&Untrue, &check, &endpoint(port)).await;
-    assert_eq!(outcome, Err(Failure::NotRewritten));
+    assert_eq!(outcome, Err(ProbeFailure::NotSteered));
     let witness = Witness::default();
     assert_eq!(probe_through(&witness, &check, &endpoint(port)).await, PASSED);
     assert!(matches!(

@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Prepared, run};
+use super::{PreparedCheck, run};
 use crate::{
     desired::{Check, Target},
-    health::probe::{Dialer, Outcome, ProbeEndpoint, ProbeSuccess, RipDialer},
+    health::probe::{NoSteering, Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess},
 };
 
 /// What passes without a word about the weight.
@@ -51,11 +51,11 @@ fn hasty(port: u16) -> ProbeEndpoint {
 }
 
 async fn probe(check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
-    probe_through(&RipDialer, check, endpoint).await
+    probe_through(&NoSteering, check, endpoint).await
 }
 
-async fn probe_through(dialer: &dyn Dialer, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
-    let prepared = Prepared::new(check).expect("a check that can be made");
+async fn probe_through(dialer: &dyn ProbeSteering, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
+    let prepared = PreparedCheck::new(check).expect("a check that can be made");
     run(&prepared, endpoint, dialer).await
 }
 
@@ -65,7 +65,7 @@ fn probes_are_send() {
     fn send<T: Send>(value: T) -> T {
         value
     }
-    let prepared = Prepared::new(&Check::Tcp).unwrap();
+    let prepared = PreparedCheck::new(&Check::Tcp).unwrap();
     let endpoint = endpoint(1);
-    drop(send(run(&prepared, &endpoint, &RipDialer)));
+    drop(send(run(&prepared, &endpoint, &NoSteering)));
 }

@@ -6,11 +6,11 @@ use std::{
 use futures_util::future::join_all;
 
 use super::{PASSED, aim_at, probe};
-use crate::{desired::Check, health::failure::Failure};
+use crate::{desired::Check, health::failure::ProbeFailure};
 
 /// What a ping must come to when the address answers: passed, or that this process may not ping.
 fn expected(outcome: &crate::health::probe::Outcome) -> crate::health::probe::Outcome {
-    let forbidden = Failure::from(io::Error::from_raw_os_error(libc::EPERM));
+    let forbidden = ProbeFailure::from(io::Error::from_raw_os_error(libc::EPERM));
     // root, or a group of net.ipv4.ping_group_range, may; who may not must be told so, and that is not the server's
     // fault.
     if nix::unistd::geteuid().is_root() || outcome.is_ok() {

@@ -9,13 +9,13 @@ use crate::{
     desired::Target,
     health::{
         check::{check_vip_present, diagnose},
-        failure::Failure,
-        probe::{ProbeEndpoint, RipDialer},
+        failure::ProbeFailure,
+        probe::{NoSteering, ProbeEndpoint},
     },
 };
 
-fn missing(endpoint: &ProbeEndpoint) -> Failure {
-    Failure::VipMissing {
+fn missing(endpoint: &ProbeEndpoint) -> ProbeFailure {
+    ProbeFailure::VipMissing {
         vip: endpoint.vip,
         rip: endpoint.rip,
     }
@@ -24,12 +24,12 @@ fn missing(endpoint: &ProbeEndpoint) -> Failure {
 #[tokio::test]
 async fn open_or_closed_an_address_is_there() {
     let (listener, port) = servers::listener().await;
-    assert_eq!(check_vip_present(&endpoint(port), &RipDialer).await, PASSED);
+    assert_eq!(check_vip_present(&endpoint(port), &NoSteering).await, PASSED);
     drop(listener);
-    assert_eq!(check_vip_present(&endpoint(port), &RipDialer).await, PASSED);
+    assert_eq!(check_vip_present(&endpoint(port), &NoSteering).await, PASSED);
     assert_eq!(
         check_vip_present(&endpoint(port), &Untrue).await,
-        Err(Failure::NotRewritten)
+        Err(ProbeFailure::NotSteered)
     );
     // The RIP is not waited for.
     let endpoint = endpoint(port);
@@ -54,21 +54,21 @@ async fn an_address_is_not_there_if_only_the_rip_answers() {
 
 #[tokio::test]
 async fn presence_by_what_the_two_addresses_say() {
-    fn silent() -> Result<(), Failure> {
-        Err(Failure::TimedOut(Duration::from_secs(1)))
+    fn silent() -> Result<(), ProbeFailure> {
+        Err(ProbeFailure::TimedOut(Duration::from_secs(1)))
     }
-    fn prohibited() -> Result<(), Failure> {
-        Err(Failure::Unreachable("Permission denied".to_owned()))
+    fn prohibited() -> Result<(), ProbeFailure> {
+        Err(ProbeFailure::Unreachable("Permission denied".to_owned()))
     }
-    fn cannot_probe() -> Result<(), Failure> {
-        Err(Failure::Local("too many open files".to_owned()))
+    fn cannot_probe() -> Result<(), ProbeFailure> {
+        Err(ProbeFailure::CannotProbe("too many open files".to_owned()))
     }
-    fn answers() -> Result<(), Failure> {
+    fn answers() -> Result<(), ProbeFailure> {
         Ok(())
     }
     let endpoint = endpoint(servers::closed_port().await);
     let missing = Err(missing(&endpoint));
-    let cannot = Err(Failure::Local("too many open files".to_owned()));
+    let cannot = Err(ProbeFailure::CannotProbe("too many open files".to_owned()));
     for (vip, rip, outcome) in [
         (answers as Word, answers as Word, PASSED),
         (answers, silent, PASSED),
@@ -89,12 +89,12 @@ async fn presence_by_what_the_two_addresses_say() {
 #[tokio::test]
 async fn the_vip_is_missing_if_only_the_rip_answers() {
     let endpoint = hasty(servers::closed_port().await);
-    let silence = Failure::TimedOut(endpoint.timeout);
+    let silence = ProbeFailure::TimedOut(endpoint.timeout);
     let missing = missing(&endpoint);
     let found = diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Vip])).await;
     assert_eq!(found, missing);
     // A server that hangs on an address that is there.
-    assert_eq!(diagnose(silence.clone(), &endpoint, &RipDialer).await, silence);
+    assert_eq!(diagnose(silence.clone(), &endpoint, &NoSteering).await, silence);
     // A host that is off, or whose own address drops all.
     assert_eq!(
         diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Rip])).await,
@@ -108,13 +108,16 @@ async fn the_vip_is_missing_if_only_the_rip_answers() {
 async fn only_silence_about_the_vip_is_asked_about() {
     let endpoint = hasty(servers::closed_port().await);
     let deaf = Deaf(&[Target::Vip]);
-    assert_eq!(diagnose(Failure::Refused, &endpoint, &deaf).await, Failure::Refused);
-    let slow = Failure::Slow(endpoint.timeout);
+    assert_eq!(
+        diagnose(ProbeFailure::Refused, &endpoint, &deaf).await,
+        ProbeFailure::Refused
+    );
+    let slow = ProbeFailure::IncompleteReply(endpoint.timeout);
     assert_eq!(diagnose(slow.clone(), &endpoint, &deaf).await, slow);
     let straight = ProbeEndpoint {
         target: Target::Rip,
         ..endpoint
     };
-    let silence = Failure::TimedOut(endpoint.timeout);
+    let silence = ProbeFailure::TimedOut(endpoint.timeout);
     assert_eq!(diagnose(silence.clone(), &straight, &deaf).await, silence);
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     desired::{Check, Target},
-    health::{failure::Failure, probe::RequiredTraffic},
+    health::{failure::ProbeFailure, probe::RequiredTraffic},
 };
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn ipv6_passes_too() {
 #[tokio::test]
 async fn a_closed_port_refuses() {
     let port = servers::closed_port().await;
-    assert_eq!(probe(&Check::Tcp, &endpoint(port)).await, Err(Failure::Refused));
+    assert_eq!(probe(&Check::Tcp, &endpoint(port)).await, Err(ProbeFailure::Refused));
 }
 
 #[tokio::test]
@@ -37,17 +37,17 @@ async fn silence_is_over_in_time() {
     let (_listener, port) = servers::listener().await;
     let endpoint = hasty(port);
     let outcome = probe_through(&Deaf(&[Target::Vip]), &Check::Tcp, &endpoint).await;
-    assert_eq!(outcome, Err(Failure::TimedOut(endpoint.timeout)));
+    assert_eq!(outcome, Err(ProbeFailure::TimedOut(endpoint.timeout)));
 }
 
 #[tokio::test]
 async fn nothing_said_by_somebody_else_counts() {
     let (listener, open) = servers::listener().await;
     let outcome = probe_through(&Untrue, &Check::Tcp, &endpoint(open)).await;
-    assert_eq!(outcome, Err(Failure::NotRewritten));
+    assert_eq!(outcome, Err(ProbeFailure::NotSteered));
     drop(listener);
     let outcome = probe_through(&Untrue, &Check::Tcp, &endpoint(open)).await;
-    assert_eq!(outcome, Err(Failure::NotRewritten), "a refusal is an answer too");
+    assert_eq!(outcome, Err(ProbeFailure::NotSteered), "a refusal is an answer too");
 }
 
 #[tokio::test]

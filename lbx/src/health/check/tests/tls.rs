@@ -24,8 +24,8 @@ use super::{PASSED, endpoint, http::plain, probe, servers};
 use crate::{
     desired::{Check, Http, Tls},
     health::{
-        check::{CheckError, Prepared, validate},
-        failure::Failure,
+        check::{CheckError, PreparedCheck, validate},
+        failure::ProbeFailure,
     },
 };
 
@@ -101,7 +101,7 @@ fn https(host: Option<&str>, authorities: Option<&Path>, verify: bool) -> Http {
         tls: Some(Tls {
             server_name: None,
             verify,
-            authorities: authorities.map(Path::to_owned),
+            ca_file: authorities.map(Path::to_owned),
         }),
         ..plain()
     }
@@ -118,7 +118,7 @@ fn named(http: Http, name: &str) -> Http {
 #[track_caller]
 fn assert_tls(outcome: &crate::health::Outcome, why: &str) {
     match outcome {
-        Err(Failure::Tls(said)) if said.contains(why) => {}
+        Err(ProbeFailure::Tls(said)) if said.contains(why) => {}
         other => panic!("{other:?} instead of TLS: {why}"),
     }
 }
@@ -223,17 +223,17 @@ async fn a_server_without_tls_fails() {
 #[test]
 fn authorities_must_be_there() {
     let file = Path::new("/nonexistent/ca.pem");
-    let error = Prepared::new(&Check::Http(https(None, Some(file), true))).unwrap_err();
-    assert!(matches!(error, CheckError::Authorities { .. }), "{error}");
+    let error = PreparedCheck::new(&Check::Http(https(None, Some(file), true))).unwrap_err();
+    assert!(matches!(error, CheckError::UnreadableCaFile { .. }), "{error}");
     // Something else in it.
     let file = std::env::temp_dir().join(format!("lbx-key-{}.pem", std::process::id()));
     fs::write(&file, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    let error = Prepared::new(&Check::Http(https(None, Some(&file), true))).unwrap_err();
+    let error = PreparedCheck::new(&Check::Http(https(None, Some(&file), true))).unwrap_err();
     fs::remove_file(&file).unwrap();
     assert!(error.to_string().ends_with("there is no certificate in it"), "{error}");
     // Nobody looks, so nothing is read.
     let file = Path::new("/nonexistent/ca.pem");
-    assert!(Prepared::new(&Check::Http(https(None, Some(file), false))).is_ok());
+    assert!(PreparedCheck::new(&Check::Http(https(None, Some(file), false))).is_ok());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     desired::{Check, Target, Udp},
     health::{
-        failure::Failure,
+        failure::ProbeFailure,
         probe::{ProbeEndpoint, RequiredTraffic},
     },
 };
@@ -18,7 +18,7 @@ use crate::{
 fn check(reply: Option<&str>) -> Check {
     Check::Udp(Udp {
         payload: b"ping".to_vec(),
-        reply: reply.map(|reply| reply.as_bytes().to_vec()),
+        reply_prefix: reply.map(|reply| reply.as_bytes().to_vec()),
     })
 }
 
@@ -32,7 +32,7 @@ async fn the_beginning_of_the_answer_decides() {
     let endpoint = endpoint(port);
     assert_eq!(probe(&check(Some("pong")), &endpoint).await, PASSED);
     assert_eq!(probe(&check(Some("")), &endpoint).await, PASSED);
-    let wrong = Err(Failure::Answer("\"pong 1\"".to_owned()));
+    let wrong = Err(ProbeFailure::UnexpectedReply("\"pong 1\"".to_owned()));
     assert_eq!(probe(&check(Some("pong 12")), &endpoint).await, wrong);
     assert_eq!(probe(&check(Some("ping")), &endpoint).await, wrong);
 }
@@ -42,21 +42,21 @@ async fn a_long_wrong_answer_is_shown_in_part() {
     let port = servers::udp(|_| vec![vec![b'x'; 1000]]).await;
     let shown = format!("\"{}…\"", "x".repeat(32));
     let outcome = probe(&check(Some("y")), &endpoint(port)).await;
-    assert_eq!(outcome, Err(Failure::Answer(shown)));
+    assert_eq!(outcome, Err(ProbeFailure::UnexpectedReply(shown)));
 }
 
 #[tokio::test]
 async fn a_closed_port_refuses() {
     let endpoint = endpoint(servers::closed_port().await);
-    assert_eq!(probe(&check(Some("pong")), &endpoint).await, Err(Failure::Refused));
-    assert_eq!(probe(&check(None), &endpoint).await, Err(Failure::Refused));
+    assert_eq!(probe(&check(Some("pong")), &endpoint).await, Err(ProbeFailure::Refused));
+    assert_eq!(probe(&check(None), &endpoint).await, Err(ProbeFailure::Refused));
 }
 
 #[tokio::test]
 async fn silence_fails_where_an_answer_is_expected() {
     let endpoint = hasty(servers::udp(|_| vec![]).await);
     let outcome = probe(&check(Some("pong")), &endpoint).await;
-    assert_eq!(outcome, Err(Failure::TimedOut(endpoint.timeout)));
+    assert_eq!(outcome, Err(ProbeFailure::TimedOut(endpoint.timeout)));
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn silence_passes_where_the_address_is_there() {
     );
     assert_eq!(
         probe_through(&Untrue, &check(None), &endpoint).await,
-        Err(Failure::NotRewritten)
+        Err(ProbeFailure::NotSteered)
     );
 }
 
@@ -108,7 +108,7 @@ async fn silence_fails_where_only_the_rip_is_there() {
     let port = socket.local_addr().unwrap().port();
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     let endpoint = hasty(port);
-    let missing = Failure::VipMissing {
+    let missing = ProbeFailure::VipMissing {
         vip: endpoint.vip,
         rip: endpoint.rip,
     };

@@ -13,7 +13,7 @@ fn new_service(policy: FailurePolicy) -> Play {
     let file = config::parse(text, Path::new("test.yaml")).expect("a good file");
     let mut play = Play::new(policy).with_sorry();
     play.service().health.clone_from(&file.services[0].health);
-    play.tell((1..=3).map(|server| (server, ProbeState::Unknown)));
+    play.tell((1..=3).map(|server| (server, ServerHealth::Unknown)));
     play
 }
 
@@ -29,7 +29,7 @@ fn waits(play: &mut Play) -> bool {
     let known = &play.known;
     let (desired, _) = play
         .services
-        .apply(&play.file, |_, server| known[&server].clone(), play.now);
+        .apply_health(&play.file, |_, server| known[&server].clone(), play.now);
     desired.services[0].awaits_checks
 }
 
@@ -46,7 +46,7 @@ fn a_new_service_begins_with_all_real_servers_at_once() {
         assert!(waits(&mut play) && play.quorum().is_none());
     }
     let (servers, events) = play.after([(2, UP)]);
-    let gained = EventKind::QuorumGained { weight: 3 };
+    let gained = HealthEventKind::QuorumGained { weight: 3 };
     assert_eq!(
         (servers, events),
         (
@@ -78,13 +78,13 @@ fn after_an_interval_and_a_timeout_a_service_begins_without_the_rest() {
     assert!(!play.services.is_first_round_over(play.now));
     play.now += Duration::from_millis(1);
     assert!(play.services.is_first_round_over(play.now));
-    let overdue = EventKind::FirstCheckOverdue {
+    let overdue = HealthEventKind::FirstCheckOverdue {
         server: rip(3),
         after: LIMIT,
     };
     let (servers, events) = play.after([]);
     assert_eq!(states(&servers), [true, true, false]);
-    let gained = EventKind::QuorumGained { weight: 2 };
+    let gained = HealthEventKind::QuorumGained { weight: 2 };
     assert_eq!(events, [overdue, is_up(1), is_up(2), gained]);
     assert!(!play.services.is_first_round_over(play.now) && !waits(&mut play));
     assert_eq!(play.events([(3, UP)]), [is_up(3)]);
@@ -96,7 +96,7 @@ fn a_reload_may_change_how_long_a_new_service_waits() {
     play.look();
     play.now += LIMIT / 2;
     let health = play.file.services[0].health.as_deref().expect("a check");
-    let slower = Health {
+    let slower = HealthConfig {
         interval: health.interval + Duration::from_secs(5),
         ..health.clone()
     };
@@ -119,7 +119,7 @@ fn nobody_waits_in_a_service_that_has_begun() {
         address: rip(4),
         ..first
     });
-    let (servers, _) = play.after([(4, ProbeState::Unknown)]);
+    let (servers, _) = play.after([(4, ServerHealth::Unknown)]);
     assert_eq!(states(&servers), [true, true, true, false]);
     assert_eq!(play.events([(4, UP)]), [is_up(4)]);
 }
@@ -128,7 +128,7 @@ fn nobody_waits_in_a_service_that_has_begun() {
 #[test]
 fn none_of_those_that_waited_gets_a_slow_start() {
     let mut play = new_service(FailurePolicy {
-        slow_start: 10,
+        slow_start_seconds: 10,
         ..FailurePolicy::default()
     });
     play.tell([(1, UP)]);

@@ -5,14 +5,14 @@ use std::fmt;
 use lbx::desired::Protocol;
 
 use crate::{
-    program::{Mode, Program},
-    tables::Tables,
-    traffic::{Ip, Order, Packet, Traffic},
+    program::{Program, SchedulerMode},
+    tables::TableContents,
+    traffic::{FlowOrder, IpVersion, PacketKind, Traffic},
 };
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Scenario {
     /// The program.
     pub program: Program,
     /// Its traffic.
@@ -20,11 +20,11 @@ pub struct Row {
 }
 
 /// Rows that are measured alternately, so that load on the machine affects all of them and their ratios stay valid.
-pub struct Group {
+pub struct ScenarioGroup {
     /// Their subject.
     pub title: &'static str,
     /// The rows.
-    pub rows: Vec<Row>,
+    pub scenarios: Vec<Scenario>,
 }
 
 /// Flows of most rows about large numbers.
@@ -35,13 +35,13 @@ const SMALL: u32 = 100_000;
 const FLOODED: u32 = 1 << 19;
 
 /// lbx's hashing mode, no slot in a window.
-pub const MAGLEV: Program = Program::Lbx(Mode::Maglev);
+pub const MAGLEV: Program = Program::Lbx(SchedulerMode::Maglev);
 /// lbx's mode with a record for every flow.
-pub const RR: Program = Program::Lbx(Mode::Rr);
+pub const RR: Program = Program::Lbx(SchedulerMode::Rr);
 /// lbx's hashing mode, every slot in a window.
-pub const WINDOW: Program = Program::InWindow(Mode::Maglev);
+pub const MAGLEV_IN_WINDOW: Program = Program::LbxInWindow(SchedulerMode::Maglev);
 
-impl Row {
+impl Scenario {
     /// A row.
     pub const fn new(program: Program, traffic: Traffic) -> Self {
         Self { program, traffic }
@@ -53,96 +53,99 @@ impl Row {
     }
 
     /// The tables the program needs.
-    pub fn tables(&self) -> Tables {
+    pub fn table_contents(&self) -> TableContents {
         let Traffic {
-            ip, flows, services, ..
+            ip_version: ip,
+            flows,
+            services,
+            ..
         } = self.traffic;
-        let protocol = if self.traffic.packet == Packet::Datagram {
+        let protocol = if self.traffic.packet_kind == PacketKind::Datagram {
             Protocol::Udp
         } else {
             Protocol::Tcp
         };
         let flows = match self.program {
-            _ if !self.program.records() || !self.traffic.to_vip => 0,
+            _ if !self.program.records_every_flow() || !self.traffic.to_vip => 0,
             _ if self.traffic.is_flood() => FLOODED,
             // Its table is sized for the flows of the row.
             Program::Reference => flows,
             _ => flows.max(SMALL),
         };
-        Tables {
-            ip,
+        TableContents {
+            ip_version: ip,
             protocol,
             services,
             flows,
             tagged: self.traffic.tagged,
             // Floods change the tables.
-            apart: self.traffic.is_flood().then_some(self.traffic.packet),
+            flood_packet: self.traffic.is_flood().then_some(self.traffic.packet_kind),
         }
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.program, self.traffic)
     }
 }
 
 /// All groups.
-pub fn all() -> Vec<Group> {
+pub fn all_scenario_groups() -> Vec<ScenarioGroup> {
     vec![
-        Group {
+        ScenarioGroup {
             title: "One service",
-            rows: one_service(),
+            scenarios: one_service(),
         },
-        Group {
+        ScenarioGroup {
             title: "Many services",
-            rows: many_services(),
+            scenarios: many_services(),
         },
-        Group {
+        ScenarioGroup {
             title: "Floods: every packet a new flow, besides 524,288 established ones",
-            rows: floods(),
+            scenarios: floods(),
         },
     ]
 }
 
 /// A selection that shows in seconds that everything works.
-pub fn quick() -> Vec<Group> {
-    let mut rows = Vec::new();
-    for program in [Program::Floor, Program::Reference, MAGLEV, RR, WINDOW] {
-        rows.extend([1, 1_000].map(|flows| Row::established(program, flows)));
+pub fn quick_scenario_groups() -> Vec<ScenarioGroup> {
+    let mut scenarios = Vec::new();
+    for program in [Program::MacSwap, Program::Reference, MAGLEV, RR, MAGLEV_IN_WINDOW] {
+        scenarios.extend([1, 1_000].map(|flows| Scenario::established(program, flows)));
     }
     for program in [Program::Reference, MAGLEV, RR] {
         let base = Traffic::established(1_000);
-        rows.extend(variations(base).map(|traffic| Row::new(program, traffic)));
+        scenarios.extend(variations(base).map(|traffic| Scenario::new(program, traffic)));
     }
-    rows.retain(Row::is_possible);
-    vec![Group {
+    scenarios.retain(Scenario::is_possible);
+    vec![ScenarioGroup {
         title: "Few flows",
-        rows,
+        scenarios,
     }]
 }
 
-fn one_service() -> Vec<Row> {
+fn one_service() -> Vec<Scenario> {
     let mut rows = vec![
-        Row::established(Program::Floor, 1),
-        Row::established(Program::Floor, 4 * MILLION),
+        Scenario::established(Program::MacSwap, 1),
+        Scenario::established(Program::MacSwap, 4 * MILLION),
     ];
     for flows in [1, 1_000, SMALL, MILLION, 4 * MILLION] {
-        rows.extend([Program::Reference, MAGLEV].map(|program| Row::established(program, flows)));
+        rows.extend([Program::Reference, MAGLEV].map(|program| Scenario::established(program, flows)));
         if flows <= MILLION {
-            rows.push(Row::established(RR, flows));
+            rows.push(Scenario::established(RR, flows));
         }
     }
-    rows.extend([1, 1_000, SMALL, MILLION].map(|flows| Row::established(WINDOW, flows)));
-    for mode in [Mode::Sh, Mode::Wlc, Mode::Persistent] {
-        rows.extend([1, MILLION].map(|flows| Row::established(Program::Lbx(mode), flows)));
+    rows.extend([1, 1_000, SMALL, MILLION].map(|flows| Scenario::established(MAGLEV_IN_WINDOW, flows)));
+    for mode in [SchedulerMode::Sh, SchedulerMode::Wlc, SchedulerMode::Persistent] {
+        rows.extend([1, MILLION].map(|flows| Scenario::established(Program::Lbx(mode), flows)));
     }
     for program in [Program::Reference, MAGLEV, RR] {
         for flows in [1, MILLION] {
-            rows.extend(variations(Traffic::established(flows)).map(|traffic| Row::new(program, traffic)));
+            rows.extend(variations(Traffic::established(flows)).map(|traffic| Scenario::new(program, traffic)));
         }
     }
-    rows.retain(Row::is_possible);
+    rows.retain(Scenario::is_possible);
     rows
 }
 
@@ -150,47 +153,50 @@ fn one_service() -> Vec<Row> {
 fn variations(base: Traffic) -> impl Iterator<Item = Traffic> {
     [
         Traffic {
-            packet: Packet::Syn,
+            packet_kind: PacketKind::Syn,
             ..base
         },
         Traffic {
-            packet: Packet::Datagram,
+            packet_kind: PacketKind::Datagram,
             ..base
         },
-        Traffic { ip: Ip::V6, ..base },
+        Traffic {
+            ip_version: IpVersion::V6,
+            ..base
+        },
         Traffic { tagged: true, ..base },
         Traffic { to_vip: false, ..base },
     ]
     .into_iter()
 }
 
-fn many_services() -> Vec<Row> {
+fn many_services() -> Vec<Scenario> {
     let mut rows = Vec::new();
     for services in [100, 10_000] {
         let traffic = Traffic {
             services,
             ..Traffic::established(MILLION)
         };
-        rows.extend([Program::Reference, MAGLEV, RR].map(|program| Row::new(program, traffic)));
+        rows.extend([Program::Reference, MAGLEV, RR].map(|program| Scenario::new(program, traffic)));
     }
     rows
 }
 
-fn floods() -> Vec<Row> {
+fn floods() -> Vec<Scenario> {
     let mut rows = Vec::new();
-    for packet in [Packet::Syn, Packet::Ack, Packet::Datagram] {
+    for packet in [PacketKind::Syn, PacketKind::Ack, PacketKind::Datagram] {
         let traffic = Traffic {
-            packet,
+            packet_kind: packet,
             // Above the numbers of all established flows.
-            order: Order::InSequence(1 << 28),
+            flow_order: FlowOrder::SequentialFrom(1 << 28),
             ..Traffic::established(0)
         };
-        rows.extend([Program::Reference, MAGLEV, WINDOW, RR].map(|program| Row::new(program, traffic)));
+        rows.extend([Program::Reference, MAGLEV, MAGLEV_IN_WINDOW, RR].map(|program| Scenario::new(program, traffic)));
     }
     rows
 }
 
-impl Row {
+impl Scenario {
     /// Whether the program supports the traffic: the reference does not parse VLAN tags.
     fn is_possible(&self) -> bool {
         self.program != Program::Reference || !self.traffic.tagged

@@ -12,7 +12,7 @@ use lbx_bench_common as names;
 
 use crate::{
     cpu,
-    traffic::{Ip, Order, Traffic},
+    traffic::{FlowOrder, IpVersion, Traffic},
 };
 
 /// Actions of linux/bpf.h.
@@ -20,16 +20,16 @@ pub const XDP_PASS: u32 = 2;
 /// See above.
 pub const XDP_TX: u32 = 3;
 
-/// A prologue for one stream of packets.
-pub struct Prologue {
+/// A packet generator for one stream of packets.
+pub struct PacketGenerator {
     ebpf: Ebpf,
     frame: Vec<u8>,
     slot: ProgramArray<aya::maps::MapData>,
     bare: ProgramFd,
 }
 
-impl Prologue {
-    /// Loads a prologue that generates this traffic.
+impl PacketGenerator {
+    /// Loads a packet generator that generates this traffic.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -37,19 +37,19 @@ impl Prologue {
         let frame = traffic.frame();
         let (words, _) = frame.as_chunks::<8>();
         let head = [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])];
-        let (in_turn, from) = match traffic.order {
-            Order::Random => (0_u8, 0),
-            Order::InSequence(from) => (1, from),
+        let (in_turn, from) = match traffic.flow_order {
+            FlowOrder::Random => (0_u8, 0),
+            FlowOrder::SequentialFrom(from) => (1, from),
         };
-        let version: u8 = if traffic.ip == Ip::V4 { 4 } else { 6 };
+        let version: u8 = if traffic.ip_version == IpVersion::V4 { 4 } else { 6 };
         let mut ebpf = EbpfLoader::new()
             .override_global(names::FLOWS, &traffic.flows, true)
             .override_global(names::SERVICES, &traffic.services, true)
             .override_global(names::IN_TURN, &in_turn, true)
             .override_global(names::IP_VERSION, &version, true)
-            .override_global(names::IP_AT, &traffic.ip_at(), true)
+            .override_global(names::IP_AT, &traffic.ip_header_offset(), true)
             .override_global(names::HEAD, &head, true)
-            .override_global(names::VIP, &traffic.destination(), true)
+            .override_global(names::VIP, &traffic.destination_word(), true)
             .load_file(object)
             .with_context(|| format!("cannot load {}", object.display()))?;
         let bare = load(&mut ebpf, names::BARE)?;
@@ -68,11 +68,11 @@ impl Prologue {
         })
     }
 
-    /// Runs a program on the next packets; returns nanoseconds per packet, prologue included.
+    /// Runs a program on the next packets; returns nanoseconds per packet, packet generator included.
     ///
     /// # Errors
     /// The kernel refuses, or the last packet does not end as expected.
-    pub fn run(&mut self, program: &ProgramFd, packets: u32, action: u32) -> Result<f64> {
+    pub fn measure_ns_per_packet(&mut self, program: &ProgramFd, packets: u32, action: u32) -> Result<f64> {
         self.slot
             .set(0, program, 0)
             .context("cannot put the program into the slot")?;
@@ -83,25 +83,25 @@ impl Prologue {
     ///
     /// # Errors
     /// As above.
-    pub fn run_bare(&mut self, packets: u32) -> Result<f64> {
+    pub fn measure_empty_ns_per_packet(&mut self, packets: u32) -> Result<f64> {
         self.slot.set(0, &self.bare, 0)?;
         self.repeat(packets, XDP_TX)
     }
 
     fn repeat(&self, packets: u32, action: u32) -> Result<f64> {
-        let prologue: &Xdp = self
+        let packet_generator: &Xdp = self
             .ebpf
             .program(names::PROLOGUE)
-            .context("the object has no prologue")?
+            .context("the object has no packet generator")?
             .try_into()?;
-        let begun = cpu::time()?;
-        let result = prologue.test_run(TestRunOptions {
+        let begun = cpu::thread_cpu_ns()?;
+        let result = packet_generator.test_run(TestRunOptions {
             data_in: Some(&self.frame),
             repeat: packets,
             ..TestRunOptions::default()
         })?;
         // The kernel's own result has whole nanoseconds only.
-        let taken = cpu::time()? - begun;
+        let taken = cpu::thread_cpu_ns()? - begun;
         if result.return_value != action {
             bail!(
                 "the last packet ended with action {} instead of {action}",
