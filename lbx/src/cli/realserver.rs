@@ -94,7 +94,7 @@ pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), Exi
         }
     };
     agent.maintain(stop, reloads).await.map_err(failure)?;
-    tracing::info!("stopped; the rules stay in place (--undo restores what was before)");
+    tracing::info!("stopped; VIPs on lo, their routes and ARP sysctls stay in place (--undo restores what was before)");
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn reload(
 ) {
     match vips(net, global, given).await {
         Ok(vips) => {
-            tracing::info!("reloaded");
+            tracing::info!("VIPs reloaded");
             let _stopping = reloads.send(vips).await;
         }
         Err(failure) => tracing::error!("reload refused, nothing changed: {:#}", failure.error),

@@ -33,7 +33,7 @@ pub enum DataplaneError {
     },
     /// A pinned map is not what this version expects.
     #[error(
-        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}; stop the other lbx, or remove the directory"
+        "cannot adopt {path}: its {what} is {found}, this lbx needs {expected}: start and stop the lbx version that made it, or remove its directory, which ends forwarding"
     )]
     MapMismatch {
         /// The pin.
@@ -45,14 +45,28 @@ pub enum DataplaneError {
         /// As needed.
         expected: String,
     },
+    /// The file system for pins is missing.
+    #[error("cannot mount bpffs at {path}: mount it (mount -t bpf bpf {path})")]
+    NoBpffs {
+        /// Where.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Pins of another layout are there.
-    #[error("{path} was left by an lbx with another map layout: stop that one first, or remove the directory")]
+    #[error(
+        "{path} was left by an lbx version with another map layout: start and stop that version, or remove the directory, which ends its forwarding"
+    )]
     OtherVersion {
         /// The directory.
         path: String,
     },
     /// More NICs than the map has entries.
-    #[error("too many NICs: lbx attaches to {} at most", lbx_common::maps::MAX_NICS)]
+    #[error(
+        "too many NICs and VLANs: lbx serves {} at most, bond members included",
+        lbx_common::maps::MAX_NICS
+    )]
     TooManyNics,
     /// The kernel refused the program.
     #[error("cannot load the XDP program")]

@@ -65,10 +65,7 @@ impl Pins {
     /// # Errors
     /// bpffs cannot be mounted, or pins of another layout are there.
     pub fn open(name: &str) -> Result<Self, DataplaneError> {
-        mount_bpffs().map_err(|source| DataplaneError::File {
-            path: format!("cannot mount bpffs at {BPFFS}"),
-            source,
-        })?;
+        mount_bpffs().map_err(|source| DataplaneError::NoBpffs { path: BPFFS, source })?;
         let root = Path::new(BPFFS).join("lbx").join(name);
         let dir = root.join(format!("v{ABI}"));
         let pins = Self::at(root, dir);

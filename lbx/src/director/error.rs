@@ -52,4 +52,7 @@ pub enum DirectorError {
         "the netlink sockets for network changes have failed: start lbx again; packets are forwarded as loaded until then"
     )]
     NetworkEventsLost,
+    /// The control socket no longer answers.
+    #[error("the control socket has failed: start lbx again; packets are forwarded as loaded until then")]
+    ControlSocketClosed,
 }

@@ -97,7 +97,7 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
                 director.follow(change).await;
             }
             Wake::Health(None) => return Err(DirectorError::ProbesStopped),
-            Wake::Operator(OperatorEvent::ControlSocketClosed) => return Err(DirectorError::NetworkEventsLost),
+            Wake::Operator(OperatorEvent::ControlSocketClosed) => return Err(DirectorError::ControlSocketClosed),
             Wake::Operator(event) => director.on_operator_event(event).await,
         }
         director.advance_reload().await;
@@ -118,7 +118,12 @@ impl Director {
         }
         if change.reread_network {
             self.follow_network().await;
-        } else if change.replan && !log_failure("cannot update the tables", self.replan()) {
+        } else if change.replan
+            && !log_failure(
+                "tables not updated, retrying; latest changes of real servers not in effect",
+                self.replan(),
+            )
+        {
             self.loaded.retry_later();
         }
     }

@@ -80,7 +80,7 @@ impl LoadedState {
     pub fn expire(&mut self) {
         let expired = self.expired().and_then(|plan| self.execute(plan));
         log_failure(
-            "cannot expire the tables",
+            "cannot remove drained real servers and expired table entries, retrying",
             expired.map(|events| events.iter().for_each(TableEvent::log)),
         );
     }

@@ -192,7 +192,7 @@ impl Director {
         self.operator.stop_trace(&mut self.loaded);
         let vips = self.loaded.tables.vips();
         self.remove_everything(vips, true).await;
-        tracing::info!("stopped: program, pins and VIPs removed");
+        tracing::info!("stopped: XDP program, pins and VIPs added by lbx removed, but for errors logged before");
     }
 
     /// `notified`: whether the start was notified, and so is the end.

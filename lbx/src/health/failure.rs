@@ -166,7 +166,9 @@ impl fmt::Display for ProbeFailure {
                 f,
                 "answers from {rip}, not from the VIP {vip}: bind the server to the VIP, or answer with IP_PKTINFO"
             ),
-            Self::NotSteered => f.write_str("probe not rewritten: the answer did not come from the VIP"),
+            Self::NotSteered => f.write_str(
+                "probe not rewritten on the director (tc or nftables?): the answer did not come from the VIP",
+            ),
             Self::ConnectionClosed => f.write_str("connection closed before the answer was complete"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),

@@ -201,20 +201,20 @@ impl Agent {
         self.record_original(&todo, &blocked, observed)?;
         for (setting, reason) in &todo.sysctls {
             if sysctl::write(setting)? {
-                tracing::info!("sysctl -w {setting} ({reason})");
+                tracing::info!("applied: sysctl -w {setting} ({reason})");
             }
         }
         let vips = todo.vips.keys().copied();
         for (vip, added) in self.net.add_vips(observed.lo_ifindex, vips, &observed.addresses).await {
             match added {
-                Ok(AddVipOutcome::Added) => tracing::info!("{} ({})", Fix::Vip(vip), todo.vips[&vip]),
+                Ok(AddVipOutcome::Added) => tracing::info!("applied: {} ({})", Fix::Vip(vip), todo.vips[&vip]),
                 Ok(AddVipOutcome::PresentFromLbx | AddVipOutcome::PresentFromOther) => {}
                 Err(error) => applied.failed.push(error),
             }
         }
         for (vip, reason) in &todo.routes {
             match self.net.add_host_route(observed.lo_ifindex, *vip).await {
-                Ok(true) => tracing::info!("{} ({reason})", Fix::Route(*vip)),
+                Ok(true) => tracing::info!("applied: {} ({reason})", Fix::Route(*vip)),
                 Ok(false) => {}
                 Err(error) => applied.failed.push(error),
             }
@@ -254,18 +254,12 @@ impl Agent {
         tracing::info!("this host is a real server for {}", list(&self.vips));
         let earlier = list(self.state.vips.difference(&self.vips));
         if !earlier.is_empty() {
-            tracing::info!("set up by an earlier run and not maintained by this one: {earlier}");
+            tracing::info!("VIPs set up by an earlier run, not maintained by this one: {earlier}");
         }
     }
 
     fn complain_of(&mut self, applied: &Applied) {
-        let left = applied.left.iter().map(
-            |Finding {
-                 rule,
-                 observed_state: seen,
-                 ..
-             }| format!("does not hold: {rule} ({seen})"),
-        );
+        let left = applied.left.iter().map(Finding::violation);
         let failed = applied.failed.iter().map(|error| match error.source() {
             Some(reason) => format!("{error}: {reason}"),
             None => error.to_string(),

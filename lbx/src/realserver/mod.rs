@@ -55,7 +55,9 @@ pub enum RealServerError {
     #[error("this network namespace has no interface named lo to put the VIP on")]
     NoLoopback,
     /// The netlink socket for changes has failed.
-    #[error("the network can no longer be watched: start lbx realserver again; the rules stay in place")]
+    #[error(
+        "the netlink socket for network changes has failed: start lbx realserver again; VIPs on lo, their routes and ARP sysctls stay in place"
+    )]
     WatchFailed,
     /// Something stands in the way of all VIPs that only the operator can decide about.
     #[error("nothing was changed, the operator has to act first: {}", reasons(.0))]
@@ -85,22 +87,10 @@ impl RealServerError {
 
 fn reasons(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for (
-        number,
-        Finding {
-            rule,
-            observed_state: seen,
-            fix,
-            ..
-        },
-    ) in findings.iter().enumerate()
-    {
+    for (number, finding) in findings.iter().enumerate() {
         let separator = if number == 0 { "" } else { "; " };
         // Writing to a String does not fail.
-        let _ = write!(text, "{separator}{rule} does not hold, {seen}");
-        if let Some(fix) = fix {
-            let _ = write!(text, " ({fix})");
-        }
+        let _ = write!(text, "{separator}{}", finding.violation());
     }
     text
 }

@@ -49,6 +49,21 @@ pub struct Finding {
     pub fix: Option<Fix>,
 }
 
+impl Finding {
+    /// That the rule is not met: what was seen instead, and the fix.
+    #[must_use]
+    pub fn violation(&self) -> String {
+        let Self {
+            rule,
+            observed_state,
+            fix,
+            ..
+        } = self;
+        let fix = fix.as_ref().map(|fix| format!(" (fix: {fix})")).unwrap_or_default();
+        format!("{rule}: not met, {observed_state}{fix}")
+    }
+}
+
 /// Whether a rule holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -59,7 +59,9 @@ pub enum AdoptError<E> {
     #[error(transparent)]
     Read(#[from] E),
     /// The tables of a service contradict each other or another's.
-    #[error("the pinned BPF maps of service {service} are inconsistent: {what}: remove the pins and start again")]
+    #[error(
+        "the pinned BPF maps of service {service} are inconsistent: {what}: remove /sys/fs/bpf/lbx/NAME, which ends forwarding, and start again"
+    )]
     Damaged {
         /// The service.
         service: VirtualService,
@@ -67,7 +69,9 @@ pub enum AdoptError<E> {
         what: &'static str,
     },
     /// The tables that services are found by contradict themselves.
-    #[error("the pinned BPF map of {table} is inconsistent: remove the pins and start again")]
+    #[error(
+        "the pinned BPF map of {table} is inconsistent: remove /sys/fs/bpf/lbx/NAME, which ends forwarding, and start again"
+    )]
     InconsistentLookup {
         /// The table: VIPs or ports.
         table: &'static str,

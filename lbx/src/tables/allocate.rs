@@ -21,7 +21,9 @@ impl Range {
 
 /// A table has no free range that is long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of {table} is full: it has {capacity} indices and {wanted} more in a row are needed")]
+#[error(
+    "the table of {table} is full: of its {capacity} entries no {wanted} contiguous ones are free; remove services or real servers"
+)]
 pub struct TableFull {
     /// The kind of entries it holds.
     pub table: &'static str,

@@ -115,7 +115,7 @@ fn a_vip_that_cannot_be_had_keeps_no_other_away() -> Result<()> {
     let output = once(&lab, &[&VIP.to_string(), "192.168.1.161", &VIP6.to_string()])?;
     ensure!(output.code() == Some(NETWORK), "{output}");
     ensure!(
-        output.stderr.contains("192.168.1.160 on no NIC but lo does not hold"),
+        output.stderr.contains("192.168.1.160 on no NIC but lo: not met"),
         "{output}"
     );
     let on_lo = server.ip("address show dev lo")?;

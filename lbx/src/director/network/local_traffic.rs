@@ -47,7 +47,10 @@ impl LocalTraffic {
             "local connections to VIPs not possible on this host",
         );
         if let Err(error) = dataplane.probe_dialer().release_expired(Instant::now()) {
-            tracing::error!("cannot sweep the sessions of probes: {:#}", anyhow::Error::from(error));
+            tracing::error!(
+                "cannot remove expired sessions of health checks and local connections, retrying: {:#}",
+                anyhow::Error::from(error)
+            );
         }
     }
 }

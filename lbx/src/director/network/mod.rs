@@ -120,7 +120,7 @@ impl Network {
                         removed = false;
                         tracing::warn!(
                             vip = %address.address,
-                            "VIP removed by its owner, and not added by lbx: clients reach it where it is now"
+                            "VIP removed by its owner (it was there before lbx), not added again by lbx: this host no longer answers for it until the owner adds it back"
                         );
                     }
                     if removed {
@@ -297,8 +297,7 @@ impl Network {
         for real_server in now.keys().filter(|server| !before.contains_key(server)) {
             tracing::warn!(
                 %real_server,
-                "route to the real server is gone and its NIC stands: it keeps its connections for `network_grace`, health \
-                 checks are suspended"
+                "route to the real server is gone, its NIC is up: packets are forwarded as before for `network_grace`, health checks are suspended"
             );
         }
         for real_server in before.keys().filter(|server| !now.contains_key(server)) {

@@ -102,8 +102,8 @@ fn attach_in_mode(
             for (ifindex, mode) in left {
                 if let Err(error) = dataplane.attach(ifindex, None, mode) {
                     tracing::error!(
-                        ifindex,
-                        "cannot re-attach the XDP program: {:#}",
+                        interface = topology.nics.get(&ifindex).map(|nic| nic.name.as_str()),
+                        "cannot re-attach the XDP program; clients' packets on this NIC reach this host's own stack: {:#}",
                         anyhow::Error::from(error)
                     );
                 }

@@ -126,7 +126,7 @@ impl Offloads {
                     tracing::warn!(
                         interface = nic.name,
                         feature,
-                        "NIC feature stays on, the driver has it fixed: packets that the NIC has joined may be dropped"
+                        "NIC feature stays on, [fixed] by the driver: packets it merges may be dropped, VLAN tags it strips are not seen"
                     );
                 }
                 continue;
@@ -143,7 +143,7 @@ impl Offloads {
                 Err(error) => tracing::warn!(
                     interface = nic.name,
                     feature,
-                    "NIC feature stays on: {:#}",
+                    "NIC feature stays on, packets it merges may be dropped, VLAN tags it strips are not seen: {:#}",
                     anyhow::Error::from(error)
                 ),
             }

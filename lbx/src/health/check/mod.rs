@@ -66,10 +66,12 @@ pub enum CheckError {
         why: String,
     },
     /// The system has no authorities.
-    #[error("the system trusts no authorities: install ca-certificates, name a file, or set verify: false")]
+    #[error(
+        "no trusted CA certificates on this host: install ca-certificates, set authorities to a PEM file, or set verify: false"
+    )]
     NoSystemCas,
     /// TLS cannot be set up.
-    #[error("TLS: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(String),
     /// The name to ask for.
     #[error("bad DNS name {0:?}")]

@@ -11,8 +11,7 @@ pub enum PlanError {
     Full(#[from] TableFull),
     /// The scheduler would hash something else while connections depend on the hash.
     #[error(
-        "service {0}: its scheduler cannot be changed to one that hashes something else while connections depend on what is \
-         hashed now: change it to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
+        "service {0}: scheduler or flags cannot be changed so that it hashes something else while connections depend on what is hashed now: change the scheduler to rr or wrr first, and after the longest timeout to the one you want, or stop lbx"
     )]
     HashInputChanged(VirtualService),
     /// The number of slots cannot change.
