@@ -224,27 +224,46 @@ impl Lab {
 
     /// Gives a host a NIC on the segment of its address.
     fn plug(&mut self, host: &Host, number: usize, address: Ipv4Addr) -> Result<()> {
-        let bridge = self.bridge(address.octets()[2])?;
-        let nic = format!("eth{number}");
-        let port = format!("p{number}-{}", host.name());
-        let (mac, namespace) = (Mac::of(address), host.namespace().name());
+        self.connect(host, number, address, Mac::of(address))?;
+        self.address(host, &format!("eth{number}"), address)
+    }
+
+    /// Connects a new NIC of a host with the segment of an address, which it does not get.
+    pub(crate) fn connect(&mut self, host: &Host, number: usize, address: Ipv4Addr, mac: Mac) -> Result<()> {
+        let bridge = self.bridge(address)?;
+        let port = Self::port(host, number);
+        let namespace = host.namespace().name();
         self.bridge_ip(&format!(
-            "link add {port} type veth peer name {nic} address {mac} netns {namespace}"
+            "link add {port} type veth peer name eth{number} address {mac} netns {namespace}"
         ))?;
         self.bridge_ip(&format!("link set {port} master {bridge} up"))?;
-        host.ip(&format!("address add {address}/24 dev {nic}"))?;
-        host.ip(&format!("address add {}/64 dev {nic} nodad", six(address)))?;
-        host.ip(&format!("link set {nic} up"))?;
         if host.name().starts_with("director") {
             self.let_xdp_transmit(&port)?;
         }
         Ok(())
     }
 
-    /// The bridge of a segment, made on first use.
-    fn bridge(&mut self, segment: u8) -> Result<String> {
-        let bridge = format!("br{segment}");
-        if self.segments.insert(segment) {
+    /// Gives a NIC of a host its addresses and brings it up.
+    pub(crate) fn address(&self, host: &Host, nic: &str, address: Ipv4Addr) -> Result<()> {
+        host.ip(&format!("address add {address}/24 dev {nic}"))?;
+        host.ip(&format!("address add {}/64 dev {nic} nodad", six(address)))?;
+        host.ip(&format!("link set {nic} up")).map(drop)
+    }
+
+    /// The segment's end of a host's NIC.
+    pub(crate) fn port(host: &Host, number: usize) -> String {
+        format!("p{number}-{}", host.name())
+    }
+
+    /// The name of the bridge of an address's segment.
+    pub(crate) fn bridge_of(address: Ipv4Addr) -> String {
+        format!("br{}", address.octets()[2])
+    }
+
+    /// The bridge of an address's segment, made on first use.
+    fn bridge(&mut self, address: Ipv4Addr) -> Result<String> {
+        let bridge = Self::bridge_of(address);
+        if self.segments.insert(address.octets()[2]) {
             self.bridge_ip(&format!(
                 "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
             ))?;
@@ -273,7 +292,7 @@ impl Lab {
     /// There is no such NIC.
     pub fn set_cable(&self, host: &Host, number: usize, plugged: bool) -> Result<()> {
         let state = if plugged { "up" } else { "down" };
-        self.bridge_ip(&format!("link set p{number}-{} {state}", host.name()))
+        self.bridge_ip(&format!("link set {} {state}", Self::port(host, number)))
     }
 
     /// Runs an XDP program on the segment's end of a host's NIC, so that the host's own programs can transmit.
@@ -281,7 +300,7 @@ impl Lab {
     /// # Errors
     /// There is no such NIC.
     pub fn attach_to_peer(&mut self, host: &Host, number: usize) -> Result<()> {
-        self.let_xdp_transmit(&format!("p{number}-{}", host.name()))
+        self.let_xdp_transmit(&Self::port(host, number))
     }
 
     /// Ends the programs on the segments' ends of all NICs.
@@ -289,7 +308,7 @@ impl Lab {
         self.programs.clear();
     }
 
-    fn bridge_ip(&self, arguments: &str) -> Result<()> {
+    pub(crate) fn bridge_ip(&self, arguments: &str) -> Result<()> {
         let mut ip = self.bridges.command("ip");
         crate::process::run(ip.args(arguments.split_whitespace()), crate::netns::LIMIT)?.success()?;
         Ok(())

@@ -1,7 +1,7 @@
 //! The lab: whole clusters on one machine, of real programs and a real network stack.
 //!
 //! - [`lab`]: hosts ([`host`]) in network namespaces ([`netns`]), joined by bridges; what a killed run left is swept
-//!   ([`leftovers`]);
+//!   ([`leftovers`]), and their bonds ([`bond`]);
 //! - [`lbx`](mod@lbx): the program under test as director and as a real server's agent, its file ([`cluster`]) and its listing
 //!   ([`listing`]);
 //! - [`server_states`], [`notifications`]: the states of real servers in its listing, and its notify command;
@@ -13,6 +13,7 @@
 //!
 //! The library needs root to do anything, but its unit tests do not.
 
+pub mod bond;
 pub mod bpffs;
 pub mod cgroup;
 pub mod clients;

@@ -10,12 +10,15 @@ mod demo;
 mod elf;
 mod lint;
 mod paths;
+mod report;
 mod root;
+mod runners;
 mod setup;
 mod steps;
 mod tally;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Runs all tests; those of the lab as root
     Test(test::Arguments),
+    /// Runs tests of the lab in a guest with a kernel of Debian: those for devices that this machine's kernel lacks, or others
+    Vm(vm::Arguments),
     /// Measures
     Bench(bench::Arguments),
     /// Formatting, clippy on host and BPF, documentation, licences and sources of dependencies
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Task::Build(arguments) => build::task(&arguments),
         Task::Demo(arguments) => demo::task(&arguments),
         Task::Test(arguments) => return test::task(&arguments),
+        Task::Vm(arguments) => return vm::task(&arguments),
         Task::Bench(arguments) => bench::task(&arguments),
         Task::Lint => lint::task(),
     };

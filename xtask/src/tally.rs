@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{Read as _, Write},
+    io::{Read, Write},
     ops::AddAssign,
     process::{Command, Stdio},
 };
@@ -30,6 +30,8 @@ pub struct TestResults {
     pub tally: Tally,
     /// The tests that they name as their slowest.
     pub slowest: Vec<TestSeconds>,
+    /// How many tests each of them said at its start that it runs.
+    pub announced: Vec<u64>,
 }
 
 impl TestResults {
@@ -46,6 +48,20 @@ impl TestResults {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
         let mut output = child.stdout.take().context("the runner has no output")?;
+        let mut run = Self::read(&mut output, out)?;
+        let status = child.wait()?;
+        if !status.success() && run.tally.failed == 0 {
+            eprintln!("the runner reported no failed test but ended with {status}: counted as one failure");
+            run.tally.failed = 1;
+        }
+        Ok(run)
+    }
+
+    /// Counts in the output of runners while it streams to `out`.
+    ///
+    /// # Errors
+    /// When the output cannot be read or passed on.
+    pub fn read(output: &mut impl Read, out: &mut impl Write) -> Result<Self> {
         let mut reader = Reader::default();
         let mut chunk = [0; 8192];
         // By chunk, not by line: a test's name shows before its result does.
@@ -62,13 +78,7 @@ impl TestResults {
         if !reader.line.is_empty() {
             reader.end_line(out)?;
         }
-        let mut run = reader.run;
-        let status = child.wait()?;
-        if !status.success() && run.tally.failed == 0 {
-            eprintln!("the runner reported no failed test but ended with {status}: counted as one failure");
-            run.tally.failed = 1;
-        }
-        Ok(run)
+        Ok(reader.run)
     }
 }
 
@@ -117,6 +127,7 @@ impl Reader {
         let running = line.strip_prefix("running ").and_then(|rest| rest.split(' ').next());
         if let Some(total) = running.and_then(|number| number.parse().ok()) {
             (self.done, self.total) = (0, total);
+            self.run.announced.push(total);
         }
         let timing = || {
             let (seconds, name) = line.trim_start().split_once(" s  ")?;
@@ -224,6 +235,7 @@ mod tests {
             "{out}"
         );
         assert_eq!(run.slowest, [(1.5, "a::b".to_owned()), (0.1, "c".to_owned())]);
+        assert_eq!(run.announced, [2, 1]);
         assert_eq!(run.tally.to_string(), "1 passed, 1 failed, 0 skipped");
     }
 }

@@ -1,9 +1,6 @@
 //! `cargo xtask test`: every test there is, and one line that says how it went.
 
 use std::{
-    env,
-    ffi::OsString,
-    io,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -15,10 +12,11 @@ use crate::{
     build_ebpf,
     command::{self, Executable},
     paths,
+    report::Report,
     root::RootAccess,
+    runners,
     setup::{self, Purpose},
     steps::Steps,
-    tally::{Tally, TestResults, TestSeconds},
 };
 
 /// What `test` is told.
@@ -30,19 +28,6 @@ pub struct Arguments {
     /// Only tests of the lab whose names contain one of these
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-}
-
-/// Tests that are named at the end as the slowest.
-const SLOWEST: usize = 10;
-
-/// What has been seen so far.
-#[derive(Default)]
-struct Report {
-    tally: Tally,
-    /// Why something was skipped or failed outside a test.
-    notes: Vec<String>,
-    /// The slowest tests of every runner.
-    slowest: Vec<TestSeconds>,
 }
 
 /// Runs the task; its last line is the sum, whatever happened.
@@ -62,12 +47,7 @@ pub fn task(arguments: &Arguments) -> ExitCode {
     if lab_steps > 0 {
         lab(&mut steps, &mut report, &arguments.filters);
     }
-    report.print();
-    if report.tally.failed > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    report.finish()
 }
 
 /// The default members: unit, integration and documentation tests.
@@ -114,14 +94,7 @@ fn lab(steps: &mut Steps, report: &mut Report, filters: &[String]) {
     if let Err(error) = setup::ensure_installed(Purpose::Lab) {
         return report.fail(&format!("lab: {error:#}"));
     }
-    let runners = steps.run("building the lab", || {
-        let mut cargo = command::cargo();
-        command::build_executables(cargo.args(["test", "--package", "lbx-tests", "--no-run"])).map(|mut runners| {
-            runners.retain(|executable| executable.test);
-            runners.sort_by_key(Executable::name);
-            runners
-        })
-    });
+    let runners = steps.run("building the lab", runners::build);
     let runners = match runners {
         Ok(runners) => runners,
         Err(error) => return report.fail(&format!("lab: {error:#}")),
@@ -188,70 +161,7 @@ fn lab_tests(
     stress_xdp: &Path,
     filter: Option<&String>,
 ) -> Command {
-    const PASSED_ON: [&str; 9] = [
-        "LBX_LOG",
-        "LBX_MODEL_SEED",
-        "LBX_MODEL_STEPS",
-        "LBX_STRESS",
-        "LBX_STRESS_SEED",
-        "LBX_TEST_PATIENCE",
-        "RUST_BACKTRACE",
-        "RUST_LOG",
-        "RUST_TEST_THREADS",
-    ];
-    let package = paths::root().join("tests");
-    let mut variables: Vec<(&str, OsString)> = vec![
-        ("CARGO_MANIFEST_DIR", package.clone().into()),
-        ("LBX_BINARY", built.lbx.clone().into()),
-        ("LBX_BPF_OBJECT", built.xdp_object.clone().into()),
-        ("LBX_STRESS_XDP_OBJECT", stress_xdp.into()),
-    ];
-    variables.extend(
-        PASSED_ON
-            .into_iter()
-            .filter_map(|name| Some((name, env::var_os(name)?))),
-    );
-    let mut command = root.command(&runner.path, &variables);
-    command.args(filter).current_dir(package);
+    let mut command = root.command(&runner.path, &runners::variables(built, stress_xdp));
+    command.args(filter).current_dir(runners::package());
     command
-}
-
-impl Report {
-    /// The slowest tests, what happened outside tests, and the sum on the last line.
-    fn print(&mut self) {
-        self.slowest.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-        println!("slowest tests:");
-        for (seconds, name) in self.slowest.iter().take(SLOWEST) {
-            println!("{seconds:>8.1} s  {name}");
-        }
-        for note in &self.notes {
-            println!("{note}");
-        }
-        println!("{}", self.tally);
-    }
-
-    /// Runs a runner as a step of its own.
-    fn runner(&mut self, steps: &mut Steps, what: &str, mut command: Command) {
-        steps.run(what, || self.count(what, &mut command));
-    }
-
-    fn count(&mut self, what: &str, command: &mut Command) {
-        match TestResults::run_and_count(command, &mut io::stdout()) {
-            Ok(run) => {
-                self.tally += run.tally;
-                self.slowest.extend(run.slowest);
-            }
-            Err(error) => self.fail(&format!("{what}: {error:#}")),
-        }
-    }
-
-    fn fail(&mut self, why: &str) {
-        self.tally.failed += 1;
-        self.notes.push(format!("failed: {why}"));
-    }
-
-    fn skip(&mut self, why: &str) {
-        self.tally.skipped += 1;
-        self.notes.push(format!("skipped: {why}"));
-    }
 }

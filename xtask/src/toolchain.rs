@@ -155,6 +155,20 @@ pub fn cargo_deny() -> Option<PathBuf> {
     own.is_file().then_some(own).or_else(|| command::find("cargo-deny"))
 }
 
+/// The version of virtme-ng that guests were tried with.
+pub const VIRTME_NG_VERSION: &str = "1.42";
+
+/// Where packages of the Python Package Index are installed for this clone only.
+pub fn python_environment() -> PathBuf {
+    paths::tools().join("python")
+}
+
+/// The program that boots guests: this clone's own, or one in PATH.
+pub fn virtme_ng() -> Option<PathBuf> {
+    let own = python_environment().join("bin/vng");
+    own.is_file().then_some(own).or_else(|| command::find("vng"))
+}
+
 /// LLVM's objcopy; any version will do.
 pub fn objcopy() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib").into_iter().flatten().flatten();

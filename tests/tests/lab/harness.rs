@@ -19,8 +19,33 @@ pub enum Needs {
     Lbx,
     /// The same, and a kernel with VLAN devices.
     Vlan,
+    /// The same, and a kernel with bonds.
+    Bond,
     /// The program under test, built for speed.
     Release,
+}
+
+/// The kind of tests that need a device which kernels may lack: `cargo xtask vm` runs them in a guest that has it.
+const DEVICE: &str = "device";
+
+impl Needs {
+    /// Whether it is a device which kernels may lack.
+    const fn device(self) -> bool {
+        matches!(self, Self::Vlan | Self::Bond)
+    }
+}
+
+/// The tests that `LBX_LAB_TESTS` selects: `devices` for those that need a device which kernels may lack; all without it.
+///
+/// # Panics
+/// It has another value: other tests would run than were meant.
+pub fn selected(mut tests: Vec<Trial>) -> Vec<Trial> {
+    match std::env::var("LBX_LAB_TESTS").as_deref() {
+        Err(_) => {}
+        Ok("devices") => tests.retain(|test| test.kind() == DEVICE),
+        Ok(other) => panic!("LBX_LAB_TESTS={other} is not `devices`"),
+    }
+    tests
 }
 
 /// The tests of a file: those functions, by their names.
@@ -39,27 +64,32 @@ pub(crate) use tests;
 pub fn test(module: &str, function: &str, needs: Needs, body: fn() -> Result<()>) -> Trial {
     let module = module.split_once("::").map_or(module, |(_, rest)| rest);
     let name = format!("{module}::{function}");
-    Trial::ignorable_test(name.clone(), move || {
+    let kind = if needs.device() { DEVICE } else { "" };
+    let trial = Trial::ignorable_test(name.clone(), move || {
         if let Some(reason) = missing(needs) {
             return Ok(Completion::ignored_with(reason));
         }
         drop(process::take_logs());
         let result = timing::timed(&name, body);
         result.map(|()| Completion::Completed).map_err(|error| failure(&error))
-    })
+    });
+    trial.with_kind(kind)
 }
 
 /// Why a test with such needs cannot run here.
 fn missing(needs: Needs) -> Option<&'static str> {
     static LAB: LazyLock<Option<String>> = LazyLock::new(missing_for_lab);
     static LBX: LazyLock<Option<String>> = LazyLock::new(|| Some(format!("{:#}", lbx::binary().err()?)));
-    static VLAN: LazyLock<Option<String>> = LazyLock::new(missing_for_vlan);
+    static VLAN: LazyLock<Option<String>> =
+        LazyLock::new(|| missing_device("VLAN devices", "link add link eth0 name vlan type vlan id 10"));
+    static BOND: LazyLock<Option<String>> = LazyLock::new(|| missing_device("bonds", "link add bond0 type bond"));
     static RELEASE: LazyLock<Option<String>> = LazyLock::new(missing_for_release);
     let missing = match needs {
         Needs::Lab => LAB.as_ref(),
         Needs::Lbx => LAB.as_ref().or(LBX.as_ref()),
         Needs::Release => LAB.as_ref().or(LBX.as_ref()).or(RELEASE.as_ref()),
         Needs::Vlan => LAB.as_ref().or(LBX.as_ref()).or(VLAN.as_ref()),
+        Needs::Bond => LAB.as_ref().or(LBX.as_ref()).or(BOND.as_ref()),
     };
     missing.map(String::as_str)
 }
@@ -88,15 +118,14 @@ fn missing_for_release() -> Option<String> {
     (!built_for_speed).then(|| format!("measures speed, and {} is a dev build", binary.display()))
 }
 
-fn missing_for_vlan() -> Option<String> {
+/// Why `ip` cannot make a device on a host with eth0.
+fn missing_device(what: &str, command: &str) -> Option<String> {
     let made = || -> Result<()> {
         let lab = Lab::builder().host("host", &[CLIENT]).build()?;
-        lab.host("host")
-            .ip("link add link eth0 name vlan type vlan id 10")
-            .map(drop)
+        lab.host("host").ip(command).map(drop)
     };
     let reason = format!("{:#}", made().err()?);
-    Some(format!("no VLAN devices here: {}", reason.replace('\n', " ")))
+    Some(format!("no {what} here: {}", reason.replace('\n', " ")))
 }
 
 /// The error with its causes, then the logs of what the test ran, unless the error tells them.

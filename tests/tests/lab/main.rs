@@ -4,6 +4,7 @@
 //! they run side by side.
 
 mod agreement;
+mod bonds;
 mod changes;
 mod devices;
 mod director6;
@@ -80,13 +81,15 @@ fn main() -> ExitCode {
         ports::tests(),
         remapping::tests(),
         vlan::tests(),
+        bonds::tests(),
         health::tests(),
         probes::tests(),
         local::tests(),
     ];
     // Measured before the tests load the machine themselves.
     println!("limits are those of an idle machine × {:.1}", patience::slowness());
-    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    let tests = harness::selected(tests.into_iter().flatten().collect());
+    let conclusion = libtest_mimic::run(&arguments, tests);
     timing::print_slowest();
     conclusion.exit_code()
 }

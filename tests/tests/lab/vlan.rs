@@ -120,7 +120,7 @@ fn a_third_tag_is_refused() -> Result<()> {
     ensure!(
         output
             .stderr
-            .contains("interface deep cannot be served: its frames carry more than two VLAN tags"),
+            .contains("interface deep cannot be served: more than two VLAN tags: lbx supports two (802.1ad QinQ)"),
         "{output}"
     );
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     manual_setup,
-    needs::{LINKER_NEEDS, Need, Source},
+    needs::{LINKER_NEEDS, Need, PYTHON_NEEDS, Source},
 };
 use crate::{command, paths, root::RootAccess, steps::Steps, toolchain};
 
@@ -18,6 +18,7 @@ struct Plan {
     packages: Vec<&'static str>,
     components: Vec<&'static str>,
     crates: Vec<&'static str>,
+    python: Vec<&'static str>,
 }
 
 /// Installs what these needs name.
@@ -27,7 +28,10 @@ struct Plan {
 pub fn install_all(missing: &[&Need]) -> Result<()> {
     let plan = plan(missing);
     let mut steps = Steps::new(
-        usize::from(!plan.packages.is_empty()) + usize::from(!plan.components.is_empty()) + plan.crates.len(),
+        usize::from(!plan.packages.is_empty())
+            + usize::from(!plan.components.is_empty())
+            + plan.crates.len()
+            + plan.python.len(),
     );
     if !plan.packages.is_empty() {
         let list = plan.packages.join(" ");
@@ -51,6 +55,9 @@ pub fn install_all(missing: &[&Need]) -> Result<()> {
     for name in plan.crates {
         steps.run(&format!("building {name}"), || tool(name))?;
     }
+    for name in plan.python {
+        steps.run(&format!("installing {name} into target/tools"), || python(name))?;
+    }
     Ok(())
 }
 
@@ -62,12 +69,18 @@ fn plan(missing: &[&Need]) -> Plan {
         Source::Crate(name) => plan.crates.push(name),
         Source::Rustup(component, _) if rustup => plan.components.push(component),
         Source::Rustup(_, package) => plan.packages.push(package),
+        Source::Python(name) => plan.python.push(name),
     };
     for need in missing {
         add(&mut plan, need);
     }
     if plan.crates.contains(&"bpf-linker") {
         for need in LINKER_NEEDS.iter().filter(|need| !need.is_met()) {
+            add(&mut plan, need);
+        }
+    }
+    if !plan.python.is_empty() {
+        for need in PYTHON_NEEDS.iter().filter(|need| !need.is_met()) {
             add(&mut plan, need);
         }
     }
@@ -121,4 +134,19 @@ fn tool(name: &str) -> Result<()> {
         command.env("LLVM_PREFIX", LLVM);
     }
     command::run(&mut command)
+}
+
+/// Installs a package of the Python Package Index into an environment of this clone's own.
+fn python(name: &str) -> Result<()> {
+    let environment = toolchain::python_environment();
+    command::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    let requirement = match name {
+        "virtme-ng" => format!("{name}=={}", toolchain::VIRTME_NG_VERSION),
+        _ => name.to_owned(),
+    };
+    command::run(
+        Command::new(environment.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .arg(requirement),
+    )
 }

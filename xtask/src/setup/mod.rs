@@ -26,7 +26,10 @@ pub fn task(arguments: &Arguments) -> Result<()> {
     if arguments.check {
         return check();
     }
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    let missing: Vec<&Need> = NEEDS
+        .iter()
+        .filter(|need| need.purpose != Purpose::Vm && !need.is_met())
+        .collect();
     provide(&missing)?;
     println!("everything lbx needs is there");
     Ok(())
@@ -63,6 +66,8 @@ fn check() -> Result<()> {
     for need in NEEDS {
         let state = if need.is_met() {
             "there".to_owned()
+        } else if need.purpose == Purpose::Vm {
+            format!("missing ({}; `cargo xtask vm` installs it)", origin(need.source))
         } else {
             missing.push(need);
             let optional = if need.optional { "optional, " } else { "" };
@@ -84,6 +89,7 @@ fn origin(source: Source) -> String {
         Source::Apt(package) => format!("Debian package {package}"),
         Source::Crate(name) => format!("crate {name}"),
         Source::Rustup(component, package) => format!("rustup component {component} or Debian package {package}"),
+        Source::Python(name) => format!("Python package {name}"),
     }
 }
 
@@ -99,7 +105,8 @@ fn manual_setup() -> String {
            rustup toolchain install nightly --component rust-src    ({})\n  \
            cargo install bpf-linker --version {}                ({})\n\
          To run its lab, install these programs with your distribution's package manager:\n  {}\n\
-         To lint: rustup component add clippy rustfmt; cargo install cargo-deny",
+         To lint: rustup component add clippy rustfmt; cargo install cargo-deny\n\
+         `cargo xtask vm` needs Debian or a distribution of its packages",
         state(toolchain::has_nightly_rust_src()),
         toolchain::LINKER_VERSION,
         state(toolchain::linker().is_some()),

@@ -1,6 +1,6 @@
 //! What lbx needs besides stable Rust, as a table.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use crate::{command, toolchain};
 
@@ -13,6 +13,8 @@ pub enum Purpose {
     Lab,
     /// Checking the source.
     Lint,
+    /// Guests with other kernels. `cargo xtask vm` installs it, and no other task.
+    Vm,
 }
 
 impl Purpose {
@@ -22,6 +24,7 @@ impl Purpose {
             Self::Build => "build",
             Self::Lab => "lab",
             Self::Lint => "lint",
+            Self::Vm => "vm",
         }
     }
 }
@@ -48,6 +51,8 @@ pub enum Source {
     Crate(&'static str),
     /// A component of rustup's toolchain, or this package of Debian where there is no rustup.
     Rustup(&'static str, &'static str),
+    /// A package of the Python Package Index, in target/tools.
+    Python(&'static str),
 }
 
 enum Probe {
@@ -158,7 +163,22 @@ pub const NEEDS: &[Need] = &[
         toolchain::cargo_deny().is_some()
     })
     .optional(),
+    Need::program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
+    Need::program(Purpose::Vm, "depmod", "kmod"),
+    Need::program(Purpose::Vm, "busybox", "busybox-static"),
+    Need::ask(Purpose::Vm, "vng", Source::Python("virtme-ng"), || {
+        toolchain::virtme_ng().is_some()
+    }),
 ];
+
+/// What installing from the Python Package Index needs in turn.
+pub const PYTHON_NEEDS: &[Need] = &[Need::ask(
+    Purpose::Vm,
+    "python3 -m venv",
+    Source::Apt("python3-venv"),
+    // Debian has the module without what it needs to install pip.
+    || command::stdout_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_some(),
+)];
 
 /// What building bpf-linker needs in turn.
 pub const LINKER_NEEDS: &[Need] = &[

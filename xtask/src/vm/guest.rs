@@ -1,0 +1,194 @@
+//! A guest: this machine's file system under another kernel. virtme-ng boots it, in QEMU.
+//!
+//! The guest writes nothing to the machine but to one shared folder; everything else is an overlay in its memory.
+
+use std::{
+    env, fs,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    console::{Console, Limits},
+    kernel::Kernel,
+    script::STATUS,
+};
+use crate::{command, paths, toolchain};
+
+/// How long a guest under KVM takes to boot at most: where the hypervisor only seems to work, it never does.
+const PROBE: Limits = Limits {
+    boot: Duration::from_secs(30),
+    total: Duration::from_secs(60),
+};
+
+/// The script in the shared folder.
+const SCRIPT: &str = "script";
+/// The process id of QEMU, there.
+const PID: &str = "pid";
+/// Everything on the console, there.
+pub const CONSOLE_LOG: &str = "console.log";
+
+/// A guest that can be booted.
+pub struct Guest<'a> {
+    /// Its kernel.
+    pub kernel: &'a Kernel,
+    /// The folder that it shares with the host.
+    pub shared: &'a Path,
+    /// Whether the processor runs it, rather than QEMU's emulation of one.
+    pub kvm: bool,
+}
+
+/// A guest that runs; ended with the handle.
+pub struct Running {
+    /// What its runner prints.
+    pub console: Console,
+    vng: Child,
+    shared: PathBuf,
+}
+
+impl Guest<'_> {
+    /// Boots it, with a script for its shell.
+    ///
+    /// # Errors
+    /// When virtme-ng is missing or cannot be started.
+    pub fn boot(&self, script: &str, limits: Limits) -> Result<Running> {
+        let shared = self
+            .shared
+            .to_str()
+            .filter(|path| !path.contains(|next: char| " ,'\"\\$:=".contains(next)));
+        let shared = shared.with_context(|| format!("virtme-ng takes no such path: {}", self.shared.display()))?;
+        for left in [STATUS, PID] {
+            fs::remove_file(self.shared.join(left)).ok();
+        }
+        fs::write(self.shared.join(SCRIPT), script)?;
+        let log = File::create(self.shared.join(CONSOLE_LOG))?;
+        // The console is on standard error, and what the script prints too, unless the kernel has a virtio console.
+        let (output, both) = io::pipe()?;
+        let mut vng = virtme_ng()?;
+        vng.arg("--run").arg(&self.kernel.image);
+        if !self.kvm {
+            vng.arg("--disable-kvm");
+        }
+        // A second virtual CPU has the emulation fall back to a slow clock.
+        vng.args(["--force-9p", "--memory", "2G", "--cpus", "1", "--verbose"])
+            .arg(format!("--rwdir={shared}"))
+            .arg(format!("--qemu-opts=-pidfile {shared}/{PID}"))
+            .args(["--", &format!("sh {shared}/{SCRIPT}")])
+            .current_dir(paths::root())
+            .stdin(Stdio::null())
+            .stdout(both.try_clone()?)
+            .stderr(both);
+        let vng = vng.spawn().context("cannot start vng")?;
+        Ok(Running {
+            console: Console::new(output, log, limits),
+            vng,
+            shared: self.shared.to_owned(),
+        })
+    }
+
+    /// Whether guests work under KVM here: `/dev/kvm` may be there and its guests not run.
+    fn boots(&self) -> Result<bool> {
+        let script = format!("echo '{}'\necho '{}'\n", super::console::BEGIN, super::console::END);
+        let mut running = self.boot(&script, PROBE)?;
+        let ended = running.console.read_to_end(&mut Vec::new());
+        Ok(ended.is_ok() && running.console.has_begun())
+    }
+}
+
+/// Whether KVM runs guests here. Tried once; what came of it is kept in `folder`.
+///
+/// # Errors
+/// When virtme-ng cannot be started.
+pub fn kvm_works(kernel: &Kernel, shared: &Path, folder: &Path) -> Result<bool> {
+    if File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return Ok(false);
+    }
+    let known = folder.join("kvm");
+    if let Ok(text) = fs::read_to_string(&known) {
+        return Ok(text.trim() == "works");
+    }
+    let guest = Guest {
+        kernel,
+        shared,
+        kvm: true,
+    };
+    let works = guest.boots()?;
+    fs::write(known, if works { "works\n" } else { "does not work\n" })?;
+    Ok(works)
+}
+
+impl Running {
+    /// What the script has left as its runner's exit status.
+    ///
+    /// # Errors
+    /// When there is none: the guest ended before its runner did.
+    pub fn status(&self) -> Result<i32> {
+        ensure!(self.console.has_begun(), "the guest did not boot");
+        let status = fs::read_to_string(self.shared.join(STATUS));
+        let status = status.context("the guest ended without a result")?;
+        status.trim().parse().context("the guest left no exit status")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // QEMU is a grandchild, and what runs it ends with it.
+        if let Ok(pid) = fs::read_to_string(self.shared.join(PID))
+            && is_qemu(pid.trim())
+        {
+            let kill = Command::new("kill").args(["-KILL", pid.trim()]).status();
+            drop(kill);
+        }
+        self.vng.kill().ok();
+        self.vng.wait().ok();
+    }
+}
+
+/// Whether a process is QEMU: its process id may be another's by now.
+fn is_qemu(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("qemu"))
+}
+
+/// virtme-ng, which finds its own parts in PATH.
+fn virtme_ng() -> Result<Command> {
+    let Some(vng) = toolchain::virtme_ng() else {
+        bail!("there is no vng");
+    };
+    let folder = vng.parent().unwrap_or(Path::new("/")).to_owned();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let administrators = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let path = env::join_paths(
+        [folder]
+            .into_iter()
+            .chain(env::split_paths(&path))
+            .chain(administrators),
+    )?;
+    let mut command = Command::new(vng);
+    command.env("PATH", path);
+    Ok(command)
+}
+
+/// The end of what a guest has printed, for errors.
+pub fn last_lines(shared: &Path, count: usize) -> String {
+    let log = fs::read(shared.join(CONSOLE_LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log).replace('\r', "");
+    let lines: Vec<&str> = log.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// That this machine can run Debian's kernels for x86-64.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_machine() -> Result<()> {
+    ensure!(
+        env::consts::ARCH == "x86_64" && command::find("dpkg").is_some(),
+        "guests boot Debian's kernels for x86-64: that needs an x86-64 machine, and apt and dpkg"
+    );
+    Ok(())
+}
