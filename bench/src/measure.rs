@@ -198,7 +198,7 @@ impl Case {
         }
         let mut net = 0.0;
         for _ in 0..PARTS {
-            let bare = self.packet_generator.measure_empty_ns_per_packet(BARE)?;
+            let bare = self.packet_generator.measure_noop_ns_per_packet(BARE)?;
             net += setup.run(&mut self.packet_generator, self.packets, action)? - bare;
         }
         Ok(net / f64::from(PARTS))

@@ -83,7 +83,7 @@ impl PacketGenerator {
     ///
     /// # Errors
     /// As above.
-    pub fn measure_empty_ns_per_packet(&mut self, packets: u32) -> Result<f64> {
+    pub fn measure_noop_ns_per_packet(&mut self, packets: u32) -> Result<f64> {
         self.slot.set(0, &self.bare, 0)?;
         self.repeat(packets, XDP_TX)
     }

@@ -6,7 +6,7 @@
 //!
 //! A persistent client has a record too: a template, with client port and VIP port 0.
 
-pub use crate::signal::FlowEvent;
+pub use crate::flow_event::FlowEvent;
 
 use crate::address::Address;
 
@@ -20,7 +20,7 @@ pub const RECORDS_PER_BUCKET4: usize = 4;
 pub const RECORDS_PER_BUCKET6: usize = 2;
 /// Ticks for which an unconfirmed flow can't be displaced by another: longer than a client takes to answer or to retransmit
 /// (RFC 6298: one second).
-pub const PROTECTED_TICKS: u32 = 3;
+pub const EVICTION_GRACE_TICKS: u32 = 3;
 
 /// No record.
 pub const EMPTY: u8 = 0;
@@ -200,11 +200,11 @@ pub const fn timeout_ticks(state: u8, timeouts: &crate::service::TimeoutTicks) -
     }
 }
 
-/// Whether a new flow may displace a live record in this state after [`PROTECTED_TICKS`]: the flow is unconfirmed, that is, its
+/// Whether a new flow may displace a live record in this state after [`EVICTION_GRACE_TICKS`]: the flow is unconfirmed, that is, its
 /// client may have forged its address.
 #[inline(always)]
 #[must_use]
-pub const fn displaceable(state: u8) -> bool {
+pub const fn is_evictable(state: u8) -> bool {
     matches!(state, HALF_OPEN | MIDSTREAM | UDP_NEW | TEMPLATE_NEW)
 }
 
@@ -235,7 +235,7 @@ pub const fn first_state(signal: FlowEvent) -> Option<u8> {
         Some(HALF_OPEN)
     } else if signal.continues_connection() {
         Some(MIDSTREAM)
-    } else if signal.datagram() {
+    } else if signal.is_datagram() {
         Some(UDP_NEW)
     } else {
         None
@@ -258,7 +258,7 @@ impl FlowEntry {
             CLOSING
         } else if signal.is_related() {
             return self;
-        } else if signal.datagram() {
+        } else if signal.is_datagram() {
             if idle == 0 { self.state } else { UDP_STREAM }
         } else if !signal.continues_connection() {
             self.state
@@ -282,8 +282,8 @@ impl FlowEntry {
 mod tests {
     use super::*;
     use crate::{
+        flow_event::{ACK, FIN, RST, SYN},
         service::TimeoutTicks,
-        signal::{ACK, FIN, RST, SYN},
     };
 
     const TIMEOUTS: TimeoutTicks = TimeoutTicks {

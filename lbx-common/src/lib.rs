@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod counters;
 pub mod drops;
 pub mod flow;
+pub mod flow_event;
 pub mod fragment;
 pub mod hash;
 pub mod load;
@@ -20,7 +21,6 @@ pub mod nic;
 pub mod ring;
 pub mod service;
 pub mod session;
-pub mod signal;
 pub mod slot;
 pub mod trace;
 

@@ -82,7 +82,7 @@ pub const fn split_port_key(key: u64) -> (u16, u8, u16) {
 /// The number in a value.
 #[inline(always)]
 #[must_use]
-pub const fn entry_number(value: u64) -> u16 {
+pub const fn strip_flags(value: u64) -> u16 {
     value as u16
 }
 

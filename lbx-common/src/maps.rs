@@ -55,7 +55,7 @@ pub const SESSIONS: &str = "SESSIONS";
 pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
 
 /// Every map that is pinned.
-pub const PINNED: [&str; 23] = [
+pub const PINNED_MAPS: [&str; 23] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -86,7 +86,7 @@ pub const XDP_PROGRAM: &str = "lbx";
 /// Name of the program for frames the director sends.
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
 /// Name of the program for received frames of a NIC that changes its XDP mode.
-pub const VIP_GUARD_PROGRAM: &str = "lbx_vip_guard";
+pub const VIP_DROP_PROGRAM: &str = "lbx_vip_drop";
 /// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
 pub const SOCKET_HOOKS: [&str; 8] = [
     "lbx_peername4",

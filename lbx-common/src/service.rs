@@ -13,7 +13,7 @@ pub const ICMPV6: u8 = 58;
 pub const RECORD_ALL: u32 = 1 << 0;
 /// The service hashed until recently: a datagram without a record may belong to a flow from then, so it is sent to the slot's
 /// owner and not scheduled.
-pub const RECENTLY_HASHED: u32 = 1 << 1;
+pub const WAS_SCHEDULED_BY_HASH: u32 = 1 << 1;
 /// Slots are hashed by the client's address only, without ports.
 pub const HASH_CLIENT_ADDRESS: u32 = 1 << 2;
 /// Slots are hashed by the VIP's address only.
@@ -33,7 +33,7 @@ pub const HAS_CONNECTION_LIMITS: u32 = 1 << 9;
 /// QUIC packets are sent to the backend of the server id in their connection id.
 pub const QUIC: u32 = 1 << 10;
 /// The director's own sockets may use the VIP.
-pub const LOCAL_ALLOWED: u32 = 1 << 11;
+pub const LOCAL_ACCESS: u32 = 1 << 11;
 
 /// Scheduler codes, as the service holds them.
 pub mod scheduler {

@@ -11,7 +11,7 @@ use lbx_common::{
     hash,
 };
 
-use crate::{atomic, connections, maps, preference::replacement_preference, service_ref::ServiceRef};
+use crate::{atomic, connections, maps, preference::record_replacement_priority, service_ref::ServiceRef};
 
 /// A flow at one tick, and the location of its record.
 #[repr(C)]
@@ -366,7 +366,7 @@ extern "C" fn lbx_flow_preference(before: u64, difference: u64, flow: *const Flo
     } else {
         Six::occupied(bucket)
     };
-    replacement_preference(old, same_flow, occupied, flow.current_tick, &service.timeouts())
+    record_replacement_priority(old, same_flow, occupied, flow.current_tick, &service.timeouts())
 }
 
 /// Zero if a record has a key.

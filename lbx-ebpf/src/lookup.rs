@@ -3,7 +3,7 @@
 use lbx_common::{
     address::Address,
     hash,
-    lookup::{ALL_TCP_PORTS, ALL_UDP_PORTS, PORTS_PER_BUCKET, VIPS_PER_BUCKET, entry_number, port_key},
+    lookup::{ALL_TCP_PORTS, ALL_UDP_PORTS, PORTS_PER_BUCKET, VIPS_PER_BUCKET, port_key, strip_flags},
     maps::VIP_BUCKETS,
     service::TCP,
 };
@@ -19,7 +19,7 @@ pub fn service(address: Address, protocol: u8, port: [u8; 2]) -> Option<ServiceR
 /// The service number of a VIP's port.
 #[inline(always)]
 pub fn service_number(vip: u64, protocol: u8, vip_port: [u8; 2]) -> Option<u16> {
-    port(port_key(entry_number(vip), protocol, vip_port)).or_else(|| all_ports_service(vip, protocol))
+    port(port_key(strip_flags(vip), protocol, vip_port)).or_else(|| all_ports_service(vip, protocol))
 }
 
 /// The value of a VIP.
@@ -59,7 +59,7 @@ fn port(key: u64) -> Option<u16> {
             let (value, entry_key) = unsafe { (&raw const (*entry).service_number_and_flags, &raw const (*entry).key) };
             let value = atomic::load(value);
             if value != 0 && atomic::load(entry_key) == key {
-                return Some(entry_number(value));
+                return Some(strip_flags(value));
             }
         }
     }
@@ -73,5 +73,5 @@ pub fn all_ports_service(vip: u64, protocol: u8) -> Option<u16> {
     if vip & flag == 0 {
         return None;
     }
-    port(port_key(entry_number(vip), protocol, [0; 2]))
+    port(port_key(strip_flags(vip), protocol, [0; 2]))
 }

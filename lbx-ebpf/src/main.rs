@@ -12,7 +12,7 @@
 //! - [`transmit`]: the NIC to send from, the ingress one or another
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
-//! - [`vip_guard`]: VIPs on a NIC that changes its XDP mode
+//! - [`vip_drop`]: VIPs on a NIC that changes its XDP mode
 //! - [`count`], [`trace`]: what user space sees of it
 //!
 //! Below the steps are the types they share, which know nothing of them: [`frame`] and [`socket_buffer`] (the only raw
@@ -61,7 +61,7 @@ mod trace;
 mod transmit;
 mod verdict;
 #[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by a program"))]
-mod vip_guard;
+mod vip_drop;
 
 use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
 
@@ -109,7 +109,7 @@ mod programs {
                 Family::{self, V4, V6},
             },
         },
-        vip_guard,
+        vip_drop,
     };
 
     /// Never decides about the frame: that is up to the next program.
@@ -121,8 +121,8 @@ mod programs {
 
     /// Attached on receive while a NIC has no XDP program.
     #[classifier]
-    fn lbx_vip_guard(context: TcContext) -> i32 {
-        if vip_guard::is_for_vip(&context) {
+    fn lbx_vip_drop(context: TcContext) -> i32 {
+        if vip_drop::is_non_icmp_for_vip(&context) {
             TC_ACT_SHOT
         } else {
             TC_ACT_UNSPEC

@@ -78,7 +78,7 @@ pub fn confirm_template(packet: &Packet, service: &ServiceRef) {
 
 #[inline(always)]
 fn template(packet: &Packet, service: &ServiceRef) -> Flow {
-    let (_, prefix, _) = service.scheduler_prefix_sorry();
+    let (_, prefix, _) = service.scheduling_fields();
     Flow::template(
         packet.client.masked(u32::from(prefix)),
         service.number,

@@ -1,13 +1,13 @@
 //! The order in which records are taken for new flows.
 
 use lbx_common::{
-    flow::{self as record, BEING_WRITTEN, EMPTY, FlowEntry, PROTECTED_TICKS, RECORDS_PER_BUCKET4, TICK_MASK},
+    flow::{self as record, BEING_WRITTEN, EMPTY, EVICTION_GRACE_TICKS, FlowEntry, RECORDS_PER_BUCKET4, TICK_MASK},
     service::TimeoutTicks,
 };
 
 /// The preference for taking a record that was found as `old`; 0: never. `occupied` is the number of records in its bucket.
 #[inline(always)]
-pub fn replacement_preference(
+pub fn record_replacement_priority(
     old: FlowEntry,
     same_flow: bool,
     occupied: u32,
@@ -27,7 +27,7 @@ pub fn replacement_preference(
         VACANT - occupied
     } else if old.expired(now, timeouts) {
         EXPIRED
-    } else if record::displaceable(old.state) && (PROTECTED_TICKS..TICK_MASK / 2).contains(&idle) {
+    } else if record::is_evictable(old.state) && (EVICTION_GRACE_TICKS..TICK_MASK / 2).contains(&idle) {
         // The longest idle first.
         1 + idle
     } else {
@@ -62,7 +62,7 @@ mod tests {
             state,
             last_seen_tick: seen,
         };
-        replacement_preference(entry, same_flow, occupied, 1_000, &TIMEOUTS)
+        record_replacement_priority(entry, same_flow, occupied, 1_000, &TIMEOUTS)
     }
 
     #[test]

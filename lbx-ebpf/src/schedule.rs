@@ -35,7 +35,7 @@ extern "C" fn lbx_schedule(service: u32, current: u32) -> u32 {
 
 #[inline(always)]
 fn select(service: &ServiceRef, current: u16) -> u16 {
-    let (scheduler, _, sorry) = service.scheduler_prefix_sorry();
+    let (scheduler, _, sorry) = service.scheduling_fields();
     let backends = service.backend_range();
     let (base, len) = service.ring_range();
     if service.flags & SCHEDULE_BY_HASH != 0 {

@@ -8,7 +8,7 @@ use lbx_common::{
     drops::DropReason,
     flow::{self as record, EMPTY, FlowEntry, FlowEvent},
     hash,
-    service::{HASH_CLIENT_ADDRESS, HASH_VIP, ONE_PACKET, PERSISTENT, QUIC, RECENTLY_HASHED, RECORD_ALL},
+    service::{HASH_CLIENT_ADDRESS, HASH_VIP, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, WAS_SCHEDULED_BY_HASH},
     slot::{self, Slot},
     trace::SelectionReason,
 };
@@ -188,8 +188,8 @@ fn known(packet: &Packet, flow: &Flow, service: &ServiceRef, slot: Slot, found: 
         .to_word();
     }
     // UDP has no first packet: where every flow is recorded, a datagram without a record begins a flow.
-    let all_recorded = service.flags & (RECORD_ALL | RECENTLY_HASHED) == RECORD_ALL;
-    if packet.flow_event.opens_connection() || (all_recorded && packet.flow_event.datagram()) {
+    let all_recorded = service.flags & (RECORD_ALL | WAS_SCHEDULED_BY_HASH) == RECORD_ALL;
+    if packet.flow_event.opens_connection() || (all_recorded && packet.flow_event.is_datagram()) {
         return NEW_FLOW;
     }
     let owner = owner(service, slot);
@@ -257,7 +257,7 @@ fn persistent_or_scheduled(packet: &Packet, service: &ServiceRef, slot: Slot) ->
         return persistent;
     }
     let scheduled = schedule(service, slot);
-    let (.., sorry) = service.scheduler_prefix_sorry();
+    let (.., sorry) = service.scheduling_fields();
     // A client must not persist on the sorry server after the others have capacity again.
     if scheduled != slot::NO_BACKEND && scheduled != sorry {
         persistence::insert_template(packet, service, scheduled);
@@ -290,7 +290,7 @@ fn update(flow: &Flow, found: FlowEntry, packet: &Packet, service: &ServiceRef) 
     if entry == found {
         return;
     }
-    let confirmed = record::displaceable(found.state) && !record::displaceable(entry.state);
+    let confirmed = record::is_evictable(found.state) && !record::is_evictable(entry.state);
     if flow.replace(found, entry) && confirmed && service.flags & PERSISTENT != 0 {
         persistence::confirm_template(packet, service);
     }

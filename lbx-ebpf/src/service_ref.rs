@@ -61,7 +61,7 @@ impl ServiceRef {
 
     /// Scheduler, leading bits of persistence, sorry server's index.
     #[inline(always)]
-    pub fn scheduler_prefix_sorry(&self) -> (u8, u8, u16) {
+    pub fn scheduling_fields(&self) -> (u8, u8, u16) {
         let [_, _, _, _, scheduler, prefix, a, b] = self.word(0).to_ne_bytes();
         (scheduler, prefix, u16::from_ne_bytes([a, b]))
     }

@@ -17,7 +17,7 @@ pub struct SocketBuffer {
 impl SocketBuffer {
     /// The frame of a context.
     #[inline(always)]
-    pub fn of(context: &TcContext) -> Self {
+    pub fn new(context: &TcContext) -> Self {
         Self { skb: context.skb.skb }
     }
 
@@ -28,7 +28,7 @@ impl SocketBuffer {
         let size = size_of::<T>() as u32;
         // SAFETY: the buffer is as large as the header.
         let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, header.as_mut_ptr().cast(), size) };
-        succeeded(failed)?;
+        some_if_zero(failed)?;
         // SAFETY: filled, and Header types are valid for every bit pattern.
         Some(unsafe { header.assume_init() })
     }
@@ -38,12 +38,12 @@ impl SocketBuffer {
     pub fn write<T>(&self, offset: u32, value: &T) -> Option<()> {
         let size = size_of::<T>() as u32;
         // SAFETY: `size` is the size of the value.
-        succeeded(unsafe { bpf_skb_store_bytes(self.skb, offset, (&raw const *value).cast(), size, 0) })
+        some_if_zero(unsafe { bpf_skb_store_bytes(self.skb, offset, (&raw const *value).cast(), size, 0) })
     }
 }
 
 /// Some if a helper returned no error.
 #[inline(always)]
-pub fn succeeded(failed: core::ffi::c_long) -> Option<()> {
+pub fn some_if_zero(failed: core::ffi::c_long) -> Option<()> {
     (failed == 0).then_some(())
 }

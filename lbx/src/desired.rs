@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     health::{
-        Check, Damping, Dns, Exec, ExpectedBody, FailurePolicy, HealthConfig, Http, InitialState, NotifyCommand,
-        OnFailure, ServerState, Target, Tls, Udp,
+        Check, CheckedAddress, Damping, Dns, Exec, ExpectedBody, FailurePolicy, HealthConfig, Http, InitialState,
+        NotifyCommand, OnFailure, ServerState, Tls, Udp,
     },
     ports::PortSet,
     scheduler::{HashOptions, Scheduler, SchedulerFlagNames, UnknownScheduler},

@@ -54,16 +54,16 @@ impl From<ExitStatus> for ExitCode {
 }
 
 /// Gives a typed error its exit status.
-pub trait WithExitCode<T> {
+pub trait WithExitStatus<T> {
     /// The value, or the error with this exit status.
     ///
     /// # Errors
     /// The error it was given.
-    fn with_exit_code(self, exit: ExitStatus) -> Result<T, ExitError>;
+    fn with_exit_status(self, exit: ExitStatus) -> Result<T, ExitError>;
 }
 
-impl<T, E: Into<anyhow::Error>> WithExitCode<T> for Result<T, E> {
-    fn with_exit_code(self, exit: ExitStatus) -> Result<T, ExitError> {
+impl<T, E: Into<anyhow::Error>> WithExitStatus<T> for Result<T, E> {
+    fn with_exit_status(self, exit: ExitStatus) -> Result<T, ExitError> {
         self.map_err(|error| ExitError::new(exit, error))
     }
 }

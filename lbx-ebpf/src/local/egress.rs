@@ -50,7 +50,7 @@ struct OutgoingFrame {
 #[inline(always)]
 pub fn steer(context: &TcContext) {
     let frame = OutgoingFrame {
-        buffer: SocketBuffer::of(context),
+        buffer: SocketBuffer::new(context),
     };
     let _not_steered = frame.steer();
 }
@@ -192,7 +192,7 @@ impl OutgoingFrame {
             self.transport_checksum(sent, from, to, 4)?;
             // SAFETY: the context of a tc program.
             let failed = unsafe { bpf_l3_csum_replace(self.buffer.skb, NETWORK + CHECKSUM4, from, to, 4) };
-            socket_buffer::succeeded(failed)?;
+            socket_buffer::some_if_zero(failed)?;
             return self.buffer.write(NETWORK + DESTINATION4, &steering.vip.ipv4());
         }
         let [mut from, mut to] = [steering.rip, steering.vip].map(|address| [address.high_be, address.low_be]);
@@ -215,7 +215,7 @@ impl OutgoingFrame {
             _ => (6, pseudo | u64::from(BPF_F_MARK_MANGLED_0)),
         };
         // SAFETY: the context of a tc program.
-        socket_buffer::succeeded(unsafe {
+        socket_buffer::some_if_zero(unsafe {
             bpf_l4_csum_replace(self.buffer.skb, sent.transport + offset, from, to, flags)
         })
     }

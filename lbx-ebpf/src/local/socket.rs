@@ -9,7 +9,7 @@ use aya_ebpf::{
 use lbx_common::{
     address::Address,
     hash,
-    service::{HASH_CLIENT_ADDRESS, HASH_VIP, LOCAL_ALLOWED, ONE_PACKET, TCP, UDP},
+    service::{HASH_CLIENT_ADDRESS, HASH_VIP, LOCAL_ACCESS, ONE_PACKET, TCP, UDP},
     session::{LOCAL_SESSION, Steering},
     slot::{self, Slot},
 };
@@ -134,7 +134,7 @@ extern "C" fn lbx_steer_socket(steering: *mut Steering) -> u32 {
     let Some(service) = lookup::service(steering.vip, steering.protocol, steering.port) else {
         return NOT_STEERED;
     };
-    if service.flags & LOCAL_ALLOWED == 0 {
+    if service.flags & LOCAL_ACCESS == 0 {
         return NOT_STEERED;
     }
     if keeps_backend(steering, &service) {

@@ -12,7 +12,7 @@ use crate::{
     control::scheduling::Scheduling,
     dataplane::memory::{self, MapMemory},
     desired::{BracketedAddress, DesiredState, RealServer, Service, Timeouts},
-    exit::{ExitError, ExitStatus, WithExitCode},
+    exit::{ExitError, ExitStatus, WithExitStatus},
     tables::{MapParameters, NextHop, Tables, plan::PlanError},
 };
 
@@ -29,8 +29,8 @@ pub fn run(global: &GlobalOptions, _arguments: Arguments) -> Result<(), ExitErro
         let error = anyhow::anyhow!("no configuration to check: name it with --config FILE");
         return Err(ExitError::new(ExitStatus::Usage, error));
     };
-    let desired = config::load(file).with_exit_code(ExitStatus::Config)?;
-    fits(&desired).with_exit_code(ExitStatus::Config)?;
+    let desired = config::load(file).with_exit_status(ExitStatus::Config)?;
+    fits(&desired).with_exit_status(ExitStatus::Config)?;
     print(&summary(file, &desired, memory::cpus()))?;
     for missing in health::missing_programs(&desired) {
         tracing::warn!("{missing}");

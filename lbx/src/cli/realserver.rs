@@ -12,7 +12,7 @@ use tokio::{
 use super::{GlobalOptions, print};
 use crate::{
     config,
-    exit::{ExitError, ExitStatus, WithExitCode},
+    exit::{ExitError, ExitStatus, WithExitStatus},
     net::RouteNetlink,
     realserver::{
         RealServerError,
@@ -62,7 +62,7 @@ fn parse_vip(text: &str) -> Result<IpAddr, String> {
 
 /// Applies the rules and keeps them, or undoes or checks them.
 pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), ExitError> {
-    let net = RouteNetlink::new().with_exit_code(ExitStatus::Failure)?;
+    let net = RouteNetlink::new().with_exit_status(ExitStatus::Failure)?;
     if arguments.command.is_some() && (arguments.once || arguments.undo) {
         return Err(ExitError::new(
             ExitStatus::Usage,
@@ -80,9 +80,9 @@ pub async fn run(global: &GlobalOptions, arguments: Arguments) -> Result<(), Exi
     if arguments.once {
         return agent.apply_rules().await.map_err(failure);
     }
-    let mut hangup = signal(SignalKind::hangup()).with_exit_code(ExitStatus::Failure)?;
-    let mut interrupt = signal(SignalKind::interrupt()).with_exit_code(ExitStatus::Failure)?;
-    let mut terminate = signal(SignalKind::terminate()).with_exit_code(ExitStatus::Failure)?;
+    let mut hangup = signal(SignalKind::hangup()).with_exit_status(ExitStatus::Failure)?;
+    let mut interrupt = signal(SignalKind::interrupt()).with_exit_status(ExitStatus::Failure)?;
+    let mut terminate = signal(SignalKind::terminate()).with_exit_status(ExitStatus::Failure)?;
     let (sender, reloads) = mpsc::channel(1);
     let stop = async {
         loop {
@@ -121,8 +121,8 @@ async fn vips(net: &RouteNetlink, global: &GlobalOptions, given: &[IpAddr]) -> R
         (Some(_), false) => Err(usage("name VIPs in one way only")),
         (None, false) => Ok(given.iter().copied().collect()),
         (Some(file), true) => {
-            let desired = config::load(file).with_exit_code(ExitStatus::Config)?;
-            let own = net.addresses().await.with_exit_code(ExitStatus::Failure)?;
+            let desired = config::load(file).with_exit_status(ExitStatus::Config)?;
+            let own = net.addresses().await.with_exit_status(ExitStatus::Failure)?;
             let vips = vips_for_host(&desired, &own);
             if vips.is_empty() {
                 let error = anyhow!(

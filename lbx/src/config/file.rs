@@ -143,7 +143,7 @@ fn refuse_more_than_fits(services: &[Service], tables: TableSizes, field: &Field
     let mut faults = Faults::default();
     for (what, needed, size) in [
         ("slots", sum(slot_count), tables.slots),
-        ("ports", sum(|service| service.ports.entry_count()), tables.ports),
+        ("ports", sum(|service| service.ports.table_entry_count()), tables.ports),
     ] {
         if needed > u64::from(size) {
             faults.add(field.fault(format!(

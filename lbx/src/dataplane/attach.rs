@@ -62,7 +62,7 @@ impl Dataplane {
     pub fn attach(&mut self, ifindex: u32, running: Option<u32>, mode: XdpMode) -> Result<AttachOutcome, AttachError> {
         self.pins.restore()?;
         if !self.links.contains(&ifindex) {
-            self.remove_left_vip_guard(ifindex);
+            self.remove_left_vip_drop(ifindex);
         }
         if self.is_attached(ifindex, running)? {
             if !self.links.contains(&ifindex) {

@@ -141,7 +141,7 @@ const fn shape(name: &'static str, kind: MapType, value: usize, entries: Entries
 }
 
 /// Shapes of all pinned maps. A pin opens any map: a narrower value would be read past its end.
-pub(super) const SHAPES: [MapSpec; maps::PINNED.len()] = {
+pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
     use Entries::{Any, PowerOfTwo, These};
     use MapType::{Array, DevMapHash, Hash, LruHash, PerCpuArray, SkStorage};
     const TRAFFIC: usize = size_of::<Traffic>();
@@ -241,7 +241,7 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
 /// The pins cannot be read.
 pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
     let pinned = entries(&pins.dir)?;
-    let complete = maps::PINNED.iter().all(|map| pinned.contains(&pins.map_path(map)));
+    let complete = maps::PINNED_MAPS.iter().all(|map| pinned.contains(&pins.map_path(map)));
     Ok(complete && pins.map_path(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 

@@ -66,7 +66,7 @@ pub fn cpus() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use lbx_common::maps::{self, PINNED};
+    use lbx_common::maps::{self, PINNED_MAPS};
 
     use super::*;
 
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn every_map_by_its_kind() {
         let usage = map_memory(&TableSizes::default(), 2);
-        assert!(usage.iter().map(|usage| usage.map).eq(PINNED));
+        assert!(usage.iter().map(|usage| usage.map).eq(PINNED_MAPS));
         for (map, expected) in [
             (maps::FLOWS4, 16 << 20),
             (maps::FLOWS6, 8 << 20),

@@ -5,7 +5,7 @@
 //! - [`maps`]: typed handles, opened from the pins, their shapes checked first
 //! - [`mapped`]: maps shared with the kernel as plain words
 //! - [`attach`]: links to NICs; `pinned_link`: what aya lacks for pinned links
-//! - `traffic_control`: how programs of tc are attached; `vip_guard`: VIPs of a NIC that changes its mode
+//! - `traffic_control`: how programs of tc are attached; `vip_drop`: VIPs of a NIC that changes its mode
 //! - `cleanup`: removal of every kind of pin
 //! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
 //! - [`apply`]: the writes of a plan
@@ -27,7 +27,7 @@ mod pinned_link;
 pub mod pins;
 pub mod read;
 pub mod traffic_control;
-mod vip_guard;
+mod vip_drop;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +39,7 @@ use lbx_common::maps::Meta;
 
 pub use self::error::DataplaneError;
 
-use self::{local::probes::ProbeDialer, maps::Maps, object::ProgramConstants, pins::Pins};
+use self::{local::probes::ProbeSessions, maps::Maps, object::ProgramConstants, pins::Pins};
 use crate::desired::TableSizes;
 
 /// The data plane of one director.
@@ -55,10 +55,10 @@ pub struct Dataplane {
     /// The devices whose egress program this daemon attached or adopted.
     egress: BTreeSet<u32>,
     /// The NICs that change their XDP mode at this moment.
-    vip_guards: BTreeMap<u32, SchedClassifierLink>,
+    vip_drops: BTreeMap<u32, SchedClassifierLink>,
     /// Whether the links of the programs on sockets are this daemon's.
     hooks: bool,
-    probes: Arc<ProbeDialer>,
+    probes: Arc<ProbeSessions>,
 }
 
 impl Dataplane {
@@ -130,9 +130,9 @@ impl Dataplane {
             adopted,
             links: BTreeSet::new(),
             egress: BTreeSet::new(),
-            vip_guards: BTreeMap::new(),
+            vip_drops: BTreeMap::new(),
             hooks: false,
-            probes: Arc::new(ProbeDialer::open(pins)?),
+            probes: Arc::new(ProbeSessions::open(pins)?),
         })
     }
 
@@ -150,7 +150,7 @@ impl Dataplane {
 
     /// Steers sockets of probes to the VIP on one real server, from any thread. See [`Dataplane::reconcile_egress_programs`].
     #[must_use]
-    pub fn probe_dialer(&self) -> Arc<ProbeDialer> {
+    pub fn probe_sessions(&self) -> Arc<ProbeSessions> {
         Arc::clone(&self.probes)
     }
 

@@ -120,7 +120,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn services_without_traffic(&self, tables: &Tables) -> Result<HashSet<u16>, DataplaneError> {
+    pub fn open_window_services_without_traffic(&self, tables: &Tables) -> Result<HashSet<u16>, DataplaneError> {
         let mut without = HashSet::new();
         for service in tables
             .services

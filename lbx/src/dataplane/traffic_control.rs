@@ -62,7 +62,7 @@ pub fn filter_of(name: &str, direction: TcAttachType) -> Result<SchedClassifierL
 ///
 /// # Errors
 /// Outer: the object has no such program. Inner: the kernel refuses it.
-pub fn program<'o>(
+pub fn get_or_load_program<'o>(
     object: &'o mut Ebpf,
     name: &str,
 ) -> Result<Result<&'o mut SchedClassifier, ProgramError>, DataplaneError> {

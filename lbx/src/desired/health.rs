@@ -10,7 +10,7 @@ pub struct HealthConfig {
     /// The check.
     pub check: Check,
     /// The address that is checked.
-    pub target: Target,
+    pub target: CheckedAddress,
     /// The port that is checked; none: the first of the service.
     pub port: Option<u16>,
     /// Time from the beginning of one probe to that of the next.
@@ -32,7 +32,7 @@ pub struct HealthConfig {
 /// The address of a real server that is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Target {
+pub enum CheckedAddress {
     /// The VIP, on this real server: what clients use.
     #[default]
     Vip,

@@ -56,7 +56,7 @@ impl PortSet {
 
     /// How many there are, all of them counting as one.
     #[must_use]
-    pub fn entry_count(&self) -> u32 {
+    pub fn table_entry_count(&self) -> u32 {
         match self {
             Self::All => 1,
             Self::Ranges(ranges) => ranges

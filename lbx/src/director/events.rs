@@ -130,9 +130,9 @@ impl Director {
 
     /// Does what is due every second.
     async fn on_second(&mut self, seconds: u32) {
-        let mut change = self.network.on_second().await;
+        let mut change = self.network.on_second_elapsed().await;
         change |= self.loaded.take_retry();
-        change |= RequiredActions::replan_if(self.health.changes_with_time());
+        change |= RequiredActions::replan_if(self.health.needs_reevaluation());
         change |= self.check_detached().await;
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
         self.follow(RequiredActions {
@@ -211,11 +211,11 @@ impl Director {
     /// Takes a pending reload as far as it goes now.
     async fn advance_reload(&mut self) {
         if self.configuration.take_due_solicitation() {
-            self.network.solicit_pending().await;
+            self.network.solicit_pending_servers().await;
         }
         if let Some(desired) = self.configuration.take_pending_if_ready(self.network.is_resolving()) {
             let committed = self.commit_reload(desired).await;
-            self.network.abandon_pending();
+            self.network.abandon_pending_configuration();
             if committed.is_ok() {
                 tracing::info!(config = %self.configuration.file.display(), "configuration reloaded");
             }

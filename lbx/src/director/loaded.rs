@@ -88,12 +88,12 @@ impl LoadedState {
     /// What has expired by now. The counters are read after the scan has begun, as its tick demands.
     fn expired(&self) -> Result<Plan, DirectorError> {
         let mut scan = self.scan();
-        scan.without_traffic = self.dataplane.services_without_traffic(&self.tables)?;
+        scan.services_without_traffic = self.dataplane.open_window_services_without_traffic(&self.tables)?;
         Ok(self.tables.plan_expiry(&scan))
     }
 
     /// Logs that tables keep the size they were made with, where the configuration wants another.
-    pub fn log_size_mismatches(&self, desired: &DesiredState) {
+    pub fn log_table_size_mismatches(&self, desired: &DesiredState) {
         let (current, configured) = (self.dataplane.sizes(), desired.tables);
         for ((table, current_size), (_, configured_size)) in
             current.with_names().into_iter().zip(configured.with_names())

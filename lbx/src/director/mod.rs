@@ -101,7 +101,7 @@ impl Director {
             ..desired.clone()
         };
         let health =
-            HealthChecks::start(name, dataplane.probe_dialer(), nothing).map_err(DirectorError::StartHealthChecks)?;
+            HealthChecks::start(name, dataplane.probe_sessions(), nothing).map_err(DirectorError::StartHealthChecks)?;
         let mut director = Self {
             name: name.to_owned(),
             configuration: Configuration::new(config, desired),
@@ -164,10 +164,10 @@ impl Director {
             };
             tracing::info!(interface = link.name, mode, "XDP program attached");
         }
-        self.loaded.log_size_mismatches(&self.configuration.desired);
+        self.loaded.log_table_size_mismatches(&self.configuration.desired);
         tracing::info!(name = self.name, services = self.loaded.tables.services.len(), "ready");
         self.health
-            .notify_of_director(&self.configuration.desired, "director_start");
+            .notify_director_event(&self.configuration.desired, "director_start");
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Director {
     /// `notified`: whether the start was notified, and so is the end.
     async fn remove_everything(mut self, vips: BTreeSet<IpAddr>, notified: bool) {
         // VIPs first: while they are here, clients' packets must not reach a host without services.
-        let removed = vips::remove_from_primary(&self.network.netlink, &self.network.topology, &vips).await;
+        let removed = vips::remove_vips_from_primary(&self.network.netlink, &self.network.topology, &vips).await;
         log_failure("cannot remove the VIPs", removed);
         log_failure("cannot remove the pins", self.loaded.dataplane.detach_and_unpin());
         self.network.offloads.restore(|_| false);

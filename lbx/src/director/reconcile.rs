@@ -27,7 +27,7 @@ impl Director {
     pub(super) async fn prepare_reload(&mut self) -> Result<(), DirectorError> {
         let desired = config::load(&self.configuration.file)?;
         let draining = self.draining();
-        self.network.prepare_pending(&desired, &draining).await?;
+        self.network.prepare_pending_configuration(&desired, &draining).await?;
         self.configuration.set_pending(desired);
         if self.network.is_resolving() {
             let config = self.configuration.file.display();
@@ -46,7 +46,7 @@ impl Director {
         let topology = Topology::resolve(&self.network.netlink, &desired, &draining).await?;
         let neighbours = self.network.neighbours_after_reload(&topology);
         self.reconcile(desired, topology, neighbours).await?;
-        self.loaded.log_size_mismatches(&self.configuration.desired);
+        self.loaded.log_table_size_mismatches(&self.configuration.desired);
         log_unresolved(&self.configuration.desired, &self.network.neighbours);
         // It matches as a whole, or it would have been refused.
         self.network.mismatch.clear();
@@ -171,7 +171,7 @@ impl Director {
 
     /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
     pub(super) fn evaluate(&self, desired: &DesiredState, adopted: bool) -> HealthView {
-        let renamed = self.loaded.tables.renamed(desired);
+        let renamed = self.loaded.tables.former_identities(desired);
         let before = |(id, server)| {
             let loaded = renamed.get(&id).copied().unwrap_or(id);
             prior_state(&self.loaded.tables, adopted, (loaded, server))
@@ -190,7 +190,9 @@ impl Director {
         let events = self.health.commit(view);
         self.health.set_paths(self.network.server_paths());
         // One line for one change: health knows the reason.
-        let planned = planned.iter().filter(|event| !self.health.is_reported(&events, event));
+        let planned = planned
+            .iter()
+            .filter(|event| !self.health.is_already_logged(&events, event));
         planned.for_each(TableEvent::log);
         self.health.log_and_notify(&events);
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::failure::ProbeFailure;
-use crate::desired::Target;
+use crate::desired::CheckedAddress;
 
 /// The addresses, port, MAC address and timeout of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct ProbeEndpoint {
     /// The VIP of the service.
     pub vip: IpAddr,
     /// Which of the two addresses is probed.
-    pub target: Target,
+    pub target: CheckedAddress,
     /// The port.
     pub port: u16,
     /// The director's address towards the real server.
@@ -33,8 +33,8 @@ impl ProbeEndpoint {
     #[must_use]
     pub const fn probed_address(&self) -> IpAddr {
         match self.target {
-            Target::Vip => self.vip,
-            Target::Rip => self.rip,
+            CheckedAddress::Vip => self.vip,
+            CheckedAddress::Rip => self.rip,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::desired::{Check, DesiredState, HealthConfig, Protocol, Service, Target, VirtualService};
+use crate::desired::{Check, CheckedAddress, DesiredState, HealthConfig, Protocol, Service, VirtualService};
 
 /// One check of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,7 +149,7 @@ fn checked<'d>(desired: &'d DesiredState) -> impl Iterator<Item = (&'d Service, 
 
 /// Whether a check goes to the VIP, so that another VIP is another matter.
 const fn is_vip_probed(health: &HealthConfig) -> bool {
-    matches!(health.target, Target::Vip) && !matches!(health.check, Check::Exec(_) | Check::Ping)
+    matches!(health.target, CheckedAddress::Vip) && !matches!(health.check, Check::Exec(_) | Check::Ping)
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn health(check: Check, target: Target) -> Arc<HealthConfig> {
+    fn health(check: Check, target: CheckedAddress) -> Arc<HealthConfig> {
         Arc::new(HealthConfig {
             check,
             target,
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_full_check_for_many_vips_and_a_look_at_each_of_the_others() {
-        let desired = desired(&[7, 3, 5], Some(&health(Check::Tcp, Target::Vip)));
+        let desired = desired(&[7, 3, 5], Some(&health(Check::Tcp, CheckedAddress::Vip)));
         let probe_plan = ProbePlan::of(&desired);
         let full = (vip(3), ProbeScope::Full);
         assert_eq!(
@@ -241,7 +241,10 @@ mod tests {
 
     #[test]
     fn what_asks_the_rip_is_asked_once() {
-        for health in [health(Check::Tcp, Target::Rip), health(Check::Ping, Target::Vip)] {
+        for health in [
+            health(Check::Tcp, CheckedAddress::Rip),
+            health(Check::Ping, CheckedAddress::Vip),
+        ] {
             let probe_plan = ProbePlan::of(&desired(&[1, 2, 3], Some(&health)));
             assert_eq!(probe_plan.servers_by_target().len(), 2);
         }
@@ -254,7 +257,7 @@ mod tests {
             environment: BTreeMap::new(),
             weight_from_exit_code: false,
         });
-        let probe_plan = ProbePlan::of(&desired(&[1, 2], Some(&health(exec, Target::Vip))));
+        let probe_plan = ProbePlan::of(&desired(&[1, 2], Some(&health(exec, CheckedAddress::Vip))));
         assert_eq!(probe_plan.servers_by_target().len(), 4);
         assert!(
             probe_plan
@@ -266,10 +269,10 @@ mod tests {
 
     #[test]
     fn services_that_check_differently_share_nothing() {
-        let mut desired = desired(&[1, 2], Some(&health(Check::Tcp, Target::Vip)));
+        let mut desired = desired(&[1, 2], Some(&health(Check::Tcp, CheckedAddress::Vip)));
         let slower = HealthConfig {
             interval: Duration::from_secs(9),
-            ..HealthConfig::clone(&health(Check::Tcp, Target::Vip))
+            ..HealthConfig::clone(&health(Check::Tcp, CheckedAddress::Vip))
         };
         desired.services[1].health = Some(Arc::new(slower));
         assert_eq!(ProbePlan::of(&desired).servers_by_target().len(), 4);

@@ -25,7 +25,7 @@ use super::{
     probe::NoSteering,
     probe_plan::{ProbeScope, ProbeTarget},
 };
-use crate::desired::{HealthConfig, Target};
+use crate::desired::{CheckedAddress, HealthConfig};
 
 /// The first probes of many targets are spread over this time at most.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -46,11 +46,11 @@ pub type ProbePaths = BTreeMap<IpAddr, ProbePath>;
 
 /// A target and its state.
 #[derive(Clone, Debug)]
-pub struct MonitoredTarget {
+pub struct TargetState {
     /// Different for each new monitor; unchanged while the same task goes on.
     pub generation: u64,
     /// The state with which probing begins.
-    pub monitor: CheckState,
+    pub check_state: CheckState,
 }
 
 /// A target whose state has changed.
@@ -61,28 +61,28 @@ pub struct HealthUpdate {
     /// The generation of the task that sent it.
     pub generation: u64,
     /// The new state.
-    pub monitor: CheckState,
+    pub check_state: CheckState,
 }
 
 /// The thread that probes. It ends when this is dropped.
 #[derive(Debug)]
 pub struct ProbeThread {
-    target_lists: UnboundedSender<Vec<(ProbeTarget, MonitoredTarget)>>,
+    target_lists: UnboundedSender<Vec<(ProbeTarget, TargetState)>>,
     paths: Arc<RwLock<ProbePaths>>,
 }
 
 impl ProbeThread {
-    /// Starts the thread, without targets. `dialer` steers sockets to the VIPs.
+    /// Starts the thread, without targets. `steering` steers sockets to the VIPs.
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn start(dialer: Arc<dyn ProbeSteering>) -> io::Result<(Self, UnboundedReceiver<HealthUpdate>)> {
+    pub fn start(steering: Arc<dyn ProbeSteering>) -> io::Result<(Self, UnboundedReceiver<HealthUpdate>)> {
         let (target_lists, received) = unbounded_channel();
         let (update, updates) = unbounded_channel();
         let paths = Arc::new(RwLock::new(ProbePaths::new()));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let probing = Probing {
-            dialer,
+            steering,
             paths: Arc::clone(&paths),
             update,
             began: Instant::now(),
@@ -94,7 +94,7 @@ impl ProbeThread {
     }
 
     /// Replaces the set of targets. Tasks of a generation that is probed already go on; others begin with the given state.
-    pub fn set_targets(&self, probe_targets: Vec<(ProbeTarget, MonitoredTarget)>) {
+    pub fn set_targets(&self, probe_targets: Vec<(ProbeTarget, TargetState)>) {
         // The thread lives as long as this does.
         let _sent = self.target_lists.send(probe_targets);
     }
@@ -111,14 +111,14 @@ type Ready = Result<PreparedCheck, String>;
 
 /// Shared by all tasks.
 struct Probing {
-    dialer: Arc<dyn ProbeSteering>,
+    steering: Arc<dyn ProbeSteering>,
     paths: Arc<RwLock<ProbePaths>>,
     update: UnboundedSender<HealthUpdate>,
     began: Instant,
 }
 
 /// Runs a task for each target of the last list.
-async fn run_tasks(mut target_lists: UnboundedReceiver<Vec<(ProbeTarget, MonitoredTarget)>>, probing: Arc<Probing>) {
+async fn run_tasks(mut target_lists: UnboundedReceiver<Vec<(ProbeTarget, TargetState)>>, probing: Arc<Probing>) {
     let mut tasks: HashMap<(ProbeTarget, u64), AbortHandle> = HashMap::new();
     while let Some(targets) = target_lists.recv().await {
         let mut before = std::mem::take(&mut tasks);
@@ -151,14 +151,14 @@ async fn run_tasks(mut target_lists: UnboundedReceiver<Vec<(ProbeTarget, Monitor
 /// Probes a target at its interval until it is aborted.
 async fn probe_repeatedly(
     probe_target: ProbeTarget,
-    watched: MonitoredTarget,
+    watched: TargetState,
     check: Arc<Ready>,
     probing: Arc<Probing>,
     delay: Duration,
 ) {
-    let MonitoredTarget {
+    let TargetState {
         generation,
-        mut monitor,
+        check_state: mut monitor,
     } = watched;
     sleep(delay).await;
     let mut due = Instant::now();
@@ -170,7 +170,7 @@ async fn probe_repeatedly(
             let update = HealthUpdate {
                 probe_target: probe_target.clone(),
                 generation,
-                monitor: monitor.clone(),
+                check_state: monitor.clone(),
             };
             if probing.update.send(update).is_err() {
                 return;
@@ -223,20 +223,20 @@ impl Probing {
             mac,
             timeout: health.timeout,
         };
-        let dialer: &dyn ProbeSteering = match health.target {
-            Target::Vip => &*self.dialer,
-            Target::Rip => &NoSteering,
+        let steering: &dyn ProbeSteering = match health.target {
+            CheckedAddress::Vip => &*self.steering,
+            CheckedAddress::Rip => &NoSteering,
         };
         let probe = async {
             match probe_target.scope {
-                ProbeScope::Full => check::run(check, &endpoint, dialer).await,
-                ProbeScope::VipPresence => check::check_vip_present(&endpoint, dialer).await,
+                ProbeScope::Full => check::run(check, &endpoint, steering).await,
+                ProbeScope::VipPresence => check::check_vip_present(&endpoint, steering).await,
             }
         };
-        if health.target == Target::Rip {
+        if health.target == CheckedAddress::Rip {
             return probe.await;
         }
-        with_diagnosis(probe, &endpoint, dialer).await
+        with_diagnosis(probe, &endpoint, steering).await
     }
 }
 
@@ -245,7 +245,7 @@ impl Probing {
 async fn with_diagnosis(
     probe: impl Future<Output = Outcome>,
     endpoint: &ProbeEndpoint,
-    dialer: &dyn ProbeSteering,
+    steering: &dyn ProbeSteering,
 ) -> Outcome {
     // Ends before the probe does.
     let rest = endpoint.timeout * 2 / 5;
@@ -255,7 +255,7 @@ async fn with_diagnosis(
             timeout: rest,
             ..*endpoint
         };
-        check::diagnose(ProbeFailure::TimedOut(endpoint.timeout), &endpoint, dialer).await
+        check::diagnose(ProbeFailure::TimedOut(endpoint.timeout), &endpoint, steering).await
     };
     let (mut probe, mut diagnosis) = (pin!(probe), pin!(diagnosis));
     let mut diagnosed = None;

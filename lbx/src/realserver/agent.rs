@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Fix, HostState, blocked_vips, evaluate, required_value},
+    rules::{Finding, Fix, HostState, blocked_vips, evaluate, required_sysctl_value},
     state::{SavedState, Store},
     sysctl::{self, Setting},
 };
@@ -163,7 +163,11 @@ impl Agent {
             return Ok(());
         }
         let others = self.store.load_others()?;
-        let own: Vec<_> = self.state.own_vips(&others).filter(|vip| gone.contains(vip)).collect();
+        let own: Vec<_> = self
+            .state
+            .unshared_vips(&others)
+            .filter(|vip| gone.contains(vip))
+            .collect();
         take_off(&self.net, &own).await?;
         self.state.vips.retain(|vip| !gone.contains(vip));
         self.store.save(&self.state)
@@ -240,7 +244,7 @@ impl Agent {
         for (setting, _) in &todo.sysctls {
             let values = observed.sysctls_by_nic.get(&setting.nic_or_all);
             if let Some(&now) = values.and_then(|values| values.get(&setting.key)) {
-                state.record_original(&setting.nic_or_all, setting.key, now, &others);
+                state.record_original_sysctl(&setting.nic_or_all, setting.key, now, &others);
             }
         }
         if state != self.state {
@@ -353,7 +357,7 @@ pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>,
     };
     let others = store.load_others()?;
     // The reverse of applying: the VIP is gone before ARP answers for any address again.
-    let own: Vec<_> = state.own_vips(&others).collect();
+    let own: Vec<_> = state.unshared_vips(&others).collect();
     let mut undone = UndoSummary {
         vips_removed: take_off(net, &own).await?,
         sysctls_restored: 0,
@@ -375,7 +379,7 @@ pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>,
 
 /// Restores a sysctl, unless its value is no longer the one that lbx set: then another process changed it since.
 fn restore(setting: &Setting) -> Result<bool, RealServerError> {
-    let ours = sysctl::read_one(&setting.nic_or_all, setting.key)? == Some(required_value(setting.key));
+    let ours = sysctl::read_one(&setting.nic_or_all, setting.key)? == Some(required_sysctl_value(setting.key));
     if ours {
         sysctl::write(setting)?;
         tracing::info!("restored {setting}");

@@ -135,13 +135,13 @@ impl Finding {
 /// What the kernel goes by where an ARP packet arrives at or leaves by a NIC, and for rp_filter: the greater of the two
 /// (IN_DEV_MAXCONF in include/linux/inetdevice.h). `conf/lo` alone changes nothing for other NICs.
 #[must_use]
-pub fn effective_value(all: i32, nic: i32) -> i32 {
+pub fn effective_sysctl_value(all: i32, nic: i32) -> i32 {
     max(all, nic)
 }
 
 /// The value to set where another one does not keep the VIP quiet, as every LVS script has it.
 #[must_use]
-pub const fn required_value(key: Key) -> i32 {
+pub const fn required_sysctl_value(key: Key) -> i32 {
     match key {
         Key::ArpIgnore => 1,
         Key::ArpAnnounce => 2,
@@ -222,7 +222,7 @@ fn arp_of_conf(observed: &HostState, key: Key, conf: &str) -> Finding {
 fn arp_of_nic(observed: &HostState, key: Key, nic: &str) -> Option<Finding> {
     let all = value(observed, "all", key).unwrap_or_default();
     let own = value(observed, nic, key)?;
-    let effective_now = effective_value(all, own);
+    let effective_now = effective_sysctl_value(all, own);
     let rule = format!("{key} on {nic}");
     let seen = format!("{effective_now} (all={all}, {nic}={own})");
     if suppresses_arp(key, effective_now) {
@@ -238,9 +238,9 @@ fn arp_of_nic(observed: &HostState, key: Key, nic: &str) -> Option<Finding> {
     let all_then = if suppresses_arp(key, all) {
         all
     } else {
-        required_value(key)
+        required_sysctl_value(key)
     };
-    let conf = if suppresses_arp(key, effective_value(all_then, own)) {
+    let conf = if suppresses_arp(key, effective_sysctl_value(all_then, own)) {
         "all"
     } else {
         nic
@@ -261,7 +261,7 @@ fn set(key: Key, conf: &str) -> Fix {
     Fix::Sysctl(Setting {
         nic_or_all: conf.to_owned(),
         key,
-        value: required_value(key),
+        value: required_sysctl_value(key),
     })
 }
 
@@ -273,7 +273,7 @@ fn strict_rp_filter(observed: &HostState) -> Vec<Finding> {
     let all = value(observed, "all", Key::RpFilter).unwrap_or_default();
     let judge = |nic: &String| {
         let own = value(observed, nic, Key::RpFilter)?;
-        let strict = effective_value(all, own) == 1;
+        let strict = effective_sysctl_value(all, own) == 1;
         strict.then(|| {
             let seen = format!("1 (all={all}, {nic}={own}), strict: drops packets that arrive by another NIC than their return route uses");
             let loose = Setting {

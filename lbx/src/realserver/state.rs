@@ -34,14 +34,14 @@ impl SavedState {
 
     /// Takes a value down as the original one, unless there is one already. What another real server has taken down
     /// goes before what is there now, which would be that one's doing.
-    pub fn record_original(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
+    pub fn record_original_sysctl(&mut self, conf: &str, key: Key, now: i32, others: &[Self]) {
         let earlier = others.iter().find_map(|other| other.original(conf, key));
         let values = self.original_sysctls.entry(conf.to_owned()).or_default();
         values.entry(key).or_insert(earlier.unwrap_or(now));
     }
 
     /// The VIPs that no other real server of this host has.
-    pub fn own_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = IpAddr> + 'a {
+    pub fn unshared_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = IpAddr> + 'a {
         let elsewhere = |vip: &IpAddr| others.iter().any(|other| other.vips.contains(vip));
         self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
     }
@@ -53,7 +53,7 @@ impl SavedState {
         let mut merged = self.clone();
         for (conf, values) in others.iter().flat_map(|other| &other.original_sysctls) {
             for (&key, &value) in values {
-                merged.record_original(conf, key, value, &[]);
+                merged.record_original_sysctl(conf, key, value, &[]);
             }
         }
         let settings = |(conf, values): (String, Values)| {
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn the_first_value_is_the_original() {
         let mut state = SavedState::default();
-        state.record_original("all", Key::ArpIgnore, 0, &[]);
-        state.record_original("all", Key::ArpIgnore, 1, &[]);
+        state.record_original_sysctl("all", Key::ArpIgnore, 0, &[]);
+        state.record_original_sysctl("all", Key::ArpIgnore, 1, &[]);
         assert_eq!(state.original("all", Key::ArpIgnore), Some(0));
     }
 
@@ -206,15 +206,15 @@ mod tests {
         let (mut first, mut second) = (SavedState::default(), SavedState::default());
         first.vips.insert(VIP);
         second.vips.extend([VIP, OTHER]);
-        first.record_original("all", Key::ArpIgnore, 0, &[]);
+        first.record_original_sysctl("all", Key::ArpIgnore, 0, &[]);
         // The second finds what the first has set.
-        second.record_original("all", Key::ArpIgnore, 1, std::slice::from_ref(&first));
-        first.record_original("eth1", Key::ArpIgnore, 3, &[]);
+        second.record_original_sysctl("all", Key::ArpIgnore, 1, std::slice::from_ref(&first));
+        first.record_original_sysctl("eth1", Key::ArpIgnore, 3, &[]);
 
-        assert_eq!(first.own_vips(std::slice::from_ref(&second)).count(), 0);
+        assert_eq!(first.unshared_vips(std::slice::from_ref(&second)).count(), 0);
         first.vips.clear();
         let others = [first];
-        assert!(second.own_vips(&others).eq([VIP, OTHER]));
+        assert!(second.unshared_vips(&others).eq([VIP, OTHER]));
         let setting = |conf: &str, value| Setting {
             nic_or_all: conf.to_owned(),
             key: Key::ArpIgnore,
@@ -239,7 +239,7 @@ mod tests {
 
         let mut state = SavedState::default();
         state.vips.insert(VIP);
-        state.record_original("eth0.100", Key::ArpAnnounce, 0, &[]);
+        state.record_original_sysctl("eth0.100", Key::ArpAnnounce, 0, &[]);
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap().as_ref(), Some(&state));
 

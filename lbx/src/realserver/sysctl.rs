@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RealServerError;
 
-/// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective_value`].
+/// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective_sysctl_value`].
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 const CONF6: &str = "/proc/sys/net/ipv6/conf";
 

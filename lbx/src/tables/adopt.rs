@@ -8,9 +8,9 @@ use std::{
 
 use lbx_common::{
     backend::{self, Backend, MacAndState, mac_from_word},
-    lookup::{PRIMARY_PORT, PortEntry, VipEntry, entry_number, split_port_key},
+    lookup::{PRIMARY_PORT, PortEntry, VipEntry, split_port_key, strip_flags},
     ring::RingEntry,
-    service::{RECENTLY_HASHED, Service},
+    service::{Service, WAS_SCHEDULED_BY_HASH},
     slot::{self, Slot},
 };
 
@@ -121,7 +121,7 @@ impl Tables {
         let mut vips: BTreeMap<u16, IpAddr> = BTreeMap::new();
         for (index, entry) in maps.vips() {
             let vip = super::lookup::ip(entry.address);
-            if !lookup.restore_vip(index, entry) || vips.insert(entry_number(entry.vip_number_and_flags), vip).is_some()
+            if !lookup.restore_vip(index, entry) || vips.insert(strip_flags(entry.vip_number_and_flags), vip).is_some()
             {
                 return Err(AdoptError::InconsistentLookup { table: "VIPs" });
             }
@@ -138,7 +138,7 @@ impl Tables {
             }
             if let (Some(&vip), Some(protocol)) = (vips.get(&vip), Protocol::from_number(protocol)) {
                 services
-                    .entry(entry_number(entry.service_number_and_flags))
+                    .entry(strip_flags(entry.service_number_and_flags))
                     .or_default()
                     .push(Found {
                         vip,
@@ -213,7 +213,7 @@ fn read_service<M: MapReader>(
     damaged: impl Fn(&'static str) -> AdoptError<M::Error>,
     now: u32,
 ) -> Result<LoadedService, AdoptError<M::Error>> {
-    let policy = FlowPolicy::adopted(service).ok_or_else(|| damaged("unknown scheduler"))?;
+    let policy = FlowPolicy::from_abi(service).ok_or_else(|| damaged("unknown scheduler"))?;
     let slots: Vec<Slot> = indices(service.slots_base, service.slots_len)
         .map(|index| maps.slot(index))
         .collect::<Option<_>>()
@@ -234,12 +234,12 @@ fn read_service<M: MapReader>(
         service_number: 0,
         ports: PortSet::All,
         policy,
-        hash_input: service.flags & HASH_INPUT_FLAGS,
+        hash_input_flags: service.flags & HASH_INPUT_FLAGS,
         slots_range: Range {
             base: service.slots_base,
             len: service.slots_len,
         },
-        slots: Slots::adopted(slots, now),
+        slots: Slots::from_map(slots, now),
         ring_range: Range {
             base: service.ring_base,
             len: service.ring_len,
@@ -252,7 +252,7 @@ fn read_service<M: MapReader>(
         backends: members,
         backends_by_quic_id: BTreeMap::new(),
         candidates: None,
-        recording_since_tick: (service.flags & RECENTLY_HASHED != 0).then_some(now),
+        recording_since_tick: (service.flags & WAS_SCHEDULED_BY_HASH != 0).then_some(now),
     })
 }
 

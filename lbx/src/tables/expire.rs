@@ -90,12 +90,12 @@ fn settle_slots(
 ) {
     let number = loaded.service_number;
     // In this order: the scan compared records with the owners before any window closes.
-    let mut slots = loaded
-        .slots
-        .clear_has_records(now, |slot| scan.disagreeing_slots.contains(&(number, slot)));
+    let mut slots = loaded.slots.clear_has_records(now, |slot| {
+        scan.slots_with_disagreeing_records.contains(&(number, slot))
+    });
     // No flow without a record: nothing but the writes to wait for. What has arrived since the counters were read met open windows,
     // and has its record.
-    let timeout = if scan.without_traffic.contains(&number) {
+    let timeout = if scan.services_without_traffic.contains(&number) {
         0
     } else {
         loaded.window_ticks(id.protocol)
@@ -137,7 +137,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
                 if state.may_own_flows()
                     && !member.configured
                     && !named
-                    && slots.is_quiescent(now)
+                    && slots.is_grace_period_over(now)
                     && !in_slots.contains(&index) =>
             {
                 member.state = BackendState::Dead { since: now };

@@ -4,7 +4,7 @@ use lbx_common::{
     flow::TICK_SHIFT,
     service::{
         self as abi, EXPIRE_QUIESCENT_TEMPLATE, HAS_CONNECTION_LIMITS, HASH_CLIENT_ADDRESS, HASH_FALLBACK, HASH_VIP,
-        LOCAL_ALLOWED, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, SCHEDULE_BY_HASH,
+        LOCAL_ACCESS, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, SCHEDULE_BY_HASH,
     },
 };
 
@@ -46,7 +46,7 @@ impl FlowPolicy {
                 HAS_CONNECTION_LIMITS,
             )
             | flag(service.quic, QUIC)
-            | flag(service.local_access, LOCAL_ALLOWED);
+            | flag(service.local_access, LOCAL_ACCESS);
         let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout_seconds));
         let mut timeouts = abi::TimeoutTicks {
             persistent,
@@ -67,10 +67,10 @@ impl FlowPolicy {
 
     /// The policy of a service found in the maps.
     #[must_use]
-    pub fn adopted(service: &abi::Service) -> Option<Self> {
+    pub fn from_abi(service: &abi::Service) -> Option<Self> {
         Some(Self {
             scheduler: Scheduler::from_code(service.scheduler)?,
-            flags: service.flags & !(abi::RECENTLY_HASHED | HASH_INPUT_FLAGS),
+            flags: service.flags & !(abi::WAS_SCHEDULED_BY_HASH | HASH_INPUT_FLAGS),
             persistence_prefix_len: service.persistence_prefix,
             timeouts: service.timeouts,
         })
@@ -100,7 +100,7 @@ pub const HASH_INPUT_FLAGS: u32 = HASH_CLIENT_ADDRESS | HASH_VIP;
 
 /// What is hashed to find a slot; none where the scheduler does not depend on it.
 #[must_use]
-pub fn hash_input(service: &Service) -> Option<u32> {
+pub fn hash_input_flags(service: &Service) -> Option<u32> {
     match service.scheduler {
         Scheduler::Maglev => Some(0),
         Scheduler::Sh | Scheduler::Mh => Some(if service.hash_options.include_port {

@@ -8,7 +8,7 @@ use std::{
 use lbx_common::{
     address::Address,
     hash,
-    lookup::{PORTS_PER_BUCKET, PRESENT, PortEntry, VIPS_PER_BUCKET, VipEntry, entry_number, split_port_key},
+    lookup::{PORTS_PER_BUCKET, PRESENT, PortEntry, VIPS_PER_BUCKET, VipEntry, split_port_key, strip_flags},
     maps,
 };
 
@@ -66,7 +66,7 @@ impl LookupTables {
     /// The VIP of a number.
     #[must_use]
     pub fn vip_by_number(&self, vip: u16) -> Option<IpAddr> {
-        let (&address, _) = self.vips.iter().find(|(_, entry)| entry_number(entry.value) == vip)?;
+        let (&address, _) = self.vips.iter().find(|(_, entry)| strip_flags(entry.value) == vip)?;
         Some(address)
     }
 
@@ -227,7 +227,7 @@ mod tests {
             let (index, entry) = lookup.insert_port(key, 5).unwrap().unwrap();
             let bucket = index / PORTS_PER_BUCKET as u32;
             assert!(hash::buckets(hash::port(key, 7), (1 << 10) - 1).contains(&bucket));
-            assert_eq!((entry.key, entry_number(entry.service_number_and_flags)), (key, 5));
+            assert_eq!((entry.key, strip_flags(entry.service_number_and_flags)), (key, 5));
             assert_eq!(lookup.insert_port(key, 5).unwrap(), None);
         }
     }

@@ -14,7 +14,7 @@ use super::{
     Allocations, MapWrite, NextHop, NextHops, PendingFree, TableEvent, Tables,
     allocate::{Range, TableFull},
     event::TableEventKind,
-    flow_policy::{FlowPolicy, hash_input},
+    flow_policy::{FlowPolicy, hash_input_flags},
     service::{self, DesiredServer, LoadedBackend, LoadedService, desired_servers},
     window::{Changes, Slots},
 };
@@ -72,7 +72,7 @@ impl Tables {
     /// The former identity of every desired service that is loaded and whose first port has changed: it is recognised by a port
     /// that it still has.
     #[must_use]
-    pub fn renamed(&self, desired: &DesiredState) -> BTreeMap<VirtualService, VirtualService> {
+    pub fn former_identities(&self, desired: &DesiredState) -> BTreeMap<VirtualService, VirtualService> {
         let (wanted, services) = (by_identity(desired), &self.services);
         let mut renamed = BTreeMap::new();
         let mut taken = BTreeSet::new();
@@ -121,7 +121,7 @@ impl Planner {
 
     /// Gives services whose first port changed their new identity.
     fn rename(&mut self, desired: &DesiredState) {
-        for (id, former) in self.tables.renamed(desired) {
+        for (id, former) in self.tables.former_identities(desired) {
             if let Some(loaded) = self.tables.services.remove(&former) {
                 self.tables.services.insert(id, loaded);
                 self.tables.lookup_current = false;
@@ -176,7 +176,7 @@ impl Planner {
             service_number: number,
             ports: service.ports.clone(),
             policy,
-            hash_input: hash_input(service).unwrap_or_default(),
+            hash_input_flags: hash_input_flags(service).unwrap_or_default(),
             slots_range,
             slots: Slots::from_table(&[], self.now),
             ring_range: Range::default(),
@@ -326,7 +326,7 @@ impl Planner {
         policy: FlowPolicy,
     ) -> Result<(), PlanError> {
         let remapped = loaded
-            .set_hash_input(hash_input(service))
+            .set_hash_input_flags(hash_input_flags(service))
             .map_err(|_| PlanError::HashInputChanged(id))?;
         match (loaded.records_all(), policy.records_all()) {
             (true, false) => {

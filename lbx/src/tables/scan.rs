@@ -17,7 +17,7 @@ pub struct FlowScan {
     /// Live flows by service number and backend index.
     pub flows: HashMap<(u16, u16), FlowCounts>,
     /// Slots (service number, slot) with a live record that names another backend than the slot's owner.
-    pub disagreeing_slots: HashSet<(u16, u32)>,
+    pub slots_with_disagreeing_records: HashSet<(u16, u32)>,
     /// Service numbers named by some record, live or expired.
     pub referenced_services: HashSet<u16>,
     /// Backends (service number, index) named by some record, live or expired.
@@ -26,7 +26,7 @@ pub struct FlowScan {
     pub live_records: u64,
     /// Service numbers whose counters were 0 when they were read, after `tick`: no packet has been forwarded for them yet, so no
     /// connection depends on an owner. None where the counters have not been read.
-    pub without_traffic: HashSet<u16>,
+    pub services_without_traffic: HashSet<u16>,
 }
 
 /// Flows of a backend, in ipvsadm's two classes.
@@ -101,7 +101,7 @@ impl<'t> FlowScanner<'t> {
         let slots = service.slots.as_slice();
         let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {
-            self.scan.disagreeing_slots.insert((key.service, slot));
+            self.scan.slots_with_disagreeing_records.insert((key.service, slot));
         }
         RecordAction::Keep
     }

@@ -10,7 +10,7 @@ use lbx_common::{
     flow::FlowKey,
     hash,
     ring::RingEntry,
-    service::{self as abi, HASH_VIP, RECENTLY_HASHED},
+    service::{self as abi, HASH_VIP, WAS_SCHEDULED_BY_HASH},
     slot,
 };
 
@@ -19,7 +19,7 @@ use super::{
     NextHop, NextHops,
     allocate::Range,
     event::TableEventKind,
-    flow_policy::{FlowPolicy, HASH_INPUT_FLAGS, hash_input},
+    flow_policy::{FlowPolicy, HASH_INPUT_FLAGS, hash_input_flags},
     lookup::address,
     slow_start,
     window::{Changes, Slots},
@@ -39,7 +39,7 @@ pub struct LoadedService {
     /// How it handles its flows.
     pub policy: FlowPolicy,
     /// What is hashed to find its slots, as long as flows without a record depend on it.
-    pub hash_input: u32,
+    pub hash_input_flags: u32,
     /// The range of its slots in the slot table.
     pub slots_range: Range,
     /// The slots themselves.
@@ -66,12 +66,12 @@ impl LoadedService {
     #[must_use]
     pub fn to_service(&self) -> abi::Service {
         let hashed = if self.recording_since_tick.is_some() {
-            RECENTLY_HASHED
+            WAS_SCHEDULED_BY_HASH
         } else {
             0
         };
         abi::Service {
-            flags: self.policy.flags | self.hash_input | hashed,
+            flags: self.policy.flags | self.hash_input_flags | hashed,
             scheduler: self.policy.scheduler as u8,
             persistence_prefix: self.policy.persistence_prefix_len,
             sorry_server: self.sorry().unwrap_or(slot::NO_BACKEND),
@@ -95,7 +95,7 @@ impl LoadedService {
     /// The slot of a flow with the service's VIP.
     #[must_use]
     pub fn slot_of(&self, vip: IpAddr, client: Address, client_port: [u8; 2], vip_port: [u8; 2]) -> u32 {
-        let tuple = match self.hash_input {
+        let tuple = match self.hash_input_flags {
             0 => hash::tuple_word(client, client_port, vip_port),
             HASH_VIP => hash::tuple_word(address(vip), [0; 2], [0; 2]),
             _ => hash::tuple_word(client, [0; 2], [0; 2]),
@@ -207,7 +207,7 @@ impl LoadedService {
             after == *member
         };
         self.policy == *policy
-            && hash_input(service).is_none_or(|mapping| mapping == self.hash_input)
+            && hash_input_flags(service).is_none_or(|mapping| mapping == self.hash_input_flags)
             && self.ports == service.ports
             && self.backends.values().all(settled)
             && self.missing_backends(&wanted, next_hops).is_empty()
@@ -313,14 +313,14 @@ impl LoadedService {
     ///
     /// # Errors
     /// Flows without a record depend on the mapping there is.
-    pub fn set_hash_input(&mut self, mapping: Option<u32>) -> Result<bool, HashInputInUse> {
-        let Some(mapping) = mapping.filter(|&mapping| mapping != self.hash_input) else {
+    pub fn set_hash_input_flags(&mut self, mapping: Option<u32>) -> Result<bool, HashInputInUse> {
+        let Some(mapping) = mapping.filter(|&mapping| mapping != self.hash_input_flags) else {
             return Ok(false);
         };
         if !self.records_all() || self.recording_since_tick.is_some() {
             return Err(HashInputInUse);
         }
-        self.hash_input = mapping & HASH_INPUT_FLAGS;
+        self.hash_input_flags = mapping & HASH_INPUT_FLAGS;
         Ok(true)
     }
 }

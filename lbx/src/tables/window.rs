@@ -43,7 +43,7 @@ impl Slots {
 
     /// A table found in the maps. When its windows opened is not known: they start again.
     #[must_use]
-    pub fn adopted(slots: Vec<Slot>, now: u32) -> Self {
+    pub fn from_map(slots: Vec<Slot>, now: u32) -> Self {
         let opened = slots
             .iter()
             .map(|slot| (slot.current != slot.owner).then_some(now))
@@ -110,7 +110,7 @@ impl Slots {
 
     /// Whether every packet in flight sees the last change.
     #[must_use]
-    pub fn is_quiescent(&self, now: u32) -> bool {
+    pub fn is_grace_period_over(&self, now: u32) -> bool {
         elapsed_ticks(self.changed, now) >= GRACE
     }
 
@@ -127,7 +127,7 @@ impl Slots {
     /// Ends the tracking of slots without a record that disagrees with the owner, once every packet sees the last change: before,
     /// a packet in flight may have written a record after the scan.
     pub fn clear_has_records(&mut self, now: u32, disagrees: impl Fn(u32) -> bool) -> Changes {
-        if self.is_settled || !self.is_quiescent(now) {
+        if self.is_settled || !self.is_grace_period_over(now) {
             return Vec::new();
         }
         let last = self.changed;
@@ -240,7 +240,7 @@ mod tests {
             owner: 0,
             has_records: true,
         };
-        let mut slots = Slots::adopted(vec![open], 5_000);
+        let mut slots = Slots::from_map(vec![open], 5_000);
         assert!(slots.close_windows(5_000 + OPEN, TIMEOUT).is_empty());
         assert_eq!(slots.close_windows(5_001 + OPEN, TIMEOUT).len(), 1);
     }

@@ -26,7 +26,7 @@ crate::harness::tests!(Lbx:
     a_veth_of_a_container_is_served_in_generic_mode,
     a_veth_whose_other_end_loses_its_program_becomes_generic,
     a_reload_that_changes_the_mode_ends_no_connection,
-    a_filter_guards_vips_too_and_goes_with_the_next_daemon,
+    a_filter_drops_vip_packets_too_and_goes_with_the_next_daemon,
     native_mode_is_refused_where_frames_would_be_lost,
     one_such_nic_of_two_makes_both_generic,
     a_refusal_of_native_mode_is_in_the_drivers_words,
@@ -141,7 +141,7 @@ fn a_reload_that_changes_the_mode_ends_no_connection() -> Result<()> {
 }
 
 /// Where the kernel has no links for tc, and where a daemon was killed just then.
-fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
+fn a_filter_drops_vip_packets_too_and_goes_with_the_next_daemon() -> Result<()> {
     // Exit statuses of curl.
     const TIMED_OUT: Option<i32> = Some(28);
     const REFUSED: Option<i32> = Some(7);
@@ -152,14 +152,14 @@ fn a_filter_guards_vips_too_and_goes_with_the_next_daemon() -> Result<()> {
     let curl = |lab: &Lab| -> Result<Option<i32>> {
         Ok(lab.client().run(["curl", "--silent", "--max-time", "1", PAGE])?.code())
     };
-    prober.with(|dataplane| dataplane.guard_vips_by(TcAttachment::ClsactFilter, eth0))??;
+    prober.with(|dataplane| dataplane.drop_vip_packets_with(TcAttachment::ClsactFilter, eth0))??;
     prober.with(|dataplane| dataplane.detach(eth0))??;
     ensure!(curl(&prober.lab)? == TIMED_OUT, "the host's own stack has answered");
     ensure!(prober.lab.client().ping(VIP)?, "ICMP is dropped");
     prober.with(|dataplane| dataplane.attach(eth0, None, XdpMode::Driver))??;
-    prober.with(Dataplane::end_vip_guards)?;
+    prober.with(Dataplane::stop_dropping_vip_packets)?;
     // This NIC has no role: the program passes everything.
-    ensure!(curl(&prober.lab)? == REFUSED, "the guard has not ended");
+    ensure!(curl(&prober.lab)? == REFUSED, "the drops have not ended");
     // Any program will do for what a killed daemon leaves.
     prober.see_to_by(TcAttachment::ClsactFilter, &devices)?;
     let host = prober.lab.director().clone();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
 use lbx::{
     config,
-    dataplane::{Dataplane, clock, local::probes::ProbeDialer, traffic_control::TcAttachment},
+    dataplane::{Dataplane, clock, local::probes::ProbeSessions, traffic_control::TcAttachment},
     desired::TableSizes,
     tables::{NextHop, NextHops, Tables},
 };
@@ -36,7 +36,7 @@ pub struct Balanced<Server> {
 pub struct Prober {
     /// There until the drop.
     dataplane: Option<Dataplane>,
-    probes: Arc<ProbeDialer>,
+    probes: Arc<ProbeSessions>,
     tables: Option<Tables>,
     /// The lab.
     pub lab: Lab,
@@ -47,7 +47,7 @@ impl Prober {
     pub fn start(lab: Lab, nics: &[&str]) -> Result<Self> {
         let dataplane = lab.director().enter(|| Dataplane::open(lab.id(), SIZES))??;
         let mut prober = Self {
-            probes: dataplane.probe_dialer(),
+            probes: dataplane.probe_sessions(),
             dataplane: Some(dataplane),
             tables: None,
             lab,
@@ -148,7 +148,7 @@ impl Prober {
             lab.director()
                 .enter(|| dataplane.attach(device, running, XdpMode::Driver))??;
         }
-        self.probes = dataplane.probe_dialer();
+        self.probes = dataplane.probe_sessions();
         self.dataplane = Some(dataplane);
         self.see_to_by(way, &devices)
     }
@@ -166,7 +166,7 @@ impl Prober {
 
     /// The same by one of both ways.
     pub fn see_to_by(&mut self, way: TcAttachment, devices: &BTreeSet<u32>) -> Result<()> {
-        let failed = self.with(|dataplane| dataplane.reconcile_egress_programs_by(way, devices))?;
+        let failed = self.with(|dataplane| dataplane.reconcile_egress_programs_with(way, devices))?;
         if let Some((device, error)) = failed.into_iter().next() {
             bail!("device {device}: {:#}", anyhow::Error::from(error));
         }
@@ -174,7 +174,7 @@ impl Prober {
     }
 
     /// What leads probes.
-    pub fn probes(&self) -> &ProbeDialer {
+    pub fn probes(&self) -> &ProbeSessions {
         &self.probes
     }
 

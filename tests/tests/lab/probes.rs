@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use lbx::{
     dataplane::{clock, local::probes::SessionCounts, traffic_control::TcAttachment},
-    desired::Target,
+    desired::CheckedAddress,
     health::{ProbeEndpoint, ProbeFailure},
 };
 use lbx_common::{
@@ -82,7 +82,7 @@ fn a_probe_reaches_the_vip_and_fails_without_it() -> Result<()> {
     // The real server itself is well.
     expect(
         &prober.page(&ProbeEndpoint {
-            target: Target::Rip,
+            target: CheckedAddress::Rip,
             ..endpoint
         })?,
         &served(),
@@ -104,7 +104,7 @@ fn so_it_does_over_ipv6() -> Result<()> {
     expect(&prober.page(&endpoint)?, &Err(ProbeFailure::TimedOut(TIMEOUT)))?;
     expect(
         &prober.page(&ProbeEndpoint {
-            target: Target::Rip,
+            target: CheckedAddress::Rip,
             ..endpoint
         })?,
         &served(),
@@ -369,7 +369,7 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
         for number in 0..PROBES {
             failed.extend(prober.connect(&endpoint).err());
             if number % 250 == 0 {
-                prober.probes().release_expired(Instant::now()).ok();
+                prober.probes().expire_leases_and_sessions(Instant::now()).ok();
             }
             let due = begun + Duration::from_millis(number as u64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -394,7 +394,7 @@ fn a_thousand_probes_a_second_leave_nothing() -> Result<()> {
     for seconds in [30, 60] {
         prober
             .probes()
-            .release_expired(Instant::now() + Duration::from_secs(seconds))?;
+            .expire_leases_and_sessions(Instant::now() + Duration::from_secs(seconds))?;
     }
     let left = prober.probes().session_counts()?;
     expect(&left, &SessionCounts::default())
@@ -429,7 +429,7 @@ fn a_probe_that_has_not_begun_keeps_its_port() -> Result<()> {
     }
     let mut left = Vec::new();
     for seconds in [30, 60, 90] {
-        probes.release_expired(Instant::now() + Duration::from_secs(seconds))?;
+        probes.expire_leases_and_sessions(Instant::now() + Duration::from_secs(seconds))?;
         left.push(probes.session_counts()?);
     }
     let of = |ports| SessionCounts {

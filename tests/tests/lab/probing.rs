@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use lbx::{
-    desired::Target,
+    desired::CheckedAddress,
     health::{ProbeEndpoint, ProbeFailure, ProbeSteering as _, RequiredTraffic},
 };
 use lbx_tests::{
@@ -29,7 +29,7 @@ pub fn endpoint(number: u8, port: u16) -> ProbeEndpoint {
     ProbeEndpoint {
         rip: rip.into(),
         vip: VIP.into(),
-        target: Target::Vip,
+        target: CheckedAddress::Vip,
         port,
         source: DIP.into(),
         mac: Mac::of(rip).0,

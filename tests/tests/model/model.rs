@@ -246,7 +246,7 @@ impl<'d> Model<'d> {
             return Ok(());
         };
         let mut scan = self.director.maps().sweep_flows(&tables, self.now());
-        scan.without_traffic = self.director.maps().services_without_traffic(&tables)?;
+        scan.services_without_traffic = self.director.maps().open_window_services_without_traffic(&tables)?;
         self.agree(&tables, &scan)?;
         let plan = tables.plan_expiry(&scan);
         self.carry_out(tables, plan, during)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use lbx::desired::{Scheduler, Service, TableSizes, VirtualService};
-use lbx_common::flow::PROTECTED_TICKS;
+use lbx_common::flow::EVICTION_GRACE_TICKS;
 use lbx_tests::lab::VIP;
 
 use crate::{
@@ -264,7 +264,7 @@ fn gives_way(director: &mut Director, service: VirtualService, records: u16) -> 
     let half = u32::from(records) / 2;
     director.has_load(service, 1, 0, half)?;
     director.has_load(service, 2, 0, half)?;
-    director.pass(PROTECTED_TICKS)?;
+    director.pass(EVICTION_GRACE_TICKS)?;
     // A flow to rs1 takes the place of one, whosever it was; then all that is left is as much.
     director.opens(flow(service, 50_000), To::Rs(1))?;
     director.has_records(records.into())?;

@@ -102,7 +102,7 @@ impl Talk {
 
     /// Has the director know of it.
     fn known_to(self, director: &Director) -> Result<()> {
-        let probes = director.dataplane().probe_dialer();
+        let probes = director.dataplane().probe_sessions();
         for (direction, other) in [(FROM_VIP, self.rip), (TO_RIP, self.vip)] {
             let session = Session {
                 replacement_address: lookup::address(other),
@@ -118,7 +118,7 @@ impl Talk {
 
     /// How many packets have come from the VIP.
     fn received(self, director: &Director) -> Result<u64> {
-        let session = director.dataplane().probe_dialer().session(&self.key(FROM_VIP))?;
+        let session = director.dataplane().probe_sessions().session(&self.key(FROM_VIP))?;
         Ok(session.context("the session is gone")?.packets_received)
     }
 }
@@ -330,7 +330,7 @@ fn led(says: &'static str, talk: Talk, dress: fn(Frame) -> Frame) -> Fixture {
         let [frame, other] = [talk.rip, talk.vip].map(|to| dress(talk.request(to)));
         let sent = send(director, &frame)?;
         ensure!(sent == other.bytes(), "sent {sent:02x?}, not {:02x?}", other.bytes());
-        let session = director.dataplane().probe_dialer().session(&talk.key(FROM_VIP))?;
+        let session = director.dataplane().probe_sessions().session(&talk.key(FROM_VIP))?;
         ensure!(session.context("the session is gone")?.packets_sent == 2, "{session:?}");
         Ok(())
     })

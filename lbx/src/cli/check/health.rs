@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 
 use crate::{
     config::Shown,
-    desired::{Check, DesiredState, FailurePolicy, HealthConfig, InitialState, Service, Target},
+    desired::{Check, CheckedAddress, DesiredState, FailurePolicy, HealthConfig, InitialState, Service},
     health::probe_plan::ProbePlan,
 };
 
@@ -65,8 +65,8 @@ fn what(health: &HealthConfig) -> String {
         Check::Tcp | Check::Udp(_) => String::new(),
     };
     let address = match health.target {
-        Target::Vip => "on the VIP",
-        Target::Rip => "on the RIP",
+        CheckedAddress::Vip => "on the VIP",
+        CheckedAddress::Rip => "on the RIP",
     };
     let port = health.port.map(|port| format!(", port {port}")).unwrap_or_default();
     format!("{}{detail} {address}{port}", health.check)

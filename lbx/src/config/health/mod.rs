@@ -17,7 +17,7 @@ use super::{
     text, time, value,
 };
 use crate::{
-    desired::{Check, Damping, HealthConfig, InitialState, PortSet, Target},
+    desired::{Check, CheckedAddress, Damping, HealthConfig, InitialState, PortSet},
     health::check::validate,
 };
 
@@ -166,10 +166,10 @@ fn interval_and_timeout(fields: &Fields<'_>) -> Result<(Duration, Duration), Fau
 }
 
 /// The address that is probed.
-fn target(check: Option<&Check>, fields: &Fields<'_>) -> Result<Target, Faults> {
+fn target(check: Option<&Check>, fields: &Fields<'_>) -> Result<CheckedAddress, Faults> {
     let default = match check {
-        Some(Check::Ping) => Target::Rip,
-        _ => Target::default(),
+        Some(Check::Ping) => CheckedAddress::Rip,
+        _ => CheckedAddress::default(),
     };
     fields.read_or("target", default, |field| match check {
         Some(Check::Ping) => Err(field.fault("ping always probes the RIP: leave target out")),
@@ -213,7 +213,10 @@ pub(super) fn refuse_unstated_port(
     name: &str,
     ports: &PortSet,
 ) -> Result<(), Fault> {
-    if health.port.is_some() || health.check == Check::Ping || (ports.entry_count() == 1 && *ports != PortSet::All) {
+    if health.port.is_some()
+        || health.check == Check::Ping
+        || (ports.table_entry_count() == 1 && *ports != PortSet::All)
+    {
         return Ok(());
     }
     let which = match ports {

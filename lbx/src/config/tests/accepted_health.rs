@@ -6,8 +6,8 @@ use super::{read, sample_with};
 use crate::{
     config::parse,
     desired::{
-        Check, Damping, Dns, Exec, ExpectedBody, HealthConfig, Http, InitialState, NotifyCommand, Service, Target, Tls,
-        Udp,
+        Check, CheckedAddress, Damping, Dns, Exec, ExpectedBody, HealthConfig, Http, InitialState, NotifyCommand,
+        Service, Tls, Udp,
     },
 };
 
@@ -25,7 +25,7 @@ fn health(written: &str) -> HealthConfig {
 fn plain(check: Check) -> HealthConfig {
     HealthConfig {
         check,
-        target: Target::Vip,
+        target: CheckedAddress::Vip,
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
@@ -53,7 +53,7 @@ fn get() -> Http {
 #[test]
 fn defaults_of_every_check() {
     let ping = HealthConfig {
-        target: Target::Rip,
+        target: CheckedAddress::Rip,
         ..plain(Check::Ping)
     };
     let tls = Tls {
@@ -96,7 +96,7 @@ fn what_every_check_may_say() {
         initial: down, jitter: 0, damping: {failures: 5, within: 2m, hold: 10}}";
     let expected = HealthConfig {
         check: Check::Tcp,
-        target: Target::Rip,
+        target: CheckedAddress::Rip,
         port: Some(8080),
         interval: Duration::from_secs(60),
         timeout: Duration::from_millis(1500),

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::{FULL, SAMPLE, read};
 use crate::{
     desired::{
-        Check, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, Service, Target,
+        Check, CheckedAddress, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler,
+        Service,
     },
     tables::service::slot_count,
 };
@@ -90,7 +91,7 @@ fn assert_ports(service: &Service) {
     );
     let apart = |pair: &[std::ops::RangeInclusive<u16>]| u32::from(*pair[0].end()) + 1 < u32::from(*pair[1].start());
     assert!(ranges.windows(2).all(apart), "{ranges:?}");
-    assert_eq!(service.ports.entry_count() as usize, service.ports.iter().count());
+    assert_eq!(service.ports.table_entry_count() as usize, service.ports.iter().count());
 }
 
 fn assert_servers(service: &Service) {
@@ -172,7 +173,7 @@ fn assert_health(service: &Service) {
             assert!(udp.payload.len() <= 1400 && udp.reply_prefix.as_ref().is_none_or(|reply| !reply.is_empty()))
         }
         Check::Exec(exec) => assert!(exec.command[0].starts_with('/')),
-        Check::Ping => assert!(health.target == Target::Rip && health.port.is_none()),
+        Check::Ping => assert!(health.target == CheckedAddress::Rip && health.port.is_none()),
         Check::Tcp => {}
     }
 }
@@ -185,7 +186,7 @@ fn assert_tables(desired: &DesiredState) {
             .all(u32::is_power_of_two)
     );
     let sum = |of: fn(&Service) -> u32| -> u32 { desired.services.iter().map(of).sum() };
-    assert!(sum(slot_count) <= tables.slots && sum(|service| service.ports.entry_count()) <= tables.ports);
+    assert!(sum(slot_count) <= tables.slots && sum(|service| service.ports.table_entry_count()) <= tables.ports);
 }
 
 fn assert_unique<T: Eq + Hash>(items: impl ExactSizeIterator<Item = T>) {

@@ -28,11 +28,11 @@ impl Dataplane {
     /// servers, by index; a VLAN device or a bond by its own. Calling it again re-attaches what another process detached.
     /// Returns the devices that failed; the others are done.
     pub fn reconcile_egress_programs(&mut self, devices: &BTreeSet<u32>) -> Vec<(u32, LocalTrafficError)> {
-        self.reconcile_egress_programs_by(TcAttachment::best_supported(), devices)
+        self.reconcile_egress_programs_with(TcAttachment::best_supported(), devices)
     }
 
     /// The same with a given kind of attachment.
-    pub fn reconcile_egress_programs_by(
+    pub fn reconcile_egress_programs_with(
         &mut self,
         kind: TcAttachment,
         devices: &BTreeSet<u32>,
@@ -129,7 +129,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses it.
     pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalTrafficError> {
-        traffic_control::program(&mut self.program, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
+        traffic_control::get_or_load_program(&mut self.program, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
     }
 }
 

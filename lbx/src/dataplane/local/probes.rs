@@ -19,7 +19,7 @@ use nix::sys::socket::{SetSockOpt as _, SockType, SockaddrStorage, bind, getsock
 use super::{ports::ProbePorts, sessions::Sessions, sweeper::SessionSweeper};
 use crate::{
     dataplane::{DataplaneError, clock, pins::Pins},
-    desired::{Protocol, Target},
+    desired::{CheckedAddress, Protocol},
     health::{ProbeEndpoint, ProbeFailure, ProbeSteering, probe::RequiredTraffic},
     tables::lookup,
 };
@@ -33,9 +33,9 @@ const SWEEP: Duration = Duration::from_secs(16);
 /// Leases released per hold of the lock, so that new probes are not held up.
 const RELEASE_BATCH: usize = 64;
 
-/// Steers the packets of probes. One for the whole director, shared by its threads; [`ProbeDialer::release_expired`] must be called about
+/// Steers the packets of probes. One for the whole director, shared by its threads; [`ProbeSessions::expire_leases_and_sessions`] must be called about
 /// once a second.
-pub struct ProbeDialer {
+pub struct ProbeSessions {
     state: Mutex<State>,
     /// Never locked while holding the lock of `state`.
     sweep: Mutex<Sweep>,
@@ -84,7 +84,7 @@ impl Lease {
     }
 }
 
-impl ProbeDialer {
+impl ProbeSessions {
     pub(in crate::dataplane) fn open(pins: &Pins) -> Result<Self, DataplaneError> {
         let state = State {
             sessions: Sessions::open(pins)?,
@@ -105,7 +105,7 @@ impl ProbeDialer {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn release_expired(&self, now: Instant) -> Result<(), DataplaneError> {
+    pub fn expire_leases_and_sessions(&self, now: Instant) -> Result<(), DataplaneError> {
         let over = self.state().expired(now);
         for local_ports in over.chunks(RELEASE_BATCH) {
             let mut state = self.state();
@@ -206,7 +206,7 @@ impl LocalPort {
     }
 }
 
-impl ProbeSteering for ProbeDialer {
+impl ProbeSteering for ProbeSessions {
     fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         let protocol = protocol(socket)?;
         if protocol == Some(Protocol::Tcp) {
@@ -218,7 +218,7 @@ impl ProbeSteering for ProbeDialer {
             sockopt::Linger.set(&socket, &at_once).map_err(refused)?;
         }
         match protocol {
-            Some(protocol) if endpoint.target == Target::Vip => self.state().bind(socket, protocol, endpoint),
+            Some(protocol) if endpoint.target == CheckedAddress::Vip => self.state().bind(socket, protocol, endpoint),
             _ => bind_to(socket, SocketAddr::new(endpoint.source, 0))
                 .map_err(|error| ProbeFailure::CannotProbe(error.to_string())),
         }
@@ -230,7 +230,7 @@ impl ProbeSteering for ProbeDialer {
         endpoint: &ProbeEndpoint,
         required: RequiredTraffic,
     ) -> Result<(), ProbeFailure> {
-        if endpoint.target == Target::Rip {
+        if endpoint.target == CheckedAddress::Rip {
             return Ok(());
         }
         match (self.counts(local, endpoint)?, required) {

@@ -29,7 +29,7 @@ use crate::{
     health::{
         CheckState, HealthEvent, ProbeFailure, ProbeSteering, ServerHealth, ServiceHealthStates,
         probe_plan::{ProbePlan, ProbeTarget, ServerKey},
-        probe_thread::{HealthUpdate, MonitoredTarget, ProbePaths, ProbeThread},
+        probe_thread::{HealthUpdate, ProbePaths, ProbeThread, TargetState},
     },
 };
 
@@ -69,7 +69,7 @@ struct Probed {
     plan: Arc<ProbePlan>,
     /// Of the last monitor that began.
     generation: u64,
-    monitors: BTreeMap<ProbeTarget, MonitoredTarget>,
+    monitors: BTreeMap<ProbeTarget, TargetState>,
 }
 
 /// The state of a real server before this check of it began.
@@ -89,8 +89,8 @@ impl HealthChecks {
     ///
     /// # Errors
     /// The probing thread cannot be started.
-    pub fn start(director: &str, dialer: Arc<dyn ProbeSteering>, nothing: DesiredState) -> io::Result<Self> {
-        let (probes, updates) = ProbeThread::start(dialer)?;
+    pub fn start(director: &str, steering: Arc<dyn ProbeSteering>, nothing: DesiredState) -> io::Result<Self> {
+        let (probes, updates) = ProbeThread::start(steering)?;
         Ok(Self {
             probes,
             updates,
@@ -120,9 +120,9 @@ impl HealthChecks {
         for (probe_target, servers) in plan.servers_by_target() {
             let watched = self.probed.monitors.get(probe_target).cloned().unwrap_or_else(|| {
                 generation += 1;
-                MonitoredTarget {
+                TargetState {
                     generation,
-                    monitor: self.begin(probe_target, &servers, before),
+                    check_state: self.begin(probe_target, &servers, before),
                 }
             });
             monitors.insert(probe_target.clone(), watched);
@@ -169,7 +169,7 @@ impl HealthChecks {
         if let Some(same) = former().find(|former| former.is_same_check(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
-            return CheckState::replacing(&probe_target.health, &known.monitor);
+            return CheckState::replacing(&probe_target.health, &known.check_state);
         }
         let known: Vec<PriorState> = servers
             .iter()
@@ -244,10 +244,10 @@ impl HealthChecks {
             let known = self.probed.monitors.get_mut(&update.probe_target);
             // An update of a check that has ended is ignored.
             if let Some(known) = known.filter(|known| known.generation == update.generation) {
-                let (before, now) = (&known.monitor, &update.monitor);
+                let (before, now) = (&known.check_state, &update.check_state);
                 let first = before.reason() == Some(&ProbeFailure::NotProbed) && now.reason() != before.reason();
                 changed |= first || (before.up_if_known(), before.weight()) != (now.up_if_known(), now.weight());
-                known.monitor = update.monitor;
+                known.check_state = update.check_state;
             }
             waiting = self.updates.try_recv().ok();
         }
@@ -260,7 +260,7 @@ impl HealthChecks {
         let monitors = self.probed.monitors.iter();
         let suspended: BTreeMap<String, &ProbeTarget> = monitors
             .filter_map(|(probe_target, watched)| {
-                Some((watched.monitor.inconclusive_reason()?.to_string(), probe_target))
+                Some((watched.check_state.inconclusive_reason()?.to_string(), probe_target))
             })
             .collect();
         for (reason, probe_target) in suspended.iter().filter(|(reason, _)| !self.suspended.contains(*reason)) {
@@ -286,7 +286,7 @@ impl HealthChecks {
     /// Whether time alone changes what is scheduled: a slow start goes on, or a new service has waited long enough for the first
     /// results of its checks.
     #[must_use]
-    pub fn changes_with_time(&self) -> bool {
+    pub fn needs_reevaluation(&self) -> bool {
         self.services.is_slow_start_active() || self.services.is_first_round_over(self.began.elapsed())
     }
 
@@ -334,6 +334,6 @@ impl Probed {
     /// The monitors of a real server.
     fn monitors_of(&self, server: ServerKey) -> impl Iterator<Item = &CheckState> {
         let targets = self.plan.targets_for(server).iter();
-        targets.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.monitor))
+        targets.filter_map(|probe_target| Some(&self.monitors.get(probe_target)?.check_state))
     }
 }

@@ -29,7 +29,7 @@ impl HealthChecks {
     }
 
     /// Whether one of these events says what an event of the plan says: that a real server is up or down.
-    pub fn is_reported(&self, events: &[HealthEvent], planned: &Planned) -> bool {
+    pub fn is_already_logged(&self, events: &[HealthEvent], planned: &Planned) -> bool {
         let up_or_down = matches!(
             planned.kind,
             TableEventKind::ServerUp { .. }
@@ -51,7 +51,7 @@ impl HealthChecks {
     }
 
     /// Runs every command of these services for an event of the director, each once.
-    pub fn notify_of_director(&self, desired: &DesiredState, event: &'static str) {
+    pub fn notify_director_event(&self, desired: &DesiredState, event: &'static str) {
         for notify in commands(desired) {
             self.notifier.send(notify, Notification::for_director(event));
         }
@@ -59,7 +59,7 @@ impl HealthChecks {
 
     /// Runs the commands for the end of the director, and waits for all that are running.
     pub async fn notify_stop(self, desired: &DesiredState) {
-        self.notify_of_director(desired, "director_stop");
+        self.notify_director_event(desired, "director_stop");
         let longest = commands(desired).iter().map(|notify| notify.timeout).max();
         self.notifier.finish(longest.unwrap_or_default()).await;
     }

@@ -37,12 +37,12 @@ fn passed(checks: &HealthChecks, server: IpAddr) -> HealthUpdate {
         .iter()
         .find(|(probe_target, _)| probe_target.rip == server)
         .expect("it is checked");
-    let mut monitor = watched.monitor.clone();
+    let mut monitor = watched.check_state.clone();
     monitor.record_outcome(&Ok(ProbeSuccess::default()), checks.began.elapsed());
     HealthUpdate {
         probe_target: probe_target.clone(),
         generation: watched.generation,
-        monitor,
+        check_state: monitor,
     }
 }
 

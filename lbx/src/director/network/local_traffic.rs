@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use super::topology::Topology;
 use crate::{
     dataplane::Dataplane,
-    desired::{DesiredState, Target},
+    desired::{CheckedAddress, DesiredState},
 };
 
 /// Failures as they were logged last, so that each is logged once.
@@ -46,7 +46,7 @@ impl LocalTraffic {
             reason.unwrap_or_default(),
             "local connections to VIPs not possible on this host",
         );
-        if let Err(error) = dataplane.probe_dialer().release_expired(Instant::now()) {
+        if let Err(error) = dataplane.probe_sessions().expire_leases_and_sessions(Instant::now()) {
             tracing::error!(
                 "cannot remove expired sessions of health checks and local connections, retrying: {:#}",
                 anyhow::Error::from(error)
@@ -57,7 +57,7 @@ impl LocalTraffic {
 
 fn probes_vips(desired: &DesiredState) -> bool {
     let mut checks = desired.services.iter().filter_map(|service| service.health.as_ref());
-    checks.any(|health| health.target == Target::Vip)
+    checks.any(|health| health.target == CheckedAddress::Vip)
 }
 
 fn log_once(last: &mut String, reason: String, consequence: &str) {

@@ -23,7 +23,7 @@ impl NetworkMismatch {
     }
 
     /// A second has passed; whether the network is to be read again.
-    pub fn on_second(&mut self) -> bool {
+    pub fn on_second_elapsed(&mut self) -> bool {
         self.wait = self.wait.saturating_sub(1);
         self.recheck || (!self.reason.is_empty() && self.wait == 0)
     }
@@ -60,7 +60,9 @@ mod tests {
     use super::*;
 
     fn seconds_until_due(mismatch: &mut NetworkMismatch) -> u32 {
-        (1..100).find(|_| mismatch.on_second()).expect("it is due some time")
+        (1..100)
+            .find(|_| mismatch.on_second_elapsed())
+            .expect("it is due some time")
     }
 
     #[test]
@@ -79,10 +81,10 @@ mod tests {
     #[test]
     fn a_network_that_matches_is_read_on_request_only() {
         let mut mismatch = NetworkMismatch::default();
-        assert!(!(0..20).any(|_| mismatch.on_second()));
+        assert!(!(0..20).any(|_| mismatch.on_second_elapsed()));
         mismatch.request_recheck();
-        assert!(mismatch.on_second());
+        assert!(mismatch.on_second_elapsed());
         mismatch.begin_recheck();
-        assert!(!mismatch.on_second());
+        assert!(!mismatch.on_second_elapsed());
     }
 }

@@ -185,7 +185,7 @@ impl Network {
 
     /// Whether a link event says something new about a device in use, or brings one back.
     fn is_relevant(&self, link: &Link, desired: &DesiredState) -> bool {
-        if self.topology.changes_members(link) {
+        if self.topology.changes_bond_members(link) {
             return true;
         }
         match self.topology.device(link.index) {
@@ -203,14 +203,14 @@ impl Network {
 
     /// What has to be done every second: real servers are asked for their MAC addresses, and those that have been silent for
     /// too long are unresolved.
-    pub async fn on_second(&mut self) -> RequiredActions {
+    pub async fn on_second_elapsed(&mut self) -> RequiredActions {
         self.neighbours.solicit(&self.netlink, &self.topology).await;
         if let Some(next) = &mut self.next {
             next.neighbours.expire();
         }
         RequiredActions {
             replan: self.neighbours.expire(),
-            reread_network: self.mismatch.on_second()
+            reread_network: self.mismatch.on_second_elapsed()
                 | self.have_peers_changed().await
                 | !self.topology.route_lost_since.is_empty(),
             ..RequiredActions::NONE
@@ -239,7 +239,11 @@ impl Network {
     ///
     /// # Errors
     /// The network does not match the configuration, or cannot be read.
-    pub async fn prepare_pending(&mut self, desired: &DesiredState, draining: &[IpAddr]) -> Result<(), TopologyError> {
+    pub async fn prepare_pending_configuration(
+        &mut self,
+        desired: &DesiredState,
+        draining: &[IpAddr],
+    ) -> Result<(), TopologyError> {
         let topology = Topology::resolve(&self.netlink, desired, draining).await?;
         let mut neighbours = self.neighbours.for_topology(&topology);
         neighbours.read(&self.netlink).await?;
@@ -254,14 +258,14 @@ impl Network {
     }
 
     /// Solicits the real servers of a new configuration.
-    pub async fn solicit_pending(&mut self) {
+    pub async fn solicit_pending_servers(&mut self) {
         if let Some(NextNetwork { topology, neighbours }) = &mut self.next {
             neighbours.solicit(&self.netlink, topology).await;
         }
     }
 
     /// Gives up a new configuration.
-    pub fn abandon_pending(&mut self) {
+    pub fn abandon_pending_configuration(&mut self) {
         self.next = None;
     }
 

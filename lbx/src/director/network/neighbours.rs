@@ -201,7 +201,10 @@ impl NeighbourTable {
     #[must_use]
     pub fn next_hops(&self, topology: &Topology) -> NextHops {
         let hop = |(&server, known): (&IpAddr, &Entry)| {
-            let Segment { ifindex, vlan } = known.route.segment;
+            let Segment {
+                ifindex,
+                vlan_tags: vlan,
+            } = known.route.segment;
             let hop = NextHop {
                 mac: known.usable_mac()?,
                 ifindex,
@@ -273,7 +276,7 @@ mod tests {
             route: ServerRoute {
                 segment: Segment {
                     ifindex: 2,
-                    vlan: [0; 2],
+                    vlan_tags: [0; 2],
                 },
                 ifindex: 2,
                 source: IpAddr::from([192, 168, 1, 2]),

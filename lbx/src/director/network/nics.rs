@@ -49,7 +49,7 @@ pub enum NicFault {
     Offload(#[from] OffloadError),
     /// A native program would lose frames there.
     #[error(transparent)]
-    Native(#[from] NativeObstacle),
+    NativeXdp(#[from] NativeObstacle),
 }
 
 /// Attaches the program to every NIC of the topology. What this call attached is detached again if it fails.
@@ -63,7 +63,7 @@ pub fn attach(
     mode: AttachMode,
 ) -> Result<(), NicError> {
     let attached = attach_in_mode(dataplane, offloads, topology, mode);
-    dataplane.end_vip_guards();
+    dataplane.stop_dropping_vip_packets();
     attached
 }
 
@@ -172,14 +172,14 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
 
 /// A segment's NIC, and its members first where it is a bond.
 fn entries(topology: &Topology, segment: &Segment, role: &SegmentRole) -> Vec<Nic> {
-    let [outer, inner] = segment.vlan;
+    let [outer, inner] = segment.vlan_tags;
     let entry = |ifindex, mac| Nic {
         mac,
         roles: role.roles,
         ifindex,
         vlan_tags: VlanTags { outer, inner },
     };
-    let members = topology.members(segment.ifindex).iter();
+    let members = topology.members_of_bond(segment.ifindex).iter();
     // With `fail_over_mac active` frames are addressed to the active member, whose address the bond takes over a moment later.
     let bond = topology.nics.get(&segment.ifindex).map(|nic| nic.mac);
     let own = |member: &Link| {
@@ -234,7 +234,7 @@ fn detach_to_change_mode(
         if !is_to_change(native) {
             continue;
         }
-        if let Err(error) = dataplane.guard_vips(ifindex) {
+        if let Err(error) = dataplane.drop_vip_packets(ifindex) {
             tracing::warn!(
                 interface = nic.name,
                 "connections may be refused for a moment while the XDP mode changes: {:#}",

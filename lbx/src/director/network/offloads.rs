@@ -106,7 +106,7 @@ impl Offloads {
     /// The NIC cannot do without a feature that hides it.
     pub fn disable_harmful(&mut self, topology: &Topology, nic: &Link, mode: XdpMode) -> Result<(), OffloadError> {
         let harmful = harmful(topology, nic.index, mode);
-        let mut devices = std::iter::once(nic).chain(topology.members(nic.index));
+        let mut devices = std::iter::once(nic).chain(topology.members_of_bond(nic.index));
         devices.try_for_each(|device| self.turn_off(device, &harmful))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{net::Link, tables::NextHop};
 
-/// A tag of IEEE 802.1ad, in [`Segment::vlan`].
+/// A tag of IEEE 802.1ad, in [`Segment::vlan_tags`].
 const SERVICE_TAG: u16 = 0x8000;
 
 /// Where frames come in and go out: a NIC, and the tags they carry there.
@@ -13,7 +13,7 @@ pub struct Segment {
     /// Index of the NIC.
     pub ifindex: u32,
     /// Outer and inner tag, as in [`crate::tables::NextHop::vlan_tags`].
-    pub vlan: [u16; 2],
+    pub vlan_tags: [u16; 2],
 }
 
 /// Why XDP cannot serve a VLAN device.
@@ -55,14 +55,14 @@ impl Segment {
         }
         Ok(Self {
             ifindex: below.index,
-            vlan: [0, 1].map(|place: usize| tags.get(place).copied().unwrap_or_default()),
+            vlan_tags: [0, 1].map(|place: usize| tags.get(place).copied().unwrap_or_default()),
         })
     }
 
     /// Whether frames carry tags there.
     #[must_use]
     pub const fn is_tagged(&self) -> bool {
-        self.vlan[0] != 0
+        self.vlan_tags[0] != 0
     }
 }
 
@@ -70,7 +70,7 @@ impl From<&NextHop> for Segment {
     fn from(hop: &NextHop) -> Self {
         Self {
             ifindex: hop.ifindex,
-            vlan: hop.vlan_tags,
+            vlan_tags: hop.vlan_tags,
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
 
     fn segment(links: impl IntoIterator<Item = Link>, index: u32) -> Result<(u32, [u16; 2]), SegmentError> {
         let links: BTreeMap<_, _> = links.into_iter().map(|link| (link.index, link)).collect();
-        Segment::of_device(&links, &links[&index]).map(|segment| (segment.ifindex, segment.vlan))
+        Segment::of_device(&links, &links[&index]).map(|segment| (segment.ifindex, segment.vlan_tags))
     }
 
     #[test]

@@ -33,7 +33,10 @@ fn link(index: u32, up: bool) -> Link {
 
 /// The real server behind a NIC.
 fn behind(ifindex: u32) -> Topology {
-    let segment = Segment { ifindex, vlan: [0; 2] };
+    let segment = Segment {
+        ifindex,
+        vlan_tags: [0; 2],
+    };
     let route = ServerRoute {
         segment,
         ifindex,

@@ -140,7 +140,7 @@ impl Vips {
 ///
 /// # Errors
 /// The kernel refuses one: the first; all are tried.
-pub async fn remove_from_primary(
+pub async fn remove_vips_from_primary(
     net: &RouteNetlink,
     topology: &Topology,
     vips: &BTreeSet<IpAddr>,

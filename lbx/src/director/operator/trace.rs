@@ -10,7 +10,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use lbx_common::{
     address::Address,
-    signal::FlowEvent,
+    flow_event::FlowEvent,
     trace::{SelectionReason, TraceFilter},
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -164,7 +164,7 @@ fn decision(line: &str, tables: &Tables, names: &impl Fn(u16) -> Option<String>)
 
 /// What kind of packet it is: its TCP flags as far as they matter to a flow.
 fn flags(signal: FlowEvent) -> String {
-    if signal.datagram() {
+    if signal.is_datagram() {
         return "datagram".to_owned();
     }
     if signal.is_related() {

@@ -81,8 +81,8 @@ pub fn is_rcode(word: &str) -> bool {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(question: &PreparedDnsCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
-    let (session, socket) = Session::udp(endpoint, dialer)?;
+pub async fn run(question: &PreparedDnsCheck, endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
+    let (session, socket) = Session::udp(endpoint, steering)?;
     let ask = ask(question, &socket);
     let outcome = session.deadline.run_with_timeout(ProbeFailure::TimedOut, ask).await;
     session.close(socket, outcome, RequiredTraffic::BothWays)

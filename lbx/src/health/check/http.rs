@@ -154,8 +154,8 @@ fn authority(endpoint: &ProbeEndpoint, tls: bool) -> String {
 ///
 /// # Errors
 /// Why the answer is not as expected.
-pub async fn run(request: &PreparedHttpCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
-    let (session, mut stream) = Session::tcp(endpoint, dialer)?;
+pub async fn run(request: &PreparedHttpCheck, endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
+    let (session, mut stream) = Session::tcp(endpoint, steering)?;
     let outcome = match session.wait_connected(&stream).await {
         Ok(()) => {
             let talk = talk(request, endpoint, &mut stream);

@@ -136,12 +136,12 @@ impl PreparedCheck {
 ///
 /// # Errors
 /// Why it failed.
-pub async fn run(check: &PreparedCheck, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
+pub async fn run(check: &PreparedCheck, endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
     match &check.0 {
-        Kind::Tcp => tcp::run(endpoint, dialer).await,
-        Kind::Http(request) => http::run(request, endpoint, dialer).await,
-        Kind::Dns(question) => dns::run(question, endpoint, dialer).await,
-        Kind::Udp(udp) => udp::run(udp, endpoint, dialer).await,
+        Kind::Tcp => tcp::run(endpoint, steering).await,
+        Kind::Http(request) => http::run(request, endpoint, steering).await,
+        Kind::Dns(question) => dns::run(question, endpoint, steering).await,
+        Kind::Udp(udp) => udp::run(udp, endpoint, steering).await,
         Kind::Exec(exec) => exec::run(exec, endpoint).await,
         Kind::Ping => ping::run(endpoint).await,
     }

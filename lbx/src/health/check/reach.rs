@@ -6,7 +6,7 @@ use futures_util::future::{Either, select};
 
 use super::tcp;
 use crate::{
-    desired::Target,
+    desired::CheckedAddress,
     health::{
         failure::ProbeFailure,
         probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess},
@@ -20,9 +20,9 @@ use crate::{
 ///
 /// # Errors
 /// [`ProbeFailure::VipMissing`] where only the RIP answers; what says nothing of the real server.
-pub async fn check_vip_present(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
+pub async fn check_vip_present(endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
     let straight = straight(endpoint);
-    let (asked, rip) = (pin!(answers(endpoint, dialer)), pin!(answers(&straight, dialer)));
+    let (asked, rip) = (pin!(answers(endpoint, steering)), pin!(answers(&straight, steering)));
     let (asked, rip) = match select(asked, rip).await {
         Either::Left((Err(silence), rip)) if !silence.is_inconclusive() => (Err(silence), rip.await),
         Either::Left((decided, _)) => return decided,
@@ -39,8 +39,8 @@ pub async fn check_vip_present(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteer
 }
 
 /// Whether a TCP connection is made or refused.
-async fn answers(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
-    match tcp::run(endpoint, dialer).await {
+async fn answers(endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
+    match tcp::run(endpoint, steering).await {
         Err(ProbeFailure::Refused) => Ok(ProbeSuccess::default()),
         outcome => outcome,
     }
@@ -49,7 +49,7 @@ async fn answers(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcom
 /// The same question to the RIP.
 fn straight(endpoint: &ProbeEndpoint) -> ProbeEndpoint {
     ProbeEndpoint {
-        target: Target::Rip,
+        target: CheckedAddress::Rip,
         ..*endpoint
     }
 }
@@ -64,12 +64,12 @@ const fn missing(endpoint: &ProbeEndpoint) -> ProbeFailure {
 /// The reason for a failed probe, after a probe of the RIP if there was no answer. The VIP is
 /// missing if the RIP answers TCP on the port and the VIP does not; both are asked alike and at once, so that a host
 /// that drops what it does not serve, or a server that hangs, is not taken for one without the VIP.
-pub async fn diagnose(failure: ProbeFailure, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> ProbeFailure {
-    if !failure.is_unresponsive() || endpoint.target == Target::Rip {
+pub async fn diagnose(failure: ProbeFailure, endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> ProbeFailure {
+    if !failure.is_unresponsive() || endpoint.target == CheckedAddress::Rip {
         return failure;
     }
     let straight = straight(endpoint);
-    match tokio::join!(answers(endpoint, dialer), answers(&straight, dialer)) {
+    match tokio::join!(answers(endpoint, steering), answers(&straight, steering)) {
         (Err(silence), Ok(_)) if silence.is_unresponsive() => missing(endpoint),
         _ => failure,
     }

@@ -64,7 +64,7 @@ impl Deadline {
 /// A probe's way to the address that it asks, from its own.
 pub struct Session<'a> {
     endpoint: &'a ProbeEndpoint,
-    dialer: &'a dyn ProbeSteering,
+    steering: &'a dyn ProbeSteering,
     local: SocketAddr,
     /// When the probe must be done.
     pub deadline: Deadline,
@@ -75,15 +75,18 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn tcp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering) -> Result<(Self, TcpStream), ProbeFailure> {
-        let fd = dialled(endpoint, dialer, SockType::Stream)?;
+    pub fn tcp(
+        endpoint: &'a ProbeEndpoint,
+        steering: &'a dyn ProbeSteering,
+    ) -> Result<(Self, TcpStream), ProbeFailure> {
+        let fd = dialled(endpoint, steering, SockType::Stream)?;
         let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(ProbeFailure::from_local_error)?;
         // The socket goes by a reset: TIME_WAIT would use up the ports.
         stream.set_zero_linger().map_err(ProbeFailure::from_local_error)?;
         Ok((
             Self::new(
                 endpoint,
-                dialer,
+                steering,
                 stream.local_addr().map_err(ProbeFailure::from_local_error)?,
             ),
             stream,
@@ -94,24 +97,27 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// There is no socket, port or route.
-    pub fn udp(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering) -> Result<(Self, UdpSocket), ProbeFailure> {
-        let fd = dialled(endpoint, dialer, SockType::Datagram)?;
+    pub fn udp(
+        endpoint: &'a ProbeEndpoint,
+        steering: &'a dyn ProbeSteering,
+    ) -> Result<(Self, UdpSocket), ProbeFailure> {
+        let fd = dialled(endpoint, steering, SockType::Datagram)?;
         enable_recverr(&fd, endpoint.rip).map_err(ProbeFailure::from_local_error)?;
         let socket = UdpSocket::from_std(net::UdpSocket::from(fd)).map_err(ProbeFailure::from_local_error)?;
         Ok((
             Self::new(
                 endpoint,
-                dialer,
+                steering,
                 socket.local_addr().map_err(ProbeFailure::from_local_error)?,
             ),
             socket,
         ))
     }
 
-    fn new(endpoint: &'a ProbeEndpoint, dialer: &'a dyn ProbeSteering, local: SocketAddr) -> Self {
+    fn new(endpoint: &'a ProbeEndpoint, steering: &'a dyn ProbeSteering, local: SocketAddr) -> Self {
         Self {
             endpoint,
-            dialer,
+            steering,
             local,
             deadline: Deadline::starting_now(endpoint),
         }
@@ -143,7 +149,7 @@ impl<'a> Session<'a> {
     pub fn close<S>(self, socket: S, outcome: Outcome, required: RequiredTraffic) -> Outcome {
         let answered = outcome.as_ref().err().is_none_or(ProbeFailure::has_reply);
         if answered {
-            self.dialer.verify_steered(self.local, self.endpoint, required)?;
+            self.steering.verify_steered(self.local, self.endpoint, required)?;
         }
         // Not before: as long as it is open no other probe has its port.
         drop(socket);
@@ -152,9 +158,9 @@ impl<'a> Session<'a> {
 }
 
 /// A socket that is bound and connected; TCP may still be at it.
-fn dialled(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering, kind: SockType) -> Result<OwnedFd, ProbeFailure> {
+fn dialled(endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering, kind: SockType) -> Result<OwnedFd, ProbeFailure> {
     let fd = new_nonblocking(endpoint.rip, kind, None).map_err(ProbeFailure::from_local_error)?;
-    dialer.bind(fd.as_fd(), endpoint)?;
+    steering.bind(fd.as_fd(), endpoint)?;
     start_connect(&fd, endpoint.peer())?;
     Ok(fd)
 }

@@ -7,8 +7,8 @@ use crate::health::probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, 
 ///
 /// # Errors
 /// Why there is no connection.
-pub async fn run(endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
-    let (session, stream) = Session::tcp(endpoint, dialer)?;
+pub async fn run(endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
+    let (session, stream) = Session::tcp(endpoint, steering)?;
     let outcome = session.wait_connected(&stream).await.map(|()| ProbeSuccess::default());
     session.close(stream, outcome, RequiredTraffic::BothWays)
 }

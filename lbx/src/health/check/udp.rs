@@ -27,8 +27,8 @@ const SHOWN: usize = 32;
 ///
 /// # Errors
 /// Why the answer is none.
-pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering) -> Outcome {
-    let (session, socket) = Session::udp(endpoint, dialer)?;
+pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, steering: &dyn ProbeSteering) -> Outcome {
+    let (session, socket) = Session::udp(endpoint, steering)?;
     let deadline = session.deadline;
     let Some(reply) = &udp.reply_prefix else {
         let quiet = endpoint.timeout / 2;
@@ -47,7 +47,7 @@ pub async fn run(udp: &Udp, endpoint: &ProbeEndpoint, dialer: &dyn ProbeSteering
                     timeout: rest,
                     ..*endpoint
                 },
-                dialer,
+                steering,
             )
             .await?;
         }

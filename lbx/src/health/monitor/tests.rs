@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    desired::{Check, Target},
+    desired::{Check, CheckedAddress},
     health::ProbeSuccess,
 };
 
 fn health(rise: u32, fall: u32, initial: InitialState, damping: Option<Damping>) -> HealthConfig {
     HealthConfig {
         check: Check::Tcp,
-        target: Target::Vip,
+        target: CheckedAddress::Vip,
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),

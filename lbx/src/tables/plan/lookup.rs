@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use lbx_common::lookup::{ALL_TCP_PORTS, ALL_UDP_PORTS, PRIMARY_PORT, PortEntry, VipEntry, entry_number, port_key};
+use lbx_common::lookup::{ALL_TCP_PORTS, ALL_UDP_PORTS, PRIMARY_PORT, PortEntry, VipEntry, port_key, strip_flags};
 
 use super::{
     super::{
@@ -63,7 +63,7 @@ impl Planner {
     ) -> Result<u16, TableFull> {
         let present = lookup.vips.get(&vip).map(|entry| entry.value);
         match new.get(&vip).copied().or(present) {
-            Some(value) => Ok(entry_number(value)),
+            Some(value) => Ok(strip_flags(value)),
             None => Ok(self.allocations().vips.allocate_one()? as u16),
         }
     }
@@ -75,7 +75,7 @@ impl Planner {
                 index: gone.index,
                 entry: VipEntry::default(),
             });
-            self.free_later(PendingFree::Vip(entry_number(gone.value)));
+            self.free_later(PendingFree::Vip(strip_flags(gone.value)));
             self.free_later(PendingFree::VipEntry(gone.index));
         }
         for (_, gone) in lookup.ports_by_key.extract_if(.., |key, _| !ports.contains(key)) {

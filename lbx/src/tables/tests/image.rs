@@ -8,7 +8,7 @@ use std::{
 
 use lbx_common::{
     backend::{self, Backend, MacAndState},
-    lookup::{PortEntry, VipEntry, entry_number, port_key, split_port_key},
+    lookup::{PortEntry, VipEntry, port_key, split_port_key, strip_flags},
     maps,
     ring::RingEntry,
     service::Service,
@@ -136,12 +136,12 @@ impl Image {
     pub fn find(&self, id: &VirtualService) -> Option<(u16, Service)> {
         let vip = self.vips.values().find(|entry| lookup::ip(entry.address) == id.vip)?;
         let key = port_key(
-            entry_number(vip.vip_number_and_flags),
+            strip_flags(vip.vip_number_and_flags),
             id.protocol.number(),
             id.port.to_be_bytes(),
         );
         let port = self.ports.values().find(|entry| entry.key == key)?;
-        let number = entry_number(port.service_number_and_flags);
+        let number = strip_flags(port.service_number_and_flags);
         Some((number, *self.services.get(&number)?))
     }
 
@@ -150,15 +150,13 @@ impl Image {
         let vips: BTreeSet<u16> = self
             .vips
             .values()
-            .map(|entry| entry_number(entry.vip_number_and_flags))
+            .map(|entry| strip_flags(entry.vip_number_and_flags))
             .collect();
         let ports = self
             .ports
             .values()
             .filter(|entry| vips.contains(&split_port_key(entry.key).0));
-        ports
-            .map(|entry| entry_number(entry.service_number_and_flags))
-            .collect()
+        ports.map(|entry| strip_flags(entry.service_number_and_flags)).collect()
     }
 
     /// The VIPs that packets find.

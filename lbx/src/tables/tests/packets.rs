@@ -10,7 +10,7 @@ use lbx_common::{
     backend::{self, Backend, MacAndState},
     flow::{self, FlowEntry, FlowEvent, FlowKey},
     hash,
-    service::{RECENTLY_HASHED, RECORD_ALL, Service},
+    service::{RECORD_ALL, Service, WAS_SCHEDULED_BY_HASH},
     slot::{NO_BACKEND, Slot},
 };
 
@@ -136,7 +136,7 @@ impl Kernel {
             }
             stale = true;
         }
-        let all_known = packet.records_all() && packet.service.flags & RECENTLY_HASHED == 0;
+        let all_known = packet.records_all() && packet.service.flags & WAS_SCHEDULED_BY_HASH == 0;
         let new = opens || (all_known && packet.signal == DATAGRAM);
         let preferred = if new { self.schedule(packet) } else { slot.owner };
         if new && preferred == NO_BACKEND {
@@ -218,7 +218,7 @@ impl Kernel {
         let waiting = services.filter(|service| service.slots.has_open_windows());
         let numbers = waiting.map(|service| service.service_number);
         FlowScan {
-            without_traffic: numbers.filter(|number| !self.forwarded.contains_key(number)).collect(),
+            services_without_traffic: numbers.filter(|number| !self.forwarded.contains_key(number)).collect(),
             ..self.sweep(tables, now)
         }
     }

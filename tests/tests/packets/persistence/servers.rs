@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use lbx::desired::{Scheduler, TableSizes};
-use lbx_common::flow::PROTECTED_TICKS;
+use lbx_common::flow::EVICTION_GRACE_TICKS;
 
 use super::{CLIENT, WEB, cluster, from, persistence, story};
 use crate::{
@@ -162,7 +162,7 @@ fn knock(director: &Director, n: u8) -> Result<()> {
 fn not_displaced(director: &mut Director) -> Result<()> {
     director.opens(from(CLIENT, WEB, 40_000), To::Rs(1))?;
     for n in 0..40 {
-        director.pass(PROTECTED_TICKS)?;
+        director.pass(EVICTION_GRACE_TICKS)?;
         knock(director, n)?;
     }
     director.opens(from(CLIENT, WEB, 40_001), To::Rs(1))
@@ -172,7 +172,7 @@ fn displaced(director: &mut Director) -> Result<()> {
     let first = from(CLIENT, WEB, 40_000);
     director.sends(first, &first.syn(), To::Rs(1), Opens)?;
     for n in 0..10 {
-        director.pass(PROTECTED_TICKS)?;
+        director.pass(EVICTION_GRACE_TICKS)?;
         knock(director, n)?;
     }
     // Ten others have had the turns since.

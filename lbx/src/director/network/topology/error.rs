@@ -113,7 +113,7 @@ pub enum TopologyError {
 impl TopologyError {
     /// The reason alone, where the real server is named beside it.
     #[must_use]
-    pub fn server_reason(&self) -> String {
+    pub fn reason_without_server(&self) -> String {
         match self {
             Self::NotOnLink { why, .. } => why.clone(),
             Self::ServerIsLocal { .. } => "it is an address of this host".to_owned(),

@@ -133,7 +133,7 @@ impl Topology {
                 if tried.insert(server)
                     && let Err(mismatch) = topology.add_server(snapshot, server, &service.name, before)
                 {
-                    topology.unreachable.insert(server, mismatch.server_reason());
+                    topology.unreachable.insert(server, mismatch.reason_without_server());
                     mismatches.push(mismatch);
                 }
             }
@@ -334,7 +334,7 @@ impl Topology {
 
     /// The members of a NIC that is a bond; none of any other.
     #[must_use]
-    pub fn members(&self, ifindex: u32) -> &[Link] {
+    pub fn members_of_bond(&self, ifindex: u32) -> &[Link] {
         self.bond_members.get(&ifindex).map_or(&[], Vec::as_slice)
     }
 
@@ -347,7 +347,7 @@ impl Topology {
 
     /// Whether a link is a member of a bond that takes part, or becomes one, or was one; and says something new.
     #[must_use]
-    pub fn changes_members(&self, link: &Link) -> bool {
+    pub fn changes_bond_members(&self, link: &Link) -> bool {
         let of = |link: &Link| (link.mac, link.master_ifindex);
         let mut members = self.bond_members.values().flatten();
         match members.find(|member| member.index == link.index) {

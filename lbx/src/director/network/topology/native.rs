@@ -21,7 +21,7 @@ impl NativeObstacle {
     pub async fn find(net: &RouteNetlink, topology: &Topology) -> BTreeMap<u32, Self> {
         let mut obstacles = BTreeMap::new();
         for nic in topology.nics.values() {
-            for device in std::iter::once(nic).chain(topology.members(nic.index)) {
+            for device in std::iter::once(nic).chain(topology.members_of_bond(nic.index)) {
                 if device.kind == DeviceKind::Veth && !peer_runs_xdp(net, device).await {
                     obstacles.insert(nic.index, Self::VethPeer);
                 }

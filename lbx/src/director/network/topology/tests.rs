@@ -85,7 +85,10 @@ fn update(before: &Topology, snapshot: &NetworkSnapshot) -> (Topology, Vec<Strin
 }
 
 fn untagged(ifindex: u32) -> Segment {
-    Segment { ifindex, vlan: [0; 2] }
+    Segment {
+        ifindex,
+        vlan_tags: [0; 2],
+    }
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn a_vlan_device_is_served_on_the_nic_below() {
     let topology = strict(&snapshot).unwrap();
     let segment = Segment {
         ifindex: ETH0,
-        vlan: [10, 0],
+        vlan_tags: [10, 0],
     };
     assert_eq!(topology.nics.keys().copied().collect::<Vec<_>>(), [ETH0]);
     assert_eq!(topology.segments[&segment].device.index, VLAN);
@@ -325,14 +328,18 @@ fn a_bond_takes_part_with_its_members() {
         snapshot.links.insert(link.index, link);
     }
     let topology = strict(&snapshot).unwrap();
-    let members: Vec<_> = topology.members(ETH0).iter().map(|member| member.index).collect();
+    let members: Vec<_> = topology
+        .members_of_bond(ETH0)
+        .iter()
+        .map(|member| member.index)
+        .collect();
     assert_eq!(members, [20, 21]);
-    assert!(topology.members(ETH1).is_empty());
+    assert!(topology.members_of_bond(ETH1).is_empty());
     assert!(topology.runs_program(ETH0) && topology.runs_program(21) && !topology.runs_program(22));
     // Nothing new, one that joins, one that leaves, one that joins another bond.
-    assert!(!topology.changes_members(&member(20, Some(ETH0))));
-    assert!(topology.changes_members(&member(22, Some(ETH0))));
-    assert!(topology.changes_members(&member(20, None)));
-    assert!(topology.changes_members(&member(20, Some(ETH1))));
-    assert!(!topology.changes_members(&member(23, Some(ETH1))));
+    assert!(!topology.changes_bond_members(&member(20, Some(ETH0))));
+    assert!(topology.changes_bond_members(&member(22, Some(ETH0))));
+    assert!(topology.changes_bond_members(&member(20, None)));
+    assert!(topology.changes_bond_members(&member(20, Some(ETH1))));
+    assert!(!topology.changes_bond_members(&member(23, Some(ETH1))));
 }

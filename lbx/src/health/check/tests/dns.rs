@@ -8,7 +8,7 @@ use domain::{
     rdata::{A, Aaaa, Soa},
 };
 
-use super::{PASSED, aim_at, dialers::Untrue, endpoint, hasty, probe, probe_through, servers};
+use super::{PASSED, aim_at, endpoint, hasty, probe, probe_through, servers, steering_stubs::Untrue};
 use crate::{
     desired::{Check, Dns},
     health::{
@@ -186,7 +186,7 @@ async fn nobody_there_refuses() {
 }
 
 #[tokio::test]
-async fn the_dialer_has_the_last_word() {
+async fn steering_has_the_last_word() {
     let port = servers::udp(|asked| vec![answer(asked)]).await;
     let outcome = probe_through(&Untrue, &Check::Dns(root()), &endpoint(port)).await;
     assert_eq!(outcome, Err(ProbeFailure::NotSteered));

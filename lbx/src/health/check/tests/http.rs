@@ -4,9 +4,8 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    PASSED,
-    dialers::{Untrue, Witness},
-    endpoint, hasty, probe, probe_through, servers,
+    PASSED, endpoint, hasty, probe, probe_through, servers,
+    steering_stubs::{Untrue, Witness},
 };
 use crate::{
     desired::{Check, ExpectedBody, Http, Tls},
@@ -237,7 +236,7 @@ async fn nobody_there_refuses() {
 }
 
 #[tokio::test]
-async fn the_dialer_has_the_last_word() {
+async fn steering_has_the_last_word() {
     let (port, _heads) = servers::http(answer("200 OK", "")).await;
     let check = Check::Http(plain());
     let outcome = probe_through(&Untrue, &check, &endpoint(port)).await;

@@ -1,12 +1,12 @@
 //! Every check against a server on loopback that does as told: each passes, and fails for the right reason.
 
-mod dialers;
 mod dns;
 mod exec;
 mod http;
 mod ping;
 mod reach;
 mod servers;
+mod steering_stubs;
 mod tcp;
 mod tls;
 mod udp;
@@ -18,7 +18,7 @@ use std::{
 
 use super::{PreparedCheck, run};
 use crate::{
-    desired::{Check, Target},
+    desired::{Check, CheckedAddress},
     health::probe::{NoSteering, Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess},
 };
 
@@ -34,7 +34,7 @@ fn aim_at(ip: IpAddr, port: u16) -> ProbeEndpoint {
     ProbeEndpoint {
         rip: ip,
         vip: Ipv4Addr::new(192, 0, 2, 1).into(),
-        target: Target::Vip,
+        target: CheckedAddress::Vip,
         port,
         source: ip,
         mac: [2, 0, 0, 0, 0, 1],
@@ -54,9 +54,9 @@ async fn probe(check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
     probe_through(&NoSteering, check, endpoint).await
 }
 
-async fn probe_through(dialer: &dyn ProbeSteering, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
+async fn probe_through(steering: &dyn ProbeSteering, check: &Check, endpoint: &ProbeEndpoint) -> Outcome {
     let prepared = PreparedCheck::new(check).expect("a check that can be made");
-    run(&prepared, endpoint, dialer).await
+    run(&prepared, endpoint, steering).await
 }
 
 /// Probes may be run on whatever thread.

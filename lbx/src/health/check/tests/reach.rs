@@ -1,12 +1,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    PASSED,
-    dialers::{Deaf, Untrue, Word, Words},
-    endpoint, hasty, servers,
+    PASSED, endpoint, hasty, servers,
+    steering_stubs::{Deaf, Untrue, Word, Words},
 };
 use crate::{
-    desired::Target,
+    desired::CheckedAddress,
     health::{
         check::{check_vip_present, diagnose},
         failure::ProbeFailure,
@@ -34,7 +33,10 @@ async fn open_or_closed_an_address_is_there() {
     // The RIP is not waited for.
     let endpoint = endpoint(port);
     let begun = Instant::now();
-    assert_eq!(check_vip_present(&endpoint, &Deaf(&[Target::Rip])).await, PASSED);
+    assert_eq!(
+        check_vip_present(&endpoint, &Deaf(&[CheckedAddress::Rip])).await,
+        PASSED
+    );
     assert!(begun.elapsed() < endpoint.timeout / 2);
 }
 
@@ -42,11 +44,14 @@ async fn open_or_closed_an_address_is_there() {
 async fn an_address_is_not_there_if_only_the_rip_answers() {
     let endpoint = hasty(servers::closed_port().await);
     let missing = Err(missing(&endpoint));
-    assert_eq!(check_vip_present(&endpoint, &Deaf(&[Target::Vip])).await, missing);
+    assert_eq!(
+        check_vip_present(&endpoint, &Deaf(&[CheckedAddress::Vip])).await,
+        missing
+    );
     // A firewall lets neither through: TCP says nothing.
     let begun = Instant::now();
     assert_eq!(
-        check_vip_present(&endpoint, &Deaf(&[Target::Vip, Target::Rip])).await,
+        check_vip_present(&endpoint, &Deaf(&[CheckedAddress::Vip, CheckedAddress::Rip])).await,
         PASSED
     );
     assert!(begun.elapsed() < endpoint.timeout * 2, "both were asked at once");
@@ -91,13 +96,13 @@ async fn the_vip_is_missing_if_only_the_rip_answers() {
     let endpoint = hasty(servers::closed_port().await);
     let silence = ProbeFailure::TimedOut(endpoint.timeout);
     let missing = missing(&endpoint);
-    let found = diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Vip])).await;
+    let found = diagnose(silence.clone(), &endpoint, &Deaf(&[CheckedAddress::Vip])).await;
     assert_eq!(found, missing);
     // A server that hangs on an address that is there.
     assert_eq!(diagnose(silence.clone(), &endpoint, &NoSteering).await, silence);
     // A host that is off, or whose own address drops all.
     assert_eq!(
-        diagnose(silence.clone(), &endpoint, &Deaf(&[Target::Rip])).await,
+        diagnose(silence.clone(), &endpoint, &Deaf(&[CheckedAddress::Rip])).await,
         silence
     );
     // Where nothing is rewritten nothing is known.
@@ -107,7 +112,7 @@ async fn the_vip_is_missing_if_only_the_rip_answers() {
 #[tokio::test]
 async fn only_silence_about_the_vip_is_asked_about() {
     let endpoint = hasty(servers::closed_port().await);
-    let deaf = Deaf(&[Target::Vip]);
+    let deaf = Deaf(&[CheckedAddress::Vip]);
     assert_eq!(
         diagnose(ProbeFailure::Refused, &endpoint, &deaf).await,
         ProbeFailure::Refused
@@ -115,7 +120,7 @@ async fn only_silence_about_the_vip_is_asked_about() {
     let slow = ProbeFailure::IncompleteReply(endpoint.timeout);
     assert_eq!(diagnose(slow.clone(), &endpoint, &deaf).await, slow);
     let straight = ProbeEndpoint {
-        target: Target::Rip,
+        target: CheckedAddress::Rip,
         ..endpoint
     };
     let silence = ProbeFailure::TimedOut(endpoint.timeout);

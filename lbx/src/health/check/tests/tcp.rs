@@ -3,12 +3,11 @@ use std::net::Ipv6Addr;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::{
-    PASSED, aim_at,
-    dialers::{Deaf, Untrue, Witness},
-    endpoint, hasty, probe, probe_through, servers,
+    PASSED, aim_at, endpoint, hasty, probe, probe_through, servers,
+    steering_stubs::{Deaf, Untrue, Witness},
 };
 use crate::{
-    desired::{Check, Target},
+    desired::{Check, CheckedAddress},
     health::{failure::ProbeFailure, probe::RequiredTraffic},
 };
 
@@ -36,7 +35,7 @@ async fn a_closed_port_refuses() {
 async fn silence_is_over_in_time() {
     let (_listener, port) = servers::listener().await;
     let endpoint = hasty(port);
-    let outcome = probe_through(&Deaf(&[Target::Vip]), &Check::Tcp, &endpoint).await;
+    let outcome = probe_through(&Deaf(&[CheckedAddress::Vip]), &Check::Tcp, &endpoint).await;
     assert_eq!(outcome, Err(ProbeFailure::TimedOut(endpoint.timeout)));
 }
 

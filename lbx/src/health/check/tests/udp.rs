@@ -3,12 +3,11 @@ use std::{net::Ipv4Addr, time::Duration};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{
-    PASSED,
-    dialers::{Deaf, Untrue, Witness},
-    endpoint, hasty, probe, probe_through, servers,
+    PASSED, endpoint, hasty, probe, probe_through, servers,
+    steering_stubs::{Deaf, Untrue, Witness},
 };
 use crate::{
-    desired::{Check, Target, Udp},
+    desired::{Check, CheckedAddress, Udp},
     health::{
         failure::ProbeFailure,
         probe::{ProbeEndpoint, RequiredTraffic},
@@ -112,9 +111,14 @@ async fn silence_fails_where_only_the_rip_is_there() {
         vip: endpoint.vip,
         rip: endpoint.rip,
     };
-    let outcome = probe_through(&Deaf(&[Target::Vip]), &check(None), &endpoint).await;
+    let outcome = probe_through(&Deaf(&[CheckedAddress::Vip]), &check(None), &endpoint).await;
     assert_eq!(outcome, Err(missing));
     // A firewall that drops all of TCP: it says nothing of the VIP.
-    let outcome = probe_through(&Deaf(&[Target::Vip, Target::Rip]), &check(None), &endpoint).await;
+    let outcome = probe_through(
+        &Deaf(&[CheckedAddress::Vip, CheckedAddress::Rip]),
+        &check(None),
+        &endpoint,
+    )
+    .await;
     assert_eq!(outcome, PASSED);
 }

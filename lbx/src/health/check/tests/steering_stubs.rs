@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    desired::Target,
+    desired::CheckedAddress,
     health::{
         failure::ProbeFailure,
         probe::{ProbeEndpoint, ProbeSteering, RequiredTraffic},
@@ -53,7 +53,7 @@ impl ProbeSteering for Witness {
 }
 
 /// Lets no packet come back to a TCP socket that asks these of the two addresses: they are not there.
-pub struct Deaf(pub &'static [Target]);
+pub struct Deaf(pub &'static [CheckedAddress]);
 
 impl ProbeSteering for Deaf {
     fn bind(&self, socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
@@ -85,8 +85,8 @@ pub struct Words {
 impl ProbeSteering for Words {
     fn bind(&self, _socket: BorrowedFd<'_>, endpoint: &ProbeEndpoint) -> Result<(), ProbeFailure> {
         match endpoint.target {
-            Target::Vip => (self.vip)(),
-            Target::Rip => (self.rip)(),
+            CheckedAddress::Vip => (self.vip)(),
+            CheckedAddress::Rip => (self.rip)(),
         }
     }
 

@@ -19,8 +19,8 @@ const ICMPV6: u8 = 58;
 
 /// Whether a received frame is for a VIP, and not ICMP, which the host answers itself in any case.
 #[inline(always)]
-pub fn is_for_vip(context: &TcContext) -> bool {
-    destination(&SocketBuffer::of(context)).is_some_and(|address| lookup::vip_number_and_flags(address).is_some())
+pub fn is_non_icmp_for_vip(context: &TcContext) -> bool {
+    destination(&SocketBuffer::new(context)).is_some_and(|address| lookup::vip_number_and_flags(address).is_some())
 }
 
 /// The destination address of a packet that is not ICMP.

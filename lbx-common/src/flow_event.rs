@@ -84,7 +84,7 @@ impl FlowEvent {
     /// UDP.
     #[inline(always)]
     #[must_use]
-    pub const fn datagram(self) -> bool {
+    pub const fn is_datagram(self) -> bool {
         self.0 == Self::DATAGRAM.0
     }
 
@@ -116,7 +116,7 @@ mod tests {
                 usize::from(!odd),
                 "{flags:#x}"
             );
-            assert!(!signal.datagram() && !signal.is_related());
+            assert!(!signal.is_datagram() && !signal.is_related());
         }
         assert!(FlowEvent::of_tcp_flags(SYN).opens_connection() && FlowEvent::of_tcp_flags(RST | ACK).is_rst());
         assert!(FlowEvent::of_tcp_flags(FIN | ACK).is_fin() && FlowEvent::of_tcp_flags(ACK).continues_connection());

@@ -9,7 +9,7 @@ use aya::programs::{
     links::Link as _,
     tc::{self, TcAttachOptions},
 };
-use lbx_common::maps::VIP_GUARD_PROGRAM;
+use lbx_common::maps::VIP_DROP_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{
@@ -19,20 +19,20 @@ use super::{
 };
 
 impl Dataplane {
-    /// Drops what a NIC passes to this host for VIPs, ICMP excepted, until [`Dataplane::end_vip_guards`].
+    /// Drops what a NIC passes to this host for VIPs, ICMP excepted, until [`Dataplane::stop_dropping_vip_packets`].
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn guard_vips(&mut self, ifindex: u32) -> Result<(), AttachError> {
-        self.guard_vips_by(TcAttachment::best_supported(), ifindex)
+    pub fn drop_vip_packets(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        self.drop_vip_packets_with(TcAttachment::best_supported(), ifindex)
     }
 
     /// The same with a given kind of attachment.
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn guard_vips_by(&mut self, kind: TcAttachment, ifindex: u32) -> Result<(), AttachError> {
-        if self.vip_guards.contains_key(&ifindex) {
+    pub fn drop_vip_packets_with(&mut self, kind: TcAttachment, ifindex: u32) -> Result<(), AttachError> {
+        if self.vip_drops.contains_key(&ifindex) {
             return Ok(());
         }
         let name = if_indextoname(ifindex).map_err(|errno| AttachError::Refused(errno.desc().into()))?;
@@ -46,30 +46,30 @@ impl Dataplane {
             }
         };
         let refused = |error: ProgramError| AttachError::Refused(error_chain(&error));
-        let program = traffic_control::program(&mut self.program, VIP_GUARD_PROGRAM)?.map_err(refused)?;
+        let program = traffic_control::get_or_load_program(&mut self.program, VIP_DROP_PROGRAM)?.map_err(refused)?;
         let link = program
             .attach_with_options(&name, TcAttachType::Ingress, options)
             .and_then(|link| program.take_link(link))
             .map_err(refused)?;
-        self.vip_guards.insert(ifindex, link);
+        self.vip_drops.insert(ifindex, link);
         Ok(())
     }
 
-    /// Ends every [`Dataplane::guard_vips`].
-    pub fn end_vip_guards(&mut self) {
-        if self.vip_guards.is_empty() {
+    /// Ends every [`Dataplane::drop_vip_packets`].
+    pub fn stop_dropping_vip_packets(&mut self) {
+        if self.vip_drops.is_empty() {
             return;
         }
         wait_for_frames_in_flight();
-        for link in std::mem::take(&mut self.vip_guards).into_values() {
-            // The NIC may be gone, and the guard with it.
+        for link in std::mem::take(&mut self.vip_drops).into_values() {
+            // The NIC may be gone, and the program with it.
             let _gone = link.detach();
         }
     }
 
-    /// Removes the guard of a daemon that was killed meanwhile: a filter has no owner that it goes with.
-    pub(super) fn remove_left_vip_guard(&self, ifindex: u32) {
-        if !self.vip_guards.contains_key(&ifindex)
+    /// Removes what a daemon has left that was killed meanwhile: a filter has no owner that it goes with.
+    pub(super) fn remove_left_vip_drop(&self, ifindex: u32) {
+        if !self.vip_drops.contains_key(&ifindex)
             && let Ok(name) = if_indextoname(ifindex)
             && let Ok(filter) = traffic_control::filter_of(&name.to_string_lossy(), TcAttachType::Ingress)
         {
