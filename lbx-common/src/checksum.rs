@@ -33,6 +33,34 @@ pub const fn adjusted_udp(checksum: u16, difference: u16) -> u16 {
     if adjusted == 0 { u16::MAX } else { adjusted }
 }
 
+/// The ones' complement sum of 16-bit words, not folded yet: of no more than 65,536 of them.
+#[inline(always)]
+#[must_use]
+pub const fn sum_of_words(words: &[u16]) -> u64 {
+    let mut total = 0;
+    let mut index = 0;
+    while index < words.len() {
+        total += words[index] as u64;
+        index += 1;
+    }
+    total
+}
+
+/// The sum of both addresses of a pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1). The common bytes of IPv4 addresses
+/// add nothing to the checksum.
+#[inline(always)]
+#[must_use]
+pub const fn sum_of_addresses(source: Address, destination: Address) -> u64 {
+    sum(source.high_be) + sum(source.low_be) + sum(destination.high_be) + sum(destination.low_be)
+}
+
+/// The checksum of a packet's sum, which is less than 2³².
+#[inline(always)]
+#[must_use]
+pub const fn of_sum(sum: u64) -> u16 {
+    !fold(sum)
+}
+
 /// The four 16-bit terms of a word, added.
 #[inline(always)]
 const fn sum(word: u64) -> u64 {
@@ -91,6 +119,19 @@ mod tests {
             assert_eq!(adjusted(of(from), difference(from, to)), of(to));
             assert_eq!(adjusted(of(to), difference(to, from)), of(from));
         }
+    }
+
+    #[test]
+    fn a_checksum_from_parts_equals_that_of_the_bytes() {
+        let mut numbers = numbers();
+        for round in 0..20_000 {
+            let [source, destination] = [(); 2].map(|()| random(&mut numbers, round % 2 == 0));
+            let payload = numbers.next().unwrap().to_ne_bytes();
+            let words: [u16; 4] = core::array::from_fn(|n| u16::from_ne_bytes([payload[2 * n], payload[2 * n + 1]]));
+            let found = of_sum(sum_of_addresses(source, destination) + sum_of_words(&words));
+            assert_eq!(found, checksum(&[&source.octets(), &destination.octets(), &payload]));
+        }
+        assert_eq!(of_sum(sum_of_words(&[u16::MAX; 65_536])), 0);
     }
 
     #[test]

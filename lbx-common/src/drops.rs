@@ -67,11 +67,21 @@ drop_reasons! {
     NoHeadroom = "no_headroom",
     /// A table the service points to has no such entry.
     TableMismatch = "table_mismatch",
+    /// The service has no usable real server, and the client was told so: by a TCP RST or ICMP port unreachable.
+    Rejected = "rejected",
+    /// The same, but above the rate of a service's answers: dropped without one.
+    RejectLimit = "reject_limit",
 }
+
+const _: () = assert!(DropReason::COUNT - DropReason::IN_DROPS <= crate::maps::MAX_MORE_DROPS as usize);
 
 impl DropReason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// How many of them the map [`DROPS`](crate::maps::DROPS) counts: those that were there when the layout of the maps was made. The map
+    /// [`MORE_DROPS`](crate::maps::MORE_DROPS) counts the others.
+    pub const IN_DROPS: usize = 17;
 
     /// The reason of an index.
     #[must_use]

@@ -18,6 +18,7 @@ pub mod load;
 pub mod lookup;
 pub mod maps;
 pub mod nic;
+pub mod rate_limit;
 pub mod ring;
 pub mod service;
 pub mod session;

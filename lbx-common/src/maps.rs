@@ -36,6 +36,10 @@ pub const SERVICE_STATS: &str = "SERVICE_STATS";
 pub const BACKEND_STATS: &str = "BACKEND_STATS";
 /// Packets by [`DropReason`](crate::drops::DropReason) (u64), per-CPU array.
 pub const DROPS: &str = "DROPS";
+/// Packets by [`DropReason`](crate::drops::DropReason) from [`IN_DROPS`](crate::drops::DropReason::IN_DROPS) on (u64), per-CPU array.
+pub const MORE_DROPS: &str = "MORE_DROPS";
+/// Token buckets ([`rate_limit`](crate::rate_limit)) of the RSTs and ICMP errors by service number (u64), array.
+pub const REJECT_LIMITS: &str = "REJECT_LIMITS";
 /// [`Nic`](crate::nic::Nic), array, mmapable.
 pub const NICS: &str = "NICS";
 /// Interface index → interface, device map for redirects.
@@ -55,7 +59,7 @@ pub const SESSIONS: &str = "SESSIONS";
 pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
 
 /// Every map that is pinned.
-pub const PINNED_MAPS: [&str; 23] = [
+pub const PINNED_MAPS: [&str; 25] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -79,7 +83,13 @@ pub const PINNED_MAPS: [&str; 23] = [
     STEERING,
     SESSIONS,
     LOCAL_PORTS,
+    MORE_DROPS,
+    REJECT_LIMITS,
 ];
+
+/// Maps that this layout did not have from its beginning: where a former daemon has left none they are made, and one that does
+/// not know them leaves them alone.
+pub const ADDED: [&str; 2] = [MORE_DROPS, REJECT_LIMITS];
 
 /// Name of the XDP program.
 pub const XDP_PROGRAM: &str = "lbx";
@@ -138,6 +148,8 @@ pub const DEFAULT_FLOW6_RECORDS: u32 = 1 << 18;
 pub const DEFAULT_FRAGMENTS: u32 = 1 << 13;
 /// QUIC server ids of all services together.
 pub const MAX_QUIC_IDS: u32 = 1 << 16;
+/// Drop reasons that [`MORE_DROPS`] has room for.
+pub const MAX_MORE_DROPS: u32 = 64;
 /// Segments (NICs and VLANs on them) the program may be attached to.
 pub const MAX_NICS: u32 = 32;
 

@@ -34,6 +34,8 @@ pub const HAS_CONNECTION_LIMITS: u32 = 1 << 9;
 pub const QUIC: u32 = 1 << 10;
 /// The director's own sockets may use the VIP.
 pub const LOCAL_ACCESS: u32 = 1 << 11;
+/// Packets that no backend is eligible for are answered: TCP by a RST, UDP by ICMP port unreachable.
+pub const REJECT: u32 = 1 << 12;
 
 /// Scheduler codes, as the service holds them.
 pub mod scheduler {

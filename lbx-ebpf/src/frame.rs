@@ -3,9 +3,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::xdp_md,
-    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
+use lbx_common::address::Address;
 
 /// The linear part of a received frame. Headers lie there; a jumbo frame's payload may lie in further buffers.
 ///
@@ -33,6 +34,17 @@ impl<'c> Frame<'c> {
         Some(unsafe { (start as *const T).read_unaligned() })
     }
 
+    /// Reads words from an even `offset` on; none if the linear part is shorter.
+    #[inline(always)]
+    pub fn words<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
+        let start = self.context.data() + offset;
+        if start + N * 2 > self.context.data_end() {
+            return None;
+        }
+        // SAFETY: the words lie within data..data_end; frames start at an even address.
+        Some(unsafe { (start as *const [u16; N]).read_volatile() })
+    }
+
     /// Writes `words` from an even `offset` on; none if the linear part is shorter.
     #[inline(always)]
     pub fn write<const N: usize>(&self, offset: usize, words: [u16; N]) -> Option<()> {
@@ -56,6 +68,31 @@ impl<'c> Frame<'c> {
         (failed == 0).then_some(())
     }
 
+    /// Cuts the frame, further buffers included, to a length; none if the kernel refuses. A shorter frame stays as it is.
+    #[inline(always)]
+    pub fn cut(&self, length: usize) -> Option<()> {
+        let excess = self.length() as i64 - length as i64;
+        if excess <= 0 {
+            return Some(());
+        }
+        // SAFETY: the context of an XDP program; no pointer into the frame is kept across the call.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.xdp_md(), -excess as i32) };
+        (failed == 0).then_some(())
+    }
+
+    /// Length of the linear part.
+    #[inline(always)]
+    pub fn linear_length(&self) -> usize {
+        self.context.data_end() - self.context.data()
+    }
+
+    /// Length of the frame, further buffers included.
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        // SAFETY: the context is the xdp_md this program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.xdp_md()) }
+    }
+
     /// Index of the ingress NIC.
     #[inline(always)]
     pub fn ingress_ifindex(&self) -> u32 {
@@ -69,9 +106,7 @@ impl<'c> Frame<'c> {
         if self.context.data() + length <= self.context.data_end() {
             return true;
         }
-        // SAFETY: the context is the xdp_md this program was called with.
-        let whole = unsafe { bpf_xdp_get_buff_len(self.xdp_md()) };
-        length as u64 <= whole
+        length as u64 <= self.length()
     }
 
     /// The context itself.
@@ -104,6 +139,25 @@ pub fn mac_words(mac: [u8; 6]) -> Mac {
         u16::from_ne_bytes([c, d]),
         u16::from_ne_bytes([e, f]),
     ]
+}
+
+/// The words of an address, in the order of the wire.
+#[inline(always)]
+pub fn address_words(
+    Address {
+        high_be: high,
+        low_be: low,
+    }: Address,
+) -> [u16; 8] {
+    let [a, b, c, d] = words(high);
+    let [e, f, g, h] = words(low);
+    [a, b, c, d, e, f, g, h]
+}
+
+#[inline(always)]
+fn words(word: u64) -> [u16; 4] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [[a, b], [c, d], [e, f], [g, h]].map(u16::from_ne_bytes)
 }
 
 /// Whether two addresses are the same, word by word: a slice comparison would become a call.
@@ -283,6 +337,8 @@ pub struct QuicLong {
 }
 
 // SAFETY: every bit pattern is a number.
+unsafe impl Header for [u8; 2] {}
+// SAFETY: as above.
 unsafe impl Header for u16 {}
 // SAFETY: integers and arrays of them.
 unsafe impl Header for Ethernet {}

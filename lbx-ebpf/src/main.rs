@@ -9,6 +9,7 @@
 //! - [`select`]: the backend, by slot, record or scheduler. [`flow`] holds the records ([`preference`]), [`schedule`] selects for new
 //!   connections, [`persistence`] keeps those of a client together, [`quic`] reads connection ids, [`fragment`] keeps the
 //!   fragments of a packet together, [`connections`] counts the connections of backends
+//! - [`reject`]: the answer to a packet for which there is no backend: TCP RST or ICMP port unreachable
 //! - [`transmit`]: the NIC to send from, the ingress one or another
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
@@ -50,6 +51,7 @@ mod parse;
 mod persistence;
 mod preference;
 mod quic;
+mod reject;
 mod rewrite;
 mod schedule;
 mod select;
@@ -64,6 +66,7 @@ mod verdict;
 mod vip_drop;
 
 use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
+use lbx_common::drops::DropReason;
 
 use crate::{
     frame::Frame,
@@ -88,6 +91,14 @@ fn action(ctx: &XdpContext) -> u32 {
         Err(Verdict::Drop(reason)) => {
             count::dropped(reason);
             xdp_action::XDP_DROP
+        }
+        Err(Verdict::NoBackend) => {
+            count::dropped(DropReason::NoBackend);
+            xdp_action::XDP_DROP
+        }
+        Err(Verdict::Rejected) => {
+            count::dropped(DropReason::Rejected);
+            xdp_action::XDP_TX
         }
     }
 }
@@ -195,7 +206,8 @@ fn balance(ctx: &XdpContext) -> VerdictResult<Egress> {
     let mut packet = Packet::default();
     parse::parse(&frame, &mut packet)?;
     let service = service::find(&frame, &packet)?;
-    let selection = select::backend(&frame, &packet, &service)?;
+    let selection = select::backend(&frame, &packet, &service)
+        .map_err(|verdict| reject::answer_if_empty(&frame, &packet, &service, verdict))?;
     trace::emit(ctx, &packet, &service, &selection);
     let egress = transmit::egress(&frame, &packet, &selection.next_hop)?;
     rewrite::ethernet(&frame, &packet, &selection.next_hop)?;

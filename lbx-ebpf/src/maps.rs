@@ -19,7 +19,8 @@ use lbx_common::{
     lookup::{PortBucket, VipBucket},
     maps::{
         DEFAULT_FLOW4_RECORDS, DEFAULT_FLOW6_RECORDS, DEFAULT_FRAGMENTS, DEFAULT_PORT_ENTRIES, DEFAULT_SLOTS,
-        MAX_BACKENDS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, Meta, VIP_BUCKETS,
+        MAX_BACKENDS, MAX_MORE_DROPS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, Meta,
+        VIP_BUCKETS,
     },
     nic::Nic,
     ring::RingEntry,
@@ -64,7 +65,11 @@ static SERVICE_STATS: PerCpuArray<Traffic, { MAX_SERVICES as usize }> = PerCpuAr
 #[btf_map]
 static BACKEND_STATS: PerCpuArray<Traffic, { MAX_SERVERS as usize }> = PerCpuArray::new();
 #[btf_map]
-static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
+static DROPS: PerCpuArray<u64, { DropReason::IN_DROPS }> = PerCpuArray::new();
+#[btf_map]
+static MORE_DROPS: PerCpuArray<u64, { MAX_MORE_DROPS as usize }> = PerCpuArray::new();
+#[btf_map]
+static REJECT_LIMITS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
 static NICS: Array<[Nic; MAX_NICS as usize], 1, MMAPABLE> = Array::new();
 #[btf_map]
@@ -242,13 +247,25 @@ pub fn count_connection(service: u32, counter: u32) {
 /// Counts a drop.
 #[inline(always)]
 pub fn add_drop(reason: u32) {
-    if let Some(count) = DROPS.get_ptr_mut(reason) {
+    const IN_DROPS: u32 = DropReason::IN_DROPS as u32;
+    let count = if reason < IN_DROPS {
+        DROPS.get_ptr_mut(reason)
+    } else {
+        MORE_DROPS.get_ptr_mut(reason - IN_DROPS)
+    };
+    if let Some(count) = count {
         // SAFETY: as above.
         unsafe { *count += 1 };
     }
 }
 
-/// MAC address and roles of a segment (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.
+/// The token bucket of a service's answers to what it has no backend for.
+#[inline(always)]
+pub fn reject_limit(service: u16) -> Option<*mut u64> {
+    REJECT_LIMITS.get_ptr_mut(u32::from(service))
+}
+
+/// MAC address and roles of a segment_key (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.
 ///
 /// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use lbx_common::{address::Address, backend::VlanTags, flow::FlowEvent};
 
-use crate::frame::Mac;
+use crate::frame::{Ethernet, Mac, VlanTag};
 
 /// A parsed packet. Ports are as in the packet: network byte order.
 ///
@@ -46,6 +46,12 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Offset in the frame of the IP header; none if a caller of a global function could not have parsed such a packet.
+    #[inline(always)]
+    pub fn network_offset(&self) -> Option<usize> {
+        (self.tag_count <= 2).then(|| size_of::<Ethernet>() + self.tag_count as usize * size_of::<VlanTag>())
+    }
+
     /// Whether it is a first fragment.
     #[inline(always)]
     pub fn is_first_fragment(&self) -> bool {

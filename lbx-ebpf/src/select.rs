@@ -45,16 +45,29 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Verd
         return resolve(service, slot.current, false, SelectionReason::Slot).ok_or(NO_BACKEND);
     }
     if service.flags & ONE_PACKET != 0 {
-        return resolve(service, schedule(service, slot), false, SelectionReason::Scheduled).ok_or(NO_BACKEND);
+        let index = schedule(service, slot);
+        return resolve(service, index, false, SelectionReason::Scheduled).ok_or_else(|| exit_without(index));
     }
     if service.flags & RECORD_ALL == 0 && !slot.has_records {
         let opens = packet.flow_event.opens_connection();
         return resolve(service, slot.current, opens, SelectionReason::Slot)
             .or_else(|| resolve(service, slot.owner, opens, SelectionReason::Owner))
-            .ok_or(NO_BACKEND);
+            // All bits of NO_BACKEND are set: it is that only if both are.
+            .ok_or_else(|| exit_without(slot.current & slot.owner));
     }
     let SelectedIndex { index, new, reason } = with_records(packet, service, slot);
-    resolve(service, index, new, reason).ok_or(NO_BACKEND)
+    resolve(service, index, new, reason).ok_or_else(|| exit_without(index))
+}
+
+/// The exit of a packet whose selection is a backend that packets can't be sent to, or [`slot::NO_BACKEND`]. A backend may have failed
+/// while the daemon is still assigning its slots to others: such a packet is dropped, and its retransmission finds the other.
+#[inline(always)]
+fn exit_without(index: u16) -> Verdict {
+    if index == slot::NO_BACKEND {
+        Verdict::NoBackend
+    } else {
+        Verdict::Drop(DropReason::NoBackend)
+    }
 }
 
 /// The slot of a packet, by the fields the service hashes.

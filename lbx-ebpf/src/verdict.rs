@@ -9,6 +9,10 @@ pub enum Verdict {
     Pass,
     /// For a VIP, but dropped.
     Drop(DropReason),
+    /// For a service without an eligible backend: `reject` decides.
+    NoBackend,
+    /// Replaced by an answer to the client, which the ingress NIC sends.
+    Rejected,
 }
 
 /// The outcome of a step.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     health::{
         Check, CheckedAddress, Damping, Dns, Exec, ExpectedBody, FailurePolicy, HealthConfig, Http, InitialState,
-        NotifyCommand, OnFailure, ServerState, Tls, Udp,
+        NotifyCommand, OnEmpty, OnFailure, ServerState, Tls, Udp,
     },
     ports::PortSet,
     scheduler::{HashOptions, Scheduler, SchedulerFlagNames, UnknownScheduler},

@@ -9,7 +9,7 @@ use lbx_common::{
 
 use super::session;
 use crate::{
-    frame::{Ethernet, Frame, Icmp, Ipv4, Ipv6, MAX_HEADER_OFFSET, VlanTag},
+    frame::{Frame, Icmp, Ipv4, Ipv6, MAX_HEADER_OFFSET, address_words},
     maps,
     packet::Packet,
     verdict::Verdict,
@@ -47,12 +47,6 @@ extern "C" fn lbx_reply(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 {
     u32::from(rewritten.is_some())
 }
 
-/// Offset of the IP header.
-#[inline(always)]
-fn network(packet: &Packet) -> Option<usize> {
-    (packet.tag_count <= 2).then(|| size_of::<Ethernet>() + packet.tag_count as usize * size_of::<VlanTag>())
-}
-
 /// Rewrites a packet from the VIP, or a fragment of one.
 #[inline(always)]
 fn rewrite_packet(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
@@ -71,14 +65,14 @@ fn rewrite_packet(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()
             frame.write(offset, [adjusted_udp(frame.read(offset)?, change)])?;
         }
     }
-    replace_source(frame, network(packet)?, rip, change)
+    replace_source(frame, packet.network_offset()?, rip, change)
 }
 
 /// Rewrites an ICMP error about a packet to the VIP. The quoted destination becomes the RIP, and so does the source if it is
 /// the VIP. The quoted TCP or UDP checksum stays: receivers do not verify it.
 #[inline(always)]
 fn rewrite_error(frame: &Frame<'_>, packet: &Packet, rip: Address) -> Option<()> {
-    let network = network(packet)?;
+    let network = packet.network_offset()?;
     let vip = packet.client;
     let change = difference(vip, rip);
     if vip.is_ipv4() {
@@ -135,43 +129,11 @@ fn replace_destination4(frame: &Frame<'_>, network: usize, rip: Address, change:
 
 #[inline(always)]
 fn write_address4(frame: &Frame<'_>, at: usize, address: Address) -> Option<()> {
-    let [a, b, c, d] = address.ipv4();
-    frame.write(at, [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])])
+    let [.., a, b] = address_words(address);
+    frame.write(at, [a, b])
 }
 
 #[inline(always)]
-fn write_address(
-    frame: &Frame<'_>,
-    at: usize,
-    Address {
-        high_be: high,
-        low_be: low,
-    }: Address,
-) -> Option<()> {
-    let part = |word: u64, shift: u32| u16::from_ne_bytes(half(word, shift));
-    frame.write(
-        at,
-        [
-            part(high, 0),
-            part(high, 1),
-            part(high, 2),
-            part(high, 3),
-            part(low, 0),
-            part(low, 1),
-            part(low, 2),
-            part(low, 3),
-        ],
-    )
-}
-
-/// The n-th two bytes of a word in the order of memory.
-#[inline(always)]
-fn half(word: u64, n: u32) -> [u8; 2] {
-    let bytes = word.to_ne_bytes();
-    match n {
-        0 => [bytes[0], bytes[1]],
-        1 => [bytes[2], bytes[3]],
-        2 => [bytes[4], bytes[5]],
-        _ => [bytes[6], bytes[7]],
-    }
+fn write_address(frame: &Frame<'_>, at: usize, address: Address) -> Option<()> {
+    frame.write(at, address_words(address))
 }

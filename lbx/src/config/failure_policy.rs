@@ -10,9 +10,9 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{FailurePolicy, HealthConfig, NotifyCommand, OnFailure, RealServer, Scheduler, Service};
+use crate::desired::{FailurePolicy, HealthConfig, NotifyCommand, OnEmpty, OnFailure, RealServer, Scheduler, Service};
 
-pub(super) const DEFAULTS: [&str; 5] = ["health", "on_failure", "slow_start", "notify", "local"];
+pub(super) const DEFAULTS: [&str; 6] = ["health", "on_failure", "on_empty", "slow_start", "notify", "local"];
 pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
 
 /// What `defaults` may say, and every service for itself.
@@ -20,6 +20,7 @@ pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
 pub(super) struct Defaults<'a> {
     health: Option<(Arc<HealthConfig>, Field<'a>)>,
     on_failure: OnFailure,
+    on_empty: OnEmpty,
     slow_start: u16,
     notify: Option<NotifyCommand>,
     local: bool,
@@ -30,6 +31,7 @@ impl Default for Defaults<'_> {
         Self {
             health: None,
             on_failure: OnFailure::default(),
+            on_empty: OnEmpty::default(),
             slow_start: 0,
             notify: None,
             local: true,
@@ -45,12 +47,15 @@ impl<'a> Defaults<'a> {
 
     /// The same with what these fields say instead.
     pub(super) fn overridden(&self, fields: &Fields<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
-        let (health, on_failure, slow_start, notify, local) = (
+        let (health, on_failure, on_empty, slow_start, notify, local) = (
             fields.read_or("health", self.health.clone(), |field| {
                 Ok::<_, Faults>(reader.read(field)?.map(|health| (health, field.clone())))
             }),
             fields.read_or("on_failure", self.on_failure, |field| {
                 value::choice(field, "treatment of connections")
+            }),
+            fields.read_or("on_empty", self.on_empty, |field| {
+                value::choice(field, "treatment of packets without a real server")
             }),
             fields.read_or("slow_start", self.slow_start, time::seconds_or_none),
             fields.read_or("notify", self.notify.clone(), command::notify),
@@ -60,6 +65,7 @@ impl<'a> Defaults<'a> {
         Ok(Self {
             health,
             on_failure,
+            on_empty,
             slow_start,
             notify,
             local,
@@ -93,6 +99,7 @@ impl<'a> Defaults<'a> {
                 quorum,
                 hysteresis,
                 slow_start_seconds: slow_start,
+                on_empty: self.on_empty,
             },
             health: self.health.map(|(health, _)| health),
             notify: self.notify,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::desired::{FailurePolicy, HashOptions, Persistence, PortSet, Protocol, Scheduler, Service, VirtualService};
 
-pub(super) const SERVICE: [&str; 19] = [
+pub(super) const SERVICE: [&str; 20] = [
     "name",
     "vip",
     "port",
@@ -29,6 +29,7 @@ pub(super) const SERVICE: [&str; 19] = [
     "quic",
     "health",
     "on_failure",
+    "on_empty",
     "quorum",
     "slow_start",
     "notify",

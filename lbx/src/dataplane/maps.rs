@@ -43,6 +43,7 @@ pub(super) struct Maps {
     pub service_stats: PerCpuArray<MapData, Traffic>,
     pub backend_stats: PerCpuArray<MapData, Traffic>,
     pub drops: PerCpuArray<MapData, u64>,
+    pub more_drops: PerCpuArray<MapData, u64>,
     pub nics: MmapArray,
     pub egress: DevMapHash<MapData>,
     pub trace_filter: Array<MapData, TraceFilter>,
@@ -72,6 +73,7 @@ impl Maps {
             service_stats: typed(pins, maps::SERVICE_STATS, Map::PerCpuArray)?,
             backend_stats: typed(pins, maps::BACKEND_STATS, Map::PerCpuArray)?,
             drops: typed(pins, maps::DROPS, Map::PerCpuArray)?,
+            more_drops: typed(pins, maps::MORE_DROPS, Map::PerCpuArray)?,
             nics: mapped(maps::NICS)?,
             egress: typed(pins, maps::EGRESS, Map::DevMapHash)?,
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
@@ -173,7 +175,7 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
         shape(maps::QUIC_IDS, Hash, 4, These(maps::MAX_QUIC_IDS)),
         shape(maps::SERVICE_STATS, PerCpuArray, TRAFFIC, These(maps::MAX_SERVICES)),
         shape(maps::BACKEND_STATS, PerCpuArray, TRAFFIC, These(maps::MAX_SERVERS)),
-        shape(maps::DROPS, PerCpuArray, 8, These(DropReason::COUNT as u32)),
+        shape(maps::DROPS, PerCpuArray, 8, These(DropReason::IN_DROPS as u32)),
         array(maps::NICS, size_of::<Nic>() * maps::MAX_NICS as usize, 1),
         shape(maps::EGRESS, DevMapHash, 8, These(maps::MAX_NICS)),
         array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
@@ -185,15 +187,24 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
             ..shape(maps::SESSIONS, LruHash, size_of::<Session>(), These(MAX_SESSIONS))
         },
         array(maps::LOCAL_PORTS, 8 * PORT_BITMAP_WORDS, 1),
+        shape(maps::MORE_DROPS, PerCpuArray, 8, These(maps::MAX_MORE_DROPS)),
+        array(maps::REJECT_LIMITS, 8, maps::MAX_SERVICES),
     ]
 };
+
+/// Whether a map may be missing among those of a former daemon: its version did not know it.
+fn may_be_missing(name: &str) -> bool {
+    maps::ADDED.contains(&name)
+}
 
 /// Compares every pinned map with what this version expects.
 ///
 /// # Errors
 /// One cannot be opened, or differs.
 pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
-    for shape in &SHAPES {
+    let pinned = entries(&pins.dir)?;
+    let expected = |shape: &&MapSpec| !may_be_missing(shape.name) || pinned.contains(&pins.map_path(shape.name));
+    for shape in SHAPES.iter().filter(expected) {
         let info = data(pins, shape.name)?.info().map_err(map_failed(shape.name))?;
         let kind = info.map_type().map_err(map_failed(shape.name))?;
         let found = info.max_entries();
@@ -241,7 +252,9 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
 /// The pins cannot be read.
 pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
     let pinned = entries(&pins.dir)?;
-    let complete = maps::PINNED_MAPS.iter().all(|map| pinned.contains(&pins.map_path(map)));
+    let complete = maps::PINNED_MAPS
+        .iter()
+        .all(|map| may_be_missing(map) || pinned.contains(&pins.map_path(map)));
     Ok(complete && pins.map_path(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 

@@ -147,7 +147,11 @@ impl Dataplane {
     /// # Errors
     /// The map cannot be read.
     pub fn drops(&self, reason: DropReason) -> Result<u64, DataplaneError> {
-        sum(&self.maps.drops, maps::DROPS, reason.index())
+        const IN_DROPS: u32 = DropReason::IN_DROPS as u32;
+        match reason.index().checked_sub(IN_DROPS) {
+            None => sum(&self.maps.drops, maps::DROPS, reason.index()),
+            Some(index) => sum(&self.maps.more_drops, maps::MORE_DROPS, index),
+        }
     }
 }
 

@@ -206,6 +206,30 @@ pub struct FailurePolicy {
     pub hysteresis: u32,
     /// Seconds in which the weight of one that comes up rises to its own; 0: at once.
     pub slow_start_seconds: u16,
+    /// What happens to packets that no real server may get.
+    pub on_empty: OnEmpty,
+}
+
+/// What happens to packets that no real server may get: all are down, have weight 0 or as many connections as they may have, or
+/// the one that the client hashes to is down and the scheduler has no fallback. Packets of flows that a failed real server
+/// [keeps](OnFailure::Keep) or that wait for it ([`OnFailure::Drop`]) are not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEmpty {
+    /// The client is answered: by a TCP RST, or by ICMP port unreachable for UDP.
+    #[default]
+    Reject,
+    /// They are dropped: the client waits.
+    Drop,
+}
+
+impl fmt::Display for OnEmpty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+        })
+    }
 }
 
 /// What happens to the flows of a real server that fails.

@@ -12,7 +12,7 @@ use super::{
     failure::ProbeFailure,
     monitor::CheckState,
 };
-use crate::desired::{DesiredState, FailurePolicy, RealServer, ServerState, Service, VirtualService};
+use crate::desired::{DesiredState, FailurePolicy, OnEmpty, RealServer, ServerState, Service, VirtualService};
 
 /// Steps of a slow start at most, and at most one a second: each moves slots.
 const STEPS: u64 = 20;
@@ -93,6 +93,9 @@ impl ServiceHealthStates {
             };
             service.servers = servers;
             service.awaits_checks = self.is_in_first_round(id);
+            if !self.0[&id].is_settled() {
+                service.failure_policy.on_empty = OnEmpty::Drop;
+            }
             events.extend(changes.into_iter().map(|kind| HealthEvent { service: id, kind }));
         }
         (desired, events)
@@ -257,6 +260,13 @@ impl ServiceState {
             ServerHealth::Up { .. } if self.first_round.is_some() => ServerHealth::Unknown,
             known => known,
         }
+    }
+
+    /// Whether every real server is up or known to be down. Before that, packets without a real server are dropped and not
+    /// rejected: a director that has just started would break connections that another one had.
+    fn is_settled(&self) -> bool {
+        let mut servers = self.servers.values();
+        servers.all(|server| server.up == Some(true) || server.down_emitted)
     }
 
     /// Decides whether the service has its quorum. It is not lost while first probes that have not ended may bring it.

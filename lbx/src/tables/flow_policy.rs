@@ -4,12 +4,12 @@ use lbx_common::{
     flow::TICK_SHIFT,
     service::{
         self as abi, EXPIRE_QUIESCENT_TEMPLATE, HAS_CONNECTION_LIMITS, HASH_CLIENT_ADDRESS, HASH_FALLBACK, HASH_VIP,
-        LOCAL_ACCESS, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, SCHEDULE_BY_HASH,
+        LOCAL_ACCESS, ONE_PACKET, PERSISTENT, QUIC, RECORD_ALL, REJECT, SCHEDULE_BY_HASH,
     },
 };
 
 use crate::{
-    desired::{Protocol, Scheduler, Service, Timeouts},
+    desired::{OnEmpty, Protocol, Scheduler, Service, Timeouts},
     schedule::eligible::falls_back,
 };
 
@@ -46,7 +46,8 @@ impl FlowPolicy {
                 HAS_CONNECTION_LIMITS,
             )
             | flag(service.quic, QUIC)
-            | flag(service.local_access, LOCAL_ACCESS);
+            | flag(service.local_access, LOCAL_ACCESS)
+            | flag(service.failure_policy.on_empty == OnEmpty::Reject, REJECT);
         let persistent = persistence.map_or(0, |persistence| ticks_of(persistence.timeout_seconds));
         let mut timeouts = abi::TimeoutTicks {
             persistent,

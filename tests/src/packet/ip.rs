@@ -38,6 +38,9 @@ pub(super) enum Transport {
     Tcp {
         ports: (u16, u16),
         flags: u8,
+        /// Sequence and acknowledgment number; computed if there are none.
+        numbers: Option<(u32, u32)>,
+        window: u16,
         options: Vec<u8>,
         data_offset: Option<u8>,
     },
@@ -111,6 +114,24 @@ impl Frame {
         self.with_transport(|transport| match transport {
             Transport::Tcp { options, .. } => *options = list.to_vec(),
             _ => panic!("only TCP has these options"),
+        })
+    }
+
+    /// The same with a TCP sequence and acknowledgment number.
+    #[must_use]
+    pub fn numbered(self, sequence: u32, acknowledged: u32) -> Self {
+        self.with_transport(|transport| match transport {
+            Transport::Tcp { numbers, .. } => *numbers = Some((sequence, acknowledged)),
+            _ => panic!("only TCP has these numbers"),
+        })
+    }
+
+    /// The same with a TCP window.
+    #[must_use]
+    pub fn window(self, bytes: u16) -> Self {
+        self.with_transport(|transport| match transport {
+            Transport::Tcp { window, .. } => *window = bytes,
+            _ => panic!("only TCP has a window"),
         })
     }
 

@@ -179,13 +179,18 @@ impl Transport {
             Self::Tcp {
                 ports: both,
                 flags,
+                numbers,
+                window,
                 options,
                 data_offset,
             } => {
                 let words = data_offset.unwrap_or((5 + options.len() / 4) as u8);
                 let mut header = ports(*both);
-                header.extend([0, 0, 0, 1, 0, 0, 0, if flags & ACK == 0 { 0 } else { 1 }]);
-                header.extend([words << 4, *flags, 0xff, 0xff, 0, 0, 0, 0]);
+                let (sequence, acknowledged) = numbers.unwrap_or((1, u32::from(flags & ACK != 0)));
+                header.extend([sequence, acknowledged].map(u32::to_be_bytes).concat());
+                header.extend([words << 4, *flags]);
+                header.extend(window.to_be_bytes());
+                header.extend([0; 4]);
                 header.extend(options);
                 header
             }

@@ -85,6 +85,8 @@ impl Frame {
         let transport = Transport::Tcp {
             ports: (from.port(), to.port()),
             flags,
+            numbers: None,
+            window: u16::MAX,
             options: Vec::new(),
             data_offset: None,
         };

@@ -10,6 +10,7 @@ mod devices;
 mod director6;
 mod docs;
 mod drain;
+mod empty;
 mod fragments;
 mod harness;
 mod health;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         persistence::tests(),
         drain::tests(),
         sorry::tests(),
+        empty::tests(),
         thresholds::tests(),
         schedulers_by_load::tests(),
         ports::tests(),

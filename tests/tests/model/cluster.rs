@@ -7,8 +7,8 @@ use std::{
 
 use lbx::{
     desired::{
-        AttachMode, DesiredState, FailurePolicy, HashOptions, OnFailure, Persistence, PortSet, Protocol, RealServer,
-        Scheduler, ServerState, Service, TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, OnEmpty, OnFailure, Persistence, PortSet, Protocol,
+        RealServer, Scheduler, ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -138,7 +138,10 @@ impl Cluster {
                 sorry_server: None,
                 quic: false,
                 health: None,
-                failure_policy: FailurePolicy::default(),
+                failure_policy: FailurePolicy {
+                    on_empty: OnEmpty::Drop,
+                    ..FailurePolicy::default()
+                },
                 notify: None,
                 local_access: true,
                 awaits_checks: false,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx::{
     desired::{
-        AttachMode, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, ServerState,
-        Service, TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, OnEmpty, PortSet, Protocol, RealServer, Scheduler,
+        ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops},
 };
@@ -139,7 +139,11 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
         sorry_server: None,
         quic: false,
         health: None,
-        failure_policy: FailurePolicy::default(),
+        // Most fixtures are about who gets a packet, and not about what becomes of one that nobody gets: see `rejects`.
+        failure_policy: FailurePolicy {
+            on_empty: OnEmpty::Drop,
+            ..FailurePolicy::default()
+        },
         notify: None,
         local_access: true,
         awaits_checks: false,

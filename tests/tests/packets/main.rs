@@ -30,6 +30,7 @@ mod ports;
 mod program;
 mod quic;
 mod records;
+mod rejects;
 mod run;
 mod schedulers;
 mod sessions;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ("record", records::fixtures()),
         ("change", changes::fixtures()),
         ("failure", failures::fixtures()),
+        ("reject", rejects::fixtures()),
         ("nic", nics::fixtures()),
         ("ipv6", ipv6::fixtures()),
         ("extension", extensions::fixtures()),

@@ -64,6 +64,8 @@ pub enum Expected {
     Passed,
     /// It is dropped, and that is counted under this reason.
     Dropped(DropReason),
+    /// It becomes this answer, which goes back by the NIC it came in, and that is counted.
+    Rejected(Box<Frame>),
     /// It is sent on.
     Sent(Sent),
 }
@@ -184,6 +186,11 @@ impl Expected {
                 action: Action::Drop,
                 bytes: frame.bytes(),
                 counted: before.and_drop(*reason),
+            },
+            Self::Rejected(answer) => Outcome {
+                action: Action::Tx,
+                bytes: answer.bytes(),
+                counted: before.and_drop(DropReason::Rejected),
             },
             Self::Sent(sent) => Outcome {
                 action: sent.action,

@@ -11,8 +11,8 @@ use aya::maps::{Map, MapData};
 use lbx::{
     dataplane::Dataplane,
     desired::{
-        AttachMode, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler, ServerState,
-        Service, TableSizes, Timeouts, VirtualService,
+        AttachMode, DesiredState, FailurePolicy, HashOptions, OnEmpty, PortSet, Protocol, RealServer, Scheduler,
+        ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
     tables::{NextHop, NextHops, Tables, scan::FlowScan},
 };
@@ -196,7 +196,10 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
         sorry_server: None,
         quic: false,
         health: None,
-        failure_policy: FailurePolicy::default(),
+        failure_policy: FailurePolicy {
+            on_empty: OnEmpty::Drop,
+            ..FailurePolicy::default()
+        },
         notify: None,
         local_access: true,
         awaits_checks: false,

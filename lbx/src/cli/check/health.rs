@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 
 use crate::{
     config::Shown,
-    desired::{Check, CheckedAddress, DesiredState, FailurePolicy, HealthConfig, InitialState, Service},
+    desired::{Check, CheckedAddress, DesiredState, FailurePolicy, HealthConfig, InitialState, OnEmpty, Service},
     health::probe_plan::ProbePlan,
 };
 
@@ -79,8 +79,12 @@ fn follows(service: &Service) -> String {
         quorum,
         hysteresis,
         slow_start_seconds: slow_start,
+        on_empty,
     } = service.failure_policy;
     let mut words = vec![on_failure.to_string()];
+    if on_empty != OnEmpty::default() {
+        words.push(format!("on_empty {on_empty}"));
+    }
     match (quorum, hysteresis) {
         (0, _) => {}
         (quorum, 0) => words.push(format!("quorum {quorum}")),
@@ -186,6 +190,8 @@ mod tests {
                 "health: {exec: {command: [/bin/check, -a]}, interval: 1m}, on_failure: drop",
                 ["exec /bin/check -a, every 1m, timeout 1s, rise 2, fall 3", "drop"],
             ),
+            ("on_empty: reject", ["none", "rehash"]),
+            ("on_empty: drop, quorum: 1", ["none", "rehash, on_empty drop, quorum 1"]),
             (
                 "health: ping",
                 ["ping to the RIP, every 2s, timeout 1s, rise 2, fall 3", "rehash"],

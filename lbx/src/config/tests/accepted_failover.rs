@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{SAMPLE, read, sample_with, with};
-use crate::desired::{FailurePolicy, OnFailure, Service};
+use crate::desired::{FailurePolicy, OnEmpty, OnFailure, Service};
 
 #[test]
 fn quorum_and_the_rest() {
@@ -47,6 +47,14 @@ fn quorum_and_the_rest() {
                 ..none
             },
         ),
+        ("on_empty: reject", none),
+        (
+            "on_empty: drop",
+            FailurePolicy {
+                on_empty: OnEmpty::Drop,
+                ..none
+            },
+        ),
         // The checks may make them weigh more than the file says.
         (
             "quorum: 100\n    health: {http: {weight: true}}",
@@ -65,6 +73,7 @@ interface: eth0
 defaults:
   health: {tcp: {}, interval: 5s}
   on_failure: keep
+  on_empty: drop
   slow_start: 30s
   notify: /bin/told
   local: false
@@ -76,6 +85,7 @@ services:
     scheduler: wrr
     health: none
     on_failure: drop
+    on_empty: reject
     slow_start: 0
     notify: none
     local: true
@@ -87,6 +97,7 @@ services:
     assert!(services[0].notify.is_some() && !services[0].local_access);
     let kept = FailurePolicy {
         on_failure: OnFailure::Keep,
+        on_empty: OnEmpty::Drop,
         slow_start_seconds: 30,
         ..FailurePolicy::default()
     };

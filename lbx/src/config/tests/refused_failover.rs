@@ -14,6 +14,14 @@ fn fields_of_a_service() {
             "lb.yaml:8:17: services[0].on_failure: 1 is not a treatment of connections: use rehash, keep or drop",
         ),
         (
+            "on_empty: refuse",
+            "lb.yaml:8:15: services[0].on_empty: unknown treatment of packets without a real server \"refuse\": use reject or drop",
+        ),
+        (
+            "on_empty: false",
+            "lb.yaml:8:15: services[0].on_empty: false is not a treatment of packets without a real server: use reject or drop",
+        ),
+        (
             "quorum: 0",
             "lb.yaml:8:13: services[0].quorum: 0 is not a sum of weights: use 1 to 4294967295",
         ),
@@ -114,11 +122,11 @@ fn defaults() {
     assert_texts_refused([
         (
             defaults("{quorum: 2}"),
-            "lb.yaml:1:12: defaults.quorum: unknown field: known here are health, on_failure, slow_start, notify, local",
+            "lb.yaml:1:12: defaults.quorum: unknown field: known here are health, on_failure, on_empty, slow_start, notify, local",
         ),
         (
             defaults("tcp"),
-            "lb.yaml:1:11: defaults: \"tcp\" is not a mapping: use the fields health, on_failure, slow_start, notify, local",
+            "lb.yaml:1:11: defaults: \"tcp\" is not a mapping: use the fields health, on_failure, on_empty, slow_start, notify, local",
         ),
         (
             defaults("{health: {http: {path: healthz}}}"),

@@ -76,6 +76,16 @@ impl Play {
         )
     }
 
+    /// What happens to packets without a real server, after changes.
+    fn on_empty(&mut self, known: impl IntoIterator<Item = (u8, ServerHealth)>) -> OnEmpty {
+        self.tell(known);
+        let known = &self.known;
+        let (desired, _) = self
+            .services
+            .apply_health(&self.file, |_, server| known[&server].clone(), self.now);
+        desired.services[0].failure_policy.on_empty
+    }
+
     /// The same, after changes.
     fn after(
         &mut self,
@@ -442,4 +452,31 @@ proptest! {
             prop_assert!(if service { weight >= least } else { weight < most }, "{weight}, {service}");
         }
     }
+}
+
+#[test]
+fn nothing_is_rejected_before_every_real_server_was_probed() {
+    let all = |state: &ServerHealth| [1, 2, 3].map(|server| (server, state.clone()));
+    let mut play = Play::new(FailurePolicy::default());
+    assert_eq!(play.on_empty(all(&ServerHealth::Unknown)), OnEmpty::Drop);
+    assert_eq!(
+        play.on_empty([(1, refused()), (2, refused())]),
+        OnEmpty::Drop,
+        "the third may be up"
+    );
+    assert_eq!(
+        play.on_empty([(3, ServerHealth::Down(ProbeFailure::NotProbed))]),
+        OnEmpty::Drop
+    );
+    assert_eq!(play.on_empty([(3, refused())]), OnEmpty::Reject);
+    assert_eq!(play.on_empty(all(&UP)), OnEmpty::Reject);
+    assert_eq!(play.on_empty(all(&refused())), OnEmpty::Reject);
+    // A check of another kind begins anew.
+    assert_eq!(play.on_empty([(2, ServerHealth::Unknown)]), OnEmpty::Drop);
+
+    let mut dropping = Play::new(FailurePolicy {
+        on_empty: OnEmpty::Drop,
+        ..FailurePolicy::default()
+    });
+    assert_eq!(dropping.on_empty(all(&refused())), OnEmpty::Drop);
 }
