@@ -204,9 +204,11 @@ fn cluster(mode: SchedulerMode, tables: &TableContents) -> DesiredState {
             quic: false,
             health: None,
             failure_policy: FailurePolicy::default(),
+            drain_timeout_seconds: None,
             notify: None,
             local_access: true,
             awaits_checks: false,
+            failed_removed_servers: std::collections::BTreeSet::new(),
             servers: (0..tables.servers_per_service())
                 .map(|server| real_server(tables.ip_version, server))
                 .collect(),

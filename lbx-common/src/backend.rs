@@ -54,8 +54,8 @@ pub struct Backend {
     pub lower_threshold: u32,
     /// Weight, used by the daemon only: for the program it is reflected in slots and rings.
     pub weight: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// The tick since which it is out of the configuration, plus 1; 0: it is in the configuration. Used by the daemon only.
+    pub removed_since: u32,
 }
 
 /// The VLAN tags of a segment: 12 bits of VLAN id each, [`VlanTags::SERVICE_TAG_FLAG`] for a tag of IEEE 802.1ad.
@@ -115,7 +115,7 @@ impl Backend {
         upper_threshold: 0,
         lower_threshold: 0,
         weight: 0,
-        pad: 0,
+        removed_since: 0,
     };
 
     /// Its words, in the order of memory.

@@ -4,7 +4,7 @@ mod health;
 mod ports;
 mod scheduler;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +154,8 @@ pub struct Service {
     pub health: Option<Arc<HealthConfig>>,
     /// What happens when they fail.
     pub failure_policy: FailurePolicy,
+    /// Seconds after which connections of a real server that is out of the file are cut; none: never.
+    pub drain_timeout_seconds: Option<u32>,
     /// The command notified of health changes.
     pub notify: Option<NotifyCommand>,
     /// Whether the director itself can use the VIP.
@@ -163,6 +165,9 @@ pub struct Service {
     pub awaits_checks: bool,
     /// Real servers in the order of the file, no address twice, all of the VIP's family.
     pub servers: Vec<RealServer>,
+    /// Real servers that are out of the file, still have flows, and are down by their last health check. In the configuration
+    /// it is always empty.
+    pub failed_removed_servers: BTreeSet<IpAddr>,
 }
 
 /// Connections of one client, or of a network of clients, go to the same real server.

@@ -6,7 +6,7 @@
 //!   ([`listing`]);
 //! - [`server_states`], [`notifications`]: the states of real servers in its listing, and its notify command;
 //! - [`nginx`], [`tls`], [`dns`], [`servers`]: who serves;
-//! - [`clients`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
+//! - [`clients`], [`datagram_stream`], [`load`], [`wrk`], [`download`], [`payload`], [`cgroup`]: who asks;
 //! - [`manual_setup`], [`xdp`]: an LVS-DR cluster without lbx, by which the lab proves itself;
 //! - [`packet`]: frames for fixtures, whole and broken;
 //! - [`process`], [`wait`], [`patience`], [`timing`], [`mac`], [`bpffs`]: what all of these need.
@@ -18,6 +18,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod clients;
 pub mod cluster;
+pub mod datagram_stream;
 pub mod dns;
 pub mod download;
 pub mod host;

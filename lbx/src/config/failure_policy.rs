@@ -10,9 +10,19 @@ use super::{
     node::Value,
     text, time, value,
 };
-use crate::desired::{FailurePolicy, HealthConfig, NotifyCommand, OnEmpty, OnFailure, RealServer, Scheduler, Service};
+use crate::desired::{
+    FailurePolicy, HealthConfig, NotifyCommand, OnEmpty, OnFailure, Protocol, RealServer, Scheduler, Service, Timeouts,
+};
 
-pub(super) const DEFAULTS: [&str; 6] = ["health", "on_failure", "on_empty", "slow_start", "notify", "local"];
+pub(super) const DEFAULTS: [&str; 7] = [
+    "health",
+    "on_failure",
+    "on_empty",
+    "drain_timeout",
+    "slow_start",
+    "notify",
+    "local",
+];
 pub(super) const QUORUM: [&str; 2] = ["weight", "hysteresis"];
 
 /// What `defaults` may say, and every service for itself.
@@ -21,9 +31,51 @@ pub(super) struct Defaults<'a> {
     health: Option<(Arc<HealthConfig>, Field<'a>)>,
     on_failure: OnFailure,
     on_empty: OnEmpty,
+    drain_timeout: DrainTimeout,
     slow_start: u16,
     notify: Option<NotifyCommand>,
     local: bool,
+}
+
+/// After which connections of a real server that is out of the file are cut.
+#[derive(Clone, Copy, Debug)]
+enum DrainTimeout {
+    /// Not said: never for TCP, after these seconds for UDP.
+    ByProtocol {
+        udp_seconds: u32,
+    },
+    /// Never.
+    Unlimited,
+    Seconds(u32),
+}
+
+impl DrainTimeout {
+    /// What is not said, where this is the idle timeout of UDP.
+    fn by_protocol(udp_timeout_seconds: u16) -> Self {
+        Self::ByProtocol {
+            udp_seconds: 2 * u32::from(udp_timeout_seconds),
+        }
+    }
+
+    fn read(field: &Field<'_>) -> Result<Self, Fault> {
+        match field.value() {
+            value if value.is_text("none") => Ok(Self::Unlimited),
+            _ => match time::seconds(field) {
+                Ok(seconds) => Ok(Self::Seconds(seconds.into())),
+                Err(fault) => Err(Fault {
+                    message: format!("{}, or none", fault.message),
+                    ..fault
+                }),
+            },
+        }
+    }
+
+    const fn seconds(self, protocol: Protocol) -> Option<u32> {
+        match (self, protocol) {
+            (Self::Seconds(seconds), _) | (Self::ByProtocol { udp_seconds: seconds }, Protocol::Udp) => Some(seconds),
+            (Self::ByProtocol { .. }, Protocol::Tcp) | (Self::Unlimited, _) => None,
+        }
+    }
 }
 
 impl Default for Defaults<'_> {
@@ -32,6 +84,7 @@ impl Default for Defaults<'_> {
             health: None,
             on_failure: OnFailure::default(),
             on_empty: OnEmpty::default(),
+            drain_timeout: DrainTimeout::by_protocol(Timeouts::default().udp_seconds),
             slow_start: 0,
             notify: None,
             local: true,
@@ -40,14 +93,22 @@ impl Default for Defaults<'_> {
 }
 
 impl<'a> Defaults<'a> {
-    /// What `defaults` says.
-    pub(super) fn read(field: &Field<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
-        field.mapping(&DEFAULTS, |fields| Self::default().overridden(fields, reader))
+    /// What holds if `defaults` says nothing.
+    pub(super) fn by_timeouts(timeouts: &Timeouts) -> Self {
+        Self {
+            drain_timeout: DrainTimeout::by_protocol(timeouts.udp_seconds),
+            ..Self::default()
+        }
+    }
+
+    /// The same with what `defaults` says.
+    pub(super) fn read(&self, field: &Field<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
+        field.mapping(&DEFAULTS, |fields| self.overridden(fields, reader))
     }
 
     /// The same with what these fields say instead.
     pub(super) fn overridden(&self, fields: &Fields<'a>, reader: &mut health::Reader<'_>) -> Result<Self, Faults> {
-        let (health, on_failure, on_empty, slow_start, notify, local) = (
+        let (health, on_failure, on_empty, drain_timeout, slow_start, notify, local) = (
             fields.read_or("health", self.health.clone(), |field| {
                 Ok::<_, Faults>(reader.read(field)?.map(|health| (health, field.clone())))
             }),
@@ -57,6 +118,7 @@ impl<'a> Defaults<'a> {
             fields.read_or("on_empty", self.on_empty, |field| {
                 value::choice(field, "treatment of packets without a real server")
             }),
+            fields.read_or("drain_timeout", self.drain_timeout, DrainTimeout::read),
             fields.read_or("slow_start", self.slow_start, time::seconds_or_none),
             fields.read_or("notify", self.notify.clone(), command::notify),
             value::boolean_or(fields, "local", self.local),
@@ -66,6 +128,7 @@ impl<'a> Defaults<'a> {
             health,
             on_failure,
             on_empty,
+            drain_timeout,
             slow_start,
             notify,
             local,
@@ -101,6 +164,7 @@ impl<'a> Defaults<'a> {
                 slow_start_seconds: slow_start,
                 on_empty: self.on_empty,
             },
+            drain_timeout_seconds: self.drain_timeout.seconds(service.virtual_service.protocol),
             health: self.health.map(|(health, _)| health),
             notify: self.notify,
             local_access: self.local,

@@ -44,15 +44,19 @@ pub(super) fn desired(root: &Field<'_>, folder: &Path) -> Result<DesiredState, F
         let sizes = fields.read_optional("tables", |field| Ok::<_, Faults>((tables(field)?, field.clone())));
         let list = fields.required("services", "list what clients connect to");
         let mut checks = health::Reader::new(folder);
-        let defaults = fields.read_or("defaults", Defaults::default(), |field| {
-            Defaults::read(field, &mut checks)
+        let timeouts = fields.read_or("timeouts", Timeouts::default(), timeouts);
+        let initial_defaults = timeouts
+            .as_ref()
+            .map_or_else(|_| Defaults::default(), Defaults::by_timeouts);
+        let defaults = fields.read_or("defaults", initial_defaults.clone(), |field| {
+            initial_defaults.read(field, &mut checks)
         });
         let services = |field: &Field<'_>| services(field, defaults.as_ref().ok(), &mut checks);
         let (interfaces, mode, network_grace, timeouts, sizes, services, list, _) = (
             nics.and_then(|field| interfaces(&field)),
             value::choice_or_default(fields, "mode"),
             fields.read_or("network_grace", NETWORK_GRACE, time::seconds_or_none),
-            fields.read_or("timeouts", Timeouts::default(), timeouts),
+            timeouts,
             sizes,
             list.as_ref().map_err(|_| Faults::default()).and_then(services),
             list,

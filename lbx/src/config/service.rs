@@ -1,6 +1,6 @@
 //! One service: which fields it has, and which of them go together.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     error::{Fault, Faults, Parts},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::desired::{FailurePolicy, HashOptions, Persistence, PortSet, Protocol, Scheduler, Service, VirtualService};
 
-pub(super) const SERVICE: [&str; 20] = [
+pub(super) const SERVICE: [&str; 21] = [
     "name",
     "vip",
     "port",
@@ -30,6 +30,7 @@ pub(super) const SERVICE: [&str; 20] = [
     "health",
     "on_failure",
     "on_empty",
+    "drain_timeout",
     "quorum",
     "slow_start",
     "notify",
@@ -118,10 +119,12 @@ pub(super) fn read<'a>(
             quic,
             health: None,
             failure_policy: FailurePolicy::default(),
+            drain_timeout_seconds: None,
             notify: None,
             local_access: true,
             awaits_checks: false,
             servers: servers.all,
+            failed_removed_servers: BTreeSet::new(),
         };
         let one_packet = match options.one_packet {
             Some(field) => refuse_with_one_packet(&field, &service),

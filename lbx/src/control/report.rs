@@ -106,6 +106,9 @@ pub struct RealServer {
     /// Why it is down.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Seconds until its connections are cut, if it is out of the file and there is a `drain_timeout`.
+    #[serde(default)]
+    pub drain_seconds_left: Option<u32>,
     /// The weight it is scheduled by: another than its own while it is down, starts slowly or asks for another.
     #[serde(default)]
     pub effective_weight: Option<u16>,

@@ -101,7 +101,10 @@ impl RealServer {
     fn notes(&self) -> Vec<String> {
         let state = match self.state {
             ServerState::Up => None,
-            ServerState::Draining => Some("draining: keeps its connections, gets no new ones".to_owned()),
+            ServerState::Draining => Some(match self.drain_seconds_left {
+                Some(seconds) => format!("draining: keeps its connections for {seconds} s more, gets no new ones"),
+                None => "draining: keeps its connections, gets no new ones".to_owned(),
+            }),
             ServerState::Unresolved if self.is_unreachable() => Some(format!(
                 "not reachable: {}; it gets no connections",
                 self.reason.as_deref().unwrap_or_default()
@@ -121,9 +124,12 @@ impl RealServer {
             }
             _ => None,
         };
+        let cut = self.drain_seconds_left.filter(|_| self.state != ServerState::Draining);
+        let cut = cut.map(|seconds| format!("draining: its connections are re-scheduled in {seconds} s"));
         state
             .into_iter()
             .chain(weight)
+            .chain(cut)
             .chain(self.warnings.iter().cloned())
             .collect()
     }
@@ -211,6 +217,7 @@ mod tests {
             quic_id: None,
             state: ServerState::Up,
             reason: None,
+            drain_seconds_left: None,
             effective_weight: None,
             warnings: Vec::new(),
             mac: None,
@@ -378,6 +385,7 @@ mod tests {
                 "lower_threshold",
                 "quic_id",
                 "reason",
+                "drain_seconds_left",
                 "effective_weight",
                 "warnings"
             ]
@@ -405,6 +413,23 @@ mod tests {
         let notes = "# web 192.168.1.185: down: connection refused\n# web 192.168.1.185: answers ARP for the VIP\n";
         assert!(table.contains(notes), "{table}");
         assert!(table.ends_with("# dropped 3: truncated\n"), "{table}");
+    }
+
+    #[test]
+    fn the_time_left_of_a_drain_stands_below() {
+        let mut report = report();
+        report.services[0].servers[0].state = ServerState::Draining;
+        report.services[0].servers[0].drain_seconds_left = Some(573);
+        report.services[0].servers[1].state = ServerState::Down;
+        report.services[0].servers[1].reason = Some("connection refused".into());
+        report.services[0].servers[1].drain_seconds_left = Some(20);
+        let table = report.table(Columns::Connections);
+        let notes = "\
+# web 192.168.1.185: draining: keeps its connections for 573 s more, gets no new ones
+# web 192.168.1.190: down: connection refused
+# web 192.168.1.190: draining: its connections are re-scheduled in 20 s
+";
+        assert!(table.ends_with(notes), "{table}");
     }
 
     #[test]

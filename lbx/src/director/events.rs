@@ -132,7 +132,7 @@ impl Director {
     async fn on_second(&mut self, seconds: u32) {
         let mut change = self.network.on_second_elapsed().await;
         change |= self.loaded.take_retry();
-        change |= RequiredActions::replan_if(self.health.needs_reevaluation());
+        change |= RequiredActions::replan_if(self.health.needs_reevaluation() || self.is_drain_due());
         change |= self.check_detached().await;
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
         self.follow(RequiredActions {

@@ -8,11 +8,15 @@ use tokio::time::Instant;
 use super::{
     Director, DirectorError,
     configuration::{RESOLVE_TIMEOUT, SOLICIT_INTERVAL},
-    health::{HealthView, PriorState},
+    health::{
+        HealthView,
+        prior::{PriorConfiguration, PriorState},
+    },
     network::{neighbours::NeighbourTable, nics, topology::Topology, vips},
 };
 use crate::{
     config,
+    dataplane::clock,
     desired::DesiredState,
     health::probe_plan::ServerKey,
     tables::{Plan, Tables, event::TableEvent},
@@ -120,6 +124,7 @@ impl Director {
             &mut self.loaded.dataplane,
             &self.network.topology,
             &self.configuration.desired,
+            self.health.probes_vips(),
         );
     }
 
@@ -160,24 +165,44 @@ impl Director {
         Ok(())
     }
 
-    /// Plans again with the next hops and the health of now.
+    /// Plans again with the next hops and the health of now. Checks of real servers that have drained end.
     pub(super) fn replan(&mut self) -> Result<(), DirectorError> {
-        let neighbours = &self.network.neighbours;
-        let resolved = |server| neighbours.is_resolved(server);
-        let view = self.health.reevaluate(&self.configuration.desired, resolved);
+        let desired = &self.configuration.desired;
+        let resolved = |server| self.network.neighbours.is_resolved(server);
+        let view = if self.have_removed_servers_changed() {
+            self.evaluate(desired, false)
+        } else {
+            self.health.reevaluate(desired, resolved)
+        };
         let plan = self.plan(&view)?;
-        self.commit(plan, view)
+        self.commit(plan, view)?;
+        self.health.sync_probes();
+        Ok(())
+    }
+
+    /// Whether real servers that are out of the file have drained, or have been cut, since the last plan; or a drain timeout is
+    /// over.
+    pub(super) fn is_drain_due(&self) -> bool {
+        let tables = &self.loaded.tables;
+        self.have_removed_servers_changed()
+            || tables.is_drain_timeout_over(&self.configuration.desired, clock::current_tick())
+    }
+
+    fn have_removed_servers_changed(&self) -> bool {
+        self.loaded.tables.draining_servers() != *self.health.removed_servers()
     }
 
     /// A new desired state as far as health allows; `adopted`: what is loaded is a former daemon's.
     pub(super) fn evaluate(&self, desired: &DesiredState, adopted: bool) -> HealthView {
-        let renamed = self.loaded.tables.former_identities(desired);
-        let before = |(id, server)| {
-            let loaded = renamed.get(&id).copied().unwrap_or(id);
-            prior_state(&self.loaded.tables, adopted, (loaded, server))
+        let tables = &self.loaded.tables;
+        let former = PriorConfiguration {
+            prior_states: &|server| prior_state(tables, adopted, server),
+            renamed: tables.former_identities(desired),
+            removed_servers: tables.removed_servers(desired),
+            is_adopted: adopted,
         };
         let resolved = |server| self.network.neighbours.is_resolved(server);
-        self.health.evaluate(desired, &before, resolved)
+        self.health.evaluate(desired, former, resolved)
     }
 
     pub(super) fn plan(&self, view: &HealthView) -> Result<Plan, DirectorError> {

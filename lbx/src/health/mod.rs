@@ -4,8 +4,8 @@
 //! - [`check`]: the kinds of checks: what each sends and which reply passes
 //! - [`probe_plan`]: which targets are probed, and which real servers each result is about
 //! - [`probe_thread`]: the thread that probes
-//! - [`monitor`]: the state of one check of one real server; [`service`]: the states of services; [`event`]: what is logged
-//!   and notified
+//! - [`monitor`]: the state of one check of one real server; [`server_health`]: the state by all of them; [`service`]: the states of
+//!   services; [`event`]: what is logged and notified
 
 pub mod check;
 pub mod event;
@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod probe;
 pub mod probe_plan;
 pub mod probe_thread;
+pub mod server_health;
 pub mod service;
 
 pub use self::{
@@ -22,5 +23,6 @@ pub use self::{
     failure::ProbeFailure,
     monitor::{CheckState, CheckStateChange},
     probe::{Outcome, ProbeEndpoint, ProbeSteering, ProbeSuccess, RequiredTraffic},
-    service::{ServerHealth, ServiceHealthStates},
+    server_health::ServerHealth,
+    service::ServiceHealthStates,
 };

@@ -55,6 +55,17 @@ pub enum ProbeScope {
 /// A real server of a service.
 pub type ServerKey = (VirtualService, IpAddr);
 
+/// A real server that is out of the file and has flows, with the last health check it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastCheck {
+    /// The real server.
+    pub server: ServerKey,
+    /// The check.
+    pub health: Arc<HealthConfig>,
+    /// The port that is checked.
+    pub port: u16,
+}
+
 /// The targets of each real server that is checked: it is up if all of them are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbePlan(BTreeMap<ServerKey, Vec<ProbeTarget>>);
@@ -63,17 +74,22 @@ impl ProbePlan {
     /// The plan of a desired state.
     #[must_use]
     pub fn of(desired: &DesiredState) -> Self {
+        Self::with_removed(desired, &[])
+    }
+
+    /// The plan of a desired state, and of real servers that are out of it.
+    #[must_use]
+    pub fn with_removed(desired: &DesiredState, removed: &[LastCheck]) -> Self {
         let mut first: BTreeMap<Shared<'_>, IpAddr> = BTreeMap::new();
-        for (service, health, rip) in checked(desired) {
-            let vip = service.virtual_service.vip;
+        for ((service, rip), health, port) in checked(desired, removed) {
             first
-                .entry(Shared::of(service, health, rip))
-                .and_modify(|least| *least = vip.min(*least))
-                .or_insert(vip);
+                .entry(Shared::of(service, health, port, rip))
+                .and_modify(|least| *least = service.vip.min(*least))
+                .or_insert(service.vip);
         }
-        let targets = checked(desired).map(|(service, health, rip)| {
-            let shared = Shared::of(service, health, rip);
-            let (own, full) = (service.virtual_service.vip, first[&shared]);
+        let targets = checked(desired, removed).map(|((service, rip), health, port)| {
+            let shared = Shared::of(service, health, port, rip);
+            let (own, full) = (service.vip, first[&shared]);
             let probe_target = |vip, scope| ProbeTarget {
                 rip,
                 vip,
@@ -86,7 +102,7 @@ impl ProbePlan {
             if own != full && is_vip_probed(health) {
                 probe_targets.push(probe_target(own, ProbeScope::VipPresence));
             }
-            ((service.virtual_service, rip), probe_targets)
+            ((service, rip), probe_targets)
         });
         Self(targets.collect())
     }
@@ -121,30 +137,40 @@ struct Shared<'d> {
 }
 
 impl<'d> Shared<'d> {
-    fn of(service: &Service, health: &'d HealthConfig, rip: IpAddr) -> Self {
-        let id = service.virtual_service;
+    fn of(service: VirtualService, health: &'d HealthConfig, port: u16, rip: IpAddr) -> Self {
         Self {
             rip,
-            port: health.port.unwrap_or(id.port),
-            protocol: id.protocol,
-            vip: matches!(health.check, Check::Exec(_)).then_some(id.vip),
+            port,
+            protocol: service.protocol,
+            vip: matches!(health.check, Check::Exec(_)).then_some(service.vip),
             health,
         }
     }
 }
 
-fn checked<'d>(desired: &'d DesiredState) -> impl Iterator<Item = (&'d Service, &'d Arc<HealthConfig>, IpAddr)> {
+/// The port on which a service is checked.
+#[must_use]
+pub fn checked_port(service: VirtualService, health: &HealthConfig) -> u16 {
+    health.port.unwrap_or(service.port)
+}
+
+/// Every real server that is checked, with its check and port.
+fn checked<'d>(
+    desired: &'d DesiredState,
+    removed: &'d [LastCheck],
+) -> impl Iterator<Item = (ServerKey, &'d Arc<HealthConfig>, u16)> {
     let with_health = |service: &'d Service| service.health.as_ref().map(|health| (service, health));
-    desired
+    let configured = desired
         .services
         .iter()
         .filter_map(with_health)
         .flat_map(|(service, health)| {
-            service
-                .servers
-                .iter()
-                .map(move |server| (service, health, server.address))
-        })
+            let id = service.virtual_service;
+            let servers = service.servers.iter();
+            servers.map(move |server| ((id, server.address), health, checked_port(id, health)))
+        });
+    let removed = removed.iter().map(|last| (last.server, &last.health, last.port));
+    configured.chain(removed)
 }
 
 /// Whether a check goes to the VIP, so that another VIP is another matter.

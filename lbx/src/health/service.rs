@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     num::NonZeroU8,
     time::Duration,
 };
@@ -10,70 +10,28 @@ use std::{
 use super::{
     event::{HealthEvent, HealthEventKind},
     failure::ProbeFailure,
-    monitor::CheckState,
+    probe_plan::ServerKey,
+    server_health::ServerHealth,
 };
 use crate::desired::{DesiredState, FailurePolicy, OnEmpty, RealServer, ServerState, Service, VirtualService};
 
 /// Steps of a slow start at most, and at most one a second: each moves slots.
 const STEPS: u64 = 20;
 
-/// The state of a real server of a service, by its checks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerHealth {
-    /// It is up.
-    Up {
-        /// The weight that its check reports: it replaces that of the file and is not a percentage of it.
-        weight: Option<u16>,
-    },
-    /// It is down.
-    Down(ProbeFailure),
-    /// Its first probe has not ended yet, and decides.
-    Unknown,
-}
-
-impl ServerHealth {
-    /// The state by all checks of a real server: up if all of them are, and its MAC address is `resolved`. Without checks it
-    /// is up.
-    #[must_use]
-    pub fn of<'m>(monitors: impl IntoIterator<Item = &'m CheckState>, resolved: bool) -> Self {
-        if !resolved {
-            return Self::Down(ProbeFailure::NoMac);
-        }
-        let mut known = Self::Up { weight: None };
-        for monitor in monitors {
-            match (monitor.up_if_known(), &mut known) {
-                (Some(false), _) => return Self::Down(monitor.reason().cloned().unwrap_or(ProbeFailure::NotProbed)),
-                (None, _) => known = Self::Unknown,
-                (Some(true), Self::Up { weight }) => *weight = weight.or(monitor.weight()),
-                (Some(true), _) => {}
-            }
-        }
-        known
-    }
-
-    /// Whether it is up; none while unknown.
-    const fn is_up(&self) -> Option<bool> {
-        match self {
-            Self::Up { .. } => Some(true),
-            Self::Down(_) => Some(false),
-            Self::Unknown => None,
-        }
-    }
-}
-
 /// The states of all services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceHealthStates(BTreeMap<VirtualService, ServiceState>);
 
 impl ServiceHealthStates {
-    /// The file's state with health applied, and the events. `known` is the state of a real server by its checks; `now` is the
-    /// time since any fixed start. To be called when anything changes (a reason other than [`ProbeFailure::NotProbed`] included),
-    /// every second while a [slow start](Self::is_slow_start_active) goes on, and when a
-    /// [first round](Self::is_first_round_over) is over.
+    /// The file's state with health applied, and the events. `removed` are real servers that are out of the file and still have
+    /// flows; `known` is the state of a real server by its checks; `now` is the time since any fixed start. To be called when
+    /// anything changes (a reason other than [`ProbeFailure::NotProbed`] included), every second while a
+    /// [slow start](Self::is_slow_start_active) goes on, and when a [first round](Self::is_first_round_over) is over.
     #[must_use]
     pub fn apply_health(
         &mut self,
         file: &DesiredState,
+        removed: &BTreeSet<ServerKey>,
         known: impl Fn(VirtualService, IpAddr) -> ServerHealth,
         now: Duration,
     ) -> (DesiredState, Vec<HealthEvent>) {
@@ -83,15 +41,20 @@ impl ServiceHealthStates {
         let mut events = Vec::new();
         for service in &mut desired.services {
             let id = service.virtual_service;
-            let (servers, changes) = match self.0.get_mut(&id) {
-                Some(group) => group.apply(service, |server| known(id, server), now),
+            let removed: Vec<IpAddr> = removed
+                .range((id, IpAddr::V4(Ipv4Addr::UNSPECIFIED))..)
+                .take_while(|(service, _)| *service == id)
+                .map(|&(_, server)| server)
+                .collect();
+            let known = |server| known(id, server);
+            let changes = match self.0.get_mut(&id) {
+                Some(group) => group.apply(service, &removed, known, now),
                 None => {
-                    let (group, servers, changes) = ServiceState::begin(service, |server| known(id, server), now);
+                    let (group, changes) = ServiceState::begin(service, &removed, known, now);
                     self.0.insert(id, group);
-                    (servers, changes)
+                    changes
                 }
             };
-            service.servers = servers;
             service.awaits_checks = self.is_in_first_round(id);
             if !self.0[&id].is_settled() {
                 service.failure_policy.on_empty = OnEmpty::Drop;
@@ -99,6 +62,15 @@ impl ServiceHealthStates {
             events.extend(changes.into_iter().map(|kind| HealthEvent { service: id, kind }));
         }
         (desired, events)
+    }
+
+    /// Goes on with the states of services that have another identity now: the former one by the new one.
+    pub fn rename(&mut self, former_identities: &BTreeMap<VirtualService, VirtualService>) {
+        for (&id, former) in former_identities {
+            if let Some(group) = self.0.remove(former) {
+                self.0.insert(id, group);
+            }
+        }
     }
 
     /// Whether any real server is in slow start.
@@ -166,10 +138,11 @@ struct Server {
 impl ServiceState {
     /// A new service: without slow starts, and without events for what is as it should be.
     fn begin(
-        service: &Service,
+        service: &mut Service,
+        removed: &[IpAddr],
         known: impl Fn(IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> (Self, Vec<RealServer>, Vec<HealthEventKind>) {
+    ) -> (Self, Vec<HealthEventKind>) {
         let mut group = Self::default();
         if service
             .servers
@@ -179,39 +152,46 @@ impl ServiceState {
             let (began, ends) = (now, now + first_round_limit(service));
             group.first_round = (began < ends).then_some(FirstRound { began, ends });
         }
-        for server in &service.servers {
-            let known = group.after_first_round(known(server.address));
+        for address in with_removed(service, removed).map(|server| server.address) {
+            let known = group.probe_state(address, removed, &known);
             let up = known.is_up().filter(|&up| up);
             let state = Server {
                 up,
                 initial: up.is_none(),
                 ..Server::default()
             };
-            group.servers.insert(server.address, state);
+            group.servers.insert(address, state);
         }
-        let (servers, mut events) = group.apply(service, known, now);
+        let mut events = group.apply(service, removed, known, now);
         events.retain(|kind| {
             !matches!(
                 kind,
                 HealthEventKind::QuorumGained { .. } | HealthEventKind::WeightChanged { .. }
             )
         });
-        (group, servers, events)
+        (group, events)
     }
 
+    /// Applies health to the real servers of a service.
     fn apply(
         &mut self,
-        service: &Service,
+        service: &mut Service,
+        removed: &[IpAddr],
         known: impl Fn(IpAddr) -> ServerHealth,
         now: Duration,
-    ) -> (Vec<RealServer>, Vec<HealthEventKind>) {
+    ) -> Vec<HealthEventKind> {
         let mut events = self.update_first_round(service, &known, now);
         let mut servers = BTreeMap::new();
-        for server in &service.servers {
+        for server in with_removed(service, removed) {
             let before = self.servers.remove(&server.address);
-            let known = self.after_first_round(known(server.address));
-            events.extend(event_of(server, before.as_ref(), &known));
-            let state = Server::next(before, &known, service.failure_policy.slow_start_seconds, now);
+            let known = self.probe_state(server.address, removed, &known);
+            events.extend(event_of(&server, before.as_ref(), &known));
+            let slow_start = if removed.contains(&server.address) {
+                0
+            } else {
+                service.failure_policy.slow_start_seconds
+            };
+            let state = Server::next(before, &known, slow_start, now);
             servers.insert(server.address, state);
         }
         self.servers = servers;
@@ -229,7 +209,10 @@ impl ServiceState {
                 ..*server
             }
         });
-        (servers.collect(), events)
+        service.servers = servers.collect();
+        let is_down = |server: &&IpAddr| self.servers[*server].up == Some(false);
+        service.failed_removed_servers = removed.iter().filter(is_down).copied().collect();
+        events
     }
 
     /// Ends the first round if every real server has a result, or its time is over: then the events are those without one.
@@ -252,6 +235,14 @@ impl ServiceState {
         }
         let overdue = |server| HealthEventKind::FirstCheckOverdue { server, after: limit };
         unknown.into_iter().map(overdue).collect()
+    }
+
+    /// The state of a real server as it counts now. One that is out of the file has no first round.
+    fn probe_state(&self, server: IpAddr, removed: &[IpAddr], known: impl Fn(IpAddr) -> ServerHealth) -> ServerHealth {
+        if removed.contains(&server) {
+            return known(server);
+        }
+        self.after_first_round(known(server))
     }
 
     /// A state as it counts now: during the first round no real server is up yet.
@@ -286,7 +277,10 @@ impl ServiceState {
             Some(false) => weight >= quorum.saturating_add(hysteresis),
             None => weight >= quorum,
         };
-        let is_undecided = || self.servers.values().any(|server| server.up.is_none());
+        let is_undecided = || {
+            let mut servers = service.servers.iter();
+            servers.any(|server| self.servers[&server.address].up.is_none())
+        };
         if self.quorum == Some(enough) || (self.quorum.is_none() && !enough && is_undecided()) {
             return None;
         }
@@ -307,6 +301,19 @@ impl ServiceState {
 fn first_round_limit(service: &Service) -> Duration {
     let health = service.health.as_deref();
     health.map_or(Duration::ZERO, |health| health.interval + health.timeout)
+}
+
+/// The real servers of a service, then those that are out of the file: they count for no quorum.
+fn with_removed(service: &Service, removed: &[IpAddr]) -> impl Iterator<Item = RealServer> {
+    let drained = |&address: &IpAddr| RealServer {
+        address,
+        weight: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        quic_id: None,
+        state: ServerState::Up,
+    };
+    service.servers.iter().copied().chain(removed.iter().map(drained))
 }
 
 /// The event of a real server, if its state has changed. That it is down is one event, as soon as there is a reason: not

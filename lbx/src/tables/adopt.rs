@@ -8,6 +8,7 @@ use std::{
 
 use lbx_common::{
     backend::{self, Backend, MacAndState, mac_from_word},
+    flow::TICK_MASK,
     lookup::{PRIMARY_PORT, PortEntry, VipEntry, split_port_key, strip_flags},
     ring::RingEntry,
     service::{Service, WAS_SCHEDULED_BY_HASH},
@@ -282,6 +283,11 @@ fn read_member(backend: &Backend, sorry: bool, now: u32) -> LoadedBackend {
             state if backend::may_have_connections(state) => BackendState::Up,
             _ => BackendState::Dead { since: now },
         },
-        configured: state != backend::REMOVED,
+        // An older daemon has left no tick: the drain timeout starts again.
+        removed_since_tick: match (backend.removed_since, state) {
+            (0, backend::REMOVED) => Some(now),
+            (0, _) => None,
+            (tick, _) => Some((tick - 1) & TICK_MASK),
+        },
     }
 }

@@ -58,6 +58,8 @@ pub enum TableEventKind {
     Draining(IpAddr),
     /// The last flow of a drained real server is over.
     Drained(IpAddr),
+    /// A real server has drained for longer than it may: flows that are left go to others.
+    DrainTimeout(IpAddr),
     /// A real server's MAC address changed.
     MacChanged {
         /// RIP.
@@ -104,7 +106,8 @@ impl TableEventKind {
             | Self::WeightChanged { server, .. }
             | Self::MacChanged { server, .. }
             | Self::Draining(server)
-            | Self::Drained(server) => Some(server),
+            | Self::Drained(server)
+            | Self::DrainTimeout(server) => Some(server),
         }
     }
 }
@@ -157,6 +160,10 @@ impl fmt::Display for TableEventKind {
                 "real server {server} removed from the configuration: draining, no new connections"
             ),
             Self::Drained(server) => write!(f, "real server {server} drained: no connections left"),
+            Self::DrainTimeout(server) => write!(
+                f,
+                "real server {server} drained: drain_timeout is over; connections left re-scheduled"
+            ),
             Self::MacChanged { server, from, to } => write!(
                 f,
                 "real server {server}: MAC address changed from {} to {}",

@@ -135,7 +135,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
         let write = match member.state {
             state
                 if state.may_own_flows()
-                    && !member.configured
+                    && !member.is_configured()
                     && !named
                     && slots.is_grace_period_over(now)
                     && !in_slots.contains(&index) =>
@@ -156,7 +156,7 @@ fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowSc
                         .filter(|&(&other, _)| other != index)
                         .map(|(_, m)| m)
                 };
-                if member.configured && !siblings().any(|other| other.address == member.address) {
+                if member.is_configured() && !siblings().any(|other| other.address == member.address) {
                     continue;
                 }
                 if !siblings().any(|other| other.counter_index == member.counter_index) {

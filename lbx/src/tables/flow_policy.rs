@@ -128,5 +128,11 @@ pub fn ticks(timeouts: &Timeouts) -> abi::TimeoutTicks {
 }
 
 fn ticks_of(seconds: u16) -> u16 {
-    (u64::from(seconds) * 1_000_000_000).div_ceil(1 << TICK_SHIFT) as u16
+    ticks_of_seconds(u32::from(seconds)) as u16
+}
+
+/// Seconds in ticks, rounded up.
+#[must_use]
+pub fn ticks_of_seconds(seconds: u32) -> u32 {
+    (u64::from(seconds) * 1_000_000_000).div_ceil(1 << TICK_SHIFT) as u32
 }

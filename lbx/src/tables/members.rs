@@ -1,10 +1,16 @@
 //! The real servers of a service: desired, and as backends in the maps.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use lbx_common::backend::{self, Backend, MacAndState, VlanTags, mac_to_word};
+use lbx_common::{
+    backend::{self, Backend, MacAndState, VlanTags, mac_to_word},
+    flow::{TICK_SHIFT, elapsed_ticks},
+};
 
-use super::{NextHop, NextHops, event::TableEventKind, lookup::address};
+use super::{NextHop, NextHops, event::TableEventKind, flow_policy::ticks_of_seconds, lookup::address};
 use crate::desired::{OnFailure, ServerState, Service};
 
 /// A real server of the desired state.
@@ -24,8 +30,6 @@ pub struct DesiredServer {
     pub sorry: bool,
     /// Its state by its health checks.
     pub state: ServerState,
-    /// What happens to its flows when its MAC address is not resolved.
-    pub on_failure: OnFailure,
 }
 
 impl DesiredServer {
@@ -39,10 +43,43 @@ impl DesiredServer {
     }
 }
 
+/// The real servers of a service, as far as its backends depend on them.
+#[derive(Debug)]
+pub struct DesiredServers<'s> {
+    by_address: BTreeMap<IpAddr, DesiredServer>,
+    drain_policy: DrainPolicy<'s>,
+}
+
+/// What happens to real servers that are out of the file.
+#[derive(Clone, Copy, Debug)]
+struct DrainPolicy<'s> {
+    /// What happens to the flows of those that fail.
+    on_failure: OnFailure,
+    /// Those that are down by their last health check.
+    failed_servers: &'s BTreeSet<IpAddr>,
+    /// The time after which flows that are left are cut; none: never.
+    timeout_ticks: Option<u32>,
+}
+
+impl<'s> DesiredServers<'s> {
+    /// Those of a service.
+    #[must_use]
+    pub fn of(service: &'s Service) -> Self {
+        let servers = desired_servers(service).into_iter();
+        Self {
+            by_address: servers.map(|server| (server.address, server)).collect(),
+            drain_policy: DrainPolicy {
+                on_failure: service.failure_policy.on_failure,
+                failed_servers: &service.failed_removed_servers,
+                timeout_ticks: service.drain_timeout_seconds.map(ticks_of_seconds),
+            },
+        }
+    }
+}
+
 /// The real servers of a service in the order of the file, the sorry server last.
 #[must_use]
 pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
-    let on_failure = service.failure_policy.on_failure;
     let sorry = service.sorry_server.map(|address| DesiredServer {
         address,
         weight: 0,
@@ -55,7 +92,6 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
         } else {
             ServerState::Up
         },
-        on_failure,
     });
     let servers = service.servers.iter().map(|server| DesiredServer {
         address: server.address,
@@ -65,7 +101,6 @@ pub fn desired_servers(service: &Service) -> Vec<DesiredServer> {
         quic_server_id: server.quic_id,
         sorry: false,
         state: server.state,
-        on_failure,
     });
     servers.chain(sorry).collect()
 }
@@ -89,8 +124,8 @@ pub struct LoadedBackend {
     pub counter_index: u32,
     /// Its state.
     pub state: BackendState,
-    /// Whether it is in the desired state; otherwise it drains.
-    pub configured: bool,
+    /// The tick since which it is out of the desired state, and drains; none: it is in the desired state.
+    pub removed_since_tick: Option<u32>,
 }
 
 /// The state of a backend.
@@ -149,8 +184,22 @@ impl LoadedBackend {
                 ServerState::Draining => BackendState::Draining,
                 _ => BackendState::Up,
             },
-            configured: true,
+            removed_since_tick: None,
         }
+    }
+
+    /// Whether it is in the desired state.
+    #[must_use]
+    pub const fn is_configured(&self) -> bool {
+        self.removed_since_tick.is_none()
+    }
+
+    /// The ticks that are left of a drain timeout, if it is draining: 0 when its flows are to be cut.
+    #[must_use]
+    pub fn drain_ticks_left(&self, timeout_ticks: u32, now: u32) -> Option<u32> {
+        let since = self.removed_since_tick.filter(|_| self.state.may_own_flows())?;
+        // The first tick may have been nearly over.
+        Some((timeout_ticks + 1).saturating_sub(elapsed_ticks(since, now)))
     }
 
     /// Whether it gets new connections.
@@ -159,14 +208,22 @@ impl LoadedBackend {
         matches!(self.state, BackendState::Up) && (self.weight > 0 || self.sorry)
     }
 
+    /// Likewise in seconds.
+    #[must_use]
+    pub fn drain_seconds_left(&self, timeout_seconds: u32, now: u32) -> Option<u32> {
+        let ticks = self.drain_ticks_left(ticks_of_seconds(timeout_seconds), now)?;
+        let seconds = (u64::from(ticks) << TICK_SHIFT).div_ceil(1_000_000_000) as u32;
+        Some(seconds.min(timeout_seconds))
+    }
+
     /// The backend as the map holds it.
     #[must_use]
     pub fn to_backend(&self) -> Backend {
         let state = match self.state {
             BackendState::Dead { .. } => backend::DEAD,
-            _ if !self.configured => backend::REMOVED,
             BackendState::FailedDrop => backend::FAILED_DROP,
             BackendState::FailedKeep => backend::FAILED_KEEP,
+            _ if !self.is_configured() => backend::REMOVED,
             BackendState::Up if self.accepts_connections() => backend::UP,
             BackendState::Up | BackendState::Draining => backend::DRAINING,
         };
@@ -185,7 +242,7 @@ impl LoadedBackend {
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,
             weight: u32::from(self.weight),
-            ..Backend::NONE
+            removed_since: self.removed_since_tick.map_or(0, |tick| tick + 1),
         }
     }
 
@@ -193,14 +250,18 @@ impl LoadedBackend {
     /// fail or no next hop is left. Without a next hop it keeps the last one.
     pub fn update(
         &mut self,
-        all: &BTreeMap<IpAddr, DesiredServer>,
+        all: &DesiredServers<'_>,
         next_hops: &NextHops,
         now: u32,
         events: &mut Vec<TableEventKind>,
     ) {
         let server = self.address;
-        let desired = all.get(&server);
-        let was_configured = std::mem::replace(&mut self.configured, desired.is_some());
+        let desired = all.by_address.get(&server);
+        let was_configured = self.is_configured();
+        self.removed_since_tick = match desired {
+            Some(_) => None,
+            None => self.removed_since_tick.or(Some(now)),
+        };
         if !self.state.may_own_flows() {
             return;
         }
@@ -231,22 +292,34 @@ impl LoadedBackend {
             }
             self.next_hop = next_hop;
         }
-        self.update_state(desired, next_hop.is_some(), now, events);
+        match desired {
+            None if self.is_drain_over(all.drain_policy, now) => {
+                self.state = BackendState::Dead { since: now };
+                events.push(TableEventKind::DrainTimeout(server));
+            }
+            _ => self.update_state(all, next_hop.is_some(), now, events),
+        }
     }
 
-    /// Sets the state by next hop and health checks. A backend that is no longer configured is not checked any more.
-    fn update_state(
-        &mut self,
-        desired: Option<&DesiredServer>,
-        has_hop: bool,
-        now: u32,
-        events: &mut Vec<TableEventKind>,
-    ) {
+    /// Whether it has been draining for longer than it may.
+    fn is_drain_over(&self, policy: DrainPolicy<'_>, now: u32) -> bool {
+        let left = policy
+            .timeout_ticks
+            .and_then(|timeout| self.drain_ticks_left(timeout, now));
+        left == Some(0)
+    }
+
+    /// Sets the state by next hop and health checks.
+    fn update_state(&mut self, all: &DesiredServers<'_>, has_hop: bool, now: u32, events: &mut Vec<TableEventKind>) {
+        let desired = all.by_address.get(&self.address);
+        let policy = all.drain_policy;
         let failed = match desired {
-            Some(desired) if !has_hop => Some(desired.on_failure),
-            None if !has_hop => Some(OnFailure::Rehash),
+            _ if !has_hop => Some(policy.on_failure),
             Some(desired) => desired.failure_action(),
-            None => None,
+            None => policy
+                .failed_servers
+                .contains(&self.address)
+                .then_some(policy.on_failure),
         };
         let state = match failed {
             Some(on_failure) => BackendState::failed(on_failure, now),
@@ -260,7 +333,7 @@ impl LoadedBackend {
                 events.push(TableEventKind::ServerFailed { server, on_failure })
             }
             Some(on_failure) if !had_failed => events.push(TableEventKind::ServerUnresolved { server, on_failure }),
-            None if had_failed && self.configured => events.push(TableEventKind::ServerUp {
+            None if had_failed => events.push(TableEventKind::ServerUp {
                 server,
                 weight: self.weight,
                 mac: self.next_hop.mac,

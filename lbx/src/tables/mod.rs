@@ -10,6 +10,7 @@
 //! - [`service`]: one service as loaded, and its own part of the plan; [`flow_policy`]: scheduler, flags and
 //!   timeouts; [`members`]: its real servers; [`slow_start`]: reduced weights after coming up
 //! - [`plan`]: all services
+//! - [`draining`]: real servers that are out of the file
 //! - [`window`]: slots from a change until they are settled
 //! - [`expire`]: what expires with time
 //! - [`adopt`]: the tables of a former daemon
@@ -18,6 +19,7 @@
 
 pub mod adopt;
 pub mod allocate;
+pub mod draining;
 pub mod event;
 pub mod expire;
 pub mod flow_policy;

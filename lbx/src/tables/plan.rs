@@ -15,7 +15,7 @@ use super::{
     allocate::{Range, TableFull},
     event::TableEventKind,
     flow_policy::{FlowPolicy, hash_input_flags},
-    service::{self, DesiredServer, LoadedBackend, LoadedService, desired_servers},
+    service::{self, DesiredServer, DesiredServers, LoadedBackend, LoadedService, desired_servers},
     window::{Changes, Slots},
 };
 use crate::{
@@ -202,7 +202,7 @@ impl Planner {
         let present = self.tables.services.get(&id).cloned();
         if let Some(loaded) = &present {
             resized(id, service, loaded)?;
-            if loaded.is_up_to_date(service, &policy, next_hops) {
+            if loaded.is_up_to_date(service, &policy, next_hops, self.now) {
                 return Ok(());
             }
         }
@@ -219,7 +219,7 @@ impl Planner {
         let missing = loaded.missing_backends(&servers, next_hops);
         self.grow_backends(&mut loaded, missing.len())?;
         let before = loaded.to_service();
-        let (changed, events) = loaded.update_backends(&servers, next_hops, self.now);
+        let (changed, events) = loaded.update_backends(&DesiredServers::of(service), next_hops, self.now);
         for kind in events {
             self.emit(id, kind);
         }

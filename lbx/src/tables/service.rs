@@ -14,7 +14,7 @@ use lbx_common::{
     slot,
 };
 
-pub use super::members::{BackendState, DesiredServer, LoadedBackend, desired_servers};
+pub use super::members::{BackendState, DesiredServer, DesiredServers, LoadedBackend, desired_servers};
 use super::{
     NextHop, NextHops,
     allocate::Range,
@@ -136,7 +136,7 @@ impl LoadedService {
             && self
                 .backends
                 .values()
-                .all(|member| member.configured && addresses.insert(member.address))
+                .all(|member| member.is_configured() && addresses.insert(member.address))
     }
 
     /// The counters of its backends. A backend shares the counter of a dead one of the same real server.
@@ -198,12 +198,18 @@ impl LoadedService {
 
     /// Whether a plan would change nothing, which is true of nearly all services where there are thousands.
     #[must_use]
-    pub fn is_up_to_date(&self, service: &desired::Service, policy: &FlowPolicy, next_hops: &NextHops) -> bool {
+    pub fn is_up_to_date(
+        &self,
+        service: &desired::Service,
+        policy: &FlowPolicy,
+        next_hops: &NextHops,
+        now: u32,
+    ) -> bool {
         let wanted = desired_servers(service);
-        let by_address = by_address(&wanted);
+        let all = DesiredServers::of(service);
         let settled = |member: &LoadedBackend| {
             let mut after = *member;
-            after.update(&by_address, next_hops, 0, &mut Vec::new());
+            after.update(&all, next_hops, now, &mut Vec::new());
             after == *member
         };
         self.policy == *policy
@@ -229,16 +235,15 @@ impl LoadedService {
     /// Updates the existing backends to the desired state; returns the indices that changed in the map, and the events.
     pub fn update_backends(
         &mut self,
-        wanted: &[DesiredServer],
+        all: &DesiredServers<'_>,
         next_hops: &NextHops,
         now: u32,
     ) -> (Vec<u16>, Vec<TableEventKind>) {
-        let by_address = by_address(wanted);
         let mut changed = Vec::new();
         let mut events = Vec::new();
         for (&index, member) in &mut self.backends {
             let before = member.to_backend();
-            member.update(&by_address, next_hops, now, &mut events);
+            member.update(all, next_hops, now, &mut events);
             if member.to_backend() != before {
                 changed.push(index);
             }
@@ -328,10 +333,6 @@ impl LoadedService {
 /// The mapping cannot change while flows without a record depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashInputInUse;
-
-fn by_address(wanted: &[DesiredServer]) -> BTreeMap<IpAddr, DesiredServer> {
-    wanted.iter().map(|server| (server.address, *server)).collect()
-}
 
 /// The number of slots a new service gets.
 #[must_use]

@@ -46,7 +46,6 @@ mod tests {
             quic_server_id: None,
             sorry: false,
             state,
-            on_failure: OnFailure::Rehash,
         }
     }
 

@@ -29,6 +29,7 @@ mod real_server;
 mod real_server6;
 mod refusals;
 mod remapping;
+mod removed;
 mod scene;
 mod schedulers;
 mod schedulers_by_load;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         schedulers_by_load::tests(),
         ports::tests(),
         remapping::tests(),
+        removed::tests(),
         vlan::tests(),
         bonds::tests(),
         health::tests(),

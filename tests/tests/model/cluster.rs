@@ -53,6 +53,8 @@ pub struct Cluster {
     /// Where real servers answer, by number; see [`hop`].
     pub hops: BTreeMap<u8, u8>,
     pub timeouts: Timeouts,
+    /// Real servers out of the file, by service, whose drain timeout is over.
+    pub cut: BTreeSet<(usize, u8)>,
 }
 
 /// A service that may be in the file.
@@ -103,8 +105,10 @@ pub enum Change {
     Answer(u8, u8),
     /// One of the sets of timeouts.
     Timeouts(usize),
-    /// The checks of a real server of a service say this, if it is in the file.
+    /// The checks of a real server of a service say this. If it is out of the file, only up and down matter.
     Stand(usize, u8, ServerState),
+    /// Seconds after which flows of real servers of a service that are out of the file are cut.
+    DrainTimeout(usize, Option<u32>),
 }
 
 /// VIP, protocol and first port of every service. The last has all ports of its VIP that no other has.
@@ -142,9 +146,11 @@ impl Cluster {
                     on_empty: OnEmpty::Drop,
                     ..FailurePolicy::default()
                 },
+                drain_timeout_seconds: None,
                 notify: None,
                 local_access: true,
                 awaits_checks: false,
+                failed_removed_servers: BTreeSet::new(),
                 servers: (0..3).map(|n| real_server(number, n, 1)).collect(),
             },
         };
@@ -152,6 +158,7 @@ impl Cluster {
             services: std::array::from_fn(wish),
             hops: (0..=SERVERS).map(|n| (n, 0)).collect(),
             timeouts: TIMEOUTS[0],
+            cut: BTreeSet::new(),
         }
     }
 
@@ -170,7 +177,11 @@ impl Cluster {
     pub fn change(&mut self, change: Change) {
         match change {
             Change::Weight(service, server, weight) => {
-                let servers = &mut self.services[service].service.servers;
+                let service_model = &mut self.services[service].service;
+                service_model
+                    .failed_removed_servers
+                    .retain(|&other| number(other) != server);
+                let servers = &mut service_model.servers;
                 match servers.iter_mut().find(|other| number(other.address) == server) {
                     Some(server) => server.weight = weight,
                     None => servers.push(real_server(service, server, weight)),
@@ -185,6 +196,7 @@ impl Cluster {
                 let before: Vec<u8> = servers.iter().map(|server| number(server.address)).collect();
                 let others = (0..SERVERS).filter(|n| !before.contains(n));
                 *servers = others.map(|n| real_server(service, n, 1)).collect();
+                self.services[service].service.failed_removed_servers.clear();
             }
             Change::Drain(service) => {
                 let servers = &mut self.services[service].service.servers;
@@ -202,10 +214,18 @@ impl Cluster {
             Change::Answer(server, from) => drop(self.hops.insert(server, from)),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
             Change::Stand(service, server, state) => {
-                let servers = &mut self.services[service].service.servers;
-                if let Some(server) = servers.iter_mut().find(|other| number(other.address) == server) {
+                let address = real_server(service, server, 1).address;
+                let service = &mut self.services[service].service;
+                if let Some(server) = service.servers.iter_mut().find(|other| other.address == address) {
                     server.state = state;
+                } else if matches!(state, ServerState::Down(_)) {
+                    service.failed_removed_servers.insert(address);
+                } else {
+                    service.failed_removed_servers.remove(&address);
                 }
+            }
+            Change::DrainTimeout(service, seconds) => {
+                self.services[service].service.drain_timeout_seconds = seconds;
             }
             Change::Schedule(service, _)
             | Change::Persist(service, _)
@@ -278,11 +298,23 @@ impl Cluster {
         numbers.filter(|n| wish.on && self.reaches(service, *n)).collect()
     }
 
-    /// What the checks say of a real server of a service; what the file does not name is not checked.
+    /// What the checks say of a real server of a service, in the file or out of it. The sorry server is not checked.
     pub fn server_state(&self, service: usize, server: u8) -> ServerState {
-        let mut servers = self.services[service].service.servers.iter();
-        let named = servers.find(|other| number(other.address) == server);
-        named.map_or(ServerState::Up, |server| server.state)
+        let service = &self.services[service].service;
+        if let Some(named) = service.servers.iter().find(|other| number(other.address) == server) {
+            return named.state;
+        }
+        let mut failed = service.failed_removed_servers.iter();
+        if failed.any(|&other| number(other) == server) {
+            return ServerState::Down(service.failure_policy.on_failure);
+        }
+        ServerState::Up
+    }
+
+    /// Whether a service has a real server in the file, or the sorry server.
+    pub fn has_server(&self, service: usize, server: u8) -> bool {
+        let service = &self.services[service].service;
+        service.server_addresses().any(|address| number(address) == server)
     }
 
     /// Whether packets of the flows that a real server has may go there.
@@ -292,7 +324,8 @@ impl Cluster {
 
     /// Whether the flows that a real server has are over.
     pub fn loses(&self, service: usize, server: u8) -> bool {
-        !self.hops.contains_key(&server) || self.server_state(service, server) == ServerState::Down(OnFailure::Rehash)
+        let is_down = self.server_state(service, server) == ServerState::Down(OnFailure::Rehash);
+        !self.hops.contains_key(&server) || is_down || self.cut.contains(&(service, server))
     }
 
     /// Whether packets of the flows that a real server has are dropped.

@@ -167,6 +167,7 @@ fn change(busy: [usize; 2]) -> impl Strategy<Value = Change> {
         3 => (service(), server(), limit).prop_map(|(service, server, (upper, lower))| Change::Limit(service, server, upper, lower)),
         6 => (service(), how()).prop_map(|(service, how)| Change::Schedule(service, how)),
         2 => (service(), persistence).prop_map(|(service, persistence)| Change::Persist(service, persistence)),
+        1 => (service(), prop_oneof![Just(None), (1..30u32).prop_map(Some)]).prop_map(|(service, seconds)| Change::DrainTimeout(service, seconds)),
         1 => (service(), any::<bool>()).prop_map(|(service, on)| Change::Sorry(service, on)),
         1 => (service(), any::<bool>()).prop_map(|(service, on)| Change::OnePacket(service, on)),
         2 => (service(), 0..4u16).prop_map(|(service, more)| Change::Ports(service, more)),

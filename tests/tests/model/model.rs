@@ -10,6 +10,7 @@ use lbx::{
     desired::Protocol,
     tables::{
         MapWrite, Plan, Tables,
+        flow_policy::ticks_of_seconds,
         plan::PlanError,
         scan::{FlowCounts, FlowScan},
     },
@@ -20,7 +21,7 @@ use lbx_common::{
 };
 
 use crate::{
-    cluster::{Cluster, FORGOTTEN, SERVICES, identity, number},
+    cluster::{Cluster, FORGOTTEN, SERVICES, SORRY, identity, number},
     counters::{Counted, Counters},
     director::Director,
     expectations::{Fragmented, Template},
@@ -50,6 +51,8 @@ pub struct Model<'d> {
     pub state: Vec<Tables>,
     pub counters: Counters,
     nanoseconds: u64,
+    /// The tick of the plan by which a real server of a service was taken out of the file.
+    removed_since: BTreeMap<(usize, u8), u32>,
     /// The real servers that may have flows of a service.
     pub may: [BTreeSet<u8>; SERVICES],
     pub flows: BTreeMap<FlowId, Expected>,
@@ -113,6 +116,7 @@ impl<'d> Model<'d> {
             state: vec![tables.clone()],
             tables: Some(tables),
             nanoseconds: 0,
+            removed_since: BTreeMap::new(),
             may: Default::default(),
             flows: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -205,6 +209,7 @@ impl<'d> Model<'d> {
                 self.director.maps().read_tables(now)?
             }
         };
+        self.cut();
         let plan = match tables.plan(&self.cluster.desired(), &self.cluster.hops(), now) {
             Err(PlanError::HashInputChanged(_)) => {
                 // The file is refused: all stays as it was, but for the network.
@@ -213,6 +218,7 @@ impl<'d> Model<'d> {
                     hops,
                     ..self.accepted.clone()
                 };
+                self.cut();
                 tables.plan(&self.cluster.desired(), &self.cluster.hops(), now)
             }
             plan => plan,
@@ -229,6 +235,9 @@ impl<'d> Model<'d> {
         self.excuse();
         self.turns = Default::default();
         if self.carry_out(tables, plan, during)? {
+            let cluster = &self.cluster;
+            self.removed_since
+                .retain(|&(service, server), _| cluster.services[service].on && !cluster.has_server(service, server));
             self.in_force = vec![self.cluster.clone()];
             for service in 0..SERVICES {
                 let cluster = &self.cluster;
@@ -239,6 +248,26 @@ impl<'d> Model<'d> {
         }
         self.excuse();
         Ok(())
+    }
+
+    /// Finds the real servers whose drain timeout is over with the next plan. One that was out of the file before a plan that
+    /// was not carried out whole, or was refused, may count from then.
+    fn cut(&mut self) {
+        let now = self.now();
+        for service in 0..SERVICES {
+            for server in 0..=SORRY {
+                if self.cluster.services[service].on && !self.cluster.has_server(service, server) {
+                    self.removed_since.entry((service, server)).or_insert(now);
+                }
+            }
+        }
+        let cluster = &self.cluster;
+        let cut = self.removed_since.iter().filter(|&(&(service, server), &since)| {
+            let seconds = cluster.services[service].service.drain_timeout_seconds;
+            let is_over = |seconds| elapsed_ticks(since, now) > ticks_of_seconds(seconds);
+            !cluster.has_server(service, server) && seconds.is_some_and(is_over)
+        });
+        self.cluster.cut = cut.map(|(&server, _)| server).collect();
     }
 
     fn age(&mut self, during: &During) -> Result<()> {

@@ -144,9 +144,11 @@ pub fn balanced(virtual_service: VirtualService, scheduler: Scheduler, weights: 
             on_empty: OnEmpty::Drop,
             ..FailurePolicy::default()
         },
+        drain_timeout_seconds: None,
         notify: None,
         local_access: true,
         awaits_checks: false,
+        failed_removed_servers: std::collections::BTreeSet::new(),
         servers: weights
             .iter()
             .map(|&(number, weight)| real_server(server_of(family, number), weight))

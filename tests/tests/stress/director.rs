@@ -200,9 +200,11 @@ pub fn service(id: VirtualService, scheduler: Scheduler, servers: impl IntoItera
             on_empty: OnEmpty::Drop,
             ..FailurePolicy::default()
         },
+        drain_timeout_seconds: None,
         notify: None,
         local_access: true,
         awaits_checks: false,
+        failed_removed_servers: std::collections::BTreeSet::new(),
         servers: servers
             .into_iter()
             .map(|number| server(address_of(id.vip, number), 1))

@@ -50,9 +50,11 @@ fn sample() -> DesiredState {
             quic: false,
             health: None,
             failure_policy: FailurePolicy::default(),
+            drain_timeout_seconds: None,
             notify: None,
             local_access: true,
             awaits_checks: false,
+            failed_removed_servers: std::collections::BTreeSet::new(),
             servers: vec![real_server(185, 1), real_server(190, 1)],
         }],
     }

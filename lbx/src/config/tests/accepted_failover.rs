@@ -126,6 +126,43 @@ services:
 }
 
 #[test]
+fn drain_timeouts() {
+    let seconds = |timeouts: &str, defaults: &str, service: &str| {
+        let text = format!(
+            "interface: eth0\n{timeouts}{defaults}services:\n  - {{vip: 192.0.2.1, port: 80, realservers: [192.0.2.9]{service}}}\n  \
+             - {{vip: 192.0.2.1, port: 80, protocol: udp, realservers: [192.0.2.9]{service}}}\n"
+        );
+        let services = read(&text).unwrap().services;
+        [services[0].drain_timeout_seconds, services[1].drain_timeout_seconds]
+    };
+    // UDP flows that never pause would stay for ever.
+    assert_eq!(seconds("", "", ""), [None, Some(600)]);
+    assert_eq!(seconds("timeouts: {udp: 30s}\n", "", ""), [None, Some(60)]);
+    assert_eq!(seconds("timeouts: {udp: 16h}\n", "", ""), [None, Some(115_200)]);
+    assert_eq!(
+        seconds("timeouts: {udp: 30s}\n", "defaults: {on_failure: keep}\n", ""),
+        [None, Some(60)]
+    );
+    for (value, expected) in [
+        ("90", Some(90)),
+        ("5m", Some(300)),
+        ("16h", Some(57_600)),
+        ("none", None),
+    ] {
+        let (defaults, service) = (
+            format!("defaults: {{drain_timeout: {value}}}\n"),
+            format!(", drain_timeout: {value}"),
+        );
+        assert_eq!(seconds("", &defaults, ""), [expected; 2], "{value}");
+        assert_eq!(
+            seconds("", "defaults: {drain_timeout: 7}\n", &service),
+            [expected; 2],
+            "{value}"
+        );
+    }
+}
+
+#[test]
 fn ports_that_need_none_stated() {
     for (port, health) in [
         ("80", "tcp"),

@@ -64,9 +64,11 @@ fn every_field_written_out() {
             quic: true,
             health: None,
             failure_policy: FailurePolicy::default(),
+            drain_timeout_seconds: Some(600),
             notify: None,
             local_access: true,
             awaits_checks: false,
+            failed_removed_servers: std::collections::BTreeSet::new(),
             servers: vec![
                 RealServer {
                     upper_threshold: 100,

@@ -31,6 +31,7 @@ services:
       https: {method: POST, path: /a, host: a.example, headers: {X-A: b}, status: [200, 300-399], body: {matches: a+}, server_name: b.example, verify: false, weight: true}
     quorum: {weight: 2, hysteresis: 1}
     on_failure: drop
+    drain_timeout: 5m
     local: false
     realservers: [10.0.0.2]
   - {vip: 10.0.0.1, port: 53, protocol: udp, health: {dns: {name: a.example, type: A, rcode: NOERROR, answer: 10.0.0.1}}, realservers: [10.0.0.2]}

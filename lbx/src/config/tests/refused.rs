@@ -164,7 +164,7 @@ fn fields() {
         (
             "scheduler: rr",
             "schedulr: rr",
-            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, quorum, slow_start, notify, local, realservers",
+            "lb.yaml:9:5: services[0].schedulr: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, drain_timeout, quorum, slow_start, notify, local, realservers",
         ),
         (
             "scheduler: rr",

@@ -54,6 +54,18 @@ fn fields_of_a_service() {
             "lb.yaml:8:25: services[0].quorum.up: unknown field: known here are weight, hysteresis",
         ),
         (
+            "drain_timeout: 0",
+            "lb.yaml:8:20: services[0].drain_timeout: 0 is not a timeout: use 1s to 16h, in whole seconds or with s, m or h, or none",
+        ),
+        (
+            "drain_timeout: never",
+            "lb.yaml:8:20: services[0].drain_timeout: \"never\" is not a timeout: use 1s to 16h, in whole seconds or with s, m or h, or none",
+        ),
+        (
+            "drain_timeout: 17h",
+            "lb.yaml:8:20: services[0].drain_timeout: \"17h\" is not a timeout: use 1s to 16h, in whole seconds or with s, m or h, or none",
+        ),
+        (
             "slow_start: 17h",
             "lb.yaml:8:17: services[0].slow_start: \"17h\" is not a time: use 0s to 16h, in whole seconds or with s, m or h",
         ),
@@ -122,11 +134,15 @@ fn defaults() {
     assert_texts_refused([
         (
             defaults("{quorum: 2}"),
-            "lb.yaml:1:12: defaults.quorum: unknown field: known here are health, on_failure, on_empty, slow_start, notify, local",
+            "lb.yaml:1:12: defaults.quorum: unknown field: known here are health, on_failure, on_empty, drain_timeout, slow_start, notify, local",
+        ),
+        (
+            defaults("{drain_timeout: 500ms}"),
+            "lb.yaml:1:27: defaults.drain_timeout: \"500ms\" is not a timeout: use 1s to 16h, in whole seconds or with s, m or h, or none",
         ),
         (
             defaults("tcp"),
-            "lb.yaml:1:11: defaults: \"tcp\" is not a mapping: use the fields health, on_failure, on_empty, slow_start, notify, local",
+            "lb.yaml:1:11: defaults: \"tcp\" is not a mapping: use the fields health, on_failure, on_empty, drain_timeout, slow_start, notify, local",
         ),
         (
             defaults("{health: {http: {path: healthz}}}"),

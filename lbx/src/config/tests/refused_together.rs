@@ -69,7 +69,7 @@ lb.yaml:19:60: services[0].realservers[0].lower: \"y\" is not a number of connec
 lb.yaml:20:9: services[0].realservers[1]: is empty: give it a value or leave it out
 lb.yaml:22:9: services[0].realservers[3]: 10.0.0.2 is already services[0].realservers[2] (line 21)
 lb.yaml:23:10: services[1].vip: 127.0.0.1 cannot be a VIP: it is a loopback address
-lb.yaml:28:5: services[2].bogus: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, quorum, slow_start, notify, local, realservers
+lb.yaml:28:5: services[2].bogus: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, drain_timeout, quorum, slow_start, notify, local, realservers
 lb.yaml:29:19: services[2].realservers[0]: 2001:db8::1 is an IPv6 address, and the VIP 10.0.0.3 an IPv4 one: give an IPv4 address";
 
 #[test]
@@ -93,7 +93,7 @@ fn a_misspelled_field_is_not_missing_too() {
         (
             "realservers:",
             "real_servers:",
-            "lb.yaml:10:5: services[0].real_servers: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, quorum, slow_start, notify, local, realservers",
+            "lb.yaml:10:5: services[0].real_servers: unknown field: known here are name, vip, port, protocol, scheduler, flags, slots, persistence, drain_persistence, one_packet, sorry_server, quic, health, on_failure, on_empty, drain_timeout, quorum, slow_start, notify, local, realservers",
         ),
     ]);
 }

@@ -1,5 +1,6 @@
 //! The health part: which targets are probed, health applied to the desired state, and notifications.
 //!
+//! - [`prior`]: states and checks that go on from what was loaded before
 //! - [`notify`]: commands that are run on events, in the order of `notify_queue`; `report`: the events in the log
 //!
 //! ```text
@@ -8,6 +9,7 @@
 
 pub mod notify;
 mod notify_queue;
+pub mod prior;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -22,10 +24,13 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use self::notify::Notifier;
+use self::{
+    notify::Notifier,
+    prior::{PriorConfiguration, PriorState, PriorStateLookup},
+};
 use super::required_actions::RequiredActions;
 use crate::{
-    desired::{DesiredState, ServerState, Service, VirtualService},
+    desired::{CheckedAddress, DesiredState, ServerState, Service, VirtualService},
     health::{
         CheckState, HealthEvent, ProbeFailure, ProbeSteering, ServerHealth, ServiceHealthStates,
         probe_plan::{ProbePlan, ProbeTarget, ServerKey},
@@ -70,19 +75,9 @@ struct Probed {
     /// Of the last monitor that began.
     generation: u64,
     monitors: BTreeMap<ProbeTarget, TargetState>,
+    /// Real servers that are out of the file and still have flows: their last checks go on.
+    removed_servers: BTreeSet<ServerKey>,
 }
-
-/// The state of a real server before this check of it began.
-#[derive(Clone, Copy, Debug)]
-pub struct PriorState {
-    /// Whether it was up.
-    pub up: bool,
-    /// The weight it had.
-    pub weight: Option<u16>,
-}
-
-/// The state of real servers before their checks begin.
-pub type PriorStateLookup<'b> = dyn Fn(ServerKey) -> Option<PriorState> + 'b;
 
 impl HealthChecks {
     /// Starts with nothing to check.
@@ -105,16 +100,16 @@ impl HealthChecks {
         })
     }
 
-    /// Applies health to a new desired state. Checks that stay go on as they are; for those that begin, `before` gives the state of
-    /// the real server.
+    /// Applies health to a new desired state. Checks that stay go on as they are, those of real servers that are out of the file
+    /// too; for those that begin, `former` gives the state of the real server.
     #[must_use]
     pub fn evaluate(
         &self,
         desired: &DesiredState,
-        before: &PriorStateLookup<'_>,
+        former: PriorConfiguration<'_>,
         resolved: impl Fn(IpAddr) -> bool,
     ) -> HealthView {
-        let plan = ProbePlan::of(desired);
+        let plan = ProbePlan::with_removed(desired, &former.last_checks(desired, &self.probed.plan));
         let mut generation = self.probed.generation;
         let mut monitors = BTreeMap::new();
         for (probe_target, servers) in plan.servers_by_target() {
@@ -122,7 +117,7 @@ impl HealthChecks {
                 generation += 1;
                 TargetState {
                     generation,
-                    check_state: self.begin(probe_target, &servers, before),
+                    check_state: self.begin(probe_target, &servers, &former),
                 }
             });
             monitors.insert(probe_target.clone(), watched);
@@ -131,8 +126,11 @@ impl HealthChecks {
             plan: Arc::new(plan),
             generation,
             monitors,
+            removed_servers: former.removed_servers,
         };
-        let view = self.apply(desired, &probed, resolved);
+        let mut services = self.services.clone();
+        services.rename(&former.renamed);
+        let view = self.apply(desired, &probed, services, resolved);
         HealthView {
             probed: Some(probed),
             ..view
@@ -142,13 +140,18 @@ impl HealthChecks {
     /// Applies health to the desired state in force.
     #[must_use]
     pub fn reevaluate(&self, desired: &DesiredState, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
-        self.apply(desired, &self.probed, resolved)
+        self.apply(desired, &self.probed, self.services.clone(), resolved)
     }
 
-    fn apply(&self, desired: &DesiredState, probed: &Probed, resolved: impl Fn(IpAddr) -> bool) -> HealthView {
-        let mut services = self.services.clone();
+    fn apply(
+        &self,
+        desired: &DesiredState,
+        probed: &Probed,
+        mut services: ServiceHealthStates,
+        resolved: impl Fn(IpAddr) -> bool,
+    ) -> HealthView {
         let known = |service, server| probed.state((service, server), resolved(server));
-        let (desired, events) = services.apply_health(desired, known, self.began.elapsed());
+        let (desired, events) = services.apply_health(desired, &probed.removed_servers, known, self.began.elapsed());
         HealthView {
             effective_state: desired,
             probed: None,
@@ -163,17 +166,19 @@ impl HealthChecks {
         &self,
         probe_target: &ProbeTarget,
         servers: &BTreeSet<ServerKey>,
-        before: &PriorStateLookup<'_>,
+        former: &PriorConfiguration<'_>,
     ) -> CheckState {
-        let former = || servers.iter().flat_map(|&server| self.probed.plan.targets_for(server));
-        if let Some(same) = former().find(|former| former.is_same_check(probe_target))
+        let mut targets = servers
+            .iter()
+            .flat_map(|&server| self.probed.plan.targets_for(former.key(server)));
+        if let Some(same) = targets.find(|target| target.is_same_check(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
             return CheckState::replacing(&probe_target.health, &known.check_state);
         }
         let known: Vec<PriorState> = servers
             .iter()
-            .filter_map(|&server| self.state_before(server, before))
+            .filter_map(|&server| self.state_before(former.key(server), former.prior_states))
             .collect();
         let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
         let weight = known.iter().find_map(|prior_state| prior_state.weight);
@@ -283,6 +288,19 @@ impl HealthChecks {
             .find_map(CheckState::inconclusive_reason)
     }
 
+    /// The real servers out of the file whose checks go on.
+    #[must_use]
+    pub const fn removed_servers(&self) -> &BTreeSet<ServerKey> {
+        &self.probed.removed_servers
+    }
+
+    /// Whether any probe goes to a VIP.
+    #[must_use]
+    pub fn probes_vips(&self) -> bool {
+        let mut targets = self.probed.monitors.keys();
+        targets.any(|probe_target| probe_target.health.target == CheckedAddress::Vip)
+    }
+
     /// Whether time alone changes what is scheduled: a slow start goes on, or a new service has waited long enough for the first
     /// results of its checks.
     #[must_use]
@@ -316,6 +334,9 @@ impl HealthChecks {
     /// The weight that a real server is scheduled by.
     #[must_use]
     pub fn effective_weight(&self, (id, address): ServerKey) -> Option<u16> {
+        if self.probed.removed_servers.contains(&(id, address)) {
+            return Some(0);
+        }
         let service = self.effective(id)?;
         let server = service.servers.iter().find(|server| server.address == address)?;
         Some(match server.state {

@@ -82,7 +82,9 @@ impl HealthChecks {
                     .servers
                     .iter()
                     .find(|other| other.address == *server)
-                    .map(|other| other.weight),
+                    .map(|other| other.weight)
+                    // Out of the file it drains, as with weight 0.
+                    .or(Some(0)),
                 reason: Some(reason.to_string()),
                 ..of("server_down")
             },

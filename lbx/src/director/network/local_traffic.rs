@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::topology::Topology;
-use crate::{
-    dataplane::Dataplane,
-    desired::{CheckedAddress, DesiredState},
-};
+use crate::{dataplane::Dataplane, desired::DesiredState};
 
 /// Failures as they were logged last, so that each is logged once.
 #[derive(Debug, Default)]
@@ -17,11 +14,17 @@ pub struct LocalTraffic {
 
 impl LocalTraffic {
     /// Has the program on every device that the director's own packets to VIPs leave by, and on its sockets, as far as the
-    /// desired state wants them. What another process has detached is attached again. What cannot be attached is logged, and
+    /// desired state and `probes_vips` want them. What another process has detached is attached again. What cannot be attached is logged, and
     /// tried again.
-    pub fn reconcile(&mut self, dataplane: &mut Dataplane, topology: &Topology, desired: &DesiredState) {
+    pub fn reconcile(
+        &mut self,
+        dataplane: &mut Dataplane,
+        topology: &Topology,
+        desired: &DesiredState,
+        probes_vips: bool,
+    ) {
         let local = desired.services.iter().any(|service| service.local_access);
-        let devices: BTreeSet<u32> = if local || probes_vips(desired) {
+        let devices: BTreeSet<u32> = if local || probes_vips {
             topology.server_routes.values().map(|route| route.ifindex).collect()
         } else {
             BTreeSet::new()
@@ -53,11 +56,6 @@ impl LocalTraffic {
             );
         }
     }
-}
-
-fn probes_vips(desired: &DesiredState) -> bool {
-    let mut checks = desired.services.iter().filter_map(|service| service.health.as_ref());
-    checks.any(|health| health.target == CheckedAddress::Vip)
 }
 
 fn log_once(last: &mut String, reason: String, consequence: &str) {

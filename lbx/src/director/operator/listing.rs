@@ -126,8 +126,9 @@ impl ReportSources<'_> {
             .iter()
             .flat_map(|loaded| loaded.backends.iter().map(move |m| (loaded, m)))
         {
-            if !member.configured && member.state.may_own_flows() {
-                servers.push(self.server(service, loaded, index, member)?);
+            if !member.is_configured() && member.state.may_own_flows() {
+                let listed = self.server(service, loaded, index, member)?;
+                servers.push(self.with_health(service, listed));
             }
         }
         Ok(Service {
@@ -177,15 +178,14 @@ impl ReportSources<'_> {
             lower_threshold: member.lower_threshold,
             quic_id: None,
             state: match member {
-                LoadedBackend {
-                    sorry: true,
-                    configured: true,
-                    ..
-                } => ServerState::Sorry,
+                member if member.sorry && member.is_configured() => ServerState::Sorry,
                 member if member.accepts_connections() => ServerState::Up,
                 _ => ServerState::Draining,
             },
             reason: None,
+            drain_seconds_left: service
+                .drain_timeout_seconds
+                .and_then(|timeout| member.drain_seconds_left(timeout, self.scan.tick)),
             effective_weight: None,
             warnings: Vec::new(),
             mac: Some(mac(member.next_hop.mac)),
@@ -196,7 +196,7 @@ impl ReportSources<'_> {
         })
     }
 
-    /// A real server of the file, with what its checks say and what else is to be known of it.
+    /// A real server with what its checks say and what else is to be known of it.
     fn with_health(&self, service: &desired::Service, listed: RealServer) -> RealServer {
         let server = (service.virtual_service, listed.address);
         let configured = service.servers.iter().find(|server| server.address == listed.address);
@@ -278,6 +278,7 @@ impl ReportSources<'_> {
             quic_id: None,
             state: ServerState::Unresolved,
             reason: self.topology.unreachable.get(&server.address).cloned(),
+            drain_seconds_left: None,
             effective_weight: None,
             warnings: Vec::new(),
             mac: None,

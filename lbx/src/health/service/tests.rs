@@ -1,6 +1,7 @@
 //! Services whose real servers come and go, events by hand.
 
 mod first_round;
+mod removed;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::{
     config,
     desired::{HealthConfig, OnFailure},
-    health::ProbeSuccess,
+    health::{CheckState, ProbeSuccess},
 };
 
 const UP: ServerHealth = ServerHealth::Up { weight: None };
@@ -30,6 +31,8 @@ fn rip(last: u8) -> IpAddr {
 /// One service, what is known of its real servers, and what time it is.
 struct Play {
     file: DesiredState,
+    /// Out of the file, with flows.
+    removed: BTreeSet<ServerKey>,
     known: BTreeMap<IpAddr, ServerHealth>,
     services: ServiceHealthStates,
     now: Duration,
@@ -43,6 +46,7 @@ impl Play {
         file.services[0].failure_policy = failure_policy;
         Self {
             file,
+            removed: BTreeSet::new(),
             known: (1..=3).map(|last| (rip(last), UP)).collect(),
             services: ServiceHealthStates::default(),
             now: Duration::from_millis(10_700),
@@ -52,6 +56,24 @@ impl Play {
     fn with_sorry(mut self) -> Self {
         self.file.services[0].sorry_server = Some(rip(9));
         self
+    }
+
+    /// A real server is taken out of the file and keeps its flows.
+    fn remove(&mut self, server: u8) {
+        let service = &mut self.file.services[0];
+        service.servers.retain(|other| other.address != rip(server));
+        self.removed.insert((service.virtual_service, rip(server)));
+    }
+
+    /// The real servers out of the file that are down.
+    fn failed_removed(&mut self) -> BTreeSet<IpAddr> {
+        let known = &self.known;
+        let known = |_, server: IpAddr| known[&server].clone();
+        let (mut desired, _) = self
+            .services
+            .clone()
+            .apply_health(&self.file, &self.removed, known, self.now);
+        desired.services.swap_remove(0).failed_removed_servers
     }
 
     fn service(&mut self) -> &mut Service {
@@ -66,9 +88,9 @@ impl Play {
     /// The states of the real servers, and the events.
     fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<HealthEventKind>) {
         let known = &self.known;
-        let (desired, events) = self
-            .services
-            .apply_health(&self.file, |_, server| known[&server].clone(), self.now);
+        let (desired, events) =
+            self.services
+                .apply_health(&self.file, &self.removed, |_, server| known[&server].clone(), self.now);
         let servers = desired.services[0].servers.iter();
         (
             servers.map(|server| (server.weight, server.state)).collect(),
@@ -80,9 +102,9 @@ impl Play {
     fn on_empty(&mut self, known: impl IntoIterator<Item = (u8, ServerHealth)>) -> OnEmpty {
         self.tell(known);
         let known = &self.known;
-        let (desired, _) = self
-            .services
-            .apply_health(&self.file, |_, server| known[&server].clone(), self.now);
+        let (desired, _) =
+            self.services
+                .apply_health(&self.file, &self.removed, |_, server| known[&server].clone(), self.now);
         desired.services[0].failure_policy.on_empty
     }
 
@@ -369,7 +391,9 @@ fn what_the_file_no_longer_has_is_forgotten() {
     play.events([(1, refused()), (2, refused()), (3, refused())]);
     assert_eq!(play.quorum(), Some(false));
     play.file.services.clear();
-    let (desired, events) = play.services.apply_health(&play.file, |_, _| UP, play.now);
+    let (desired, events) = play
+        .services
+        .apply_health(&play.file, &play.removed, |_, _| UP, play.now);
     assert!(desired.services.is_empty() && events.is_empty());
     assert_eq!(play.services, ServiceHealthStates::default());
 }

@@ -24,8 +24,8 @@ use crate::desired::{
     VirtualService,
 };
 
-/// Of a backend: RIP, weight, hop, counter and state.
-type Seen = (IpAddr, u16, NextHop, u32, u8);
+/// Of a backend: RIP, weight, hop, counter, state, and the tick since which it is out of the file.
+type Seen = (IpAddr, u16, NextHop, u32, u8, Option<u32>);
 
 /// Of a service: its entry, slots, ring and backends.
 type Whole = (Service, Vec<Slot>, Vec<RingEntry>, BTreeMap<u16, Seen>);
@@ -43,6 +43,7 @@ fn in_maps(tables: &Tables) -> BTreeMap<VirtualService, Whole> {
                     member.next_hop,
                     member.counter_index,
                     state,
+                    member.removed_since_tick,
                 ),
             )
         });
@@ -67,8 +68,9 @@ proptest! {
             let adopted = Tables::adopt(&model.kernel.image, model.now).expect("tables that can be adopted");
             prop_assert_eq!(in_maps(&adopted), in_maps(tables));
             prop_assert_eq!(adopted.vips(), tables.vips());
-            let plan = adopted.plan(&model.planned.desired(), &model.planned.hops, model.now).expect("room");
-            prop_assert_eq!(plan.writes, vec![]);
+            let desired = model.planned.desired();
+            let plan = adopted.plan(&desired, &model.planned.hops, model.now).expect("room");
+            prop_assert_eq!(plan.writes.is_empty(), !adopted.is_drain_timeout_over(&desired, model.now));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the operator wants and the network gives, small enough to be changed at random.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::super::{NextHop, NextHops};
 use crate::desired::{
@@ -38,6 +38,8 @@ pub struct Cluster {
     pub services: [DesiredModel; SERVICES],
     pub hops: NextHops,
     pub timeouts: Timeouts,
+    /// Real servers out of the file, by service, whose drain timeout is over.
+    pub cut: BTreeSet<(usize, IpAddr)>,
 }
 
 /// A service that may be in the file.
@@ -66,8 +68,10 @@ pub enum Change {
     Answer(u8, u8),
     /// One of the two sets of timeouts.
     Timeouts(usize),
-    /// The checks of a real server of a service say this, if it is in the file.
+    /// The checks of a real server of a service say this. If it is out of the file, only up and down matter.
     ServerState(usize, u8, ServerState),
+    /// Seconds after which flows of real servers of a service that are out of the file are cut.
+    DrainTimeout(usize, Option<u32>),
     /// What becomes of the flows of those of a service that are lost.
     OnFailure(usize, OnFailure),
     /// A service has a sorry server, or has it no longer.
@@ -114,9 +118,11 @@ impl Cluster {
                 quic: false,
                 health: None,
                 failure_policy: FailurePolicy::default(),
+                drain_timeout_seconds: None,
                 notify: None,
                 local_access: true,
                 awaits_checks: false,
+                failed_removed_servers: BTreeSet::new(),
                 servers: (0..3).map(|n| real_server(n, 1)).collect(),
             },
         };
@@ -124,22 +130,29 @@ impl Cluster {
             services: [desired_model(0), desired_model(1), desired_model(2)],
             hops: (0..=SORRY).map(|n| (address(n), hop(n, 0))).collect(),
             timeouts: TIMEOUTS[0],
+            cut: BTreeSet::new(),
         }
     }
 
     pub fn change(&mut self, change: Change) {
         match change {
             Change::Weight(service, server, weight) => {
-                let servers = &mut self.services[service].service.servers;
+                let service = &mut self.services[service].service;
+                service.failed_removed_servers.remove(&address(server));
+                let servers = &mut service.servers;
                 match servers.iter_mut().find(|other| other.address == address(server)) {
                     Some(server) => server.weight = weight,
                     None => servers.push(real_server(server, weight)),
                 }
             }
-            Change::Remove(service, server) => self.services[service]
-                .service
-                .servers
-                .retain(|other| other.address != address(server)),
+            Change::Remove(service, server) => {
+                let service = &mut self.services[service].service;
+                let removed = service.servers.extract_if(.., |other| other.address == address(server));
+                let failed = removed.filter(|removed| matches!(removed.state, ServerState::Down(_)));
+                service
+                    .failed_removed_servers
+                    .extend(failed.map(|removed| removed.address));
+            }
             Change::Scheduler(service, scheduler) => self.services[service].service.scheduler = scheduler,
             Change::Toggle(service) => self.services[service].on ^= true,
             Change::Reverse(service) => self.services[service].service.servers.reverse(),
@@ -147,10 +160,18 @@ impl Cluster {
             Change::Answer(server, nic) => drop(self.hops.insert(address(server), hop(server, nic))),
             Change::Timeouts(set) => self.timeouts = TIMEOUTS[set],
             Change::ServerState(service, server, state) => {
-                let servers = &mut self.services[service].service.servers;
-                if let Some(server) = servers.iter_mut().find(|other| other.address == address(server)) {
+                let service = &mut self.services[service].service;
+                let address = address(server);
+                if let Some(server) = service.servers.iter_mut().find(|other| other.address == address) {
                     server.state = state;
+                } else if matches!(state, ServerState::Down(_)) {
+                    service.failed_removed_servers.insert(address);
+                } else {
+                    service.failed_removed_servers.remove(&address);
                 }
+            }
+            Change::DrainTimeout(service, seconds) => {
+                self.services[service].service.drain_timeout_seconds = seconds;
             }
             Change::OnFailure(service, on_failure) => {
                 self.services[service].service.failure_policy.on_failure = on_failure;
@@ -166,6 +187,9 @@ impl Cluster {
 
     /// What becomes of the flows that a real server has of a service.
     pub fn fate(&self, service: usize, server: IpAddr) -> Fate {
+        if self.cut.contains(&(service, server)) {
+            return Fate::Lost;
+        }
         let DesiredModel { on, service } = &self.services[service];
         let named = service.servers.iter().find(|named| named.address == server);
         let failed = match named {
@@ -174,8 +198,8 @@ impl Cluster {
                 state: ServerState::Down(on_failure),
                 ..
             }) if self.hops.contains_key(&server) => Some(*on_failure),
+            None if Self::has_failed_removed(service, server) => Some(service.failure_policy.on_failure),
             _ if self.hops.contains_key(&server) => None,
-            None if service.sorry_server != Some(server) => Some(OnFailure::Rehash),
             _ => Some(service.failure_policy.on_failure),
         };
         match failed {
@@ -183,6 +207,17 @@ impl Cluster {
             Some(OnFailure::Drop) => Fate::FailedDrop,
             Some(OnFailure::Rehash) => Fate::Lost,
         }
+    }
+
+    /// Whether a real server that is out of the file is down by its last check.
+    fn has_failed_removed(service: &Service, server: IpAddr) -> bool {
+        service.sorry_server != Some(server) && service.failed_removed_servers.contains(&server)
+    }
+
+    /// Whether a service has a real server in the file.
+    pub fn has_server(&self, service: usize, server: IpAddr) -> bool {
+        let service = &self.services[service].service;
+        service.server_addresses().any(|address| address == server)
     }
 
     pub fn desired(&self) -> DesiredState {

@@ -82,6 +82,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0..2usize).prop_map(Change::Timeouts),
         10 => (service(), server(), state()).prop_map(|(service, server, state)| Change::ServerState(service, server, state)),
         2 => (service(), on_failure()).prop_map(|(service, on_failure)| Change::OnFailure(service, on_failure)),
+        2 => (service(), prop_oneof![Just(None), (1..30u32).prop_map(Some)])
+            .prop_map(|(service, seconds)| Change::DrainTimeout(service, seconds)),
         1 => service().prop_map(Change::Sorry),
         1 => service().prop_map(Change::Fallback),
         1 => service().prop_map(Change::Await),

@@ -122,6 +122,11 @@ impl Image {
                 .is_some_and(|backend| is_good(MacAndState::from_word(backend.mac_and_state).state))
     }
 
+    /// Makes the backends those of a daemon that did not note when they were taken out of the file.
+    pub fn forget_removed_since(&mut self) {
+        self.backends.iter_mut().for_each(|backend| backend.removed_since = 0);
+    }
+
     /// A slot of a service.
     pub fn slot_of(&self, service: &Service, slot: u32) -> Slot {
         self.slots[(service.slots_base + slot) as usize]

@@ -54,7 +54,7 @@ proptest! {
                 let well = matches!(member.state, BackendState::Up | BackendState::Draining);
                 let held = (member.state == BackendState::FailedDrop) <= (model.cluster.fate(service, member.address) == Fate::FailedDrop);
                 let fits = well == (hops.contains_key(&member.address) && !fails(member.address));
-                member.configured && held && fits
+                member.is_configured() && held && fits
             });
             prop_assert!(settled, "backends that should be gone, or dead");
             prop_assert_eq!(loaded.ring.is_empty(), candidates.is_empty() || !loaded.records_all());

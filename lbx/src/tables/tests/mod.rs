@@ -2,13 +2,14 @@
 //!
 //! - [`image`]: the maps in plain memory; [`packets`]: the packet rules over them
 //! - [`cluster`], [`daemon`]: a small configuration and a daemon that plans for it; [`plans`], [`expiry`],
-//!   [`server_states`]: examples
+//!   [`server_states`], [`draining`]: examples
 //! - [`model`], [`history`]: random histories; [`promise`], [`adoption`], [`invariants`]: what holds in all of them;
 //!   [`regressions`]: those in which it once did not
 
 mod adoption;
 mod cluster;
 mod daemon;
+mod draining;
 mod expiry;
 mod history;
 mod image;

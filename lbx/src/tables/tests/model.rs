@@ -9,8 +9,11 @@ use lbx_common::{
 
 use super::signals::{DATA, DATAGRAM, ODD, OPEN};
 use super::{
-    super::{MapWrite, Plan, Tables, flow_policy::ticks},
-    cluster::{Change, Cluster, Fate, SERVICES},
+    super::{
+        MapWrite, Plan, Tables,
+        flow_policy::{ticks, ticks_of_seconds},
+    },
+    cluster::{Change, Cluster, Fate, SERVICES, SORRY, address},
     packets::{Client, Kernel, UnderWay},
 };
 use crate::desired::{Protocol, Scheduler};
@@ -65,6 +68,8 @@ pub struct Model {
     pub planned: Cluster,
     /// What the maps may say: several while the last plans have not been carried out whole.
     loaded: Vec<Cluster>,
+    /// The tick of the plan by which a real server of a service was taken out of the file.
+    removed_since: BTreeMap<(usize, IpAddr), u32>,
     /// Packets that a promise was kept for, and those of them that were dropped until their real server is back.
     pub kept: u64,
     pub dropped: u64,
@@ -88,6 +93,7 @@ impl Model {
         let mut model = Self {
             planned: cluster.clone(),
             loaded: Vec::new(),
+            removed_since: BTreeMap::new(),
             in_force: vec![ticks(&cluster.timeouts)],
             cluster,
             tables: Some(Tables::default()),
@@ -131,6 +137,7 @@ impl Model {
 
     pub fn plan(&mut self, during: &During) {
         let now = self.now;
+        self.cut();
         let desired = self.cluster.desired();
         let tables = self.tables.take().unwrap_or_else(|| {
             let mut tables = Tables::adopt(&self.kernel.image, now).expect("tables that can be adopted");
@@ -150,10 +157,32 @@ impl Model {
         }
         self.excuse();
         if self.carry_out(plan, during) {
+            let planned = &self.planned;
+            self.removed_since
+                .retain(|&(service, server), _| planned.services[service].on && !planned.has_server(service, server));
             self.in_force = vec![timeouts];
             self.loaded = vec![self.planned.clone()];
         }
         self.excuse();
+    }
+
+    /// Finds the real servers whose drain timeout is over with the next plan. One that was out of the file before a plan that
+    /// was not carried out whole may count from then.
+    fn cut(&mut self) {
+        for service in 0..SERVICES {
+            for server in (0..=SORRY).map(address) {
+                if self.cluster.services[service].on && !self.cluster.has_server(service, server) {
+                    self.removed_since.entry((service, server)).or_insert(self.now);
+                }
+            }
+        }
+        let (cluster, now) = (&self.cluster, self.now);
+        let cut = self.removed_since.iter().filter(|&(&(service, server), &since)| {
+            let seconds = cluster.services[service].service.drain_timeout_seconds;
+            let is_over = |seconds| elapsed_ticks(since, now) > ticks_of_seconds(seconds);
+            !cluster.has_server(service, server) && seconds.is_some_and(is_over)
+        });
+        self.cluster.cut = cut.map(|(&server, _)| server).collect();
     }
 
     pub fn expire(&mut self, late: u32, during: &During) {

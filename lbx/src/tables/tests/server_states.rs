@@ -165,12 +165,14 @@ fn an_unresolved_mac_address_is_a_failure() {
 }
 
 #[test]
-fn a_down_server_removed_from_the_file_drains() {
+fn a_down_server_removed_from_the_file_drains_when_it_is_up() {
     let mut daemon = Daemon::new();
     let before = connect(&mut daemon);
-    daemon.change(&[down(1, OnFailure::Drop)]);
+    daemon.change(&[Change::OnFailure(0, OnFailure::Drop), down(1, OnFailure::Drop)]);
     daemon.change(&[Change::Remove(0, 1)]);
     assert_eq!(daemon.events(), [TableEventKind::Draining(address(1))]);
+    assert!(data(&mut daemon).iter().all(|server| *server != Some(1)));
+    daemon.change(&[up(1)]);
     assert_eq!(data(&mut daemon), before);
 }
 

@@ -65,7 +65,7 @@ const FALL: u32 = 3;
 const SLACK: Duration = Duration::from_millis(700);
 
 /// How soon a real server that has failed must be out.
-const DETECTED: Duration = deadline(FALL);
+pub const DETECTED: Duration = deadline(FALL);
 /// How soon one that is well must be in.
 const RECOVERED: Duration = deadline(RISE);
 /// How soon anything else must have happened.
@@ -80,7 +80,7 @@ const fn deadline(probes: u32) -> Duration {
 }
 
 /// A check as the file has it, made often; `check` is what is asked, and whatever else it has.
-fn often(check: &str) -> String {
+pub fn often(check: &str) -> String {
     let (interval, timeout) = (INTERVAL.as_millis(), TIMEOUT.as_millis());
     format!("{{ {check}, interval: {interval}ms, timeout: {timeout}ms, rise: {RISE}, fall: {FALL}, jitter: 0 }}")
 }
@@ -99,7 +99,7 @@ fn wait_up(director: &Director, port: u16, servers: impl IntoIterator<Item = imp
 }
 
 /// A site whose real servers are all up.
-fn healthy<Server>(cluster: impl Into<Cluster>, serve: impl Fn(&Host) -> Result<Server>) -> Result<Site<Server>> {
+pub fn healthy<Server>(cluster: impl Into<Cluster>, serve: impl Fn(&Host) -> Result<Server>) -> Result<Site<Server>> {
     let cluster = cluster.into();
     let site = Site::start(cluster.clone(), serve)?;
     for service in &cluster.services {

@@ -27,9 +27,9 @@ fn states(servers: &[(u16, ServerState)]) -> Vec<bool> {
 /// Whether the service waits, as the tables are given it.
 fn waits(play: &mut Play) -> bool {
     let known = &play.known;
-    let (desired, _) = play
-        .services
-        .apply_health(&play.file, |_, server| known[&server].clone(), play.now);
+    let (desired, _) =
+        play.services
+            .apply_health(&play.file, &play.removed, |_, server| known[&server].clone(), play.now);
     desired.services[0].awaits_checks
 }
 
