@@ -9,6 +9,7 @@ use super::{
     error::file_failed,
     local::egress,
     pins::{Pins, entries},
+    vip_drop,
 };
 
 /// Removes every pin: links first, so that no program runs whose maps have lost their pins. A failure does not stop the
@@ -31,6 +32,13 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
         Ok(devices) => devices
             .into_iter()
             .for_each(|device| note(egress::remove(pins, device))),
+        Err(error) => note(Err(error)),
+    }
+    // After the egress filters. Where it was a VIP guard alone that needed clsact, the daemon was killed meanwhile.
+    match pins.clsact_ifindexes() {
+        Ok(devices) => devices
+            .into_iter()
+            .for_each(|device| note(vip_drop::remove_left(pins, device))),
         Err(error) => note(Err(error)),
     }
     match pins.linked_ifindexes() {

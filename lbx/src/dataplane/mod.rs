@@ -166,7 +166,8 @@ impl Dataplane {
     ///
     /// # Errors
     /// A pin cannot be removed.
-    pub fn detach_and_unpin(self) -> Result<(), DataplaneError> {
+    pub fn detach_and_unpin(mut self) -> Result<(), DataplaneError> {
+        self.stop_dropping_vip_packets();
         self.pins.restore()?;
         cleanup::remove_all(&self.pins)
     }

@@ -27,11 +27,12 @@ use super::{
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// Prefixes of pins: XDP links to NICs, egress links, markers of egress filters where the kernel has no such links, links of
-/// socket hooks.
+/// Prefixes of pins: XDP links to NICs, egress links, markers of egress filters where the kernel has no such links, markers of
+/// clsact where lbx added it, links of socket hooks.
 const LINK: &str = "link_";
 const EGRESS: &str = "egress_";
 const FILTER: &str = "filter_";
+const CLSACT: &str = "clsact_";
 const HOOK: &str = "hook_";
 
 /// The pin directory of one director. Clones hold the same objects.
@@ -200,6 +201,20 @@ impl Pins {
     #[must_use]
     pub fn filter_marker_path(&self, ifindex: u32) -> PathBuf {
         self.dir.join(format!("{FILTER}{ifindex}"))
+    }
+
+    /// The pin that marks a device to which lbx added clsact.
+    #[must_use]
+    pub fn clsact_marker_path(&self, ifindex: u32) -> PathBuf {
+        self.dir.join(format!("{CLSACT}{ifindex}"))
+    }
+
+    /// The indices of all devices to which lbx added clsact.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn clsact_ifindexes(&self) -> Result<Vec<u32>, DataplaneError> {
+        self.indices(CLSACT)
     }
 
     /// The pin of the link of a socket hook.

@@ -1,5 +1,8 @@
 //! Programs of tc: how they are attached to a device.
 
+pub mod clsact;
+pub mod netlink;
+
 use aya::{
     Ebpf,
     programs::{

@@ -4,18 +4,15 @@
 //! and frames for VIPs reach the host's own stack, which would refuse them and end connections. A program of tc drops them
 //! meanwhile; TCP sends them again.
 
-use aya::programs::{
-    ProgramError, TcAttachType,
-    links::Link as _,
-    tc::{self, TcAttachOptions},
-};
+use aya::programs::{ProgramError, TcAttachType, links::Link as _, tc::TcAttachOptions};
 use lbx_common::maps::VIP_DROP_PROGRAM;
 use nix::net::if_::if_indextoname;
 
 use super::{
-    Dataplane,
+    Dataplane, DataplaneError,
     attach::{AttachError, error_chain},
-    traffic_control::{self, TcAttachment},
+    pins::Pins,
+    traffic_control::{self, TcAttachment, clsact},
 };
 
 impl Dataplane {
@@ -37,20 +34,22 @@ impl Dataplane {
         }
         let name = if_indextoname(ifindex).map_err(|errno| AttachError::Refused(errno.desc().into()))?;
         let name = name.to_string_lossy();
+        let refused = |error: ProgramError| AttachError::Refused(error_chain(&error));
+        let program = traffic_control::get_or_load_program(&mut self.program, VIP_DROP_PROGRAM)?.map_err(refused)?;
         let options = match kind {
             TcAttachment::TcxLink => TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first()),
             TcAttachment::ClsactFilter => {
-                // It may exist already; if it cannot be added, attaching the filter fails.
-                let _there = tc::qdisc_add_clsact(&name);
+                clsact::add(&self.pins, ifindex, &name, program)?;
                 traffic_control::filter_options()
             }
         };
-        let refused = |error: ProgramError| AttachError::Refused(error_chain(&error));
-        let program = traffic_control::get_or_load_program(&mut self.program, VIP_DROP_PROGRAM)?.map_err(refused)?;
         let link = program
             .attach_with_options(&name, TcAttachType::Ingress, options)
             .and_then(|link| program.take_link(link))
-            .map_err(refused)?;
+            .map_err(refused)
+            .inspect_err(|_| {
+                let _remains = clsact::delete_if_unused(&self.pins, ifindex);
+            })?;
         self.vip_drops.insert(ifindex, link);
         Ok(())
     }
@@ -61,21 +60,34 @@ impl Dataplane {
             return;
         }
         wait_for_frames_in_flight();
-        for link in std::mem::take(&mut self.vip_drops).into_values() {
+        for (ifindex, link) in std::mem::take(&mut self.vip_drops) {
             // The NIC may be gone, and the program with it.
             let _gone = link.detach();
+            // What remains is tried again when the pins are removed.
+            let _remains = clsact::delete_if_unused(&self.pins, ifindex);
         }
     }
 
     /// Removes what a daemon has left that was killed meanwhile: a filter has no owner that it goes with.
     pub(super) fn remove_left_vip_drop(&self, ifindex: u32) {
-        if !self.vip_drops.contains_key(&ifindex)
-            && let Ok(name) = if_indextoname(ifindex)
-            && let Ok(filter) = traffic_control::filter_of(&name.to_string_lossy(), TcAttachType::Ingress)
-        {
-            let _none = filter.detach();
+        if !self.vip_drops.contains_key(&ifindex) {
+            // What remains of clsact is tried again when the pins are removed.
+            let _remains = remove_left(&self.pins, ifindex);
         }
     }
+}
+
+/// Removes the filter that drops packets for VIPs on a NIC, if there is one, and clsact if it was for lbx alone.
+///
+/// # Errors
+/// The kernel refuses, or a pin cannot be removed.
+pub(super) fn remove_left(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
+    if let Ok(name) = if_indextoname(ifindex)
+        && let Ok(filter) = traffic_control::filter_of(&name.to_string_lossy(), TcAttachType::Ingress)
+    {
+        let _none = filter.detach();
+    }
+    clsact::delete_if_unused(pins, ifindex)
 }
 
 /// Waits until no CPU works on a frame that it has taken up before the XDP program was attached: the kernel's

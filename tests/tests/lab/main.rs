@@ -6,6 +6,7 @@
 mod agreement;
 mod bonds;
 mod changes;
+mod clsact;
 mod devices;
 mod director6;
 mod docs;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         traffic::tests(),
         changes::tests(),
         agreement::tests(),
+        clsact::tests(),
         lifecycle::tests(),
         docs::tests(),
         listing::tests(),

@@ -153,6 +153,11 @@ impl Prober {
         self.see_to_by(way, &devices)
     }
 
+    /// The data plane, to be ended by the caller.
+    pub fn take_dataplane(&mut self) -> Option<Dataplane> {
+        self.dataplane.take()
+    }
+
     /// The indices of the director's NICs.
     pub fn devices(&self, nics: &[&str]) -> Result<BTreeSet<u32>> {
         let director = self.lab.director();

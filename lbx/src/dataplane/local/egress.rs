@@ -2,25 +2,28 @@
 //!
 //! From Linux 6.6 on it has a link (TCX), pinned and adopted like those of XDP. Before, it is a filter of the clsact queueing
 //! discipline with a fixed priority and handle, by which the next daemon finds and replaces it; pins mark the devices that
-//! have one. The discipline itself is never removed, since others may use it.
+//! have one. [`clsact`] says what becomes of the discipline.
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    links::{FdLink, Link as _},
-    tc::{self, SchedClassifierLink, TcAttachOptions, TcError},
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, Link as _},
+        tc::{SchedClassifierLink, TcAttachOptions, TcError},
+    },
 };
 use lbx_common::maps::EGRESS_PROGRAM;
 use nix::net::if_::if_indextoname;
 
-use super::{LocalTrafficError, filter};
+use super::LocalTrafficError;
 use crate::dataplane::{
     Dataplane, DataplaneError,
     error::pin_failed,
     pinned_link,
     pins::Pins,
-    traffic_control::{self, HANDLE, PRIORITY, TcAttachment},
+    traffic_control::{self, HANDLE, PRIORITY, TcAttachment, clsact, netlink},
 };
 
 impl Dataplane {
@@ -98,7 +101,7 @@ impl Dataplane {
         let (name, marker) = (name_of(device)?, self.pins.filter_marker_path(device));
         self.pins.detach(&self.pins.egress_link_path(device))?;
         let known = self.egress.contains(&device) && marker.exists();
-        let program = self.egress_program()?;
+        let program = egress_program(&mut self.program)?;
         if known && is_in_filter(program, device)? {
             return Ok(());
         }
@@ -110,8 +113,7 @@ impl Dataplane {
             Ok(link) => Ok(link),
             // There is no filter to replace.
             Err(_) => {
-                // It may exist already; if it cannot be added, attaching the filter fails.
-                let _there = tc::qdisc_add_clsact(&name);
+                clsact::add(&self.pins, device, &name, program)?;
                 program.attach_with_options(&name, TcAttachType::Egress, traffic_control::filter_options())
             }
         };
@@ -129,8 +131,12 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses it.
     pub fn egress_program(&mut self) -> Result<&mut SchedClassifier, LocalTrafficError> {
-        traffic_control::get_or_load_program(&mut self.program, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
+        egress_program(&mut self.program)
     }
+}
+
+fn egress_program(object: &mut Ebpf) -> Result<&mut SchedClassifier, LocalTrafficError> {
+    traffic_control::get_or_load_program(object, EGRESS_PROGRAM)?.map_err(|error| refused(&error))
 }
 
 /// Detaches the egress program from a device, and removes its pins.
@@ -142,7 +148,8 @@ pub(in crate::dataplane) fn remove(pins: &Pins, device: u32) -> Result<(), Datap
     remove_filter(pins, device)
 }
 
-/// Removes the filter of a device and the pin that marks it. A device or filter that is gone already is no error.
+/// Removes the filter of a device, the pin that marks it, and clsact if it was for lbx alone. A device or filter that is gone
+/// already is no error.
 fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
     let marker = pins.filter_marker_path(device);
     if marker.exists()
@@ -150,7 +157,8 @@ fn remove_filter(pins: &Pins, device: u32) -> Result<(), DataplaneError> {
     {
         let _gone = filter.detach();
     }
-    pins.remove(&marker)
+    pins.remove(&marker)?;
+    clsact::delete_if_unused(pins, device)
 }
 
 fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
@@ -161,7 +169,7 @@ fn filter_of(name: &str) -> Result<SchedClassifierLink, std::io::Error> {
 fn is_in_filter(program: &SchedClassifier, device: u32) -> Result<bool, LocalTrafficError> {
     let own = program.info().map_err(|error| refused(&error))?.id();
     let there =
-        filter::program_id(device, PRIORITY, u32::from(HANDLE)).map_err(|error| LocalTrafficError::Refused {
+        netlink::program_id(device, PRIORITY, u32::from(HANDLE)).map_err(|error| LocalTrafficError::Refused {
             program: EGRESS_PROGRAM,
             why: format!("the filter of device {device}: {error}"),
         })?;

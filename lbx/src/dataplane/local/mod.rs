@@ -8,7 +8,6 @@
 //! - [`hooks`]: the socket hooks, at the root of the cgroups
 
 pub mod egress;
-mod filter;
 pub mod hooks;
 pub mod ports;
 pub mod probes;
