@@ -48,6 +48,13 @@ impl FlowEvent {
         self.0 & (SYN | ACK | RST) == SYN
     }
 
+    /// TCP SYN with ACK and without RST: the server's answer to a SYN.
+    #[inline(always)]
+    #[must_use]
+    pub const fn accepts_connection(self) -> bool {
+        self.0 & (SYN | ACK | RST) == SYN | ACK
+    }
+
     /// TCP RST.
     #[inline(always)]
     #[must_use]

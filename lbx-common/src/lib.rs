@@ -20,6 +20,7 @@ pub mod maps;
 pub mod nic;
 pub mod rate_limit;
 pub mod ring;
+pub mod routed_replies;
 pub mod service;
 pub mod session;
 pub mod slot;
@@ -44,6 +45,7 @@ plain_data!(
     fragment::FragmentKey,
     maps::Meta,
     nic::Nic,
+    routed_replies::RoutedReplies,
     service::Service,
     session::Session,
     session::SessionKey,

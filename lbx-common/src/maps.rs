@@ -57,9 +57,14 @@ pub const STEERING: &str = "LED";
 pub const SESSIONS: &str = "SESSIONS";
 /// [Bits](crate::session::port_bit) of the local ports that have sessions (u64), array, mmapable.
 pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
+/// [`RoutedReplies`](crate::routed_replies::RoutedReplies) by address family, per-CPU array. Not in the first builds of this layout:
+/// see [`MAPS_ADDED_LATER`].
+pub const ROUTED_REPLIES: &str = "ROUTED_REPLIES";
 
+/// Maps that builds of this layout have had from a later time on: a daemon that adopts the pins of an earlier build makes them.
+pub const MAPS_ADDED_LATER: [&str; 3] = [MORE_DROPS, REJECT_LIMITS, ROUTED_REPLIES];
 /// Every map that is pinned.
-pub const PINNED_MAPS: [&str; 25] = [
+pub const PINNED_MAPS: [&str; 26] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -85,11 +90,8 @@ pub const PINNED_MAPS: [&str; 25] = [
     LOCAL_PORTS,
     MORE_DROPS,
     REJECT_LIMITS,
+    ROUTED_REPLIES,
 ];
-
-/// Maps that this layout did not have from its beginning: where a former daemon has left none they are made, and one that does
-/// not know them leaves them alone.
-pub const ADDED: [&str; 2] = [MORE_DROPS, REJECT_LIMITS];
 
 /// Name of the XDP program.
 pub const XDP_PROGRAM: &str = "lbx";

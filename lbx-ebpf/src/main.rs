@@ -12,6 +12,7 @@
 //! - [`reject`]: the answer to a packet for which there is no backend: TCP RST or ICMP port unreachable
 //! - [`transmit`]: the NIC to send from, the ingress one or another
 //! - [`rewrite`]: the Ethernet header, nothing else
+//! - [`routed_reply`]: replies from VIPs that real servers send to this host as their gateway
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
 //! - [`vip_drop`]: VIPs on a NIC that changes its XDP mode
 //! - [`count`], [`trace`]: what user space sees of it
@@ -53,6 +54,7 @@ mod preference;
 mod quic;
 mod reject;
 mod rewrite;
+mod routed_reply;
 mod schedule;
 mod select;
 mod selection;

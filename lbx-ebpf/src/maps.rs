@@ -10,6 +10,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lbx_common::{
+    address::Address,
     backend::Backend,
     counters::Traffic,
     drops::DropReason,
@@ -24,6 +25,7 @@ use lbx_common::{
     },
     nic::Nic,
     ring::RingEntry,
+    routed_replies::{FAMILIES, RoutedReplies},
     service::Service,
     session::{MAX_SESSIONS, PORT_BITMAP_WORDS, Session, SessionKey, Steering, port_bit},
     slot::{self, Slot},
@@ -87,6 +89,8 @@ static LED: SkStorage<Steering> = SkStorage::new();
 static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = LruHashMap::new();
 #[btf_map]
 static LOCAL_PORTS: Array<[u64; PORT_BITMAP_WORDS], 1, MMAPABLE> = Array::new();
+#[btf_map]
+static ROUTED_REPLIES: PerCpuArray<RoutedReplies, { FAMILIES as usize }> = PerCpuArray::new();
 
 #[unsafe(no_mangle)]
 static FLOW4_MASK: Global<u32> = Global::new(DEFAULT_FLOW4_RECORDS / 4 - 1);
@@ -265,7 +269,20 @@ pub fn reject_limit(service: u16) -> Option<*mut u64> {
     REJECT_LIMITS.get_ptr_mut(u32::from(service))
 }
 
-/// MAC address and roles of a segment_key (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.
+/// Counts a reply from a VIP to a client that arrived on a segment, and keeps it as the last one of its family.
+#[inline(always)]
+pub fn add_routed_reply(family: u32, segment: u64, vip: Address, client: Address) {
+    if let Some(replies) = ROUTED_REPLIES.get_ptr_mut(family) {
+        // SAFETY: as above.
+        let replies = unsafe { &mut *replies };
+        replies.packets += 1;
+        replies.segment = segment;
+        replies.vip = vip;
+        replies.client = client;
+    }
+}
+
+/// MAC address and roles of a segment (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.
 ///
 /// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]

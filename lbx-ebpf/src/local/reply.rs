@@ -12,15 +12,18 @@ use crate::{
     frame::{Frame, Icmp, Ipv4, Ipv6, MAX_HEADER_OFFSET, address_words},
     maps,
     packet::Packet,
+    routed_reply,
     verdict::Verdict,
 };
 
 /// Handles a packet that is not for a VIP: it passes, and if it is a reply to the director, with the RIP as its source.
-/// Other traffic costs one lookup in the bitmap of ports.
+/// Other traffic costs one lookup in the bitmap of ports, and a datagram one among the VIPs.
 #[inline(always)]
 pub fn rewrite_reply(frame: &Frame<'_>, packet: &Packet) -> Verdict {
     if maps::has_sessions(packet.protocol == UDP, packet.vip_port) {
         lbx_reply(frame.xdp_md(), packet);
+    } else {
+        routed_reply::count(frame, packet);
     }
     Verdict::Pass
 }

@@ -35,6 +35,9 @@ pub struct Interface {
     pub name: String,
     /// `native`, `generic`, or `none` where another process detached the program.
     pub xdp_mode: String,
+    /// What an operator should know of it besides.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A service.

@@ -83,6 +83,11 @@ impl StatusReport {
         {
             writeln!(f, "# {}: XDP mode {}", interface.name, interface.xdp_mode)?;
         }
+        for interface in &self.interfaces {
+            for warning in &interface.warnings {
+                writeln!(f, "# {}: {warning}", interface.name)?;
+            }
+        }
         for (reason, packets) in self.drops.iter().filter(|(_, packets)| **packets > 0) {
             writeln!(f, "# dropped {packets}: {reason}")?;
         }
@@ -237,6 +242,7 @@ mod tests {
             interfaces: vec![Interface {
                 name: "eth0".into(),
                 xdp_mode: "native".into(),
+                warnings: Vec::new(),
             }],
             flow_capacity: 1_048_576,
             flow_records: 0,
@@ -392,6 +398,13 @@ mod tests {
             .iter()
             .all(|field| server.remove(*field).is_some())
         );
+        assert!(
+            json["interfaces"][0]
+                .as_object_mut()
+                .unwrap()
+                .remove("warnings")
+                .is_some()
+        );
         let before: StatusReport = serde_json::from_value(json).unwrap();
         assert_eq!(before.table(Columns::Connections), report.table(Columns::Connections));
     }
@@ -405,6 +418,7 @@ mod tests {
         report.services[0].servers[0].reason = Some("connection refused".into());
         report.services[0].servers[0].warnings = vec!["answers ARP for the VIP".into()];
         report.services[0].has_quorum = false;
+        report.interfaces[0].warnings = vec!["replies are dropped".into()];
         report.drops.insert("truncated".into(), 3);
         let table = report.table(Columns::Connections);
         assert!(table.contains("TCP  192.168.1.160:80 rr (estimated)\n"), "{table}");
@@ -412,7 +426,10 @@ mod tests {
         assert!(table.contains("# web: quorum lost"), "{table}");
         let notes = "# web 192.168.1.185: down: connection refused\n# web 192.168.1.185: answers ARP for the VIP\n";
         assert!(table.contains(notes), "{table}");
-        assert!(table.ends_with("# dropped 3: truncated\n"), "{table}");
+        assert!(
+            table.ends_with("# eth0: replies are dropped\n# dropped 3: truncated\n"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use lbx_common::{
     lookup::{PortBucket, VipBucket},
     maps::{self, Meta},
     nic::Nic,
+    routed_replies::{self, RoutedReplies},
     service::Service,
     session::{MAX_SESSIONS, PORT_BITMAP_WORDS, Session, SessionKey, Steering},
     trace::TraceFilter,
@@ -48,6 +49,7 @@ pub(super) struct Maps {
     pub egress: DevMapHash<MapData>,
     pub trace_filter: Array<MapData, TraceFilter>,
     pub test_clock: Array<MapData, u64>,
+    pub routed_replies: PerCpuArray<MapData, RoutedReplies>,
     meta: Array<MapData, Meta>,
 }
 
@@ -78,6 +80,7 @@ impl Maps {
             egress: typed(pins, maps::EGRESS, Map::DevMapHash)?,
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
             test_clock: typed(pins, maps::TEST_CLOCK_NS, Map::Array)?,
+            routed_replies: typed(pins, maps::ROUTED_REPLIES, Map::PerCpuArray)?,
             meta: typed(pins, maps::META, Map::Array)?,
         })
     }
@@ -189,22 +192,21 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
         array(maps::LOCAL_PORTS, 8 * PORT_BITMAP_WORDS, 1),
         shape(maps::MORE_DROPS, PerCpuArray, 8, These(maps::MAX_MORE_DROPS)),
         array(maps::REJECT_LIMITS, 8, maps::MAX_SERVICES),
+        shape(
+            maps::ROUTED_REPLIES,
+            PerCpuArray,
+            size_of::<RoutedReplies>(),
+            These(routed_replies::FAMILIES),
+        ),
     ]
 };
-
-/// Whether a map may be missing among those of a former daemon: its version did not know it.
-fn may_be_missing(name: &str) -> bool {
-    maps::ADDED.contains(&name)
-}
 
 /// Compares every pinned map with what this version expects.
 ///
 /// # Errors
 /// One cannot be opened, or differs.
 pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
-    let pinned = entries(&pins.dir)?;
-    let expected = |shape: &&MapSpec| !may_be_missing(shape.name) || pinned.contains(&pins.map_path(shape.name));
-    for shape in SHAPES.iter().filter(expected) {
+    for shape in SHAPES.iter().filter(|shape| !is_still_to_be_made(pins, shape.name)) {
         let info = data(pins, shape.name)?.info().map_err(map_failed(shape.name))?;
         let kind = info.map_type().map_err(map_failed(shape.name))?;
         let found = info.max_entries();
@@ -233,6 +235,11 @@ pub(super) fn check_shapes(pins: &Pins) -> Result<(), DataplaneError> {
     Ok(())
 }
 
+/// Whether a map is one that an earlier build of this layout did not have.
+fn is_still_to_be_made(pins: &Pins, name: &str) -> bool {
+    maps::MAPS_ADDED_LATER.contains(&name) && !pins.map_path(name).exists()
+}
+
 /// The sizes the tables were created with.
 pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
     let entries =
@@ -252,9 +259,8 @@ pub(super) fn sizes(pins: &Pins) -> Result<TableSizes, DataplaneError> {
 /// The pins cannot be read.
 pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
     let pinned = entries(&pins.dir)?;
-    let complete = maps::PINNED_MAPS
-        .iter()
-        .all(|map| may_be_missing(map) || pinned.contains(&pins.map_path(map)));
+    let present = |map: &str| pinned.contains(&pins.map_path(map)) || maps::MAPS_ADDED_LATER.contains(&map);
+    let complete = maps::PINNED_MAPS.iter().all(|map| present(map));
     Ok(complete && pins.map_path(maps::META).exists() && read_meta(pins)?.ready == 1)
 }
 

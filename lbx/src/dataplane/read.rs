@@ -15,6 +15,7 @@ use lbx_common::{
     lookup::{PortEntry, VipEntry},
     maps,
     ring::RingEntry,
+    routed_replies::{OVER_IPV4, OVER_IPV6, RoutedReplies},
     service::Service,
     slot::Slot,
 };
@@ -152,6 +153,20 @@ impl Dataplane {
             None => sum(&self.maps.drops, maps::DROPS, reason.index()),
             Some(index) => sum(&self.maps.more_drops, maps::MORE_DROPS, index),
         }
+    }
+
+    /// Replies from VIPs that real servers route through this host, as each CPU has seen them: over IPv4, over IPv6.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn routed_replies(&self) -> Result<[Vec<RoutedReplies>; 2], DataplaneError> {
+        let read = |family| {
+            let values = self.maps.routed_replies.get(&family, 0);
+            values
+                .map(|values| values.to_vec())
+                .map_err(map_failed(maps::ROUTED_REPLIES))
+        };
+        Ok([read(OVER_IPV4)?, read(OVER_IPV6)?])
     }
 }
 

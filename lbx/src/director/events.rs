@@ -146,6 +146,14 @@ impl Director {
         self.network
             .conflicts
             .check(&self.network.topology, &self.loaded.tables);
+        let checked = self
+            .network
+            .dropped_replies
+            .check(&self.loaded.dataplane, &self.network.topology);
+        log_failure(
+            "cannot look for replies that real servers route through this host",
+            checked,
+        );
         self.reconcile_local_traffic();
         if seconds.is_multiple_of(SCAN_INTERVAL) {
             self.loaded.expire();
@@ -272,6 +280,7 @@ impl Director {
             desired: &self.configuration.desired,
             checks: &self.health,
             vip_conflicts: &self.network.conflicts,
+            dropped_replies: &self.network.dropped_replies,
             neighbours: &self.network.neighbours,
             tables: &self.loaded.tables,
             dataplane: &self.loaded.dataplane,

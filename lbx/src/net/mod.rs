@@ -9,7 +9,8 @@
 //! - [`arp`], [`ndp`]: frames that solicit or announce an address;
 //! - [`arp_listener`]: other hosts that use an address;
 //! - [`segment`]: the socket that sends such frames;
-//! - [`namespace`]: identity of the network namespace.
+//! - [`namespace`]: identity of the network namespace;
+//! - [`sysctl`]: the kernel's settings.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
 
@@ -23,6 +24,7 @@ pub mod ndp;
 pub mod neighbour;
 pub mod route;
 pub mod segment;
+pub mod sysctl;
 pub mod watch;
 pub mod xdp_refusal;
 

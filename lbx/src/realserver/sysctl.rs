@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RealServerError;
+use crate::net::sysctl;
 
 /// Where the kernel shows them. `conf/all` is no NIC: see [`super::rules::effective_sysctl_value`].
 const CONF: &str = "/proc/sys/net/ipv4/conf";
@@ -95,21 +96,11 @@ pub fn read_one(conf: &str, key: Key) -> Result<Option<i32>, RealServerError> {
 }
 
 fn read_number(path: PathBuf) -> Result<Option<i32>, RealServerError> {
-    let failed = |source| RealServerError::File {
+    sysctl::read_number(&path).map_err(|source| RealServerError::File {
         action: "read",
-        path: path.clone(),
+        path,
         source,
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let value = text.trim().parse();
-            value
-                .map(Some)
-                .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
+    })
 }
 
 /// Writes a value; says whether the NIC was there.

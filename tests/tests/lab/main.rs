@@ -31,6 +31,7 @@ mod real_server6;
 mod refusals;
 mod remapping;
 mod removed;
+mod routed_replies;
 mod scene;
 mod schedulers;
 mod schedulers_by_load;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         ports::tests(),
         remapping::tests(),
         removed::tests(),
+        routed_replies::tests(),
         vlan::tests(),
         bonds::tests(),
         health::tests(),

@@ -31,6 +31,7 @@ mod program;
 mod quic;
 mod records;
 mod rejects;
+mod routed;
 mod run;
 mod schedulers;
 mod sessions;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ("drop", drops::fixtures()),
         ("forward", forward::fixtures()),
         ("record", records::fixtures()),
+        ("routed", routed::fixtures()),
         ("change", changes::fixtures()),
         ("failure", failures::fixtures()),
         ("reject", rejects::fixtures()),

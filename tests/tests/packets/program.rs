@@ -9,7 +9,7 @@ use lbx::{
 };
 use lbx_common::{
     drops::DropReason,
-    maps::{ABI, ADDED, SERVICES},
+    maps::{ABI, MAPS_ADDED_LATER, SERVICES},
 };
 use lbx_tests::bpffs;
 
@@ -59,7 +59,7 @@ fn reopened_without(lost: &[&str]) -> Result<Dataplane> {
 }
 
 fn adopted_from_older() -> Result<()> {
-    let dataplane = reopened_without(&ADDED)?;
+    let dataplane = reopened_without(&MAPS_ADDED_LATER)?;
     let (adopted, sizes) = (dataplane.has_adopted_maps(), dataplane.sizes());
     let counted = dataplane.drops(DropReason::Rejected);
     dataplane.detach_and_unpin()?;

@@ -4,6 +4,7 @@
 //! - [`neighbours`]: MAC addresses of real servers
 //! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
+//! - [`routed_replies`]: real servers that have this host as their gateway
 //! - [`local_traffic`]: the director's own packets to VIPs
 //! - [`mismatch`]: what of the desired state the network does not allow
 
@@ -13,6 +14,7 @@ pub mod mismatch;
 pub mod neighbours;
 pub mod nics;
 pub mod offloads;
+pub mod routed_replies;
 pub mod segment;
 pub mod topology;
 pub mod vip_conflicts;
@@ -28,6 +30,7 @@ use self::{
     mismatch::NetworkMismatch,
     neighbours::NeighbourTable,
     offloads::Offloads,
+    routed_replies::DroppedReplies,
     topology::{NativeObstacle, Topology, TopologyError},
     vip_conflicts::VipConflicts,
     vips::Vips,
@@ -60,6 +63,8 @@ pub struct Network {
     announcements: Announcements,
     /// Other hosts that answer for a VIP.
     pub conflicts: VipConflicts,
+    /// Replies of real servers that this host drops.
+    pub dropped_replies: DroppedReplies,
     /// Programs on the director's own packets to VIPs.
     pub local_traffic: LocalTraffic,
     /// What does not match.
@@ -87,6 +92,7 @@ impl Network {
             vips: Vips::default(),
             announcements: Announcements::default(),
             conflicts: VipConflicts::default(),
+            dropped_replies: DroppedReplies::default(),
             local_traffic: LocalTraffic::default(),
             mismatch: NetworkMismatch::default(),
         }

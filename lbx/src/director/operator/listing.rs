@@ -13,7 +13,10 @@ use crate::{
     desired::{self, DesiredState, PortSet},
     director::{
         health::HealthChecks,
-        network::{neighbours::NeighbourTable, segment::Segment, topology::Topology, vip_conflicts::VipConflicts},
+        network::{
+            neighbours::NeighbourTable, routed_replies::DroppedReplies, segment::Segment, topology::Topology,
+            vip_conflicts::VipConflicts,
+        },
     },
     health::{ProbeFailure, ServerHealth},
     net::Link,
@@ -39,6 +42,8 @@ pub struct ReportSources<'s> {
     pub checks: &'s HealthChecks,
     /// Who else answers ARP for a VIP.
     pub vip_conflicts: &'s VipConflicts,
+    /// Replies of real servers that this host drops.
+    pub dropped_replies: &'s DroppedReplies,
     /// Whose MAC addresses are known.
     pub neighbours: &'s NeighbourTable,
     /// What is loaded.
@@ -94,6 +99,7 @@ impl ReportSources<'_> {
                 None => "none",
             }
             .to_owned(),
+            warnings: self.dropped_replies.warnings_of(link.index).collect(),
         });
         Ok(interfaces.collect())
     }
