@@ -13,6 +13,7 @@
 //! - [`control`]: the socket between the daemon and `lbx list`, `lbx trace`;
 //! - [`realserver`]: the real server's side: VIP on lo, host route, ARP sysctls;
 //! - [`command`]: commands of the operator, for checks and notifications;
+//! - [`kernel`]: its version, and what older ones lack;
 //! - [`preflight`]: privileges, kernel, and one process per name;
 //! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
 
@@ -25,6 +26,7 @@ pub mod desired;
 pub mod director;
 pub mod exit;
 pub mod health;
+pub mod kernel;
 pub mod net;
 pub mod preflight;
 pub mod realserver;

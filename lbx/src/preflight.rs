@@ -7,19 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::exit::ExitStatus;
+use crate::{
+    exit::ExitStatus,
+    kernel::{self, Version},
+};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
-    sys::utsname::uname,
 };
 
 /// Where locks and sockets live.
 pub const RUN_DIR: &str = "/run/lbx";
 
-/// Oldest kernel lbx is made for: managed neighbours (5.16), multi-buffer XDP and address origins (5.18) are in it, and
+/// Oldest kernel a director is made for: managed neighbours (5.16), multi-buffer XDP and address origins (5.18) are in it, and
 /// it is the oldest long-term kernel distributions still ship.
-const OLDEST_KERNEL: (u32, u32) = (6, 1);
+pub const OLDEST_KERNEL_OF_DIRECTOR: Version = (6, 1);
+/// Oldest kernel for a real server, which has no BPF: those of distributions that are still in service.
+pub const OLDEST_KERNEL_OF_REAL_SERVER: Version = (4, 18);
 
 /// A capability: its number and name (include/uapi/linux/capability.h).
 pub type Capability = (u32, &'static str);
@@ -42,10 +46,14 @@ pub enum PreflightError {
         missing: String,
     },
     /// The kernel is too old.
-    #[error("kernel {found} is too old: lbx needs {}.{} or newer", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    #[error("kernel {found} is too old: {what} needs {}.{} or newer", oldest.0, oldest.1)]
     KernelTooOld {
         /// Its release.
         found: String,
+        /// A director or a real server.
+        what: &'static str,
+        /// The oldest version for that.
+        oldest: Version,
     },
     /// An lbx of this name is running.
     #[error("a {what} named {name} is already running (pid {pid}): stop it, or give this one another --name")]
@@ -99,16 +107,18 @@ pub fn require_capabilities(needed: &[Capability]) -> Result<(), PreflightError>
     })
 }
 
-/// Fails if the kernel is too old for a director.
+/// Fails if the kernel is older than what (a director, a real server) needs.
 ///
 /// # Errors
 /// It is too old.
-pub fn require_kernel() -> Result<(), PreflightError> {
-    let release = uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
-    if kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
-        return Err(PreflightError::KernelTooOld { found: release });
+pub fn require_kernel(what: &'static str, oldest: Version) -> Result<(), PreflightError> {
+    let release = kernel::release();
+    if kernel::version_of(&release).is_some_and(|version| version < oldest) {
+        return Err(PreflightError::KernelTooOld {
+            found: release,
+            what,
+            oldest,
+        });
     }
     Ok(())
 }
@@ -121,11 +131,6 @@ fn missing_capabilities(status: &str, needed: &[Capability]) -> Vec<&'static str
         .unwrap_or(0);
     let missing = needed.iter().filter(|(number, _)| effective & (1 << number) == 0);
     missing.map(|&(_, name)| name).collect()
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(['.', '-']).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The path of a file in [`RUN_DIR`].
@@ -193,13 +198,5 @@ mod tests {
         let some = "CapPrm:\t000001ffffffffff\nCapEff:\t0000000000003000\n";
         assert_eq!(missing(some), ["CAP_PERFMON", "CAP_BPF"]);
         assert_eq!(missing("").len(), 4);
-    }
-
-    #[test]
-    fn kernel_releases_are_read() {
-        assert_eq!(kernel_version("6.1.0-13-amd64"), Some((6, 1)));
-        assert_eq!(kernel_version("6.18.44"), Some((6, 18)));
-        assert_eq!(kernel_version("5.10-rc1"), Some((5, 10)));
-        assert_eq!(kernel_version(""), None);
     }
 }

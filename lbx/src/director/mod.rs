@@ -80,7 +80,7 @@ impl Director {
             preflight::PERFMON,
             preflight::BPF,
         ])?;
-        preflight::require_kernel()?;
+        preflight::require_kernel("a director", preflight::OLDEST_KERNEL_OF_DIRECTOR)?;
         let lock = Lock::take(&path_in_run_dir(name, "lock"), "director", name)?;
         let events = watch()?;
         let net = RouteNetlink::new()?;

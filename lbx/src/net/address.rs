@@ -10,6 +10,7 @@ use netlink_packet_route::{
 };
 
 use super::{MAX_IN_FLIGHT, NetError, RouteNetlink, family, is_errno, is_ip, max_prefix_len};
+use crate::kernel;
 
 /// The origin that the addresses we add carry (IFA_PROTO, Linux 5.18), so that a later lbx knows them from addresses of
 /// other tools. The kernel uses 1 to 3; the rest is free. "L" in ASCII.
@@ -184,11 +185,12 @@ fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
     message.header.index = ifindex;
     message.header.prefix_len = max_prefix_len(vip);
     message.header.scope = AddressScope::Universe;
-    message.attributes = vec![
-        AddressAttribute::Local(vip),
-        AddressAttribute::Address(vip),
-        AddressAttribute::Protocol(LBX_ADDRESS_PROTO.into()),
-    ];
+    message.attributes = vec![AddressAttribute::Local(vip), AddressAttribute::Address(vip)];
+    if kernel::has_address_origins() {
+        message
+            .attributes
+            .push(AddressAttribute::Protocol(LBX_ADDRESS_PROTO.into()));
+    }
     if vip.is_ipv6() {
         message.header.flags = AddressHeaderFlags::Nodad;
         let mut lifetime = CacheInfo::default();

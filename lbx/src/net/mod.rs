@@ -34,11 +34,13 @@ use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::kernel;
+
 pub use self::{
     address::{AddVipOutcome, InterfaceAddress, LBX_ADDRESS_PROTO},
     arp_listener::{ArpBinding, ArpListener},
     link::{DeviceKind, Link, Peer, VlanDevice, XdpAttachment},
-    namespace::namespace_cookie,
+    namespace::{namespace_cookie, namespace_id},
     neighbour::Neighbour,
     route::{LBX_ROUTE_PROTO, Route, TableRoute},
     segment::SegmentSocket,
@@ -106,12 +108,15 @@ impl RouteNetlink {
     /// # Errors
     /// The socket cannot be opened.
     pub fn new() -> Result<Self, NetError> {
-        // Strict checking makes the kernel honour the filters of a dump instead of ignoring them.
+        // Strict checking (Linux 4.20) makes the kernel honour the filters of a dump instead of ignoring them: it saves time, and
+        // answers are filtered again.
         let (mut connection, handle, _unsolicited) =
-            rtnetlink::new_connection_with_strict_check().map_err(|source| NetError::Socket {
-                kind: "netlink",
-                source,
-            })?;
+            kernel::with_option_or(rtnetlink::new_connection_with_strict_check, rtnetlink::new_connection).map_err(
+                |source| NetError::Socket {
+                    kind: "netlink",
+                    source,
+                },
+            )?;
         // The end of a dump says whether the table changed meanwhile.
         connection.set_forward_done(true);
         tokio::spawn(connection);

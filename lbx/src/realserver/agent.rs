@@ -21,8 +21,9 @@ use super::{
     sysctl::{self, Setting},
 };
 use crate::{
-    net::{AddVipOutcome, InterfaceAddress, NetError, NetEvent, RouteNetlink, namespace_cookie, watch},
-    preflight::{NET_ADMIN, require_capabilities},
+    kernel,
+    net::{AddVipOutcome, InterfaceAddress, NetError, NetEvent, RouteNetlink, namespace_id, watch},
+    preflight::{NET_ADMIN, OLDEST_KERNEL_OF_REAL_SERVER, require_capabilities, require_kernel},
 };
 
 /// How often the sysctls are read: the kernel has no event for their changes.
@@ -60,7 +61,8 @@ impl Agent {
     /// CAP_NET_ADMIN is missing, or another process has this name.
     pub fn new(net: RouteNetlink, name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, RealServerError> {
         require_capabilities(&[NET_ADMIN])?;
-        let store = Store::open(name, namespace_cookie()?)?;
+        require_kernel("a real server", OLDEST_KERNEL_OF_REAL_SERVER)?;
+        let store = Store::open(name, namespace_id()?)?;
         let state = store.load()?.unwrap_or_default();
         Ok(Self {
             net,
@@ -168,7 +170,8 @@ impl Agent {
             .unshared_vips(&others)
             .filter(|vip| gone.contains(vip))
             .collect();
-        take_off(&self.net, &own).await?;
+        take_off(&self.net, &own, &self.state.vips_added_by_any(&others)).await?;
+        self.state.added_vips.retain(|vip| !own.contains(vip));
         self.state.vips.retain(|vip| !gone.contains(vip));
         self.store.save(&self.state)
     }
@@ -235,6 +238,7 @@ impl Agent {
     ) -> Result<(), RealServerError> {
         let mut state = self.state.clone();
         state.vips.extend(self.vips.difference(blocked));
+        state.added_vips.extend(todo.vips.keys());
         // Read only when it matters: most looks find nothing to do.
         let others = if todo.is_empty() {
             Vec::new()
@@ -311,8 +315,9 @@ fn list<'a>(vips: impl IntoIterator<Item = &'a IpAddr>) -> String {
     vips.join(", ")
 }
 
-/// Takes VIPs that an lbx added off lo, with their routes; says how many there were.
-async fn take_off(net: &RouteNetlink, vips: &[IpAddr]) -> Result<usize, RealServerError> {
+/// Takes VIPs that an lbx added off lo, with their routes; says how many there were. `added` are those by the states, which count
+/// where addresses carry no origin.
+async fn take_off(net: &RouteNetlink, vips: &[IpAddr], added: &BTreeSet<IpAddr>) -> Result<usize, RealServerError> {
     let observed = observe(net).await?;
     for vip in vips {
         if let IpAddr::V4(vip) = vip {
@@ -320,13 +325,19 @@ async fn take_off(net: &RouteNetlink, vips: &[IpAddr]) -> Result<usize, RealServ
         }
     }
     let on_lo = |address: &&InterfaceAddress| address.ifindex == observed.lo_ifindex && vips.contains(&address.address);
+    let has_origins = kernel::has_address_origins();
+    let with_origin = |address: &InterfaceAddress| InterfaceAddress {
+        added_by_lbx: address.added_by_lbx || (!has_origins && added.contains(&address.address)),
+        ..*address
+    };
+    let on_lo: Vec<_> = observed.addresses.iter().filter(on_lo).map(with_origin).collect();
     let mut removed = 0;
     for (
         InterfaceAddress {
             address, prefix_len, ..
         },
         was_there,
-    ) in net.remove_vips(observed.addresses.iter().filter(on_lo)).await
+    ) in net.remove_vips(&on_lo).await
     {
         if was_there? {
             tracing::info!("removed {address}/{prefix_len} from lo");
@@ -351,7 +362,7 @@ pub struct UndoSummary {
 /// CAP_NET_ADMIN is missing, another process has this name, or a change failed; the state is kept then.
 pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>, RealServerError> {
     require_capabilities(&[NET_ADMIN])?;
-    let store = Store::open(name, namespace_cookie()?)?;
+    let store = Store::open(name, namespace_id()?)?;
     let Some(mut state) = store.load()? else {
         return Ok(None);
     };
@@ -359,9 +370,10 @@ pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>,
     // The reverse of applying: the VIP is gone before ARP answers for any address again.
     let own: Vec<_> = state.unshared_vips(&others).collect();
     let mut undone = UndoSummary {
-        vips_removed: take_off(net, &own).await?,
+        vips_removed: take_off(net, &own, &state.vips_added_by_any(&others)).await?,
         sysctls_restored: 0,
     };
+    state.added_vips.retain(|vip| !own.contains(vip));
     if others.iter().any(|other| !other.vips.is_empty()) {
         tracing::info!(
             "ARP sysctls kept: a real server of another --name needs them, and restores them when it is undone"

@@ -22,6 +22,10 @@ use super::{
 pub struct SavedState {
     /// VIPs put on lo, or found there.
     pub vips: BTreeSet<IpAddr>,
+    /// VIPs that were missing from lo, so that lbx has put them there: where addresses carry no origin, what tells them from those
+    /// of others.
+    #[serde(default)]
+    pub added_vips: BTreeSet<IpAddr>,
     /// Values that sysctls had before their first change, by NIC or `all`.
     #[serde(rename = "sysctls")]
     pub original_sysctls: BTreeMap<String, Values>,
@@ -44,6 +48,13 @@ impl SavedState {
     pub fn unshared_vips<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = IpAddr> + 'a {
         let elsewhere = |vip: &IpAddr| others.iter().any(|other| other.vips.contains(vip));
         self.vips.iter().copied().filter(move |vip| !elsewhere(vip))
+    }
+
+    /// The VIPs that this real server or another of this host has put on lo.
+    #[must_use]
+    pub fn vips_added_by_any(&self, others: &[Self]) -> BTreeSet<IpAddr> {
+        let all = std::iter::once(self).chain(others);
+        all.flat_map(|state| &state.added_vips).copied().collect()
     }
 
     /// All values to restore when the last real server of this host goes: its own, and those that earlier ones left to
@@ -69,7 +80,7 @@ impl SavedState {
 
 /// The state file of a name in a network namespace, locked.
 ///
-/// The namespace is part of the file's name, by its cookie ([`crate::net::namespace_cookie`]): every container may have a
+/// The namespace is part of the file's name, by a number ([`crate::net::namespace_id`]): every container may have a
 /// real server of the same name, and most share one `/run`.
 #[derive(Debug)]
 pub struct Store {
@@ -213,7 +224,10 @@ mod tests {
 
         assert_eq!(first.unshared_vips(std::slice::from_ref(&second)).count(), 0);
         first.vips.clear();
+        // The first has put it there, and the second takes it off.
+        first.added_vips.insert(VIP);
         let others = [first];
+        assert_eq!(second.vips_added_by_any(&others), BTreeSet::from([VIP]));
         assert!(second.unshared_vips(&others).eq([VIP, OTHER]));
         let setting = |conf: &str, value| Setting {
             nic_or_all: conf.to_owned(),

@@ -27,6 +27,8 @@ crate::harness::tests!(Lbx:
     undo_restores,
     undo_restores_what_the_operator_had_set,
     a_cluster_of_lbx_alone,
+    a_kernel_of_4_18_makes_a_real_server,
+    a_kernel_of_4_18_makes_no_director,
 );
 
 /// Exit status of a check that found something.
@@ -179,4 +181,58 @@ fn a_cluster_of_lbx_alone() -> Result<()> {
     let _director = Director::start(&lab, &Service::web("rr", 2).into())?;
     let pages = (0..6).map(|_| lab.client().curl(PAGE)).collect::<Result<Vec<_>>>()?;
     crate::setup::expect_turns(&pages, 2)
+}
+
+/// The kernel is taken for one without namespace cookies, strict dumps and origins of addresses. On such a kernel the variable
+/// changes nothing.
+fn run_on_old_kernel(host: &Host, arguments: &[&str]) -> Result<Output> {
+    let program = lbx::binary()?.display().to_string();
+    host.run(["env", "LBX_OLD_KERNEL=1", &program].iter().chain(arguments))
+}
+
+fn a_kernel_of_4_18_makes_a_real_server() -> Result<()> {
+    const OTHER: &str = "192.168.1.161";
+    let lab = Lab::with_real_servers(2)?;
+    let (host, other) = (lab.real_server(1), lab.real_server(2));
+    let (name, second) = (lab.id(), &format!("{}-second", lab.id()));
+    let run = |host, name: &str, arguments: &[&str]| {
+        let named = ["realserver", "--name", name];
+        run_on_old_kernel(host, &[&named, arguments].concat())?.success()
+    };
+    let vip = VIP.to_string();
+    let once = ["--vip", &vip, "--once"];
+    // Added by the operator: lbx leaves it where it is.
+    host.ip(&format!("address add {OTHER}/32 dev lo"))?;
+    let before = Snapshot::of(host)?;
+    for _ in 0..2 {
+        run(host, name, &["--vip", &vip, "--vip", OTHER, "--once"])?;
+    }
+    run_on_old_kernel(host, &["realserver", "--vip", &vip, "check"])?.success()?;
+    let answers = lab.client().arp_probe(VIP)?;
+    ensure!(answers.is_empty(), "{answers:?} answers ARP for the VIP");
+    // Another name finds it there, and another namespace has a state of its own.
+    run(host, second, &once)?;
+    let untouched = Snapshot::of(other)?;
+    let undone = run(other, name, &["--undo"])?;
+    ensure!(undone.contains("nothing to undo"), "{undone}");
+    untouched.expect(other)?;
+    let undone = run(host, name, &["--undo"])?;
+    ensure!(undone.contains("0 VIPs removed"), "{undone}");
+    ensure!(host.has_address(VIP)?, "the second real server has lost its VIP");
+    let undone = run(host, second, &["--undo"])?;
+    ensure!(undone.contains("1 VIPs removed"), "{undone}");
+    before.expect(host)
+}
+
+fn a_kernel_of_4_18_makes_no_director() -> Result<()> {
+    let lab = Lab::new()?;
+    let file = lab.directory().join("lb.yaml");
+    let cluster = lbx_tests::cluster::Cluster::from(Service::web("rr", 2));
+    std::fs::write(&file, cluster.to_string())?;
+    let file = file.display().to_string();
+    let output = run_on_old_kernel(lab.director(), &["--config", &file, "--name", lab.id()])?;
+    ensure!(output.code() == Some(4), "{output}");
+    let reason = "kernel 4.18.0 is too old: a director needs 6.1 or newer";
+    ensure!(output.to_string().contains(reason), "{output}");
+    Ok(())
 }

@@ -111,7 +111,10 @@ impl Finding {
         // Of a bond, the program runs on the members.
         let ifindex_of_arrival = |segment: &Segment| {
             let [outer, inner] = segment.vlan_tags;
-            let members = topology.members_of_bond(segment.ifindex).iter().map(|member| member.index);
+            let members = topology
+                .members_of_bond(segment.ifindex)
+                .iter()
+                .map(|member| member.index);
             let mut nics = members.chain([segment.ifindex]);
             nics.find(|&nic| nic::segment_key(nic, VlanTags { outer, inner }) == reply.segment)
         };
