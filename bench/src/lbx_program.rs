@@ -13,7 +13,7 @@ use lbx::{
         self, DesiredState, FailurePolicy, HashOptions, Persistence, PortSet, RealServer, Scheduler, ServerState,
         Service, TableSizes, Timeouts, VirtualService,
     },
-    tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScan},
+    tables::{NextHop, NextHops, Tables as Mirror, scan::FlowScanResult},
 };
 use lbx_common::{
     backend::VlanTags,
@@ -112,9 +112,9 @@ impl LbxProgram {
 
     /// Settles all slots: their windows close two ticks after their last change.
     fn settle(&mut self) -> Result<()> {
-        let scan = FlowScan {
+        let scan = FlowScanResult {
             tick: clock::current_tick() + 2,
-            ..FlowScan::default()
+            ..FlowScanResult::default()
         };
         let plan = self.mirror.plan_expiry(&scan);
         self.dataplane_mut().apply(&plan.writes)?;

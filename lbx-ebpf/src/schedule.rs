@@ -37,7 +37,7 @@ extern "C" fn lbx_schedule(service: u32, current: u32) -> u32 {
 fn select(service: &ServiceRef, current: u16) -> u16 {
     let (scheduler, _, sorry) = service.scheduling_fields();
     let backends = service.backend_range();
-    let (base, len) = service.ring_range();
+    let (base, len) = service.scheduler_ring_range();
     if service.flags & SCHEDULE_BY_HASH != 0 {
         if eligible(backends, current) {
             return current;

@@ -49,7 +49,7 @@ impl ServiceRef {
 
     /// First ring entry and number of ring entries.
     #[inline(always)]
-    pub fn ring_range(&self) -> (u32, u32) {
+    pub fn scheduler_ring_range(&self) -> (u32, u32) {
         self.range(2)
     }
 

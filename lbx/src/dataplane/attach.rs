@@ -142,7 +142,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn load_trace_program(&self) -> Result<Ebpf, DataplaneError> {
+    pub fn load_xdp_with_tracing(&self) -> Result<Ebpf, DataplaneError> {
         // It would make new maps where pins are missing.
         self.pins.restore()?;
         object::load(&self.pins, &self.constants, true)

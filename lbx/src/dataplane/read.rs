@@ -24,7 +24,7 @@ use super::{Dataplane, DataplaneError, error::map_failed, mapped::MmapArray, map
 use crate::tables::{
     MapParameters, Tables,
     adopt::{self, AdoptError},
-    scan::{FlowScan, FlowScanner, RecordAction},
+    scan::{FlowScanResult, FlowScanner, RecordAction},
 };
 
 /// Words of a backend.
@@ -49,7 +49,7 @@ impl Dataplane {
 
     /// Counts all flows at tick `now` and erases expired records.
     #[must_use]
-    pub fn sweep_flows(&self, tables: &Tables, now: u32) -> FlowScan {
+    pub fn sweep_flows(&self, tables: &Tables, now: u32) -> FlowScanResult {
         let mut taker = FlowScanner::new(tables, now);
         let (records, _) = self.maps.flows4.as_chunks::<{ KEY_WORDS4 + 1 }>();
         for [key, entry] in records {

@@ -4,7 +4,7 @@ use super::{DirectorError, log_failure, required_actions::RequiredActions};
 use crate::{
     dataplane::{Dataplane, clock},
     desired::DesiredState,
-    tables::{NextHops, Plan, Tables, event::TableEvent, scan::FlowScan},
+    tables::{NextHops, Plan, Tables, event::TableEvent, scan::FlowScanResult},
 };
 
 /// What is loaded.
@@ -72,7 +72,7 @@ impl LoadedState {
 
     /// Counts all flows now.
     #[must_use]
-    pub fn scan(&self) -> FlowScan {
+    pub fn scan(&self) -> FlowScanResult {
         self.dataplane.sweep_flows(&self.tables, clock::current_tick())
     }
 

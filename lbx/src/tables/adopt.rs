@@ -169,7 +169,7 @@ impl Tables {
                 "its slots overlap another service's",
             ),
             (
-                allocations.rings.reserve(loaded.ring_range),
+                allocations.rings.reserve(loaded.scheduler_ring_range),
                 "its ring overlaps another service's",
             ),
             (
@@ -241,7 +241,7 @@ fn read_service<M: MapReader>(
             len: service.slots_len,
         },
         slots: Slots::from_map(slots, now),
-        ring_range: Range {
+        scheduler_ring_range: Range {
             base: service.ring_base,
             len: service.ring_len,
         },

@@ -8,7 +8,7 @@ use super::{
     GRACE, MapWrite, PendingFree, Plan, TableEvent, Tables,
     allocate::Range,
     event::TableEventKind,
-    scan::FlowScan,
+    scan::FlowScanResult,
     service::{BackendState, LoadedService},
 };
 use crate::desired::VirtualService;
@@ -16,7 +16,7 @@ use crate::desired::VirtualService;
 impl Tables {
     /// Plans what has expired by the tick of a scan of these very tables.
     #[must_use]
-    pub fn plan_expiry(&self, scan: &FlowScan) -> Plan {
+    pub fn plan_expiry(&self, scan: &FlowScanResult) -> Plan {
         let now = scan.tick;
         let mut plan = Plan {
             resulting_tables: self.clone(),
@@ -39,7 +39,7 @@ impl Tables {
 
     /// Keeps the numbers of removed services from being reused while records name them. A daemon that adopts tables must do
     /// this before it plans.
-    pub fn quarantine_service_numbers(&mut self, scan: &FlowScan) {
+    pub fn quarantine_service_numbers(&mut self, scan: &FlowScanResult) {
         let allocations = &mut self.allocations;
         for &number in &scan.referenced_services {
             if allocations.services.reserve(Range::one(u32::from(number))) {
@@ -51,7 +51,7 @@ impl Tables {
         }
     }
 
-    fn free_pending(&mut self, scan: &FlowScan, writes: &mut Vec<MapWrite>) {
+    fn free_pending(&mut self, scan: &FlowScanResult, writes: &mut Vec<MapWrite>) {
         let Self {
             allocations, lookup, ..
         } = self;
@@ -84,7 +84,7 @@ impl Tables {
 fn settle_slots(
     id: &VirtualService,
     loaded: &mut LoadedService,
-    scan: &FlowScan,
+    scan: &FlowScanResult,
     now: u32,
     writes: &mut Vec<MapWrite>,
 ) {
@@ -123,7 +123,7 @@ fn end_hashed_transition(id: &VirtualService, loaded: &mut LoadedService, now: u
 
 /// Marks drained backends as dead and removes dead ones. A dead backend of a real server that is still configured stays, to
 /// keep its counters.
-fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScan, now: u32, plan: &mut Plan) {
+fn remove_drained(id: &VirtualService, loaded: &mut LoadedService, scan: &FlowScanResult, now: u32, plan: &mut Plan) {
     let slots = &loaded.slots;
     let in_slots = LazyCell::new(|| slots.referenced_backends());
     let indices: Vec<u16> = loaded.backends.keys().copied().collect();

@@ -147,7 +147,7 @@ impl Planner {
             }
             self.free_later(PendingFree::ServiceEntry(loaded.service_number));
             self.free_later(PendingFree::Slots(loaded.slots_range));
-            self.free_later(PendingFree::Ring(loaded.ring_range));
+            self.free_later(PendingFree::Ring(loaded.scheduler_ring_range));
             self.free_later(PendingFree::Backends(loaded.backends_range));
             for counter in loaded.counter_indices() {
                 self.free_later(PendingFree::Counter(counter));
@@ -179,7 +179,7 @@ impl Planner {
             hash_input_flags: hash_input_flags(service).unwrap_or_default(),
             slots_range,
             slots: Slots::from_table(&[], self.now),
-            ring_range: Range::default(),
+            scheduler_ring_range: Range::default(),
             ring: Vec::new(),
             backends_range,
             backends: BTreeMap::new(),
@@ -301,8 +301,8 @@ impl Planner {
             return Ok(());
         }
         let range = self.allocations().rings.allocate(ring.len() as u32)?;
-        self.free_later(PendingFree::Ring(loaded.ring_range));
-        loaded.ring_range = range;
+        self.free_later(PendingFree::Ring(loaded.scheduler_ring_range));
+        loaded.scheduler_ring_range = range;
         loaded.ring.clone_from(&ring);
         loaded.slots.mark_changed(self.now);
         if !ring.is_empty() {

@@ -11,7 +11,7 @@ use super::{Tables, service::LoadedService};
 
 /// The result of a scan of all flow records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlowScan {
+pub struct FlowScanResult {
     /// The tick at which it began.
     pub tick: u32,
     /// Live flows by service number and backend index.
@@ -50,7 +50,7 @@ pub enum RecordAction {
 /// Scans flow records against a set of tables at one tick.
 pub struct FlowScanner<'t> {
     services: Vec<Option<(IpAddr, &'t LoadedService)>>,
-    scan: FlowScan,
+    scan: FlowScanResult,
 }
 
 impl<'t> FlowScanner<'t> {
@@ -67,9 +67,9 @@ impl<'t> FlowScanner<'t> {
         }
         Self {
             services,
-            scan: FlowScan {
+            scan: FlowScanResult {
                 tick: now,
-                ..FlowScan::default()
+                ..FlowScanResult::default()
             },
         }
     }
@@ -119,7 +119,7 @@ impl<'t> FlowScanner<'t> {
 
     /// The result.
     #[must_use]
-    pub fn finish(self) -> FlowScan {
+    pub fn finish(self) -> FlowScanResult {
         self.scan
     }
 }

@@ -45,7 +45,7 @@ pub struct LoadedService {
     /// The slots themselves.
     pub slots: Slots,
     /// The range of its ring; empty where the slots schedule.
-    pub ring_range: Range,
+    pub scheduler_ring_range: Range,
     /// The ring: backends in the order in which the scheduler visits them.
     pub ring: Vec<RingEntry>,
     /// The range of its backends, with spare capacity.
@@ -77,8 +77,8 @@ impl LoadedService {
             sorry_server: self.sorry().unwrap_or(slot::NO_BACKEND),
             slots_base: self.slots_range.base,
             slots_len: self.slots_range.len,
-            ring_base: self.ring_range.base,
-            ring_len: self.ring_range.len,
+            ring_base: self.scheduler_ring_range.base,
+            ring_len: self.scheduler_ring_range.len,
             backends_base: self.backends_range.base,
             backends_capacity: self.backends_range.len,
             timeouts: self.policy.timeouts,

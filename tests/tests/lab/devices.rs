@@ -196,7 +196,7 @@ fn native_mode_is_refused_where_frames_would_be_lost() -> Result<()> {
         refused
             .stderr
             .contains("interface eth0: the other end of this veth device")
-            && refused.stderr.contains("runs no XDP program"),
+            && refused.stderr.contains("runs no native XDP program"),
         "{refused}"
     );
     ensure!(!container.host().has_address(VIP)?, "the VIP stays");

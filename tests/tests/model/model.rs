@@ -12,7 +12,7 @@ use lbx::{
         MapWrite, Plan, Tables,
         flow_policy::ticks_of_seconds,
         plan::PlanError,
-        scan::{FlowCounts, FlowScan},
+        scan::{FlowCounts, FlowScanResult},
     },
 };
 use lbx_common::{
@@ -328,7 +328,7 @@ impl<'d> Model<'d> {
     }
 
     /// After a sweep the program's loads are those of the records.
-    fn agree(&mut self, tables: &Tables, scan: &FlowScan) -> Result<()> {
+    fn agree(&mut self, tables: &Tables, scan: &FlowScanResult) -> Result<()> {
         for (id, loaded) in &tables.services {
             for counter in loaded.counter_indices() {
                 let indices = loaded

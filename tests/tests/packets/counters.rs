@@ -154,7 +154,7 @@ fn dropped(director: &mut Director) -> Result<()> {
 }
 
 fn tracing(director: &mut Director) -> Result<()> {
-    let mut other = director.dataplane().load_trace_program()?;
+    let mut other = director.dataplane().load_xdp_with_tracing()?;
     let program: &mut Xdp = other.program_mut(maps::XDP_PROGRAM).context("no program")?.try_into()?;
     let flow = director.flow_of(RR, 1, false)?;
     let outcome = director.run_program(program, LO, &flow.syn())?;

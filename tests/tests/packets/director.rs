@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use lbx::{
     dataplane::{Dataplane, clock},
     desired::{DesiredState, Scheduler, ServerState, Service, TableSizes, VirtualService},
-    tables::{NextHops, Tables, lookup, scan::FlowScan, service::LoadedService},
+    tables::{NextHops, Tables, lookup, scan::FlowScanResult, service::LoadedService},
 };
 use lbx_common::{
     backend::VlanTags,
@@ -273,7 +273,7 @@ impl Director {
     }
 
     /// Counts the records of flows, and erases those that nobody needs.
-    pub fn scan(&self) -> FlowScan {
+    pub fn scan(&self) -> FlowScanResult {
         self.dataplane().sweep_flows(&self.tables, self.now())
     }
 

@@ -14,7 +14,7 @@ use lbx::{
         AttachMode, DesiredState, FailurePolicy, HashOptions, OnEmpty, PortSet, Protocol, RealServer, Scheduler,
         ServerState, Service, TableSizes, Timeouts, VirtualService,
     },
-    tables::{NextHop, NextHops, Tables, scan::FlowScan},
+    tables::{NextHop, NextHops, Tables, scan::FlowScanResult},
 };
 use lbx_common::{
     flow::{TICK_MASK, TICK_SHIFT},
@@ -125,7 +125,7 @@ impl Director {
     }
 
     /// What the daemon does every two seconds.
-    pub fn sweep(&mut self) -> Result<FlowScan> {
+    pub fn sweep(&mut self) -> Result<FlowScanResult> {
         let scan = self.dataplane().sweep_flows(&self.tables, self.tick());
         let plan = self.tables.plan_expiry(&scan);
         self.dataplane_mut().apply(&plan.writes)?;

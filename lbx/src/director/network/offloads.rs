@@ -56,7 +56,7 @@ struct Off {
 pub enum OffloadError {
     /// A feature cannot be turned off.
     #[error(
-        "VLAN tag stripping ({feature}) cannot be turned off on this NIC, and the XDP program would not see VLAN tags"
+        "the driver does not let VLAN tag stripping ({feature}) be turned off, so XDP sees no VLAN tags in any mode: use another NIC, or an untagged port"
     )]
     Unchangeable {
         /// Its name for ethtool.

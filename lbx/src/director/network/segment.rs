@@ -26,7 +26,7 @@ pub enum SegmentError {
     #[error("VLAN ID 0 is a priority tag and no VLAN: use the device below it")]
     PriorityTag,
     /// The device below is not here.
-    #[error("the device below it is in another network namespace")]
+    #[error("the device below it is in another network namespace: run lbx in that one")]
     OtherNamespace,
     /// The device below has gone since the links were read.
     #[error("the device below it is gone")]

@@ -24,7 +24,7 @@ use crate::{
         Tables,
         event::mac,
         members::{self, DesiredServer},
-        scan::{FlowCounts, FlowScan},
+        scan::{FlowCounts, FlowScanResult},
         service::{LoadedBackend, LoadedService},
     },
 };
@@ -51,7 +51,7 @@ pub struct ReportSources<'s> {
     /// Where counters are read.
     pub dataplane: &'s Dataplane,
     /// FlowCounts, counted just now.
-    pub scan: &'s FlowScan,
+    pub scan: &'s FlowScanResult,
     /// For flows that have no record.
     pub estimator: &'s ConnectionEstimator,
     /// The NICs of this host, as they are now.

@@ -92,7 +92,7 @@ impl Tracer {
         listener: mpsc::Sender<Response>,
     ) -> Result<Self, TraceError> {
         dataplane.set_trace_filter(filter)?;
-        let mut program = dataplane.load_trace_program()?;
+        let mut program = dataplane.load_xdp_with_tracing()?;
         let (sender, lines) = std::sync::mpsc::channel();
         let logger = EbpfLogger::init_with_logger(&mut program, Lines(Mutex::new(sender)))?;
         dataplane.replace_programs(Some(&mut program))?;

@@ -15,7 +15,7 @@ use super::{
         MapWrite, Plan, TableEvent, Tables,
         event::TableEventKind,
         flow_policy::ticks,
-        scan::FlowScan,
+        scan::FlowScanResult,
         service::{BackendState, LoadedBackend, LoadedService},
     },
     cluster::{Change, Cluster, SERVICES, address, number},
@@ -92,7 +92,7 @@ impl Daemon {
         self.expire(&scan);
     }
 
-    pub fn expire(&mut self, scan: &FlowScan) {
+    pub fn expire(&mut self, scan: &FlowScanResult) {
         self.carry_out(self.tables.plan_expiry(scan));
     }
 

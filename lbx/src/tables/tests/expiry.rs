@@ -4,7 +4,7 @@ use lbx_common::{flow::TICK_MASK, slot::Slot};
 
 use super::signals::{DATA, FINISH, OPEN, RESET};
 use super::{
-    super::{GRACE, event::TableEventKind, scan::FlowScan},
+    super::{GRACE, event::TableEventKind, scan::FlowScanResult},
     cluster::{Change, SERVICES, address},
     daemon::Daemon,
 };
@@ -184,10 +184,10 @@ fn a_dead_backend_stays_while_a_record_names_it() {
     let mut daemon = Daemon::new();
     daemon.change(&[Change::Lose(1), Change::Remove(0, 1)]);
     daemon.now += 100;
-    let scan = FlowScan {
+    let scan = FlowScanResult {
         tick: daemon.now,
         referenced_backends: [(daemon.loaded(0).service_number, 1)].into(),
-        ..FlowScan::default()
+        ..FlowScanResult::default()
     };
     daemon.expire(&scan);
     assert_eq!(daemon.members().len(), 3, "whoever got the index would get the flow");

@@ -18,7 +18,7 @@ use super::signals::{DATAGRAM, OPEN};
 use super::{
     super::{
         MapWrite, Tables,
-        scan::{FlowScan, FlowScanner, RecordAction},
+        scan::{FlowScanResult, FlowScanner, RecordAction},
     },
     image::Image,
 };
@@ -205,7 +205,7 @@ impl Kernel {
     }
 
     /// The look at all records that the data plane takes for the daemon.
-    pub fn sweep(&mut self, tables: &Tables, now: u32) -> FlowScan {
+    pub fn sweep(&mut self, tables: &Tables, now: u32) -> FlowScanResult {
         let mut taker = FlowScanner::new(tables, now);
         self.records
             .retain(|(key, _), entry| taker.visit(*key, *entry) == RecordAction::Keep);
@@ -213,11 +213,11 @@ impl Kernel {
     }
 
     /// The same, and the counters of services with open windows.
-    pub fn sweep_and_count(&mut self, tables: &Tables, now: u32) -> FlowScan {
+    pub fn sweep_and_count(&mut self, tables: &Tables, now: u32) -> FlowScanResult {
         let services = tables.services.values();
         let waiting = services.filter(|service| service.slots.has_open_windows());
         let numbers = waiting.map(|service| service.service_number);
-        FlowScan {
+        FlowScanResult {
             services_without_traffic: numbers.filter(|number| !self.forwarded.contains_key(number)).collect(),
             ..self.sweep(tables, now)
         }

@@ -11,7 +11,7 @@ pub enum NativeObstacle {
     /// The other end of a veth device throws frames of XDP_TX away unless it runs an XDP program itself
     /// (`veth_xdp_flush` in drivers/net/veth.c).
     #[error(
-        "the other end of this veth device runs no XDP program, or cannot be seen from here, and would drop what native XDP sends"
+        "the other end of this veth device runs no native XDP program, or cannot be seen from here, and would drop what native XDP sends (`mode: auto` takes generic mode)"
     )]
     VethPeer,
 }
