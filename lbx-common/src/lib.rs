@@ -43,7 +43,7 @@ plain_data!(
     counters::Traffic,
     fragment::FirstFragment,
     fragment::FragmentKey,
-    maps::Meta,
+    maps::AdoptionInfo,
     nic::Nic,
     routed_replies::RoutedReplies,
     service::Service,

@@ -46,7 +46,7 @@ pub const NICS: &str = "NICS";
 pub const EGRESS: &str = "EGRESS";
 /// The one [`TraceFilter`](crate::trace::TraceFilter), array.
 pub const TRACE_FILTER: &str = "TRACE_FILTER";
-/// The one [`Meta`], array.
+/// The one [`AdoptionInfo`], array.
 pub const META: &str = "META";
 /// Time in nanoseconds (u64) that tests set for the program, array.
 pub const TEST_CLOCK_NS: &str = "CLOCK";
@@ -158,11 +158,11 @@ pub const MAX_NICS: u32 = 32;
 /// The data a daemon needs to adopt the maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
+pub struct AdoptionInfo {
     /// Seed of all bucket hashes.
     pub seed: u64,
     /// 1 once the maps are complete: maps left by a daemon that died before that are not adopted.
     pub ready: u64,
 }
 
-const _: () = assert!(size_of::<Meta>() == 16);
+const _: () = assert!(size_of::<AdoptionInfo>() == 16);

@@ -20,7 +20,7 @@ pub fn find_first_fragment(packet: &Packet) -> Option<FirstFragment> {
 #[inline(always)]
 pub fn record_selection(packet: &Packet, service: &ServiceRef, selection: &Selection) {
     if packet.is_first_fragment() {
-        record(packet, service.number, selection.backend_index);
+        record(packet, service.number, selection.index_in_service);
     }
 }
 

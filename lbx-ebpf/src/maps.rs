@@ -19,9 +19,9 @@ use lbx_common::{
     load,
     lookup::{PortBucket, VipBucket},
     maps::{
-        DEFAULT_FLOW4_RECORDS, DEFAULT_FLOW6_RECORDS, DEFAULT_FRAGMENTS, DEFAULT_PORT_ENTRIES, DEFAULT_SLOTS,
-        MAX_BACKENDS, MAX_MORE_DROPS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS, MAX_SERVICES, Meta,
-        VIP_BUCKETS,
+        AdoptionInfo, DEFAULT_FLOW4_RECORDS, DEFAULT_FLOW6_RECORDS, DEFAULT_FRAGMENTS, DEFAULT_PORT_ENTRIES,
+        DEFAULT_SLOTS, MAX_BACKENDS, MAX_MORE_DROPS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS,
+        MAX_SERVICES, VIP_BUCKETS,
     },
     nic::Nic,
     ring::RingEntry,
@@ -80,7 +80,7 @@ static EGRESS: DevMapHash<{ MAX_NICS as usize }> = DevMapHash::new();
 static TRACE_FILTER: Array<TraceFilter, 1> = Array::new();
 /// Used by user space only.
 #[btf_map]
-static META: Array<Meta, 1> = Array::new();
+static META: Array<AdoptionInfo, 1> = Array::new();
 #[btf_map]
 static CLOCK: Array<u64, 1> = Array::new();
 #[btf_map]
@@ -209,7 +209,7 @@ pub fn insert_first_fragment(key: &FragmentKey, value: &FirstFragment) {
 
 /// The backend index of a QUIC server id.
 #[inline(always)]
-pub fn backend_by_quic_id(service: u16, id: u16) -> Option<u16> {
+pub fn backend_by_quic_server_id(service: u16, id: u16) -> Option<u16> {
     let key = u32::from(id) | u32::from(service) << 16;
     // SAFETY: the element stays until the RCU grace period after this program's run.
     unsafe { QUIC_IDS.get(key) }.map(|&index| index as u16)

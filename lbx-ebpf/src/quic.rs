@@ -61,5 +61,5 @@ pub fn backend_by_server_id(frame: &Frame<'_>, packet: &Packet, service: u16) ->
     if octet & CONFIGURATION != 0 {
         return None;
     }
-    maps::backend_by_quic_id(service, u16::from_be_bytes(id))
+    maps::backend_by_quic_server_id(service, u16::from_be_bytes(id))
 }

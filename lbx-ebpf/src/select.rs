@@ -324,7 +324,7 @@ fn resolve(service: &ServiceRef, index: u16, new: bool, reason: SelectionReason)
     let next_hop = backend::next_hop(service.backend_range(), index)?;
     Some(Selection {
         next_hop,
-        backend_index: index,
+        index_in_service: index,
         new_flow: new,
         reason,
     })

@@ -9,7 +9,7 @@ pub struct Selection {
     /// The next hop to it.
     pub next_hop: NextHop,
     /// Its index within the service.
-    pub backend_index: u16,
+    pub index_in_service: u16,
     /// Whether a connection (TCP) or a recorded flow (UDP) began with this packet.
     pub new_flow: bool,
     /// Why it was selected.

@@ -14,7 +14,7 @@ pub fn emit(ctx: &XdpContext, packet: &Packet, service: &ServiceRef, selection: 
             ctx,
             packet,
             service.number,
-            u32::from(selection.backend_index) | u32::from(selection.new_flow) << 16,
+            u32::from(selection.index_in_service) | u32::from(selection.new_flow) << 16,
             selection.reason as u8,
         );
     }

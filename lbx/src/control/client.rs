@@ -33,7 +33,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The socket is root's.
-    #[error("control socket {path}: permission denied: run it as root")]
+    #[error("control socket {path}: permission denied: run lbx as root")]
     NotPermitted {
         /// Its socket.
         path: String,
@@ -45,7 +45,7 @@ pub enum ClientError {
     #[error("the director's answer cannot be read: is it of another version?")]
     UndecodableResponse(#[from] serde_json::Error),
     /// It refuses.
-    #[error("{0}")]
+    #[error("the director refuses: {0}")]
     RequestRejected(String),
 }
 
@@ -134,6 +134,6 @@ mod tests {
             error(io::ErrorKind::ConnectionRefused, "web"),
             "no director named web is running: start one with `sudo lbx --config lb.yaml --name web`, or name another with --name"
         );
-        assert!(error(io::ErrorKind::PermissionDenied, "web").contains("run it as root"));
+        assert!(error(io::ErrorKind::PermissionDenied, "web").contains("run lbx as root"));
     }
 }

@@ -82,7 +82,15 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<IncomingRequest>) -> i
     timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
-        Err(error) => return write(&mut writer, &Response::Error(format!("not a request: {error}"))).await,
+        Err(error) => {
+            return write(
+                &mut writer,
+                &Response::Error(format!(
+                    "request not understood, is the director of another version? {error}"
+                )),
+            )
+            .await;
+        }
     };
     let (answers, mut receiver) = mpsc::channel(QUEUE);
     if calls

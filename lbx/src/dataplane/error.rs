@@ -11,7 +11,7 @@ pub enum DataplaneError {
     #[error("this lbx was built without the XDP program: build it with `cargo xtask build`")]
     NoProgram,
     /// The kernel refused program or maps.
-    #[error("the kernel refused the XDP program")]
+    #[error("cannot load the BPF object or create its maps")]
     Load(#[from] EbpfError),
     /// A map operation failed.
     #[error("access to BPF map {map} failed")]

@@ -12,7 +12,7 @@ use lbx_common::{
     fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
-    maps::{self, Meta},
+    maps::{self, AdoptionInfo},
     nic::Nic,
     routed_replies::{self, RoutedReplies},
     service::Service,
@@ -50,7 +50,7 @@ pub(super) struct Maps {
     pub trace_filter: Array<MapData, TraceFilter>,
     pub test_clock: Array<MapData, u64>,
     pub routed_replies: PerCpuArray<MapData, RoutedReplies>,
-    meta: Array<MapData, Meta>,
+    meta: Array<MapData, AdoptionInfo>,
 }
 
 impl Maps {
@@ -86,7 +86,7 @@ impl Maps {
     }
 
     /// Writes the metadata that the next daemon adopts.
-    pub fn write_meta(&mut self, meta: Meta) -> Result<(), DataplaneError> {
+    pub fn write_meta(&mut self, meta: AdoptionInfo) -> Result<(), DataplaneError> {
         self.meta.set(0, meta, 0).map_err(map_failed(maps::META))
     }
 }
@@ -182,7 +182,7 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
         array(maps::NICS, size_of::<Nic>() * maps::MAX_NICS as usize, 1),
         shape(maps::EGRESS, DevMapHash, 8, These(maps::MAX_NICS)),
         array(maps::TRACE_FILTER, size_of::<TraceFilter>(), 1),
-        array(maps::META, size_of::<Meta>(), 1),
+        array(maps::META, size_of::<AdoptionInfo>(), 1),
         array(maps::TEST_CLOCK_NS, 8, 1),
         shape(maps::STEERING, SkStorage, size_of::<Steering>(), These(0)),
         MapSpec {
@@ -265,8 +265,8 @@ pub(super) fn are_adoptable(pins: &Pins) -> Result<bool, DataplaneError> {
 }
 
 /// The metadata of the former daemon.
-pub(super) fn read_meta(pins: &Pins) -> Result<Meta, DataplaneError> {
-    let meta: Array<MapData, Meta> = typed(pins, maps::META, Map::Array)?;
+pub(super) fn read_meta(pins: &Pins) -> Result<AdoptionInfo, DataplaneError> {
+    let meta: Array<MapData, AdoptionInfo> = typed(pins, maps::META, Map::Array)?;
     meta.get(&0, 0).map_err(map_failed(maps::META))
 }
 

@@ -35,7 +35,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::tc::SchedClassifierLink};
-use lbx_common::maps::Meta;
+use lbx_common::maps::AdoptionInfo;
 
 pub use self::error::DataplaneError;
 
@@ -116,7 +116,7 @@ impl Dataplane {
         let mut maps = Maps::open(pins)?;
         pins.repin_program(object::xdp_mut(&mut program)?)?;
         if !adopted {
-            maps.write_meta(Meta {
+            maps.write_meta(AdoptionInfo {
                 seed: constants.seed,
                 ready: 1,
             })?;

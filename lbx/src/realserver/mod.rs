@@ -41,7 +41,7 @@ pub enum RealServerError {
         source: io::Error,
     },
     /// The state file is not one of ours.
-    #[error("state file {} is corrupt, what was there before lbx cannot be restored from it: restore it by hand and remove the file", path.display())]
+    #[error("state file {} is corrupt, former ARP sysctls cannot be restored from it: remove it, and set arp_ignore and arp_announce back by hand when lbx is no longer used", path.display())]
     InvalidStateFile {
         /// The file.
         path: PathBuf,

@@ -31,7 +31,7 @@ pub fn ip(address: Address) -> IpAddr {
 
 /// Where an entry is in its table, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableEntry {
+pub struct LookupEntry {
     /// Bucket times ways, plus way.
     pub index: u32,
     /// As in the map.
@@ -43,9 +43,9 @@ pub struct TableEntry {
 pub struct LookupTables {
     seed: u64,
     /// By address.
-    pub vips: BTreeMap<IpAddr, TableEntry>,
+    pub vips: BTreeMap<IpAddr, LookupEntry>,
     /// By [`port_key`](lbx_common::lookup::port_key).
-    pub ports_by_key: BTreeMap<u64, TableEntry>,
+    pub ports_by_key: BTreeMap<u64, LookupEntry>,
     vip_buckets: Buckets,
     port_buckets: Buckets,
 }
@@ -84,7 +84,7 @@ impl LookupTables {
             Some(entry) => entry.index,
             None => self.vip_buckets.take(hash::vip(address, self.seed))?,
         };
-        self.vips.insert(vip, TableEntry { index, value });
+        self.vips.insert(vip, LookupEntry { index, value });
         let entry = VipEntry {
             vip_number_and_flags: value,
             address,
@@ -106,7 +106,7 @@ impl LookupTables {
             Some(entry) => entry.index,
             None => self.port_buckets.take(hash::port(key, self.seed))?,
         };
-        self.ports_by_key.insert(key, TableEntry { index, value });
+        self.ports_by_key.insert(key, LookupEntry { index, value });
         Ok(Some((
             index,
             PortEntry {
@@ -122,7 +122,7 @@ impl LookupTables {
         self.vip_buckets.reserve(index)
             && self
                 .vips
-                .insert(ip(entry.address), TableEntry { index, value })
+                .insert(ip(entry.address), LookupEntry { index, value })
                 .is_none()
     }
 
@@ -135,7 +135,7 @@ impl LookupTables {
             key,
         }: PortEntry,
     ) -> bool {
-        self.port_buckets.reserve(index) && self.ports_by_key.insert(key, TableEntry { index, value }).is_none()
+        self.port_buckets.reserve(index) && self.ports_by_key.insert(key, LookupEntry { index, value }).is_none()
     }
 
     /// Frees the index of a VIP that no packet reads any more.

@@ -11,12 +11,6 @@ const BELOW: u16 = 16_384;
 /// A range is taken for full after so many ports in a row that cannot be bound: ports are released in the order of use.
 const TRIES: usize = 16;
 
-/// How many local ports probes may use at one time, for each protocol and address of the director.
-#[must_use]
-pub fn probe_port_count() -> usize {
-    ProbePorts::for_this_host().count()
-}
-
 /// The ports of probes, used in rotation.
 pub struct ProbePorts {
     /// In the order of preference.

@@ -170,7 +170,7 @@ impl HealthChecks {
     ) -> CheckState {
         let mut targets = servers
             .iter()
-            .flat_map(|&server| self.probed.plan.targets_for(former.key(server)));
+            .flat_map(|&server| self.probed.plan.targets_for(former.former_key(server)));
         if let Some(same) = targets.find(|target| target.is_same_check(probe_target))
             && let Some(known) = self.probed.monitors.get(same)
         {
@@ -178,7 +178,7 @@ impl HealthChecks {
         }
         let known: Vec<PriorState> = servers
             .iter()
-            .filter_map(|&server| self.state_before(former.key(server), former.prior_states))
+            .filter_map(|&server| self.state_before(former.former_key(server), former.prior_states))
             .collect();
         let up = (!known.is_empty()).then(|| known.iter().any(|prior_state| prior_state.up));
         let weight = known.iter().find_map(|prior_state| prior_state.weight);

@@ -37,7 +37,7 @@ pub type PriorStateLookup<'b> = dyn Fn(ServerKey) -> Option<PriorState> + 'b;
 impl PriorConfiguration<'_> {
     /// The real server by the former identity of its service.
     #[must_use]
-    pub fn key(&self, (service, address): ServerKey) -> ServerKey {
+    pub fn former_key(&self, (service, address): ServerKey) -> ServerKey {
         (self.renamed.get(&service).copied().unwrap_or(service), address)
     }
 
@@ -46,7 +46,7 @@ impl PriorConfiguration<'_> {
     #[must_use]
     pub fn last_checks(&self, desired: &DesiredState, former_plan: &ProbePlan) -> Vec<LastCheck> {
         let last = |&server: &ServerKey| {
-            if let Some(target) = former_plan.targets_for(self.key(server)).first() {
+            if let Some(target) = former_plan.targets_for(self.former_key(server)).first() {
                 return Some(LastCheck {
                     server,
                     health: Arc::clone(&target.health),

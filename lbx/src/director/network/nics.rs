@@ -35,12 +35,12 @@ pub struct NicError {
     pub program_id: Option<u32>,
     /// Why.
     #[source]
-    pub source: NicFault,
+    pub source: NicErrorKind,
 }
 
 /// Why a NIC cannot be attached to.
 #[derive(Debug, thiserror::Error)]
-pub enum NicFault {
+pub enum NicErrorKind {
     /// The program cannot be on it.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -90,7 +90,7 @@ fn attach_in_mode(
     match attach_all(dataplane, offloads, topology, first) {
         Err(NicError {
             interface,
-            source: NicFault::Attach(AttachError::Unsupported(reason)),
+            source: NicErrorKind::Attach(AttachError::Unsupported(reason)),
             ..
         }) if mode == AttachMode::Auto && matches!(first, XdpMode::Driver) => {
             log_generic(&interface, &reason);
@@ -144,7 +144,7 @@ pub fn attach_usable(
     loop {
         match attach(dataplane, offloads, topology, mode) {
             Ok(()) => return Ok(refused),
-            Err(error) if matches!(error.source, NicFault::Attach(AttachError::Dataplane(_))) => return Err(error),
+            Err(error) if matches!(error.source, NicErrorKind::Attach(AttachError::Dataplane(_))) => return Err(error),
             Err(error) => {
                 topology.exclude(error.ifindex);
                 refused.push(error);
@@ -262,7 +262,9 @@ fn attach_all(
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
         let running = nic.xdp.map(|xdp| xdp.program_id);
-        let settled = offloads.disable_harmful(topology, nic, mode).map_err(NicFault::from);
+        let settled = offloads
+            .disable_harmful(topology, nic, mode)
+            .map_err(NicErrorKind::from);
         match settled.and_then(|()| Ok(dataplane.attach(ifindex, running, mode)?)) {
             Ok(AttachOutcome::NewLink { program }) => new.push((ifindex, program)),
             Ok(AttachOutcome::ExistingLink) => {}
@@ -270,7 +272,7 @@ fn attach_all(
                 for (ifindex, _) in new {
                     detach(dataplane, ifindex, topology)?;
                 }
-                let foreign = matches!(source, NicFault::Attach(AttachError::ForeignProgram));
+                let foreign = matches!(source, NicErrorKind::Attach(AttachError::ForeignProgram));
                 return Err(NicError {
                     ifindex,
                     interface: nic.name.clone(),

@@ -126,7 +126,8 @@ impl Offloads {
                     tracing::warn!(
                         interface = nic.name,
                         feature,
-                        "NIC feature stays on, [fixed] by the driver: packets it merges may be dropped, VLAN tags it strips are not seen"
+                        "NIC feature stays on, [fixed] by the driver: {}",
+                        consequence(feature)
                     );
                 }
                 continue;
@@ -143,7 +144,8 @@ impl Offloads {
                 Err(error) => tracing::warn!(
                     interface = nic.name,
                     feature,
-                    "NIC feature stays on, packets it merges may be dropped, VLAN tags it strips are not seen: {:#}",
+                    "NIC feature stays on, {}: {:#}",
+                    consequence(feature),
                     anyhow::Error::from(error)
                 ),
             }
@@ -191,6 +193,14 @@ impl Offloads {
             path: self.path.clone(),
             source,
         })
+    }
+}
+
+/// What follows if a feature stays on.
+fn consequence(feature: &str) -> &'static str {
+    match feature {
+        RX_VLAN | RX_SERVICE_VLAN => "XDP does not see the VLAN tags that the NIC strips",
+        _ => "packets that the NIC merges may be dropped",
     }
 }
 

@@ -45,7 +45,7 @@ pub enum TraceError {
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
     /// The kernel's log cannot be read.
-    #[error("cannot read the trace buffer")]
+    #[error("cannot open the trace buffer")]
     Buffer(#[from] aya_log::Error),
 }
 

@@ -58,7 +58,7 @@ pub enum CheckError {
     #[error("bad server name {0:?}: must be a host name or an address")]
     ServerName(String),
     /// The file of authorities.
-    #[error("cannot read authorities from {}: {why}", file.display())]
+    #[error("cannot read CA certificates from {}: {why}", file.display())]
     UnreadableCaFile {
         /// The file.
         file: PathBuf,
