@@ -74,6 +74,8 @@ fn counted<Server>(site: &Site<Server>, reason: &str) -> Result<u64> {
 }
 
 fn expect_refused(site: &Site<Nginx>, url: &str, from: &str, vip: SocketAddr) -> Result<()> {
+    // A lost ARP request or neighbour solicitation is repeated after a second, and has nothing to do with the answer.
+    ensure!(site.client().ping(vip.ip())?, "the VIP does not answer");
     let before = counted(site, "rejected")?;
     for _ in 0..3 {
         let (code, after) = curl(site.client(), url)?;

@@ -171,8 +171,21 @@ impl Snapshot {
     /// The state of a host now.
     pub fn of(host: &Host) -> Result<Self> {
         let mut state = BTreeMap::new();
-        state.insert("addresses".to_owned(), host.ip("-oneline address show")?);
-        state.insert("routes".to_owned(), host.ip("route show table all")?);
+        // The kernel adds link-local ones when it likes.
+        let without_link_local = |text: String| -> String {
+            text.lines()
+                .filter(|line| !line.contains("fe80:"))
+                .map(|line| format!("{line}\n"))
+                .collect()
+        };
+        state.insert(
+            "addresses".to_owned(),
+            without_link_local(host.ip("-oneline address show")?),
+        );
+        state.insert(
+            "routes".to_owned(),
+            without_link_local(host.ip("route show table all")?),
+        );
         for (number, _) in host.addresses().iter().enumerate() {
             let nic = format!("eth{number}");
             let features = host.run(["ethtool", "--show-features", &nic])?.success()?;
