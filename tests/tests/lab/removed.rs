@@ -262,7 +262,7 @@ fn expect_drain_timeout_logged(site: &Site<impl Sized>) -> Result<()> {
 fn drain_timeout_ends_a_connection_and_not_before() -> Result<()> {
     let (site, [mut first, mut second], removed) = hold("6s")?;
     let mut before = 6;
-    for _ in 0..3 {
+    for _ in 0..4 {
         let left = listed(&site, "rs2")?.context("not listed")?["drain_seconds_left"].as_u64();
         let left = left.context("no time left")?;
         ensure!((1..=before).contains(&left), "{left} s left after {before}");
