@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use lbx_tests::{
     cluster::Service,
     host::Host,
-    lab::{Lab, VIP},
+    lab::{Builder, CLIENT, Lab, VIP, rip},
     lbx::{self, Agent, Director},
     manual_setup,
     nginx::Nginx,
@@ -44,7 +44,7 @@ struct Subject {
 impl Subject {
     fn new() -> Result<Self> {
         Ok(Self {
-            lab: Lab::with_real_servers(1)?,
+            lab: lab_without_director(1)?,
         })
     }
 
@@ -67,6 +67,13 @@ impl Subject {
     fn undo(&self) -> Result<()> {
         self.run(&["--undo"])?.success().map(drop)
     }
+}
+
+/// A client and real servers. Kernels that are too old for a director do.
+fn lab_without_director(count: u8) -> Result<Lab> {
+    let client = Lab::builder().host("client", &[CLIENT]);
+    let add = |builder: Builder, number| builder.host(&format!("rs{number}"), &[rip(number)]);
+    (1..=count).fold(client, add).build()
 }
 
 fn once_makes_a_real_server() -> Result<()> {
@@ -192,7 +199,7 @@ fn run_on_old_kernel(host: &Host, arguments: &[&str]) -> Result<Output> {
 
 fn a_kernel_of_4_18_makes_a_real_server() -> Result<()> {
     const OTHER: &str = "192.168.1.161";
-    let lab = Lab::with_real_servers(2)?;
+    let lab = lab_without_director(2)?;
     let (host, other) = (lab.real_server(1), lab.real_server(2));
     let (name, second) = (lab.id(), &format!("{}-second", lab.id()));
     let run = |host, name: &str, arguments: &[&str]| {
@@ -225,12 +232,12 @@ fn a_kernel_of_4_18_makes_a_real_server() -> Result<()> {
 }
 
 fn a_kernel_of_4_18_makes_no_director() -> Result<()> {
-    let lab = Lab::new()?;
+    let lab = lab_without_director(1)?;
     let file = lab.directory().join("lb.yaml");
     let cluster = lbx_tests::cluster::Cluster::from(Service::web("rr", 2));
     std::fs::write(&file, cluster.to_string())?;
     let file = file.display().to_string();
-    let output = run_on_old_kernel(lab.director(), &["--config", &file, "--name", lab.id()])?;
+    let output = run_on_old_kernel(lab.real_server(1), &["--config", &file, "--name", lab.id()])?;
     ensure!(output.code() == Some(4), "{output}");
     let reason = "kernel 4.18.0 is too old: a director needs 6.1 or newer";
     ensure!(output.to_string().contains(reason), "{output}");
