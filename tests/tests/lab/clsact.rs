@@ -11,6 +11,7 @@ use crate::prober::Prober;
 crate::harness::tests!(Lab:
     clsact_goes_with_the_last_filter_of_lbx,
     clsact_of_a_killed_daemon_goes_with_the_next,
+    clsact_goes_where_a_link_takes_the_place_of_a_filter,
     clsact_of_others_stays,
     clsact_with_a_filter_of_others_stays,
 );
@@ -78,10 +79,6 @@ fn clsact_goes_with_the_last_filter_of_lbx() -> Result<()> {
     scene.expect_clsact(true, "with the guard, after the egress program")?;
     scene.prober.with(Dataplane::stop_dropping_vip_packets)?;
     scene.expect_clsact(false, "after the guard")?;
-    // Links need none.
-    scene.set_egress(&[eth0])?;
-    scene.prober.see_to(&[eth0].into())?;
-    scene.expect_clsact(false, "with a link")?;
     // Both at once, as a stop while the mode changes.
     scene.set_egress(&[eth0])?;
     scene.guard()?;
@@ -96,11 +93,18 @@ fn clsact_of_a_killed_daemon_goes_with_the_next() -> Result<()> {
     scene.prober.restart_by(TcAttachment::ClsactFilter, &["eth0"])?;
     scene.expect_clsact(true, "with the next daemon")?;
     scene.remove()?;
-    scene.expect_clsact(false, "after its end")?;
+    scene.expect_clsact(false, "after its end")
+}
 
+/// TCX: Linux 6.6.
+fn clsact_goes_where_a_link_takes_the_place_of_a_filter() -> Result<()> {
     let mut scene = Scene::new()?;
+    let eth0 = scene.eth0;
     scene.set_egress(&[eth0])?;
-    // By a newer kernel, or after a change of the environment.
+    scene.prober.see_to(&[eth0].into())?;
+    scene.expect_clsact(false, "with a link")?;
+    // Of a killed daemon, whose environment was another.
+    scene.set_egress(&[eth0])?;
     scene.prober.restart(&["eth0"])?;
     scene.expect_clsact(false, "with a link of the next daemon")
 }
