@@ -16,8 +16,9 @@ use crate::{
     net::RouteNetlink,
     realserver::{
         RealServerError,
-        agent::{self, Agent, UndoSummary},
+        agent::{self, Agent},
         rules::{Finding, Verdict},
+        undo::{self, UndoSummary},
         vips_for_host,
     },
 };
@@ -137,7 +138,7 @@ async fn vips(net: &RouteNetlink, global: &GlobalOptions, given: &[IpAddr]) -> R
 }
 
 async fn undo(net: &RouteNetlink, global: &GlobalOptions) -> Result<(), ExitError> {
-    let text = match agent::undo(net, &global.name).await.map_err(failure)? {
+    let text = match undo::undo(net, &global.name).await.map_err(failure)? {
         Some(UndoSummary {
             vips_removed: vips,
             sysctls_restored: sysctls,

@@ -221,10 +221,12 @@ fn replace(map: &MmapArray, index: usize, words: &[u64]) {
 /// Zero on every CPU.
 fn zeros() -> Result<aya::maps::PerCpuValues<Traffic>, DataplaneError> {
     let cpus = aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::File {
+        action: "read",
         path: path.to_owned(),
         source,
     })?;
     aya::maps::PerCpuValues::try_from(vec![Traffic::default(); cpus]).map_err(|source| DataplaneError::File {
+        action: "make",
         path: "per-CPU values".into(),
         source,
     })

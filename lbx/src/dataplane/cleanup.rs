@@ -51,7 +51,9 @@ pub(super) fn remove_all(pins: &Pins) -> Result<(), DataplaneError> {
     }
     for dir in [&pins.dir, &pins.root] {
         match fs::remove_dir(dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => note(Err(file_failed(dir, source))),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                note(Err(file_failed("remove directory", dir)(source)))
+            }
             _ => {}
         }
     }

@@ -68,8 +68,8 @@ pub enum DataplaneError {
         lbx_common::maps::MAX_NICS
     )]
     TooManyNics,
-    /// The kernel refused the program.
-    #[error("cannot load the XDP program")]
+    /// The kernel refuses to load, attach, replace or pin a program.
+    #[error("loading, attaching or replacing a BPF program failed")]
     Program(#[from] ProgramError),
     /// A pin could not be made.
     #[error("cannot pin {path}")]
@@ -80,9 +80,11 @@ pub enum DataplaneError {
         #[source]
         source: PinError,
     },
-    /// A file operation failed.
-    #[error("cannot read or write {path}")]
+    /// A file or pin cannot be made, read, changed or removed.
+    #[error("cannot {action} {path}")]
     File {
+        /// What was to be done, as a verb.
+        action: &'static str,
         /// Where.
         path: String,
         /// Why.
@@ -102,10 +104,12 @@ pub(super) fn pin_failed(path: &Path) -> impl FnOnce(PinError) -> DataplaneError
     |source| DataplaneError::Pin { path, source }
 }
 
-/// The error of a file operation, naming its path.
-pub(super) fn file_failed(path: &Path, source: io::Error) -> DataplaneError {
-    DataplaneError::File {
-        path: path.display().to_string(),
+/// Maps the error of what was to be done with a file or pin, naming both.
+pub(super) fn file_failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataplaneError {
+    let path = path.display().to_string();
+    move |source| DataplaneError::File {
+        action,
+        path: path.clone(),
         source,
     }
 }

@@ -111,7 +111,7 @@ impl LinkInfo {
     /// # Errors
     /// The kernel refuses, or something else is pinned there.
     pub fn of_pin(path: &Path) -> Result<Option<Self>, DataplaneError> {
-        Self::read(path).map_err(|source| file_failed(path, source))
+        Self::read(path).map_err(file_failed("read the link pinned at", path))
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {
@@ -146,7 +146,7 @@ pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// Nothing is pinned there, or the kernel refuses.
 pub(super) fn update(path: &Path, program: BorrowedFd<'_>) -> Result<(), DataplaneError> {
-    replace(path, program).map_err(|source| file_failed(path, source))
+    replace(path, program).map_err(file_failed("replace the program of the link pinned at", path))
 }
 
 fn replace(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {

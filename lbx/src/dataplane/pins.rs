@@ -105,16 +105,16 @@ impl Pins {
                 continue;
             }
             if restored == 0 {
-                mount_bpffs().map_err(|source| file_failed(Path::new(BPFFS), source))?;
+                mount_bpffs().map_err(file_failed("mount bpffs at", Path::new(BPFFS)))?;
                 self.create_dir()?;
             }
             remove_file(path)?;
-            pinned_link::pin(path, object.descriptor.as_fd()).map_err(|source| file_failed(path, source))?;
+            pinned_link::pin(path, object.descriptor.as_fd()).map_err(file_failed("pin", path))?;
             restored += 1;
         }
         for path in entries(&self.dir)? {
             if let Entry::Vacant(vacant) = held.entry(path) {
-                let object = Object::open(vacant.key()).map_err(|source| file_failed(vacant.key(), source))?;
+                let object = Object::open(vacant.key()).map_err(file_failed("open pin", vacant.key()))?;
                 vacant.insert(object);
             }
         }
@@ -140,11 +140,11 @@ impl Pins {
             None => match pinned_link::open(path) {
                 Ok(link) => Some(link),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(file_failed(path, error)),
+                Err(error) => return Err(file_failed("open the link pinned at", path)(error)),
             },
         };
         if let Some(link) = link {
-            pinned_link::detach(link.as_fd()).map_err(|source| file_failed(path, source))?;
+            pinned_link::detach(link.as_fd()).map_err(file_failed("detach the link pinned at", path))?;
         }
         remove_file(path)
     }
@@ -162,7 +162,7 @@ impl Pins {
                 _ => break,
             }
         }
-        made.map_err(|source| file_failed(&self.dir, source))
+        made.map_err(file_failed("make directory", &self.dir))
     }
 
     /// The pin of a map.
@@ -247,7 +247,7 @@ impl Pins {
 /// Removes a file if it is there.
 fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_failed(path, source)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_failed("remove", path)(source)),
         _ => Ok(()),
     }
 }
@@ -258,9 +258,9 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
         Ok(entries) => entries
             .map(|entry| Ok(entry?.path()))
             .collect::<io::Result<_>>()
-            .map_err(|error| file_failed(dir, error)),
+            .map_err(file_failed("read directory", dir)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(file_failed(dir, error)),
+        Err(error) => Err(file_failed("read directory", dir)(error)),
     }
 }
 

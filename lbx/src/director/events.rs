@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     Director, DirectorError, log_failure,
     operator::{OperatorEvent, listing::ReportSources},
+    reconcile::ReconcileOutcome,
     required_actions::RequiredActions,
 };
 use crate::{
@@ -224,10 +225,16 @@ impl Director {
         if let Some(desired) = self.configuration.take_pending_if_ready(self.network.is_resolving()) {
             let committed = self.commit_reload(desired).await;
             self.network.abandon_pending_configuration();
-            if committed.is_ok() {
-                tracing::info!(config = %self.configuration.file.display(), "configuration reloaded");
+            let config = self.configuration.file.display();
+            match committed {
+                Ok(ReconcileOutcome::Complete) => tracing::info!(%config, "configuration reloaded"),
+                Ok(ReconcileOutcome::NicsOrVipsPending(error)) => tracing::error!(
+                    %config,
+                    "configuration reloaded, but NICs or VIPs do not match it yet, retrying: {:#}",
+                    anyhow::Error::from(error)
+                ),
+                Err(error) => self.log_reload_failure(Err(error)),
             }
-            self.log_reload_failure(committed);
         }
     }
 

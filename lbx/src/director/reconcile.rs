@@ -22,6 +22,15 @@ use crate::{
     tables::{Plan, Tables, event::TableEvent},
 };
 
+/// How far a desired state has come into force.
+#[derive(Debug)]
+pub(super) enum ReconcileOutcome {
+    /// Wholly.
+    Complete,
+    /// Its services and real servers have; NICs or VIPs do not follow yet, and are tried again every second.
+    NicsOrVipsPending(DirectorError),
+}
+
 impl Director {
     /// Reads the configuration file again: validated whole before the first change, or refused whole. It is loaded by
     /// [`Director::commit_reload`] once the MAC addresses of its real servers are known.
@@ -44,17 +53,17 @@ impl Director {
     ///
     /// # Errors
     /// See [`DirectorError`]; what was loaded stays.
-    pub(super) async fn commit_reload(&mut self, desired: DesiredState) -> Result<(), DirectorError> {
+    pub(super) async fn commit_reload(&mut self, desired: DesiredState) -> Result<ReconcileOutcome, DirectorError> {
         let draining = self.draining();
         // The network may have changed while MAC addresses were resolved.
         let topology = Topology::resolve(&self.network.netlink, &desired, &draining).await?;
         let neighbours = self.network.neighbours_after_reload(&topology);
-        self.reconcile(desired, topology, neighbours).await?;
+        let outcome = self.reconcile(desired, topology, neighbours).await?;
         self.loaded.log_table_size_mismatches(&self.configuration.desired);
         log_unresolved(&self.configuration.desired, &self.network.neighbours);
         // It matches as a whole, or it would have been refused.
         self.network.mismatch.clear();
-        Ok(())
+        Ok(outcome)
     }
 
     /// Follows a network that has changed, as far as it matches: one bad NIC or real server keeps no other from working. Returns
@@ -70,10 +79,17 @@ impl Director {
             desired.mode,
         )?;
         let neighbours = self.network.neighbours_after_change(&topology);
-        self.reconcile(desired, topology, neighbours).await?;
+        let pending = match self.reconcile(desired, topology, neighbours).await? {
+            ReconcileOutcome::Complete => None,
+            ReconcileOutcome::NicsOrVipsPending(error) => Some(anyhow::Error::from(error)),
+        };
         let mismatches = mismatches.into_iter().map(anyhow::Error::from);
         let refused = refused.into_iter().map(anyhow::Error::from);
-        Ok(mismatches.chain(refused).map(|reason| format!("{reason:#}")).collect())
+        Ok(mismatches
+            .chain(refused)
+            .chain(pending)
+            .map(|reason| format!("{reason:#}"))
+            .collect())
     }
 
     /// Real servers that are loaded: those that the configuration no longer names drain.
@@ -82,12 +98,15 @@ impl Director {
     }
 
     /// Brings everything to a desired state on a network: NICs, tables, VIPs.
+    ///
+    /// # Errors
+    /// The tables cannot be brought to it; they and everything else stay what they were.
     async fn reconcile(
         &mut self,
         desired: DesiredState,
         topology: Topology,
         mut neighbours: NeighbourTable,
-    ) -> Result<(), DirectorError> {
+    ) -> Result<ReconcileOutcome, DirectorError> {
         neighbours.read(&self.network.netlink).await?;
         let before = self.network.replace_topology(topology, neighbours);
         if let Err(error) = self.reconcile_tables(&desired) {
@@ -98,12 +117,14 @@ impl Director {
         }
         let vips = vips::desired_vips(&self.configuration.desired);
         self.configuration.desired = desired;
-        let done = self.reconcile_nics_and_vips(&vips).await;
-        if done.is_err() {
-            // The tables are the new ones: the rest is tried again until it follows.
-            self.network.mismatch.request_recheck();
-        }
-        done
+        Ok(match self.reconcile_nics_and_vips(&vips).await {
+            Ok(()) => ReconcileOutcome::Complete,
+            Err(error) => {
+                // The tables are the new ones: the rest is tried again until it follows.
+                self.network.mismatch.request_recheck();
+                ReconcileOutcome::NicsOrVipsPending(error)
+            }
+        })
     }
 
     /// What follows the tables: roles of NICs, and VIPs.

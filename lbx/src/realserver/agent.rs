@@ -1,4 +1,4 @@
-//! Applies the rules, keeps them, undoes them.
+//! Applies the rules and keeps them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +16,13 @@ use tokio::{
 use super::{
     RealServerError,
     observe::{self, observe},
-    rules::{Finding, Fix, HostState, blocked_vips, evaluate, required_sysctl_value},
+    rules::{Finding, Fix, HostState, blocked_vips, evaluate},
     state::{SavedState, Store},
     sysctl::{self, Setting},
+    undo::remove_vips_from_lo,
 };
 use crate::{
-    kernel,
-    net::{AddVipOutcome, InterfaceAddress, NetError, NetEvent, RouteNetlink, namespace_id, watch},
+    net::{AddVipOutcome, NetError, NetEvent, RouteNetlink, namespace_id, watch},
     preflight::{NET_ADMIN, OLDEST_KERNEL_OF_REAL_SERVER, require_capabilities, require_kernel},
 };
 
@@ -39,19 +39,19 @@ pub struct Agent {
     store: Store,
     state: SavedState,
     vips: BTreeSet<IpAddr>,
-    /// What was last complained about, so that it is said once.
-    complaint: String,
+    /// The problems that were logged last: each is logged once.
+    logged_problems: String,
 }
 
-/// What applying the rules has come to.
+/// The outcome of applying the rules.
 #[derive(Debug, Default)]
 struct Applied {
-    /// There was something to do.
-    busy: bool,
-    /// What only the operator can decide about.
-    left: Vec<Finding>,
+    /// Whether some rule did not hold that lbx can make hold.
+    had_fixes: bool,
+    /// Findings that only the operator can put right.
+    blocking: Vec<Finding>,
     /// VIPs or routes that the kernel refused.
-    failed: Vec<NetError>,
+    refused: Vec<NetError>,
 }
 
 impl Agent {
@@ -69,7 +69,7 @@ impl Agent {
             store,
             state,
             vips,
-            complaint: String::new(),
+            logged_problems: String::new(),
         })
     }
 
@@ -78,11 +78,11 @@ impl Agent {
     /// # Errors
     /// Something stands in the way of some VIP, or of all, or a change failed.
     pub async fn apply_rules(&mut self) -> Result<(), RealServerError> {
-        let applied = self.apply_what_can_be().await?;
-        match applied.failed.into_iter().next() {
+        let applied = self.apply_applicable_rules().await?;
+        match applied.refused.into_iter().next() {
             Some(error) => Err(error.into()),
-            None if applied.left.is_empty() => Ok(()),
-            None => Err(RealServerError::SomeVipsBlocked(applied.left)),
+            None if applied.blocking.is_empty() => Ok(()),
+            None => Err(RealServerError::SomeVipsBlocked(applied.blocking)),
         }
     }
 
@@ -90,16 +90,16 @@ impl Agent {
     ///
     /// # Errors
     /// There is none such: nothing was changed. Or a sysctl cannot be written.
-    async fn apply_what_can_be(&mut self) -> Result<Applied, RealServerError> {
+    async fn apply_applicable_rules(&mut self) -> Result<Applied, RealServerError> {
         let observed = observe(&self.net).await?;
         let findings = evaluate(&observed, &self.vips);
-        let left: Vec<_> = findings
+        let blocking: Vec<_> = findings
             .iter()
             .filter(|finding| finding.is_blocking())
             .cloned()
             .collect();
-        if left.iter().any(|finding| finding.vip.is_none()) || blocked_vips(&findings).len() == self.vips.len() {
-            return Err(RealServerError::AllVipsBlocked(left));
+        if blocking.iter().any(|finding| finding.vip.is_none()) || blocked_vips(&findings).len() == self.vips.len() {
+            return Err(RealServerError::AllVipsBlocked(blocking));
         }
         self.fix(findings, &observed).await
     }
@@ -117,10 +117,10 @@ impl Agent {
     ) -> Result<(), RealServerError> {
         // Watching starts before the first look, so that no change falls in between.
         let mut events = watch()?;
-        let applied = self.apply_what_can_be().await?;
-        self.complain_of(&applied);
+        let applied = self.apply_applicable_rules().await?;
+        self.log_unapplied(&applied);
         let mut observed = observe(&self.net).await?;
-        self.say_ready();
+        self.log_ready();
         let mut stop = pin!(stop);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +128,7 @@ impl Agent {
             let network_changed = tokio::select! {
                 () = &mut stop => return Ok(()),
                 Some(vips) = reloads.recv() => {
-                    self.take_over(vips).await;
+                    self.set_vips(vips).await;
                     true
                 }
                 _ = poll.tick() => false,
@@ -140,8 +140,8 @@ impl Agent {
             };
             // One look answers all that has happened until now.
             while network_changed && events.try_recv().is_ok() {}
-            if let Err(error) = self.look_after(&mut observed, network_changed).await {
-                self.complain(format!("{:#}", anyhow::Error::from(error)));
+            if let Err(error) = self.recheck(&mut observed, network_changed).await {
+                self.log_problems(format!("{:#}", anyhow::Error::from(error)));
             }
             if network_changed {
                 sleep(PAUSE).await;
@@ -149,18 +149,21 @@ impl Agent {
         }
     }
 
-    /// Looks after other VIPs from now on.
-    async fn take_over(&mut self, vips: BTreeSet<IpAddr>) {
+    /// Maintains these VIPs from now on; those that it no longer maintains are removed from lo.
+    async fn set_vips(&mut self, vips: BTreeSet<IpAddr>) {
         let gone: Vec<_> = self.vips.difference(&vips).copied().collect();
         self.vips = vips;
-        if let Err(error) = self.leave(&gone).await {
-            tracing::warn!("VIP not removed from lo: {:#}", anyhow::Error::from(error));
+        if let Err(error) = self.remove_vips(&gone).await {
+            tracing::warn!(
+                "VIPs no longer configured: not removed from lo, or not saved as removed: {:#}",
+                anyhow::Error::from(error)
+            );
         }
-        self.say_ready();
+        self.log_ready();
     }
 
-    /// Takes VIPs off lo, unless another real server of this host has them.
-    async fn leave(&mut self, gone: &[IpAddr]) -> Result<(), RealServerError> {
+    /// Removes VIPs from lo, unless another real server of this host has them.
+    async fn remove_vips(&mut self, gone: &[IpAddr]) -> Result<(), RealServerError> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -170,13 +173,13 @@ impl Agent {
             .unshared_vips(&others)
             .filter(|vip| gone.contains(vip))
             .collect();
-        take_off(&self.net, &own, &self.state.vips_added_by_any(&others)).await?;
+        remove_vips_from_lo(&self.net, &own, &self.state.vips_added_by_any(&others)).await?;
         self.state.added_vips.retain(|vip| !own.contains(vip));
         self.state.vips.retain(|vip| !gone.contains(vip));
         self.store.save(&self.state)
     }
 
-    async fn look_after(&mut self, observed: &mut HostState, network_changed: bool) -> Result<(), RealServerError> {
+    async fn recheck(&mut self, observed: &mut HostState, network_changed: bool) -> Result<(), RealServerError> {
         if network_changed {
             *observed = observe(&self.net).await?;
         } else {
@@ -184,10 +187,10 @@ impl Agent {
         }
         let findings = evaluate(observed, &self.vips);
         let applied = self.fix(findings, observed).await;
-        if !matches!(&applied, Ok(Applied { busy: false, .. })) {
+        if !matches!(&applied, Ok(Applied { had_fixes: false, .. })) {
             *observed = observe(&self.net).await?;
         }
-        self.complain_of(&applied?);
+        self.log_unapplied(&applied?);
         Ok(())
     }
 
@@ -199,12 +202,12 @@ impl Agent {
         let mut applied = Applied::default();
         for finding in findings {
             if finding.is_blocking() {
-                applied.left.push(finding);
+                applied.blocking.push(finding);
             } else if finding.vip.is_none_or(|vip| !blocked.contains(&vip)) {
                 todo.add(finding);
             }
         }
-        applied.busy = !todo.is_empty();
+        applied.had_fixes = !todo.is_empty();
         self.record_original(&todo, &blocked, observed)?;
         for (setting, reason) in &todo.sysctls {
             if sysctl::write(setting)? {
@@ -216,14 +219,14 @@ impl Agent {
             match added {
                 Ok(AddVipOutcome::Added) => tracing::info!("applied: {} ({})", Fix::Vip(vip), todo.vips[&vip]),
                 Ok(AddVipOutcome::PresentFromLbx | AddVipOutcome::PresentFromOther) => {}
-                Err(error) => applied.failed.push(error),
+                Err(error) => applied.refused.push(error),
             }
         }
         for (vip, reason) in &todo.routes {
             match self.net.add_host_route(observed.lo_ifindex, *vip).await {
                 Ok(true) => tracing::info!("applied: {} ({reason})", Fix::Route(*vip)),
                 Ok(false) => {}
-                Err(error) => applied.failed.push(error),
+                Err(error) => applied.refused.push(error),
             }
         }
         Ok(applied)
@@ -258,7 +261,7 @@ impl Agent {
         Ok(())
     }
 
-    fn say_ready(&self) {
+    fn log_ready(&self) {
         tracing::info!("this host is a real server for {}", list(&self.vips));
         let earlier = list(self.state.vips.difference(&self.vips));
         if !earlier.is_empty() {
@@ -266,21 +269,21 @@ impl Agent {
         }
     }
 
-    fn complain_of(&mut self, applied: &Applied) {
-        let left = applied.left.iter().map(Finding::violation);
-        let failed = applied.failed.iter().map(|error| match error.source() {
+    fn log_unapplied(&mut self, applied: &Applied) {
+        let violations = applied.blocking.iter().map(Finding::violation);
+        let refused = applied.refused.iter().map(|error| match error.source() {
             Some(reason) => format!("{error}: {reason}"),
             None => error.to_string(),
         });
-        let complaints: Vec<_> = left.chain(failed).collect();
-        self.complain(complaints.join("; "));
+        let problems: Vec<_> = violations.chain(refused).collect();
+        self.log_problems(problems.join("; "));
     }
 
-    fn complain(&mut self, complaint: String) {
-        if complaint != self.complaint && !complaint.is_empty() {
-            tracing::warn!("{complaint}");
+    fn log_problems(&mut self, problems: String) {
+        if problems != self.logged_problems && !problems.is_empty() {
+            tracing::warn!("{problems}");
         }
-        self.complaint = complaint;
+        self.logged_problems = problems;
     }
 }
 
@@ -313,92 +316,6 @@ impl Todo {
 fn list<'a>(vips: impl IntoIterator<Item = &'a IpAddr>) -> String {
     let vips: Vec<_> = vips.into_iter().map(IpAddr::to_string).collect();
     vips.join(", ")
-}
-
-/// Takes VIPs that an lbx added off lo, with their routes; says how many there were. `added` are those by the states, which count
-/// where addresses carry no origin.
-async fn take_off(net: &RouteNetlink, vips: &[IpAddr], added: &BTreeSet<IpAddr>) -> Result<usize, RealServerError> {
-    let observed = observe(net).await?;
-    for vip in vips {
-        if let IpAddr::V4(vip) = vip {
-            net.remove_host_route(observed.lo_ifindex, *vip).await?;
-        }
-    }
-    let on_lo = |address: &&InterfaceAddress| address.ifindex == observed.lo_ifindex && vips.contains(&address.address);
-    let has_origins = kernel::has_address_origins();
-    let with_origin = |address: &InterfaceAddress| InterfaceAddress {
-        added_by_lbx: address.added_by_lbx || (!has_origins && added.contains(&address.address)),
-        ..*address
-    };
-    let on_lo: Vec<_> = observed.addresses.iter().filter(on_lo).map(with_origin).collect();
-    let mut removed = 0;
-    for (
-        InterfaceAddress {
-            address, prefix_len, ..
-        },
-        was_there,
-    ) in net.remove_vips(&on_lo).await
-    {
-        if was_there? {
-            tracing::info!("removed {address}/{prefix_len} from lo");
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-/// What undoing has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UndoSummary {
-    /// VIPs taken off lo.
-    pub vips_removed: usize,
-    /// Sysctls set back.
-    pub sysctls_restored: usize,
-}
-
-/// Restores what a real server of this name found; `None` if there was nothing to undo.
-///
-/// # Errors
-/// CAP_NET_ADMIN is missing, another process has this name, or a change failed; the state is kept then.
-pub async fn undo(net: &RouteNetlink, name: &str) -> Result<Option<UndoSummary>, RealServerError> {
-    require_capabilities(&[NET_ADMIN])?;
-    let store = Store::open(name, namespace_id()?)?;
-    let Some(mut state) = store.load()? else {
-        return Ok(None);
-    };
-    let others = store.load_others()?;
-    // The reverse of applying: the VIP is gone before ARP answers for any address again.
-    let own: Vec<_> = state.unshared_vips(&others).collect();
-    let mut undone = UndoSummary {
-        vips_removed: take_off(net, &own, &state.vips_added_by_any(&others)).await?,
-        sysctls_restored: 0,
-    };
-    state.added_vips.retain(|vip| !own.contains(vip));
-    if others.iter().any(|other| !other.vips.is_empty()) {
-        tracing::info!(
-            "ARP sysctls kept: a real server of another --name needs them, and restores them when it is undone"
-        );
-        state.vips.clear();
-        store.save(&state)?;
-        return Ok(Some(undone));
-    }
-    for setting in state.sysctls_to_restore(&others) {
-        undone.sysctls_restored += usize::from(restore(&setting)?);
-    }
-    store.delete()?;
-    Ok(Some(undone))
-}
-
-/// Restores a sysctl, unless its value is no longer the one that lbx set: then another process changed it since.
-fn restore(setting: &Setting) -> Result<bool, RealServerError> {
-    let ours = sysctl::read_one(&setting.nic_or_all, setting.key)? == Some(required_sysctl_value(setting.key));
-    if ours {
-        sysctl::write(setting)?;
-        tracing::info!("restored {setting}");
-    } else {
-        tracing::info!("sysctl changed by another process and left as it is; before lbx: {setting}");
-    }
-    Ok(ours)
 }
 
 /// Judges the rules without changing anything; needs no privilege.

@@ -5,13 +5,15 @@
 //! - [`observe`]: what there is: links, addresses, routes, sysctls;
 //! - [`sysctl`]: the ARP sysctls of NICs;
 //! - [`state`]: what there was before, so that it can be restored;
-//! - [`agent`]: applies the rules, keeps them, undoes them.
+//! - [`agent`]: applies the rules and keeps them;
+//! - [`undo`]: undoes them.
 
 pub mod agent;
 pub mod observe;
 pub mod rules;
 pub mod state;
 pub mod sysctl;
+pub mod undo;
 
 use std::{collections::BTreeSet, fmt::Write as _, io, net::IpAddr, path::PathBuf};
 

@@ -61,7 +61,7 @@ pub enum AdoptError<E> {
     Read(#[from] E),
     /// The tables of a service contradict each other or another's.
     #[error(
-        "the pinned BPF maps of service {service} are inconsistent: {what}: remove /sys/fs/bpf/lbx/NAME, which ends forwarding, and start again"
+        "the pinned BPF maps of service {service} are inconsistent: {what}: remove this director's directory in /sys/fs/bpf/lbx, which ends forwarding, and start again"
     )]
     Damaged {
         /// The service.
@@ -71,7 +71,7 @@ pub enum AdoptError<E> {
     },
     /// The tables that services are found by contradict themselves.
     #[error(
-        "the pinned BPF map of {table} is inconsistent: remove /sys/fs/bpf/lbx/NAME, which ends forwarding, and start again"
+        "the pinned BPF map of {table} is inconsistent: remove this director's directory in /sys/fs/bpf/lbx, which ends forwarding, and start again"
     )]
     InconsistentLookup {
         /// The table: VIPs or ports.

@@ -18,6 +18,7 @@ crate::harness::tests!(Lbx:
     real_servers_on_the_second_segment_over_ipv4,
     real_servers_on_the_second_segment_over_ipv6,
     vips_are_announced_on_every_segment_of_clients,
+    a_reload_whose_vip_cannot_be_added_is_loaded_and_retried,
 );
 
 fn real_servers_on_the_second_segment_over_ipv4() -> Result<()> {
@@ -109,4 +110,31 @@ fn vips_are_announced_on_every_segment_of_clients() -> Result<()> {
         "announced again"
     );
     Ok(())
+}
+
+/// The tables are the new ones by then: the log must not say that nothing changed.
+fn a_reload_whose_vip_cannot_be_added_is_loaded_and_retried() -> Result<()> {
+    let mut service = Service::web("rr", 1);
+    service.servers[0].address = on_segment_2(185).into();
+    let mut cluster = Cluster::from(service.clone());
+    let site = Site::start_in(lab()?, &cluster, Nginx::start)?;
+    site.lab.director().set_sysctl("ipv6/conf/eth0/disable_ipv6", "1")?;
+    cluster.services.push(service.over_ipv6());
+    crate::setup::reload(&site.director, cluster)?;
+    let log = site.director.log();
+    let expected =
+        format!("configuration reloaded, but NICs or VIPs do not match it yet, retrying: cannot add {VIP6}/128");
+    ensure!(
+        log.contains(&expected) && log.contains("disable_ipv6=0") && !log.contains("reload refused"),
+        "{log}"
+    );
+    ensure!(site.director.list()?.len() == 2, "the service is not loaded");
+    site.lab.director().set_sysctl("ipv6/conf/eth0/disable_ipv6", "0")?;
+    wait::until_true(Duration::from_secs(10), "the VIP is added once it can be", || {
+        Ok(site
+            .lab
+            .director()
+            .ip("-6 address show dev eth0")?
+            .contains(&VIP6.to_string()))
+    })
 }

@@ -38,10 +38,10 @@ pub fn delete_if_unused(pins: &Pins, device: u32) -> Result<(), DataplaneError> 
     if !marker.exists() {
         return Ok(());
     }
-    let failed = |error| file_failed(&marker, error);
-    if netlink::has_filters(device).map_err(failed)? {
+    let failed = file_failed("delete the clsact of the device that has the marker", &marker);
+    if netlink::has_filters(device).map_err(&failed)? {
         return Ok(());
     }
-    netlink::delete_clsact(device).map_err(failed)?;
+    netlink::delete_clsact(device).map_err(&failed)?;
     pins.remove(&marker)
 }

@@ -262,16 +262,15 @@ impl HealthChecks {
 
     /// Logs that health checks are suspended, once for every reason, and that they are resumed.
     fn log_suspension(&mut self) {
-        let monitors = self.probed.monitors.iter();
-        let suspended: BTreeMap<String, &ProbeTarget> = monitors
-            .filter_map(|(probe_target, watched)| {
-                Some((watched.check_state.inconclusive_reason()?.to_string(), probe_target))
-            })
-            .collect();
-        for (reason, probe_target) in suspended.iter().filter(|(reason, _)| !self.suspended.contains(*reason)) {
+        let monitors = self.probed.monitors.values();
+        let mut suspended: BTreeMap<String, usize> = BTreeMap::new();
+        for reason in monitors.filter_map(|watched| watched.check_state.inconclusive_reason()) {
+            *suspended.entry(reason.to_string()).or_default() += 1;
+        }
+        for (reason, checks) in suspended.iter().filter(|(reason, _)| !self.suspended.contains(*reason)) {
             tracing::error!(
-                real_server = %probe_target.rip, vip = %probe_target.vip, check = %probe_target.health.check,
-                "health checks suspended ({reason}); real servers keep their last state"
+                checks,
+                "health checks suspended ({reason}); their real servers keep the last state"
             );
         }
         if suspended.is_empty() && !self.suspended.is_empty() {
