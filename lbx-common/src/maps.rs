@@ -17,7 +17,7 @@ pub const SLOTS: &str = "SLOTS";
 /// [`RingEntry`](crate::ring::RingEntry) words in the order the schedulers walk them (u32), flat array.
 pub const RINGS: &str = "RINGS";
 /// Position in the ring by service number (u64), array.
-pub const RING_POSITIONS: &str = "CURSORS";
+pub const RING_CURSORS: &str = "CURSORS";
 /// [`Backend`](crate::backend::Backend), flat array, mmapable.
 pub const BACKENDS: &str = "BACKENDS";
 /// Connections by backend counter ([`load`](crate::load)), array, mmapable.
@@ -70,7 +70,7 @@ pub const PINNED_MAPS: [&str; 26] = [
     SERVICES,
     SLOTS,
     RINGS,
-    RING_POSITIONS,
+    RING_CURSORS,
     BACKENDS,
     BACKEND_LOADS,
     FLOWS4,

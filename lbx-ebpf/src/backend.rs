@@ -10,7 +10,7 @@ pub struct NextHop {
     pub mac: u64,
     /// MAC address of the NIC that sends, likewise.
     pub source_mac: u64,
-    /// [`Tags`](backend::VlanTags) of the segment, as one number.
+    /// [`VlanTags`](backend::VlanTags) of the segment, as one number.
     pub vlan_tags: u32,
     /// Index of the NIC that sends.
     pub ifindex: u32,

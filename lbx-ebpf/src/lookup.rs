@@ -28,7 +28,7 @@ pub fn vip_number_and_flags(address: Address) -> Option<u64> {
     for bucket in hash::buckets(hash::vip(address, maps::seed()), VIP_BUCKETS - 1) {
         let bucket = maps::vips(bucket)?;
         for way in 0..VIPS_PER_BUCKET {
-            // SAFETY: way < VIP_WAYS, and the verifier has checked the bucket's bounds.
+            // SAFETY: way < VIPS_PER_BUCKET, and the verifier has checked the bucket's bounds.
             let entry = unsafe { &raw const (*bucket).entries[way] };
             // SAFETY: only addresses are taken.
             let (value, high, low) = unsafe {
@@ -53,7 +53,7 @@ fn port(key: u64) -> Option<u16> {
     for bucket in hash::buckets(hash::port(key, maps::seed()), maps::port_bucket_mask()) {
         let bucket = maps::ports(bucket)?;
         for way in 0..PORTS_PER_BUCKET {
-            // SAFETY: way < PORT_WAYS, and the verifier has checked the bucket's bounds.
+            // SAFETY: way < PORTS_PER_BUCKET, and the verifier has checked the bucket's bounds.
             let entry = unsafe { &raw const (*bucket).entries[way] };
             // SAFETY: only addresses are taken.
             let (value, entry_key) = unsafe { (&raw const (*entry).service_number_and_flags, &raw const (*entry).key) };

@@ -40,7 +40,7 @@ pub const BPF: Capability = (39, "CAP_BPF");
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
     /// A capability is missing.
-    #[error("not permitted: {missing} missing; run lbx as root")]
+    #[error("not permitted: {missing} missing; run lbx as root with it")]
     Privilege {
         /// Their names.
         missing: String,
@@ -56,7 +56,7 @@ pub enum PreflightError {
         oldest: Version,
     },
     /// An lbx of this name is running.
-    #[error("a {what} named {name} is already running (pid {pid}): stop it, or give this one another --name")]
+    #[error("a {what} named {name} is already running (pid {pid}): stop it first, or use another --name")]
     AlreadyRunning {
         /// Director or real server.
         what: &'static str,
@@ -66,7 +66,7 @@ pub enum PreflightError {
         pid: String,
     },
     /// A file cannot be used.
-    #[error("cannot create or lock {path}")]
+    #[error("cannot create, read or lock {path}")]
     File {
         /// Where.
         path: String,

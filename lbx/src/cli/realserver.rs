@@ -108,7 +108,7 @@ async fn reload(
 ) {
     match vips(net, global, given).await {
         Ok(vips) => {
-            tracing::info!("VIPs reloaded");
+            tracing::info!("VIPs read again");
             let _stopping = reloads.send(vips).await;
         }
         Err(failure) => tracing::error!("reload refused, nothing changed: {:#}", failure.error),

@@ -45,7 +45,7 @@ pub enum ClientError {
     #[error("the director's answer cannot be read: is it of another version?")]
     UndecodableResponse(#[from] serde_json::Error),
     /// It refuses.
-    #[error("the director refuses: {0}")]
+    #[error("the director reports: {0}")]
     RequestRejected(String),
 }
 

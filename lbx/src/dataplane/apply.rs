@@ -120,7 +120,7 @@ impl Dataplane {
         self.maps
             .ring_cursors
             .set(number, 0, 0)
-            .map_err(map_failed(maps::RING_POSITIONS))?;
+            .map_err(map_failed(maps::RING_CURSORS))?;
         self.maps
             .service_stats
             .set(number, zeros()?, 0)

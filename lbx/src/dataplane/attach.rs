@@ -37,7 +37,7 @@ pub enum AttachError {
     #[error("the driver does not support XDP in this mode, or not with the present settings of the NIC: {0}")]
     Unsupported(String),
     /// The kernel refuses for another reason.
-    #[error("the kernel refuses to attach the XDP program: {0}")]
+    #[error("the kernel refuses to attach or replace the XDP program: {0}")]
     Refused(String),
     /// A pin cannot be made or removed.
     #[error(transparent)]

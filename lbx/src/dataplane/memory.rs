@@ -90,7 +90,7 @@ mod tests {
             (maps::RINGS, 2 << 20),
             (maps::FRAGMENTS, 8192 * (16 + 48 + 40 + 8)),
             (maps::BACKEND_STATS, 65_536 * (2 * 32 + 8)),
-            (maps::RING_POSITIONS, 128 << 10),
+            (maps::RING_CURSORS, 128 << 10),
         ] {
             assert_eq!(bytes(&usage, map), expected, "{map}");
         }

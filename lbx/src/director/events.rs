@@ -169,7 +169,7 @@ impl Director {
             Ok(0) => {}
             Ok(pins) => tracing::warn!(
                 pins,
-                "pins in /sys/fs/bpf/lbx/{name} removed or covered by a mount; pinned again, packets were forwarded meanwhile",
+                "pins in /sys/fs/bpf/lbx/{name} removed or covered by a mount; pinned again; attached programs went on meanwhile",
                 name = self.name
             ),
             Err(error) => {

@@ -26,7 +26,7 @@ impl ServiceHealthStates {
     /// The file's state with health applied, and the events. `removed` are real servers that are out of the file and still have
     /// flows; `known` is the state of a real server by its checks; `now` is the time since any fixed start. To be called when
     /// anything changes (a reason other than [`ProbeFailure::NotProbed`] included), every second while a
-    /// [slow start](Self::is_slow_start_active) goes on, and when a [first round](Self::is_first_round_over) is over.
+    /// [slow start](Self::is_slow_start_active) goes on, and when a [first round](Self::has_overdue_first_round) has lasted too long.
     #[must_use]
     pub fn apply_health(
         &mut self,
@@ -86,9 +86,9 @@ impl ServiceHealthStates {
         self.0.get(&id).is_some_and(|group| group.first_round.is_some())
     }
 
-    /// Whether the time that a new service waits for first results is over: health is to be applied again.
+    /// Whether a new service still waits for first results though the time for them is over: health is to be applied again.
     #[must_use]
-    pub fn is_first_round_over(&self, now: Duration) -> bool {
+    pub fn has_overdue_first_round(&self, now: Duration) -> bool {
         let mut rounds = self.0.values().filter_map(|group| group.first_round);
         rounds.any(|round| now >= round.ends)
     }

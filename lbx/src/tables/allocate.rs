@@ -22,7 +22,7 @@ impl Range {
 /// A table has no free range that is long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the table of {table} is full: of its {capacity} entries no {wanted} contiguous ones are free; remove services or real servers"
+    "the table of {table} has no room for {wanted} more in one place, of {capacity} in all: remove services or real servers, or raise its size"
 )]
 pub struct TableFull {
     /// The kind of entries it holds.

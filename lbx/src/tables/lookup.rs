@@ -186,7 +186,7 @@ impl Buckets {
         if way >= self.ways {
             return Err(TableFull {
                 table: self.table,
-                capacity: self.buckets,
+                capacity: self.buckets * self.ways,
                 wanted: 1,
             });
         }

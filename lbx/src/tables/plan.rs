@@ -304,7 +304,7 @@ impl Planner {
         self.free_later(PendingFree::Ring(loaded.scheduler_ring_range));
         loaded.scheduler_ring_range = range;
         loaded.ring.clone_from(&ring);
-        loaded.slots.mark_changed(self.now);
+        loaded.slots.restart_grace_period(self.now);
         if !ring.is_empty() {
             self.writes.push(MapWrite::Ring {
                 base: range.base,

@@ -22,7 +22,7 @@ pub struct Slots {
     opened: Vec<Option<u32>>,
     /// The last tick at which anything changed.
     changed: u32,
-    /// No window is open and nothing is has_records.
+    /// No window is open and no slot has records.
     is_settled: bool,
 }
 
@@ -62,7 +62,7 @@ impl Slots {
         &self.slots
     }
 
-    /// Whether no window is open and nothing is has_records: nothing will expire.
+    /// Whether no window is open and no slot has records: nothing will expire.
     #[must_use]
     pub fn has_nothing_to_expire(&self) -> bool {
         self.is_settled
@@ -92,13 +92,13 @@ impl Slots {
         (0..).zip(self.slots.iter().copied()).collect()
     }
 
-    /// Marks every slot as has_records: flows may have records that disagree with the slots.
+    /// Marks every slot as having records: flows may have records that disagree with the slots.
     pub fn mark_all_has_records(&mut self, now: u32) -> Changes {
         self.update(now, |slot, _, _| slot.has_records = true)
     }
 
-    /// Notes a change of backend selection outside the slots, such as the ring.
-    pub fn mark_changed(&mut self, now: u32) {
+    /// The grace period begins again: backend selection has changed outside the slots, such as the ring.
+    pub fn restart_grace_period(&mut self, now: u32) {
         self.changed = now;
     }
 

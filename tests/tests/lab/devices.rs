@@ -332,7 +332,7 @@ fn a_vip_that_was_there_before_belongs_to_its_owner() -> Result<()> {
     container.expect_served(&director, Mode::Generic)?;
     host.ip(&format!("address del {VIP}/32 dev eth0"))?;
     wait::until_true(SOON, "it is logged", || {
-        Ok(director.log().contains("VIP removed by its owner"))
+        Ok(director.log().contains("lbx does not add it again"))
     })?;
     crate::setup::reload(&director, cluster("auto"))?;
     std::thread::sleep(patience::scaled(Duration::from_secs(2)));

@@ -36,7 +36,7 @@ pub enum LocalTrafficError {
         source: io::Error,
     },
     /// The kernel refuses to load or to attach a program.
-    #[error("the kernel refuses the program {program}: {why}")]
+    #[error("cannot attach the program {program}: {why}")]
     Refused {
         /// Its name.
         program: &'static str,

@@ -274,7 +274,7 @@ impl HealthChecks {
             );
         }
         if suspended.is_empty() && !self.suspended.is_empty() {
-            tracing::info!("health checks resumed");
+            tracing::info!("no health checks are suspended any more");
         }
         self.suspended = suspended.into_keys().collect();
     }
@@ -304,7 +304,7 @@ impl HealthChecks {
     /// results of its checks.
     #[must_use]
     pub fn needs_reevaluation(&self) -> bool {
-        self.services.is_slow_start_active() || self.services.is_first_round_over(self.began.elapsed())
+        self.services.is_slow_start_active() || self.services.has_overdue_first_round(self.began.elapsed())
     }
 
     /// Whether a new service still waits for the first results of its checks.

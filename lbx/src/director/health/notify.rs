@@ -114,7 +114,7 @@ impl Notifier {
     /// Queues a notification.
     pub fn send(&self, notify: &NotifyCommand, notice: Notification) {
         if let Err(error) = self.sender.try_send((notify.clone(), notice)) {
-            tracing::error!(%error, "notification dropped: queue full, the notify command is too slow");
+            tracing::error!(%error, "notification dropped: the notify commands are too slow");
         }
     }
 
@@ -122,7 +122,9 @@ impl Notifier {
     pub async fn finish(self, limit: Duration) {
         drop(self.sender);
         if timeout(limit, self.commands).await.is_err() {
-            tracing::warn!("notify: commands still running after {limit:?}, not waiting for them");
+            tracing::warn!(
+                "notify: not all commands have ended {limit:?} after the director stopped: those that run are killed, those that wait are not run"
+            );
         }
     }
 }

@@ -49,7 +49,9 @@ impl NetworkMismatch {
         if reason.is_empty() {
             tracing::info!("the network matches the configuration again");
         } else {
-            tracing::error!("the network has changed and does not match the configuration; {consequence}: {reason}");
+            tracing::error!(
+                "network and configuration do not match, or the kernel refused a change; {consequence}: {reason}"
+            );
         }
         self.reason = reason;
     }

@@ -126,11 +126,11 @@ impl Network {
                         removed = false;
                         tracing::warn!(
                             vip = %address.address,
-                            "VIP removed by its owner (it was there before lbx), not added again by lbx: this host no longer answers for it until the owner adds it back"
+                            "VIP that was there before lbx was removed from the interface; lbx does not add it again: clients are not served here until its owner does"
                         );
                     }
                     if removed {
-                        tracing::warn!(vip = %address.address, "VIP removed by another process; adding it again");
+                        tracing::warn!(vip = %address.address, "VIP is gone from the interface; adding it again");
                     }
                     RequiredActions::reread_network_if(removed)
                 }
@@ -307,11 +307,12 @@ impl Network {
         for real_server in now.keys().filter(|server| !before.contains_key(server)) {
             tracing::warn!(
                 %real_server,
-                "route to the real server is gone, its NIC is up: packets are forwarded as before for `network_grace`, health checks are suspended"
+                "real server is no longer on-link, its NIC is up: packets are forwarded as before for `network_grace`, health checks are suspended"
             );
         }
         for real_server in before.keys().filter(|server| !now.contains_key(server)) {
-            if self.topology.server_routes.contains_key(real_server) {
+            // A NIC that has lost its carrier keeps the route too, and says so itself.
+            if self.topology.is_connected(*real_server) {
                 tracing::info!(%real_server, "route to the real server is back");
             }
         }

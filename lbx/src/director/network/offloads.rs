@@ -56,7 +56,7 @@ struct Off {
 pub enum OffloadError {
     /// A feature cannot be turned off.
     #[error(
-        "the driver does not let VLAN tag stripping ({feature}) be turned off, so XDP sees no VLAN tags in any mode: use another NIC, or an untagged port"
+        "the driver does not let VLAN tag stripping ({feature}) be turned off, so XDP does not see the tags it strips, in any mode: use another NIC, or an untagged port"
     )]
     Unchangeable {
         /// Its name for ethtool.
@@ -139,7 +139,7 @@ impl Offloads {
             });
             self.save()?;
             match ethtool.set(feature, false) {
-                Ok(()) => tracing::info!(interface = nic.name, feature, "NIC feature turned off while lbx runs"),
+                Ok(()) => tracing::info!(interface = nic.name, feature, "NIC feature turned off until lbx stops"),
                 Err(error) if fatal => return Err(error.into()),
                 Err(error) => tracing::warn!(
                     interface = nic.name,

@@ -29,7 +29,7 @@ pub enum SegmentError {
     #[error("the device below it is in another network namespace: run lbx in that one")]
     OtherNamespace,
     /// The device below has gone since the links were read.
-    #[error("the device below it is gone: reload once it is back")]
+    #[error("the device below it is gone")]
     LowerDeviceGone,
 }
 

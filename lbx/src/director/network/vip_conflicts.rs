@@ -133,7 +133,9 @@ fn log(binding: &ArpBinding, topology: &Topology, tables: &Tables) {
         tracing::warn!(
             vip = %binding.address, interface, mac = mac(binding.mac),
             "this host answers ARP for the VIP by {interface} too, where lbx does not serve clients: those that learn this MAC \
-             address are refused; add {interface} to `interface`, or set `sysctl -w net.ipv4.conf.{interface}.arp_ignore=1`"
+             address are refused; add {interface} to `interface`, or set `sysctl -w net.ipv4.conf.{conf}.arp_ignore=1`",
+            // sysctl(8) takes a slash for a dot within a name.
+            conf = interface.replace('.', "/")
         );
         return;
     }

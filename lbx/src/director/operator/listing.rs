@@ -50,7 +50,7 @@ pub struct ReportSources<'s> {
     pub tables: &'s Tables,
     /// Where counters are read.
     pub dataplane: &'s Dataplane,
-    /// FlowCounts, counted just now.
+    /// Flows, counted just now.
     pub scan: &'s FlowScanResult,
     /// For flows that have no record.
     pub estimator: &'s ConnectionEstimator,

@@ -100,7 +100,7 @@ impl OperatorInterface {
         let filter = trace::filter(request, number)?;
         self.stop_trace(loaded);
         self.tracer = Some(Tracer::start(&mut loaded.dataplane, filter, call.responses.clone())?);
-        tracing::info!("trace enabled (slower data path) until the client disconnects");
+        tracing::info!("trace enabled (slower data path)");
         Ok(())
     }
 
@@ -120,8 +120,12 @@ impl OperatorInterface {
     /// Ends a trace, if one runs.
     pub fn stop_trace(&mut self, loaded: &mut LoadedState) {
         if let Some(tracer) = self.tracer.take() {
-            log_failure("cannot stop the trace", tracer.stop(&mut loaded.dataplane));
-            tracing::info!("trace disabled");
+            if !log_failure(
+                "cannot stop the trace, NICs may go on running the slower program",
+                tracer.stop(&mut loaded.dataplane),
+            ) {
+                tracing::info!("trace disabled");
+            }
         }
     }
 }

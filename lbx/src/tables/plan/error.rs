@@ -16,7 +16,7 @@ pub enum PlanError {
     HashInputChanged(VirtualService),
     /// The number of slots cannot change.
     #[error(
-        "service {service}: it has {loaded} slots and cannot have {wanted} while connections depend on them: stop lbx first"
+        "service {service}: it has {loaded} slots and these cannot become {wanted} while lbx is loaded: remove the service and add it again later, or stop the lbx that loaded it"
     )]
     SlotCountChanged {
         /// The service.

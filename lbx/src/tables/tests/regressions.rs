@@ -69,7 +69,7 @@ fn a_record_written_after_the_scan_keeps_its_slot_tracked() {
     }
 }
 
-/// A change of the ring alone did not count as one: every slot was has_records already.
+/// A change of the ring alone did not count as one: every slot had records already.
 #[test]
 fn slots_that_were_tracked_already_do_not_settle_at_once() {
     let mut daemon = Daemon::of([Rr; SERVICES]);

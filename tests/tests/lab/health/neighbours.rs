@@ -77,7 +77,7 @@ fn a_director_without_carrier_takes_no_real_server_down() -> Result<()> {
     }
     site.lab.set_cable(site.lab.director(), 0, true)?;
     wait::until_true(SOON, "health checks are resumed", || {
-        Ok(site.director.log().contains("health checks resumed"))
+        Ok(site.director.log().contains("no health checks are suspended any more"))
     })
     .with_context(|| site.director.log())?;
     let log = site.director.log();

@@ -28,7 +28,9 @@ pub enum TopologyError {
         name: String,
     },
     /// A port of a bridge or bond, which has no traffic of its own.
-    #[error("interface {name} is a port of {controller}, which takes its frames: use `interface: {controller}`")]
+    #[error(
+        "interface {name} is a port of {controller}, which takes its frames: use the bridge or bond as `interface`"
+    )]
     BridgeOrBondPort {
         /// Its name.
         name: String,
@@ -95,7 +97,7 @@ pub enum TopologyError {
     },
     /// A service of all ports has an address that others use.
     #[error(
-        "service {service} takes every port of {vip}, which {name} had before lbx: this host could no longer be reached there, by ssh for instance; give the service an address of its own"
+        "service {service} takes every port of {vip}, which {name} has and lbx did not add: this host could no longer be reached there, by ssh for instance; give the service an address of its own"
     )]
     AllPortsOnHostAddress {
         /// Name of the service.

@@ -298,6 +298,14 @@ impl Topology {
         }
     }
 
+    /// Whether there is a route to a real server, by a device that has its carrier.
+    #[must_use]
+    pub fn is_connected(&self, server: IpAddr) -> bool {
+        let route = self.server_routes.get(&server);
+        let device = route.and_then(|route| self.device(route.ifindex));
+        device.is_some_and(|device| device.up && device.carrier)
+    }
+
     /// The route that a real server had, if it was by a device that still exists and has no carrier now.
     fn disconnected_route(&self, snapshot: &NetworkSnapshot, server: IpAddr) -> Option<ServerRoute> {
         let route = self.server_routes.get(&server)?;

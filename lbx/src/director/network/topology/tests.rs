@@ -305,7 +305,10 @@ fn all_ports_are_taken_of_no_address_of_the_host() {
     );
     desired.services[0].ports = PortSet::All;
     let refused = refuse_all_ports_of_others(&snapshot, &desired).unwrap_err();
-    assert!(refused.to_string().contains("which eth1 had before lbx"), "{refused}");
+    assert!(
+        refused.to_string().contains("which eth1 has and lbx did not add"),
+        "{refused}"
+    );
     snapshot.addresses = vec![address(true)];
     assert!(
         refuse_all_ports_of_others(&snapshot, &desired).is_ok(),

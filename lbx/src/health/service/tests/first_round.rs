@@ -75,9 +75,9 @@ fn after_an_interval_and_a_timeout_a_service_begins_without_the_rest() {
     play.after([(1, UP), (2, UP)]);
     play.now += LIMIT.checked_sub(Duration::from_millis(1)).expect("longer than that");
     assert_eq!(play.events([]), []);
-    assert!(!play.services.is_first_round_over(play.now));
+    assert!(!play.services.has_overdue_first_round(play.now));
     play.now += Duration::from_millis(1);
-    assert!(play.services.is_first_round_over(play.now));
+    assert!(play.services.has_overdue_first_round(play.now));
     let overdue = HealthEventKind::FirstCheckOverdue {
         server: rip(3),
         after: LIMIT,
@@ -86,7 +86,7 @@ fn after_an_interval_and_a_timeout_a_service_begins_without_the_rest() {
     assert_eq!(states(&servers), [true, true, false]);
     let gained = HealthEventKind::QuorumGained { weight: 2 };
     assert_eq!(events, [overdue, is_up(1), is_up(2), gained]);
-    assert!(!play.services.is_first_round_over(play.now) && !waits(&mut play));
+    assert!(!play.services.has_overdue_first_round(play.now) && !waits(&mut play));
     assert_eq!(play.events([(3, UP)]), [is_up(3)]);
 }
 
