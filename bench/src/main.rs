@@ -38,8 +38,11 @@ struct Arguments {
     #[arg(long, hide = true)]
     reference: PathBuf,
     /// Folder of results; a whole run adds one
-    #[arg(long)]
-    results: PathBuf,
+    #[arg(long, required_unless_present = "instructions")]
+    results: Option<PathBuf>,
+    /// Where nanoseconds are instructions: count those of each row, and write them to this file
+    #[arg(long, hide = true, conflicts_with_all = ["results", "quick", "rounds"])]
+    instructions: Option<PathBuf>,
     /// Run few flows and few rounds, as a check that everything works; writes no results
     #[arg(long)]
     quick: bool,
@@ -65,16 +68,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let (mut groups, rounds, sample) = if arguments.quick {
-        (scenarios::quick_scenario_groups(), 3, 5e6)
+    let (mut groups, mut effort) = if arguments.instructions.is_some() {
+        (scenarios::instruction_scenario_groups(), Sampling::OF_COUNTS)
+    } else if arguments.quick {
+        (scenarios::quick_scenario_groups(), Sampling::of_times(3, 5e6))
     } else {
-        (scenarios::all_scenario_groups(), 11, 30e6)
+        (scenarios::all_scenario_groups(), Sampling::of_times(11, 30e6))
     };
-    let effort = Sampling {
-        rounds: arguments.rounds.unwrap_or(rounds),
-        min_sample_ns: sample,
-        min_sample_ns_many_flows: sample * 10.0,
-    };
+    effort.rounds = arguments.rounds.unwrap_or(effort.rounds);
     for group in &mut groups {
         let named = |row: &scenarios::Scenario| {
             arguments.filter.is_empty() || arguments.filter.iter().any(|part| row.to_string().contains(part))
@@ -93,7 +94,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let measured = groups
         .iter()
         .map(|group| Ok((group.title, measure::measure_group(group, &objects, effort)?)))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    if let Some(file) = &arguments.instructions {
+        return report::save_counts(file, &measured);
+    }
     let report = Report {
         machine: Machine::detect(cpu, load),
         date: machine::today()?,
@@ -101,8 +105,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         groups: measured,
     };
     println!("{}", report.table());
-    if !arguments.quick && arguments.filter.is_empty() {
-        report.save(&arguments.results)?;
+    if let Some(results) = &arguments.results
+        && !arguments.quick
+        && arguments.filter.is_empty()
+    {
+        report.save(results)?;
     }
     Ok(())
 }

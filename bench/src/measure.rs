@@ -21,6 +21,32 @@ pub struct Sampling {
     pub min_sample_ns: f64,
     /// The same for rows whose packets touch different memory: they take longer to reach a steady state.
     pub min_sample_ns_many_flows: f64,
+    /// Minimum number of packets before a sample.
+    pub min_warm_up: u32,
+    /// Packets of each run of the packet generator alone.
+    pub noop_packets: u32,
+}
+
+impl Sampling {
+    /// For times.
+    pub const fn of_times(rounds: usize, min_sample_ns: f64) -> Self {
+        Self {
+            rounds,
+            min_sample_ns,
+            min_sample_ns_many_flows: min_sample_ns * 10.0,
+            min_warm_up: 20_000,
+            noop_packets: 100_000,
+        }
+    }
+
+    /// For counts of instructions, which repeat but for timer interrupts.
+    pub const OF_COUNTS: Self = Self {
+        rounds: 3,
+        min_sample_ns: 8e6,
+        min_sample_ns_many_flows: 8e6,
+        min_warm_up: 100,
+        noop_packets: 5_000,
+    };
 }
 
 /// A row, measured.
@@ -54,15 +80,11 @@ struct Case {
     net: Vec<f64>,
 }
 
-/// Minimum number of packets before a sample.
-const MIN_WARM_UP: u32 = 20_000;
 /// Maximum number of packets before a sample.
 const MAX_WARM_UP: u32 = 2_000_000;
 /// Runs per sample: the kernel randomises its stack offset for every system call, which changes the result by a few
 /// nanoseconds.
 const PARTS: u32 = 4;
-/// Packets of each run of the packet generator alone.
-const BARE: u32 = 100_000;
 
 /// Measures a group.
 ///
@@ -186,7 +208,7 @@ impl Case {
         let action = if self.row.traffic.to_vip { XDP_TX } else { XDP_PASS };
         // One flow of one service fits into the CPU's first caches.
         let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
-        let warm_up = self.warm_up(memory);
+        let warm_up = self.warm_up(memory, effort.min_warm_up);
         let taken = setup.run(&mut self.packet_generator, warm_up, action)?;
         if self.packets == 0 {
             let wanted = if memory {
@@ -198,21 +220,21 @@ impl Case {
         }
         let mut net = 0.0;
         for _ in 0..PARTS {
-            let bare = self.packet_generator.measure_noop_ns_per_packet(BARE)?;
+            let bare = self.packet_generator.measure_noop_ns_per_packet(effort.noop_packets)?;
             net += setup.run(&mut self.packet_generator, self.packets, action)? - bare;
         }
         Ok(net / f64::from(PARTS))
     }
 
     /// Packets before a sample, to refill the caches after other rows.
-    fn warm_up(&self, memory: bool) -> u32 {
+    fn warm_up(&self, memory: bool, least: u32) -> u32 {
         let flood = self.row.traffic.is_flood();
         match memory {
-            false => MIN_WARM_UP,
+            false => least,
             // A flood has to fill the table first; later it needs little.
             true if flood && self.packets == 0 => MAX_WARM_UP,
-            true if flood => MIN_WARM_UP * 10,
-            true => self.row.traffic.flows.saturating_mul(2).clamp(MIN_WARM_UP, MAX_WARM_UP),
+            true if flood => least * 10,
+            true => self.row.traffic.flows.saturating_mul(2).clamp(least, MAX_WARM_UP),
         }
     }
 }

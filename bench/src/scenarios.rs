@@ -125,6 +125,25 @@ pub fn quick_scenario_groups() -> Vec<ScenarioGroup> {
     }]
 }
 
+/// Rows whose instructions are counted: every mode, and every kind of packet. The number of flows matters to caches alone.
+pub fn instruction_scenario_groups() -> Vec<ScenarioGroup> {
+    let established = Traffic::established(1_000);
+    let mut scenarios: Vec<_> = [Program::MacSwap, MAGLEV_IN_WINDOW]
+        .into_iter()
+        .chain([SchedulerMode::Sh, SchedulerMode::Wlc, SchedulerMode::Persistent].map(Program::Lbx))
+        .map(|program| Scenario::new(program, established))
+        .collect();
+    for program in [Program::Reference, MAGLEV, RR] {
+        let traffic = std::iter::once(established).chain(variations(established));
+        scenarios.extend(traffic.map(|traffic| Scenario::new(program, traffic)));
+    }
+    scenarios.retain(Scenario::is_possible);
+    vec![ScenarioGroup {
+        title: "Instructions",
+        scenarios,
+    }]
+}
+
 fn one_service() -> Vec<Scenario> {
     let mut rows = vec![
         Scenario::established(Program::MacSwap, 1),

@@ -26,6 +26,18 @@ pub struct Report {
     pub groups: Vec<(&'static str, Vec<Measurement>)>,
 }
 
+/// Writes counts of instructions: the name of a row, a tab, and the median.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save_counts(file: &Path, groups: &[(&str, Vec<Measurement>)]) -> Result<()> {
+    let rows = groups.iter().flat_map(|(_, rows)| rows);
+    let rows: String = rows
+        .map(|row| format!("{}\t{:.1}\n", row.scenario, row.summary.median))
+        .collect();
+    fs::write(file, rows).with_context(|| format!("cannot write {}", file.display()))
+}
+
 impl Report {
     /// The report as Markdown, for the terminal and the results' folder.
     pub fn table(&self) -> String {

@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 
 use super::{
     console::{Console, Limits},
-    kernel::Kernel,
+    prepare::PreparedGuest,
     script::STATUS,
 };
 use crate::{command, paths, toolchain};
@@ -31,16 +31,28 @@ const SCRIPT: &str = "script";
 /// The process id of QEMU, there.
 const PID: &str = "pid";
 /// Everything on the console, there.
-pub const CONSOLE_LOG: &str = "console.log";
+const CONSOLE_LOG: &str = "console.log";
+
+/// Lines of the console that are shown when a guest fails.
+const SHOWN: usize = 30;
+
+/// What executes a guest's instructions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// The machine's own processor.
+    Kvm,
+    /// QEMU.
+    Emulated,
+    /// QEMU, and the guest's clock goes on by one nanosecond with every instruction: times are counts of instructions.
+    EmulatedCounting,
+}
 
 /// A guest that can be booted.
 pub struct Guest<'a> {
-    /// Its kernel.
-    pub kernel: &'a Kernel,
-    /// The folder that it shares with the host.
-    pub shared: &'a Path,
-    /// Whether the processor runs it, rather than QEMU's emulation of one.
-    pub kvm: bool,
+    /// Its kernel, and the folder that it shares with the host.
+    pub prepared: &'a PreparedGuest,
+    /// What runs it.
+    pub processor: Processor,
 }
 
 /// A guest that runs; ended with the handle.
@@ -57,27 +69,33 @@ impl Guest<'_> {
     /// # Errors
     /// When virtme-ng is missing or cannot be started.
     pub fn boot(&self, script: &str, limits: Limits) -> Result<Running> {
-        let shared = self
-            .shared
+        let PreparedGuest {
+            kernel, shared: folder, ..
+        } = self.prepared;
+        let shared = folder
             .to_str()
             .filter(|path| !path.contains(|next: char| " ,'\"\\$:=".contains(next)));
-        let shared = shared.with_context(|| format!("virtme-ng takes no such path: {}", self.shared.display()))?;
+        let shared = shared.with_context(|| format!("virtme-ng takes no such path: {}", folder.display()))?;
         for left in [STATUS, PID] {
-            fs::remove_file(self.shared.join(left)).ok();
+            fs::remove_file(folder.join(left)).ok();
         }
-        fs::write(self.shared.join(SCRIPT), script)?;
-        let log = File::create(self.shared.join(CONSOLE_LOG))?;
+        fs::write(folder.join(SCRIPT), script)?;
+        let log = File::create(folder.join(CONSOLE_LOG))?;
         // The console is on standard error, and what the script prints too, unless the kernel has a virtio console.
         let (output, both) = io::pipe()?;
         let mut vng = virtme_ng()?;
-        vng.arg("--run").arg(&self.kernel.image);
-        if !self.kvm {
+        vng.arg("--run").arg(&kernel.image);
+        if self.processor != Processor::Kvm {
             vng.arg("--disable-kvm");
+        }
+        let mut options = format!("-pidfile {shared}/{PID}");
+        if self.processor == Processor::EmulatedCounting {
+            options += " -icount shift=0";
         }
         // A second virtual CPU has the emulation fall back to a slow clock.
         vng.args(["--force-9p", "--memory", "2G", "--cpus", "1", "--verbose"])
             .arg(format!("--rwdir={shared}"))
-            .arg(format!("--qemu-opts=-pidfile {shared}/{PID}"))
+            .arg(format!("--qemu-opts={options}"))
             .args(["--", &format!("sh {shared}/{SCRIPT}")])
             .current_dir(paths::root())
             .stdin(Stdio::null())
@@ -87,8 +105,18 @@ impl Guest<'_> {
         Ok(Running {
             console: Console::new(output, log, limits),
             vng,
-            shared: self.shared.to_owned(),
+            shared: folder.clone(),
         })
+    }
+
+    /// An error of a guest, with where its console is and how it ends.
+    pub fn with_console(&self, error: &Error) -> Error {
+        let shared = &self.prepared.shared;
+        anyhow!(
+            "{error:#}; its console is in {} and ends so:\n{}",
+            shared.join(CONSOLE_LOG).display(),
+            last_lines(shared, SHOWN)
+        )
     }
 
     /// Whether guests work under KVM here: `/dev/kvm` may be there and its guests not run.
@@ -100,22 +128,21 @@ impl Guest<'_> {
     }
 }
 
-/// Whether KVM runs guests here. Tried once; what came of it is kept in `folder`.
+/// Whether KVM runs guests here. Tried once; what came of it is kept in the guests' folder.
 ///
 /// # Errors
 /// When virtme-ng cannot be started.
-pub fn kvm_works(kernel: &Kernel, shared: &Path, folder: &Path) -> Result<bool> {
+pub fn kvm_works(prepared: &PreparedGuest) -> Result<bool> {
     if File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(false);
     }
-    let known = folder.join("kvm");
+    let known = prepared.folder.join("kvm");
     if let Ok(text) = fs::read_to_string(&known) {
         return Ok(text.trim() == "works");
     }
     let guest = Guest {
-        kernel,
-        shared,
-        kvm: true,
+        prepared,
+        processor: Processor::Kvm,
     };
     let works = guest.boots()?;
     fs::write(known, if works { "works\n" } else { "does not work\n" })?;
@@ -174,7 +201,7 @@ fn virtme_ng() -> Result<Command> {
 }
 
 /// The end of what a guest has printed, for errors.
-pub fn last_lines(shared: &Path, count: usize) -> String {
+fn last_lines(shared: &Path, count: usize) -> String {
     let log = fs::read(shared.join(CONSOLE_LOG)).unwrap_or_default();
     let log = String::from_utf8_lossy(&log).replace('\r', "");
     let lines: Vec<&str> = log.trim_end().lines().collect();

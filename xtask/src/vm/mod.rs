@@ -1,28 +1,26 @@
 //! `cargo xtask vm`: tests of the lab under a kernel of Debian, in a guest.
 //!
-//! [`kernel`] fetches it ([`archive`]: Debian's packages), [`guest`] boots it, [`script`] is what runs inside, and
-//! [`console`] what of it is seen.
+//! [`prepare`] makes it ready: [`kernel`] fetches its kernel ([`archive`]: Debian's packages). [`guest`] boots it, [`script`] is
+//! what runs inside, and [`console`] what of it is seen.
 
 mod archive;
 mod console;
-mod guest;
+pub mod guest;
 mod kernel;
-mod script;
+pub mod prepare;
+pub mod script;
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+pub use console::Limits;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use self::prepare::PreparedGuest;
 use crate::{
     build::{self, BuildOutput},
-    build_ebpf, paths,
+    build_ebpf,
     report::Report,
     runners,
     setup::{self, Purpose},
@@ -71,13 +69,10 @@ impl Layer {
 }
 
 /// How long a guest may take to boot: 10 to 25 s were measured under emulation, with other work on the machine.
-const BOOT: Duration = Duration::from_secs(300);
+pub const BOOT: Duration = Duration::from_secs(300);
 
 /// Has the lab run those tests alone that need a device which kernels may lack (`tests/tests/lab/harness.rs`).
 const DEVICES: (&str, &str) = ("LBX_LAB_TESTS", "devices");
-
-/// Lines of the console that are shown when a guest fails.
-const SHOWN: usize = 30;
 
 /// Runs the task; its last line is the sum, whatever happened.
 pub fn task(arguments: &Arguments) -> ExitCode {
@@ -89,53 +84,38 @@ pub fn task(arguments: &Arguments) -> ExitCode {
 }
 
 fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    guest::check_machine()?;
     setup::ensure_installed(Purpose::Lab)?;
-    setup::ensure_installed(Purpose::Vm)?;
-    let folder = paths::root().join("target/vm");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let lock = File::create(folder.join("lock"))?;
-    // Two at once are too slow for the lab's limits, and would write into the same folder.
-    ensure!(
-        lock.try_lock().is_ok(),
-        "another guest runs from this clone: wait for its end"
-    );
-
     let mut steps = Steps::new(build::STEPS + 5);
-    let kernel = steps.run(&format!("providing Linux {}", arguments.kernel), || {
-        kernel::provide(&arguments.kernel, &folder)
-    })?;
-    let programs = Programs::build(arguments, &mut steps)?;
-    let shared = folder.join("run").join(&kernel.release);
-    if shared.exists() {
-        fs::remove_dir_all(&shared)?;
-    }
-    fs::create_dir_all(&shared)?;
-    let kvm = steps.run("looking for KVM", || guest::kvm_works(&kernel, &shared, &folder))?;
-    let programs = programs.copied(&shared.join("built"))?;
+    let prepared = PreparedGuest::new(&arguments.kernel, &mut steps)?;
+    let programs = Programs::build(arguments, &mut steps)?.copied(&prepared)?;
+    let kvm = steps.run("looking for KVM", || guest::kvm_works(&prepared))?;
     let mut variables = runners::variables(&programs.built, &programs.stress_xdp);
     if arguments.filters.is_empty() {
         variables.push((DEVICES.0, DEVICES.1.into()));
     }
     let directory = runners::package();
-    let script = script::Runner {
+    let script = script::Script {
         program: &programs.runner,
         directory: &directory,
         variables: &variables,
-        filters: &arguments.filters,
+        runs: script::test_runs(&arguments.filters),
     }
-    .script(&shared);
-    let guest = guest::Guest {
-        kernel: &kernel,
-        shared: &shared,
-        kvm,
+    .text(&prepared.shared);
+    let processor = if kvm {
+        guest::Processor::Kvm
+    } else {
+        guest::Processor::Emulated
     };
-    let limits = console::Limits {
+    let guest = guest::Guest {
+        prepared: &prepared,
+        processor,
+    };
+    let limits = Limits {
         boot: BOOT,
         total: Duration::from_secs(60 * arguments.time_limit),
     };
     let by = if kvm { "KVM" } else { "emulation: slow" };
-    let what = format!("testing under Linux {} ({by})", kernel.release);
+    let what = format!("testing under Linux {} ({by})", prepared.kernel.release);
     steps.run(&what, || test(&guest, &script, limits, &arguments.filters, report))
 }
 
@@ -160,38 +140,21 @@ impl Programs {
         })
     }
 
-    /// Copies: what is built while a guest runs does not change under it.
-    fn copied(&self, folder: &Path) -> Result<Self> {
+    /// Copies for a guest.
+    fn copied(&self, prepared: &PreparedGuest) -> Result<Self> {
         Ok(Self {
             built: BuildOutput {
-                xdp_object: copy(&self.built.xdp_object, folder)?,
-                lbx: copy(&self.built.lbx, folder)?,
+                xdp_object: prepared.copy(&self.built.xdp_object)?,
+                lbx: prepared.copy(&self.built.lbx)?,
             },
-            stress_xdp: copy(&self.stress_xdp, folder)?,
-            runner: copy(&self.runner, folder)?,
+            stress_xdp: prepared.copy(&self.stress_xdp)?,
+            runner: prepared.copy(&self.runner)?,
         })
     }
 }
 
-/// Copies a file into a folder. The name of its own folder is kept: tests know a release build by it.
-fn copy(file: &Path, folder: &Path) -> Result<PathBuf> {
-    let names = file.parent().and_then(Path::file_name).zip(file.file_name());
-    let (profile, name) = names.with_context(|| format!("{} has no name", file.display()))?;
-    let folder = folder.join(profile);
-    fs::create_dir_all(&folder)?;
-    let copy = folder.join(name);
-    fs::copy(file, &copy).with_context(|| format!("cannot copy {}", file.display()))?;
-    Ok(copy)
-}
-
 /// Boots a guest, shows and counts what its runner prints, and holds that against what it leaves.
-fn test(
-    guest: &guest::Guest<'_>,
-    script: &str,
-    limits: console::Limits,
-    filters: &[String],
-    report: &mut Report,
-) -> Result<()> {
+fn test(guest: &guest::Guest<'_>, script: &str, limits: Limits, filters: &[String], report: &mut Report) -> Result<()> {
     let mut running = guest.boot(script, limits)?;
     let seen = TestResults::read(&mut running.console, &mut io::stdout());
     let status = running.status();
@@ -201,13 +164,7 @@ fn test(
         report.add(seen);
         verdict
     });
-    judged.map_err(|error| {
-        anyhow!(
-            "{error:#}; its console is in {} and ends so:\n{}",
-            guest.shared.join(guest::CONSOLE_LOG).display(),
-            guest::last_lines(guest.shared, SHOWN)
-        )
-    })
+    judged.map_err(|error| guest.with_console(&error))
 }
 
 /// Whether what a runner printed is complete and goes with its exit status.

@@ -1,4 +1,4 @@
-//! What a guest runs: it mounts, loads modules, starts a test runner and leaves its exit status.
+//! What a guest runs: it mounts, loads modules, starts a program and leaves its exit status.
 
 use std::{ffi::OsString, fmt::Write as _, path::Path};
 
@@ -21,27 +21,38 @@ const MODULES: [&str; 12] = [
     "act_bpf",
 ];
 
-/// The file, in the folder that host and guest share, with the exit status of the runner.
+/// The file, in the folder that host and guest share, with the exit status of the program.
 pub const STATUS: &str = "status";
 
 /// The file there with what the guest's kernel has logged.
 pub const KERNEL_LOG: &str = "dmesg";
 
-/// A test runner and what it is to run.
-pub struct Runner<'a> {
+/// A program and its runs.
+pub struct Script<'a> {
     /// The program.
     pub program: &'a Path,
     /// Where it is started.
     pub directory: &'a Path,
     /// Its environment.
     pub variables: &'a [(&'static str, OsString)],
-    /// It runs once for each of these filters, or once without any.
-    pub filters: &'a [String],
+    /// The arguments of each run.
+    pub runs: Vec<Vec<String>>,
 }
 
-impl Runner<'_> {
+/// The runs of a test runner: one for each filter, or one without any.
+pub fn test_runs(filters: &[String]) -> Vec<Vec<String>> {
+    // One virtual CPU: tests side by side would only be later, each of them.
+    let options = ["--color=never", "--test-threads=1"].map(str::to_owned).to_vec();
+    if filters.is_empty() {
+        return vec![options];
+    }
+    let with_filter = |filter: &String| [options.as_slice(), std::slice::from_ref(filter)].concat();
+    filters.iter().map(with_filter).collect()
+}
+
+impl Script<'_> {
     /// The script for `sh`; its last act is to write [`STATUS`] into `shared`.
-    pub fn script(&self, shared: &Path) -> String {
+    pub fn text(&self, shared: &Path) -> String {
         let mut script = "dmesg -n 1\n\
              export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
              grep -q ' /sys/fs/bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf\n\
@@ -59,15 +70,12 @@ impl Runner<'_> {
         let _ = writeln!(script, "echo '{BEGIN}'");
         script += "echo \"guest with Linux $(uname -r)${missing:+, which lacks the modules$missing}\"\nstatus=0\n";
         let program = quoted(&self.program.to_string_lossy());
-        // One virtual CPU: tests side by side would only be later, each of them.
-        let mut run = |filter: &str| {
-            let _ = writeln!(script, "{program} --color=never --test-threads=1{filter} || status=$?");
-        };
-        for filter in self.filters {
-            run(&format!(" {}", quoted(filter)));
-        }
-        if self.filters.is_empty() {
-            run("");
+        for arguments in &self.runs {
+            let arguments: String = arguments
+                .iter()
+                .map(|argument| format!(" {}", quoted(argument)))
+                .collect();
+            let _ = writeln!(script, "{program}{arguments} || status=$?");
         }
         let shared = quoted(&shared.to_string_lossy());
         let _ = writeln!(
@@ -100,13 +108,14 @@ mod tests {
             "#!/bin/sh\nfor word; do echo \"[$word]\"; done\necho \"$QUOTE\"\nexit 7\n",
         )
         .unwrap();
-        let script = Runner {
+        let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
+        let script = Script {
             program: Path::new("sh"),
             directory: &shared,
             variables: &[("QUOTE", "it's".into())],
-            filters: &filters.iter().map(|&filter| filter.to_owned()).collect::<Vec<_>>(),
+            runs: test_runs(&filters),
         }
-        .script(&shared)
+        .text(&shared)
         .replace("'sh' ", "sh ./runner ");
         let stand_ins = "dmesg() { :; }\nmodprobe() { [ \"$2\" != team ]; }\nmount() { :; }\nsync() { :; }\n";
         let output = Command::new("sh")
