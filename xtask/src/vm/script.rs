@@ -57,6 +57,7 @@ impl Script<'_> {
              export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
              grep -q ' /sys/fs/bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf\n\
              grep -q ' cgroup2 ' /proc/mounts || mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
+             ulimit -n 65536\n\
              missing=\n"
             .to_owned();
         for module in MODULES {
