@@ -167,6 +167,9 @@ pub const fn mac_to_word(mac: [u8; 6]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }
 
+/// The bytes of a word that hold a MAC address.
+pub const MAC_MASK: u64 = mac_to_word([0xff; 6]);
+
 /// The MAC address in bytes 0–5 of a word.
 #[inline(always)]
 #[must_use]

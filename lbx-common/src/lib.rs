@@ -3,6 +3,7 @@
 //! Everything here is `no_std`, has a fixed layout (`repr(C)`, explicit padding, no `bool` or Rust `enum` inside a map
 //! value) and says its byte order once, beside the field. Sizes and alignments are asserted next to each type: a change
 //! that moves a byte must also raise [`maps::ABI`].
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![no_std]
 
 pub mod address;
@@ -25,6 +26,7 @@ pub mod service;
 pub mod session;
 pub mod slot;
 pub mod trace;
+pub mod unaligned;
 
 /// Marks map types as plain data for aya. Only types without padding bytes the compiler may leave unset belong here.
 #[cfg(feature = "user")]

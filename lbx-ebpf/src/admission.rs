@@ -5,12 +5,7 @@ use lbx_common::{
     nic::{CLIENT_FACING, segment_key},
 };
 
-use crate::{
-    frame::{Frame, mac_words, same_mac},
-    lookup, maps,
-    packet::Packet,
-    verdict::Verdict,
-};
+use crate::{frame::Frame, lookup, maps, packet::Packet, verdict::Verdict};
 
 /// The exit of a malformed packet: dropped with its reason if it is for a VIP, passed untouched otherwise.
 #[inline(always)]
@@ -45,5 +40,5 @@ pub fn arrived_on_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
     let Some((nic_mac, roles)) = maps::nic_mac_and_roles(segment_key(frame.ingress_ifindex(), packet.vlan_tags)) else {
         return false;
     };
-    roles & CLIENT_FACING != 0 && same_mac(mac_words(nic_mac), packet.destination_mac)
+    roles & CLIENT_FACING != 0 && nic_mac == packet.destination_mac
 }

@@ -1,15 +1,15 @@
 //! The backends of a service: the table entry of an index, and its state.
 
-use lbx_common::backend::{self, Backend, MacAndState};
+use lbx_common::backend::{self, Backend, MAC_MASK, MacAndState};
 
-use crate::{atomic, maps};
+use crate::{atomic, frame::Mac, maps};
 
 /// The next hop to a backend: plain values, read once, since the entry may change while the program runs.
 pub struct NextHop {
-    /// Destination MAC address in bytes 0–5, as on the wire.
-    pub mac: u64,
-    /// MAC address of the NIC that sends, likewise.
-    pub source_mac: u64,
+    /// Destination MAC address.
+    pub mac: Mac,
+    /// MAC address of the NIC that sends.
+    pub source_mac: Mac,
     /// [`VlanTags`](backend::VlanTags) of the segment, as one number.
     pub vlan_tags: u32,
     /// Index of the NIC that sends.
@@ -33,7 +33,7 @@ pub fn next_hop(range: (u32, u32), index: u16) -> Option<NextHop> {
     let backend = get(range, index)?;
     let head = atomic::load(&raw const backend.mac_and_state);
     backend::may_receive_packets(MacAndState::from_word(head).state).then(|| NextHop {
-        mac: head,
+        mac: head & MAC_MASK,
         source_mac: atomic::load(&raw const backend.source_mac),
         vlan_tags: backend.vlan_tags.to_word(),
         ifindex: backend.ifindex,

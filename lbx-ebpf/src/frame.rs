@@ -6,7 +6,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
-use lbx_common::address::Address;
+use lbx_common::{
+    address::Address,
+    backend::{MAC_MASK, mac_to_word},
+    unaligned,
+};
 
 /// The linear part of a received frame. Headers lie there; a jumbo frame's payload may lie in further buffers.
 ///
@@ -31,7 +35,26 @@ impl<'c> Frame<'c> {
             return None;
         }
         // SAFETY: start..start + size lies within data..data_end, Header types are valid for every bit pattern.
-        Some(unsafe { (start as *const T).read_unaligned() })
+        Some(unsafe { unaligned::load(start) })
+    }
+
+    /// The byte after the one at an offset; none if the linear part ends before it does. The check has two bytes in it: the compiler
+    /// makes one for a single byte a comparison from which the verifier learns nothing.
+    #[inline(always)]
+    pub fn byte_after(&self, offset: usize) -> Option<u8> {
+        let start = self.context.data() + offset;
+        if start + 2 > self.context.data_end() {
+            return None;
+        }
+        // SAFETY: both bytes lie within data..data_end.
+        Some(unsafe { unaligned::load8::<1>(start) })
+    }
+
+    /// Its first bytes; none if the linear part is shorter.
+    #[inline(always)]
+    pub fn first<const LENGTH: usize>(&self) -> Option<FirstBytes<LENGTH>> {
+        let start = self.context.data();
+        (start + LENGTH <= self.context.data_end()).then_some(FirstBytes { start })
     }
 
     /// Reads words from an even `offset` on; none if the linear part is shorter.
@@ -56,6 +79,20 @@ impl<'c> Frame<'c> {
         for (index, word) in words.into_iter().enumerate() {
             // SAFETY: index < N, so the word lies within data..data_end; frames start at an even address.
             unsafe { target.add(index).write_volatile(word) };
+        }
+        Some(())
+    }
+
+    /// Writes the MAC addresses; none if the linear part is shorter.
+    #[inline(always)]
+    pub fn write_macs(&self, destination: Mac, source: Mac) -> Option<()> {
+        let FirstBytes { start } = self.first::<14>()?;
+        let [a, b, c, d, e, f, _, _] = source.to_ne_bytes();
+        let head = destination & MAC_MASK | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, a, b]);
+        // SAFETY: within the bytes, and nothing else writes the frame.
+        unsafe {
+            unaligned::store64::<0>(start, head);
+            unaligned::store32::<8>(start, u32::from_ne_bytes([c, d, e, f]));
         }
         Some(())
     }
@@ -100,19 +137,63 @@ impl<'c> Frame<'c> {
         unsafe { (*self.xdp_md()).ingress_ifindex }
     }
 
+    /// Whether the linear part has at least `length` bytes.
+    #[inline(always)]
+    pub fn has_linear(&self, length: usize) -> bool {
+        self.context.data() + length <= self.context.data_end()
+    }
+
     /// Whether the frame, further buffers included, has at least `length` bytes.
     #[inline(always)]
     pub fn has_at_least(&self, length: usize) -> bool {
-        if self.context.data() + length <= self.context.data_end() {
-            return true;
-        }
-        length as u64 <= self.length()
+        self.has_linear(length) || length as u64 <= self.length()
     }
 
     /// The context itself.
     #[inline(always)]
     pub fn xdp_md(&self) -> *mut xdp_md {
         self.context.as_ptr().cast()
+    }
+}
+
+/// The first `LENGTH` bytes of a frame, whose bounds have been checked once: fields at fixed offsets. Not valid any more once the
+/// start of the frame has moved. Byte order is that of the frame.
+#[derive(Clone, Copy)]
+pub struct FirstBytes<const LENGTH: usize> {
+    start: usize,
+}
+
+impl<const LENGTH: usize> FirstBytes<LENGTH> {
+    /// The byte at an offset.
+    #[inline(always)]
+    pub fn load8<const AT: usize>(self) -> u8 {
+        const { assert!(AT < LENGTH) };
+        // SAFETY: within the bytes.
+        unsafe { unaligned::load8::<AT>(self.start) }
+    }
+
+    /// Two bytes from an offset on.
+    #[inline(always)]
+    pub fn load16<const AT: usize>(self) -> u16 {
+        const { assert!(AT + 2 <= LENGTH) };
+        // SAFETY: as above.
+        unsafe { unaligned::load16::<AT>(self.start) }
+    }
+
+    /// Four bytes from an offset on.
+    #[inline(always)]
+    pub fn load32<const AT: usize>(self) -> u32 {
+        const { assert!(AT + 4 <= LENGTH) };
+        // SAFETY: as above.
+        unsafe { unaligned::load32::<AT>(self.start) }
+    }
+
+    /// Eight bytes from an offset on.
+    #[inline(always)]
+    pub fn load64<const AT: usize>(self) -> u64 {
+        const { assert!(AT + 8 <= LENGTH) };
+        // SAFETY: as above.
+        unsafe { unaligned::load64::<AT>(self.start) }
     }
 }
 
@@ -127,18 +208,14 @@ pub const SERVICE_VLAN: u16 = 0x88a8;
 /// Largest offset of a header in a frame: the verifier needs a bound.
 pub const MAX_HEADER_OFFSET: u32 = 4_095;
 
-/// A MAC address as three words in the order of the wire: the frame's alignment allows no larger ones.
-pub type Mac = [u16; 3];
+/// A MAC address: bytes 0–5 of a word, as on the wire; zero in 6–7.
+pub type Mac = u64;
 
-/// The words of a MAC address.
+/// The MAC address of three words in the order of the wire.
 #[inline(always)]
-pub fn mac_words(mac: [u8; 6]) -> Mac {
-    let [a, b, c, d, e, f] = mac;
-    [
-        u16::from_ne_bytes([a, b]),
-        u16::from_ne_bytes([c, d]),
-        u16::from_ne_bytes([e, f]),
-    ]
+pub fn mac_of_words([a, b, c]: [u16; 3]) -> Mac {
+    let [[a, b], [c, d], [e, f]] = [a, b, c].map(u16::to_ne_bytes);
+    mac_to_word([a, b, c, d, e, f])
 }
 
 /// The words of an address, in the order of the wire.
@@ -160,12 +237,6 @@ fn words(word: u64) -> [u16; 4] {
     [[a, b], [c, d], [e, f], [g, h]].map(u16::from_ne_bytes)
 }
 
-/// Whether two addresses are the same, word by word: a slice comparison would become a call.
-#[inline(always)]
-pub fn same_mac(a: Mac, b: Mac) -> bool {
-    a[0] == b[0] && a[1] == b[1] && a[2] == b[2]
-}
-
 /// Plain bytes that may be read from a frame.
 ///
 /// # Safety
@@ -177,9 +248,9 @@ pub unsafe trait Header: Copy {}
 #[derive(Clone, Copy)]
 pub struct Ethernet {
     /// Destination MAC address.
-    pub destination: Mac,
+    pub destination: [u16; 3],
     /// Source MAC address.
-    pub source: Mac,
+    pub source: [u16; 3],
     /// EtherType, network byte order.
     pub ether_type: u16,
 }

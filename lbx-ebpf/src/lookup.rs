@@ -19,7 +19,13 @@ pub fn service(address: Address, protocol: u8, port: [u8; 2]) -> Option<ServiceR
 /// The service number of a VIP's port.
 #[inline(always)]
 pub fn service_number(vip: u64, protocol: u8, vip_port: [u8; 2]) -> Option<u16> {
-    port(port_key(strip_flags(vip), protocol, vip_port)).or_else(|| all_ports_service(vip, protocol))
+    service_number_of_port(vip, protocol, vip_port).or_else(|| all_ports_service(vip, protocol))
+}
+
+/// The same without the service that takes all other ports.
+#[inline(always)]
+pub fn service_number_of_port(vip: u64, protocol: u8, vip_port: [u8; 2]) -> Option<u16> {
+    port(port_key(strip_flags(vip), protocol, vip_port))
 }
 
 /// The value of a VIP.

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use lbx_common::{
     address::Address,
-    backend::Backend,
+    backend::{Backend, MAC_MASK},
     counters::Traffic,
     drops::DropReason,
     flow::{Bucket4, Bucket6},
@@ -32,7 +32,7 @@ use lbx_common::{
     trace::TraceFilter,
 };
 
-use crate::atomic;
+use crate::{atomic, frame::Mac};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 /// Elements are freed by RCU, so that a reader never sees one that is being reused.
@@ -286,14 +286,15 @@ pub fn add_routed_reply(family: u32, segment: u64, vip: Address, client: Address
 ///
 /// Returns words, not an index into the table: the verifier would follow the rest of the program once per index.
 #[inline(always)]
-pub fn nic_mac_and_roles(segment: u64) -> Option<([u8; 6], u16)> {
+pub fn nic_mac_and_roles(segment: u64) -> Option<(Mac, u16)> {
     let nics: &[Nic; MAX_NICS as usize] = NICS.get(0)?;
     for nic in nics {
         let words: *const u64 = (&raw const *nic).cast();
         // SAFETY: a Nic is two words.
         if atomic::load(unsafe { words.add(1) }) == segment {
-            let [a, b, c, d, e, f, x, y] = atomic::load(words).to_ne_bytes();
-            return Some(([a, b, c, d, e, f], u16::from_ne_bytes([x, y])));
+            let word = atomic::load(words);
+            let [.., a, b] = word.to_ne_bytes();
+            return Some((word & MAC_MASK, u16::from_ne_bytes([a, b])));
         }
     }
     None

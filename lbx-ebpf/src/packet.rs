@@ -42,7 +42,8 @@ pub struct Packet {
     pub flow_event: FlowEvent,
     /// 1 if more fragments follow.
     pub more_fragments: u8,
-    pad: [u8; 7],
+    /// Always zero.
+    pub pad: [u8; 7],
 }
 
 impl Packet {

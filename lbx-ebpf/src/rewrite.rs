@@ -1,14 +1,11 @@
 //! Step five: rewrites the Ethernet header and nothing else: with direct server return the IP packet stays as the client
 //! sent it.
 
-use lbx_common::{
-    backend::{VlanTags, mac_from_word},
-    drops::DropReason,
-};
+use lbx_common::{backend::VlanTags, drops::DropReason};
 
 use crate::{
     backend::NextHop,
-    frame::{Ethernet, Frame, IPV4, IPV6, SERVICE_VLAN, VLAN, VlanTag, mac_words},
+    frame::{Ethernet, Frame, IPV4, IPV6, Mac, SERVICE_VLAN, VLAN, VlanTag},
     packet::Packet,
     verdict::{Verdict, VerdictResult},
 };
@@ -17,24 +14,17 @@ use crate::{
 #[inline(always)]
 pub fn ethernet(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> VerdictResult<()> {
     let written = if packet.tag_count == 0 && next_hop.vlan_tags == 0 {
-        addresses(frame, next_hop.mac, next_hop.source_mac)
+        frame.write_macs(next_hop.mac, next_hop.source_mac)
     } else {
         tagged(frame, packet, next_hop.mac, next_hop.source_mac, next_hop.vlan_tags)
     };
     written.ok_or(Verdict::Drop(DropReason::NoHeadroom))
 }
 
-#[inline(always)]
-fn addresses(frame: &Frame<'_>, destination: u64, source: u64) -> Option<()> {
-    let [a, b, c] = mac_words(mac_from_word(destination));
-    let [d, e, f] = mac_words(mac_from_word(source));
-    frame.write(0, [a, b, c, d, e, f])
-}
-
 /// The same with the VLAN tags of the backend's segment. Each keeps the priority of the tag it replaces; a second tag that
 /// is added takes the priority of the first.
 #[inline(never)]
-fn tagged(frame: &Frame<'_>, packet: &Packet, destination: u64, source: u64, tags: u32) -> Option<()> {
+fn tagged(frame: &Frame<'_>, packet: &Packet, destination: Mac, source: Mac, tags: u32) -> Option<()> {
     const TAG_LENGTH: i32 = size_of::<VlanTag>() as i32;
     const ETHER_TYPE_OFFSET: usize = 12;
     const PRIORITY: u16 = 0xf000;
@@ -63,7 +53,7 @@ fn tagged(frame: &Frame<'_>, packet: &Packet, destination: u64, source: u64, tag
     if removed_tags != 0 {
         frame.adjust_head(removed_tags * TAG_LENGTH)?;
     }
-    addresses(frame, destination, source)?;
+    frame.write_macs(destination, source)?;
     let VlanTags { outer, inner } = tags;
     match (outer, inner) {
         (0, _) => frame.write(ETHER_TYPE_OFFSET, [ether_type]),

@@ -7,21 +7,22 @@ use lbx_common::{
     routed_replies::{OVER_IPV4, OVER_IPV6},
 };
 
-use crate::{
-    frame::{Frame, mac_words, same_mac},
-    lookup, maps,
-    packet::Packet,
-};
+use crate::{frame::Frame, lookup, maps, packet::Packet};
 
 /// Counts a packet that is for no VIP if it is a reply from one. Of TCP only the second packet of the handshake is looked at:
 /// where replies do not reach the client it is sent again and nothing follows it, and packets of other connections cost nothing
 /// but a comparison.
 #[inline(always)]
 pub fn count(frame: &Frame<'_>, packet: &Packet) {
-    let event = packet.flow_event;
-    if (event.accepts_connection() || event.is_datagram()) && lookup::vip_number_and_flags(packet.client).is_some() {
+    if may_be(packet) && lookup::vip_number_and_flags(packet.client).is_some() {
         lbx_routed_reply(frame.xdp_md(), packet);
     }
+}
+
+/// Whether a packet that is for no VIP may be a reply that is counted: it is looked at.
+#[inline(always)]
+pub fn may_be(packet: &Packet) -> bool {
+    packet.flow_event.accepts_connection() || packet.flow_event.is_datagram()
 }
 
 /// A global function: the verifier checks it once, on its own.
@@ -46,7 +47,7 @@ fn count_from_service(frame: &Frame<'_>, packet: &Packet) -> Option<()> {
     lookup::service_number(vip, packet.protocol, packet.client_port)?;
     let segment = nic::segment_key(frame.ingress_ifindex(), packet.vlan_tags);
     let (nic_mac, _roles) = maps::nic_mac_and_roles(segment)?;
-    if !same_mac(mac_words(nic_mac), packet.destination_mac) {
+    if nic_mac != packet.destination_mac {
         return None;
     }
     let family = if packet.client.is_ipv4() { OVER_IPV4 } else { OVER_IPV6 };

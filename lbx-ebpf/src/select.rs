@@ -59,6 +59,43 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Verd
     resolve(service, index, new, reason).ok_or_else(|| exit_without(index))
 }
 
+/// Selects the backend of a packet that changes nothing: its slot is outside of any window, or it has a record that stays as it is.
+/// None: [`backend`] decides.
+#[inline(always)]
+pub fn unchanged(packet: &Packet, service: &ServiceRef) -> Option<Selection> {
+    if service.flags & (QUIC | ONE_PACKET) != 0 {
+        return None;
+    }
+    let slot = slot_of(packet, service)?;
+    if service.flags & RECORD_ALL == 0 && !slot.has_records {
+        let opens = packet.flow_event.opens_connection();
+        return resolve(service, slot.current, opens, SelectionReason::Slot);
+    }
+    let mut flow = flow_of(packet, service);
+    let found = flow.find();
+    stays(found, packet, service, flow.current_tick)
+        .then(|| resolve(service, found.backend, false, SelectionReason::Record))
+        .flatten()
+}
+
+/// The flow of a packet, now.
+#[inline(always)]
+fn flow_of(packet: &Packet, service: &ServiceRef) -> Flow {
+    Flow::new(
+        packet.client,
+        packet.client_port,
+        service.number,
+        packet.vip_port,
+        clock::current_tick(),
+    )
+}
+
+/// Whether a record counts for this packet and need not be updated.
+#[inline(always)]
+fn stays(found: FlowEntry, packet: &Packet, service: &ServiceRef, now: u32) -> bool {
+    is_live(found, packet, service, now) && found.after_packet(packet.flow_event, now) == found
+}
+
 /// The exit of a packet whose selection is a backend that packets can't be sent to, or [`slot::NO_BACKEND`]. A backend may have failed
 /// while the daemon is still assigning its slots to others: such a packet is dropped, and its retransmission finds the other.
 #[inline(always)]
@@ -92,18 +129,10 @@ fn slot_of(packet: &Packet, service: &ServiceRef) -> Option<Slot> {
 /// The path of services that record every flow, and of slots that may have records.
 #[inline(always)]
 fn with_records(packet: &Packet, service: &ServiceRef, slot: Slot) -> SelectedIndex {
-    let mut flow = Flow::new(
-        packet.client,
-        packet.client_port,
-        service.number,
-        packet.vip_port,
-        clock::current_tick(),
-    );
+    let mut flow = flow_of(packet, service);
     let found = flow.find();
     // Nearly always there is a live record that need not be updated; then no function is called.
-    if is_live(found, packet, service, flow.current_tick)
-        && found.after_packet(packet.flow_event, flow.current_tick) == found
-    {
+    if stays(found, packet, service, flow.current_tick) {
         return SelectedIndex {
             index: found.backend,
             new: false,

@@ -1,10 +1,10 @@
 //! Step four: the NIC a frame is sent from.
 
-use lbx_common::{backend::mac_from_word, drops::DropReason};
+use lbx_common::drops::DropReason;
 
 use crate::{
     backend::NextHop,
-    frame::{Frame, mac_words, same_mac},
+    frame::Frame,
     maps,
     packet::Packet,
     verdict::{Verdict, VerdictResult},
@@ -21,7 +21,7 @@ pub enum Egress {
 /// Chooses the egress NIC; drops a frame that would go back to its sender.
 #[inline(always)]
 pub fn egress(frame: &Frame<'_>, packet: &Packet, next_hop: &NextHop) -> VerdictResult<Egress> {
-    if same_mac(packet.source_mac, mac_words(mac_from_word(next_hop.mac))) {
+    if packet.source_mac == next_hop.mac {
         return Err(Verdict::Drop(DropReason::Loop));
     }
     if next_hop.ifindex == frame.ingress_ifindex() {

@@ -2,11 +2,12 @@
 
 use lbx_common::{
     address::Address,
+    backend::mac_from_word,
     service::UDP,
     session::{FRAGMENT_FROM_VIP, FROM_VIP, PROBE_SESSION, Session, SessionKey, Steering, TO_RIP},
 };
 
-use crate::{atomic, clock, frame::Mac, maps, packet::Packet};
+use crate::{atomic, clock, maps, packet::Packet};
 
 /// The endpoints that all keys of a session share.
 pub struct Endpoints {
@@ -140,7 +141,7 @@ fn reply_key(packet: &Packet) -> SessionKey {
         local_port: packet.vip_port,
         protocol: packet.protocol,
         direction: FROM_VIP,
-        mac: mac_bytes(packet.source_mac),
+        mac: mac_from_word(packet.source_mac),
         pad: 0,
     }
 }
@@ -155,13 +156,7 @@ fn fragment_key(packet: &Packet) -> SessionKey {
         remote: packet.client,
         local: packet.vip,
         protocol: packet.protocol,
-        mac: mac_bytes(packet.source_mac),
+        mac: mac_from_word(packet.source_mac),
         pad: 0,
     }
-}
-
-#[inline(always)]
-fn mac_bytes(mac: Mac) -> [u8; 6] {
-    let [[a, b], [c, d], [e, f]] = mac.map(u16::to_ne_bytes);
-    [a, b, c, d, e, f]
 }

@@ -3,7 +3,7 @@
 use lbx_common::backend::VlanTags;
 
 use crate::{
-    frame::{Ethernet, Frame, SERVICE_VLAN, VLAN, VlanTag},
+    frame::{Ethernet, Frame, SERVICE_VLAN, VLAN, VlanTag, mac_of_words},
     packet::Packet,
 };
 
@@ -15,8 +15,8 @@ const MAX_TAGS: usize = 2;
 #[inline(always)]
 pub fn parse(frame: &Frame<'_>, packet: &mut Packet) -> Option<u16> {
     let ethernet: Ethernet = frame.read(0)?;
-    packet.destination_mac = ethernet.destination;
-    packet.source_mac = ethernet.source;
+    packet.destination_mac = mac_of_words(ethernet.destination);
+    packet.source_mac = mac_of_words(ethernet.source);
     let mut ether_type = u16::from_be(ethernet.ether_type);
     let mut offset = size_of::<Ethernet>();
     for _ in 0..MAX_TAGS {

@@ -5,7 +5,9 @@
 //! - [`internet`]: IPv4 with options, IPv6 with extension headers, fragments of both
 //! - [`transport`]: TCP, UDP, and what an ICMP error quotes of them
 //! - [`outcome`]: what each of them ends with
+//! - [`fast_path`]: all headers of the packets that nearly all are, at once
 
+pub mod fast_path;
 mod internet;
 mod link;
 mod outcome;

@@ -28,9 +28,7 @@ pub fn length(packet: &Packet) -> usize {
 /// Writes the MAC addresses: from the NIC to the host that the packet came from.
 #[inline(always)]
 pub fn write_macs(frame: &Frame<'_>, packet: &Packet) -> Option<()> {
-    let [a, b, c] = packet.source_mac;
-    let [d, e, f] = packet.destination_mac;
-    frame.write(0, [a, b, c, d, e, f])
+    frame.write_macs(packet.source_mac, packet.destination_mac)
 }
 
 /// Writes the IP header at an offset: from the VIP to the client, with a payload of so many bytes.

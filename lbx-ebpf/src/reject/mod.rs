@@ -86,8 +86,8 @@ extern "C" fn lbx_reject_udp(xdp_md: *mut xdp_md, packet: *const Packet) -> u32 
 
 /// Whether a MAC address is that of a group of hosts (IEEE 802.3 clause 3.2.3): no host sends from one.
 #[inline(always)]
-fn is_group([first, ..]: crate::frame::Mac) -> bool {
-    first.to_ne_bytes()[0] & 1 != 0
+fn is_group(mac: crate::frame::Mac) -> bool {
+    mac.to_ne_bytes()[0] & 1 != 0
 }
 
 /// Takes a token of a service.

@@ -2,6 +2,7 @@
 //! changed, every drop is counted, and another parser comes to the same verdict.
 
 mod cluster;
+mod fast_path;
 mod frames;
 mod oracle;
 
@@ -30,7 +31,16 @@ use crate::{
 
 /// The test.
 pub fn all() -> Vec<Test> {
-    vec![("fuzz: random and mutated frames, on two CPUs".to_owned(), fuzz)]
+    vec![
+        (
+            "fuzz: random and mutated frames, on two CPUs".to_owned(),
+            fuzz as fn() -> Result<()>,
+        ),
+        (
+            "fuzz: the fast path does what the general path does".to_owned(),
+            fast_path::paths_agree,
+        ),
+    ]
 }
 
 /// What has become of frames.
