@@ -15,10 +15,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::{host::Host, lab::Lab, mac::Mac, wait};
+use crate::{host::Host, lab::Lab, mac::Mac, process::Process, wait};
 
 /// The bond of a host.
 pub const BOND: &str = "bond0";
+/// The team of a host.
+pub const TEAM: &str = "team0";
+/// The daemon that chooses a team's port.
+pub const TEAMD: &str = "teamd";
 /// Its members.
 pub const MEMBERS: [&str; 2] = ["eth0", "eth1"];
 
@@ -101,6 +105,30 @@ impl Lab {
         self.address(host, BOND, address)?;
         let ready = || Ok(active_members(host)?.len() == if mode.needs_partner() { 2 } else { 1 });
         wait::until_true(SOON, &format!("the {} bond carries frames", mode.name()), ready)
+    }
+
+    /// Replaces a host's NIC eth0 by `team0` over eth0 and a new eth1, of which one carries all frames, as [`Lab::bond`] does with a
+    /// bond. The team lives as long as the process that is returned.
+    ///
+    /// # Errors
+    /// The kernel has no teams, `teamd` is missing, or the host has more than one NIC.
+    pub fn team(&mut self, host: &Host) -> Result<Process> {
+        ensure!(host.addresses().len() == 1, "{} has several NICs", host.name());
+        let address = host.address();
+        host.ip("address flush dev eth0")?;
+        self.connect(host, 1, address, Mac([0x02, 0x01, 0, 0, 0, 1]))?;
+        for nic in MEMBERS {
+            host.ip(&format!("link set {nic} down"))?;
+        }
+        let ports = MEMBERS.map(|nic| format!("\"{nic}\": {{}}")).join(", ");
+        let config = format!(
+            "{{\"device\": \"{TEAM}\", \"runner\": {{\"name\": \"activebackup\"}}, \"link_watch\": {{\"name\": \"ethtool\"}}, \"ports\": {{{ports}}}}}"
+        );
+        let teamd = host.spawn("teamd", [TEAMD, "-c", &config])?;
+        wait::until_true(SOON, "the team is there", || Ok(host.link(TEAM).is_ok()))?;
+        host.ip(&format!("link set {TEAM} up"))?;
+        self.address(host, TEAM, address)?;
+        Ok(teamd)
     }
 
     /// Puts the segment's ends of a host's two NICs into a bond, which takes their place in the bridge.

@@ -4,6 +4,7 @@ use std::{path::Path, sync::LazyLock};
 
 use anyhow::Result;
 use lbx_tests::{
+    bond::TEAMD,
     dns,
     lab::{CLIENT, Lab},
     lbx, nginx, process, timing,
@@ -21,6 +22,8 @@ pub enum Needs {
     Vlan,
     /// The same, and a kernel with bonds.
     Bond,
+    /// The same, a kernel with teams, and their daemon.
+    Team,
     /// The program under test, built for speed.
     Release,
 }
@@ -31,7 +34,7 @@ const DEVICE: &str = "device";
 impl Needs {
     /// Whether it is a device which kernels may lack.
     const fn device(self) -> bool {
-        matches!(self, Self::Vlan | Self::Bond)
+        matches!(self, Self::Vlan | Self::Bond | Self::Team)
     }
 }
 
@@ -83,6 +86,10 @@ fn missing(needs: Needs) -> Option<&'static str> {
     static VLAN: LazyLock<Option<String>> =
         LazyLock::new(|| missing_device("VLAN devices", "link add link eth0 name vlan type vlan id 10"));
     static BOND: LazyLock<Option<String>> = LazyLock::new(|| missing_device("bonds", "link add bond0 type bond"));
+    static TEAM: LazyLock<Option<String>> = LazyLock::new(|| {
+        let device = missing_device("teams", "link add team0 type team");
+        device.or_else(|| (!is_installed(TEAMD)).then(|| format!("not installed: {TEAMD}")))
+    });
     static RELEASE: LazyLock<Option<String>> = LazyLock::new(missing_for_release);
     let missing = match needs {
         Needs::Lab => LAB.as_ref(),
@@ -90,6 +97,7 @@ fn missing(needs: Needs) -> Option<&'static str> {
         Needs::Release => LAB.as_ref().or(LBX.as_ref()).or(RELEASE.as_ref()),
         Needs::Vlan => LAB.as_ref().or(LBX.as_ref()).or(VLAN.as_ref()),
         Needs::Bond => LAB.as_ref().or(LBX.as_ref()).or(BOND.as_ref()),
+        Needs::Team => LAB.as_ref().or(LBX.as_ref()).or(TEAM.as_ref()),
     };
     missing.map(String::as_str)
 }
@@ -98,18 +106,21 @@ fn missing_for_lab() -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("needs root".to_owned());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     let programs = [
         "ip", "ethtool", "bpftool", "arping", "ping", "curl", "jq", "setpriv", "openssl", "wrk", "nft",
     ];
-    let mut absent: Vec<_> = programs.into_iter().filter(|program| !installed(program)).collect();
+    let mut absent: Vec<_> = programs.into_iter().filter(|program| !is_installed(program)).collect();
     absent.extend(
         [nginx::PROGRAM, dns::PROGRAM]
             .iter()
             .filter(|program| !Path::new(program).is_file()),
     );
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 fn missing_for_release() -> Option<String> {

@@ -38,6 +38,7 @@ mod schedulers_by_load;
 mod setup;
 mod slots;
 mod sorry;
+mod teams;
 mod thresholds;
 mod trace;
 mod traffic;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         routed_replies::tests(),
         vlan::tests(),
         bonds::tests(),
+        teams::tests(),
         health::tests(),
         probes::tests(),
         local::tests(),

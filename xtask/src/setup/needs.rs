@@ -165,6 +165,7 @@ pub const NEEDS: &[Need] = &[
     .optional(),
     Need::program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
     Need::program(Purpose::Vm, "depmod", "kmod"),
+    Need::program(Purpose::Vm, "teamd", "libteam-utils"),
     Need::program(Purpose::Vm, "busybox", "busybox-static"),
     Need::ask(Purpose::Vm, "vng", Source::Python("virtme-ng"), || {
         toolchain::virtme_ng().is_some()

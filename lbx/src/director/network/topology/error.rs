@@ -28,9 +28,7 @@ pub enum TopologyError {
         name: String,
     },
     /// A port of a bridge or bond, which has no traffic of its own.
-    #[error(
-        "interface {name} is a port of {controller}, which takes its frames: use the bridge or bond as `interface`"
-    )]
+    #[error("interface {name} is a port of {controller}, which takes its frames: use `interface: {controller}`")]
     BridgeOrBondPort {
         /// Its name.
         name: String,
