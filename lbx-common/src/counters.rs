@@ -8,7 +8,7 @@ pub struct Traffic {
     pub packets: u64,
     /// Their bytes from the IP header on, as IPVS counts them.
     pub bytes: u64,
-    /// New connections scheduled (TCP), new flows recorded (UDP).
+    /// New connections scheduled (TCP), new flows recorded (UDP), datagrams scheduled (one-packet scheduling).
     pub connections: u64,
     /// FIN and RST packets seen from clients: the basis for estimating active connections where flows are not recorded.
     pub fin_rst_packets: u64,

@@ -215,7 +215,7 @@ pub const fn is_closing(state: u8) -> bool {
     matches!(state, CLOSING | CLOSED)
 }
 
-/// Whether ipvsadm would count the flow as active (ESTABLISHED there; UDP flows count as active in lbx).
+/// Whether schedulers count the flow as active: established connections, and UDP flows.
 #[must_use]
 pub const fn is_active(state: u8) -> bool {
     matches!(state, MIDSTREAM | ESTABLISHED | UDP_NEW | UDP_STREAM)

@@ -46,7 +46,8 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Verd
     }
     if service.flags & ONE_PACKET != 0 {
         let index = schedule(service, slot);
-        return resolve(service, index, false, SelectionReason::Scheduled).ok_or_else(|| exit_without(index));
+        // As in IPVS each datagram is a connection, which ends with it.
+        return resolve(service, index, true, SelectionReason::Scheduled).ok_or_else(|| exit_without(index));
     }
     if service.flags & RECORD_ALL == 0 && !slot.has_records {
         let opens = packet.flow_event.opens_connection();

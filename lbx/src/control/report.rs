@@ -75,7 +75,8 @@ pub struct Service {
     /// What an operator should know of it besides.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Its connections are estimated: not every flow has a record.
+    /// Its connections are estimated: not every flow has a record. Not those of one-packet scheduling, which end with their
+    /// datagram.
     pub connections_estimated: bool,
     /// What it has carried.
     pub traffic: Traffic,
@@ -122,9 +123,9 @@ pub struct RealServer {
     pub mac: Option<String>,
     /// The NIC it is reached by, where known.
     pub interface: Option<String>,
-    /// Established connections (UDP: flows).
+    /// Established connections.
     pub active_connections: u64,
-    /// Half-open and closing connections.
+    /// Half-open and closing connections; UDP: flows.
     pub inactive_connections: u64,
     /// What it has carried.
     pub traffic: Traffic,
@@ -149,7 +150,7 @@ pub enum ServerState {
 /// Counters since the service was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// New connections scheduled; UDP: flows recorded.
+    /// New connections scheduled; UDP: flows recorded, or datagrams with one-packet scheduling.
     pub connections: u64,
     /// Packets sent on.
     pub packets: u64,

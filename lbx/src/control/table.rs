@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::report::{RealServer, ServerState, Service, StatusReport, Traffic};
 use crate::{
-    desired::{BracketedAddress, PortSet},
+    desired::{BracketedAddress, PortSet, Protocol},
     health::ProbeFailure,
 };
 
@@ -30,7 +30,7 @@ impl StatusReport {
     fn write_table(&self, f: &mut String, columns: Columns) -> fmt::Result {
         writeln!(
             f,
-            "lbx Virtual Server version {} (size={})",
+            "IP Virtual Server version {} (size={})",
             self.version, self.flow_capacity
         )?;
         match columns {
@@ -64,17 +64,14 @@ impl StatusReport {
             for warning in &service.warnings {
                 writeln!(f, "# {}: {warning}", service.name)?;
             }
+            if let Some(note) = service.estimate_note() {
+                writeln!(f, "# {}: {note}", service.name)?;
+            }
             for server in &service.servers {
                 for note in server.notes() {
                     writeln!(f, "# {} {}: {note}", service.name, server.address)?;
                 }
             }
-        }
-        if self.services.iter().any(|service| service.connections_estimated) {
-            writeln!(
-                f,
-                "# (estimated): connections are counted from SYN, FIN and RST; no flow is recorded"
-            )?;
         }
         for interface in self
             .interfaces
@@ -141,6 +138,14 @@ impl RealServer {
 }
 
 impl Service {
+    /// How its connections are counted, where that is not by their records.
+    fn estimate_note(&self) -> Option<&'static str> {
+        self.connections_estimated.then_some(match self.protocol {
+            Protocol::Tcp => "connections estimated from SYN, FIN and RST: flows are hashed, not recorded",
+            Protocol::Udp => "connections not counted: flows are hashed, not recorded",
+        })
+    }
+
     /// Its ports as a table shows them; as in ipvsadm 0 stands for all.
     fn ports(&self) -> String {
         if self.ports.is_empty() {
@@ -155,8 +160,7 @@ impl Service {
         match columns {
             Columns::Connections => {
                 let words = self.scheduling.ipvsadm_text(self.vip);
-                let estimated = if self.connections_estimated { " (estimated)" } else { "" };
-                writeln!(f, "{protocol:<4} {address} {words}{estimated}")?;
+                writeln!(f, "{protocol:<4} {address} {words}")?;
             }
             Columns::Stats => writeln!(f, "{}", self.traffic.row(&format!("{protocol:<4} {address}")))?,
         }
@@ -210,7 +214,7 @@ mod tests {
             report::{Interface, RealServer},
             scheduling::Scheduling,
         },
-        desired::{Persistence, Protocol, Scheduler},
+        desired::{Persistence, Scheduler},
     };
 
     fn report() -> StatusReport {
@@ -280,7 +284,7 @@ mod tests {
     fn connections_look_like_ipvsadm() {
         assert_eq!(
             report().table(Columns::Connections),
-            "lbx Virtual Server version 0.1.0 (size=1048576)\n\
+            "IP Virtual Server version 0.1.0 (size=1048576)\n\
              Prot LocalAddress:Port Scheduler Flags\n\
              \x20 -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n\
              TCP  192.168.1.160:80 rr\n\
@@ -339,12 +343,11 @@ mod tests {
             (service.port, service.ports) = (0, Vec::new());
             service.protocol = Protocol::Udp;
             service.scheduling.one_packet = true;
-            service.connections_estimated = true;
         });
         assert_eq!(
             all,
             [
-                "UDP  192.168.1.160:0 rr ops (estimated)",
+                "UDP  192.168.1.160:0 rr ops",
                 "  -> 192.168.1.185:0              Route   1      1          0",
             ]
         );
@@ -421,7 +424,9 @@ mod tests {
         report.interfaces[0].warnings = vec!["replies are dropped".into()];
         report.drops.insert("truncated".into(), 3);
         let table = report.table(Columns::Connections);
-        assert!(table.contains("TCP  192.168.1.160:80 rr (estimated)\n"), "{table}");
+        assert!(table.contains("TCP  192.168.1.160:80 rr\n"), "{table}");
+        let estimated = "# web: connections estimated from SYN, FIN and RST: flows are hashed, not recorded\n";
+        assert!(table.contains(estimated), "{table}");
         assert!(table.contains("# web 192.168.1.190: no MAC address"), "{table}");
         assert!(table.contains("# web: quorum lost"), "{table}");
         let notes = "# web 192.168.1.185: down: connection refused\n# web 192.168.1.185: answers ARP for the VIP\n";

@@ -8,6 +8,7 @@ use std::{
 use lbx_common::flow::{self, BEING_WRITTEN, EMPTY, FlowEntry, FlowKey};
 
 use super::{Tables, service::LoadedService};
+use crate::desired::Protocol;
 
 /// The result of a scan of all flow records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,13 +30,29 @@ pub struct FlowScanResult {
     pub services_without_traffic: HashSet<u16>,
 }
 
-/// Flows of a backend, in ipvsadm's two classes.
+/// Flows of a backend, in the two classes of the schedulers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounts {
     /// Established, and UDP.
     pub active: u64,
     /// Half-open and closing.
     pub inactive: u64,
+}
+
+impl FlowCounts {
+    /// ActiveConn and InActConn as ipvsadm has them. In IPVS every connection begins as inactive (`__ip_vs_update_dest` in
+    /// `net/netfilter/ipvs/ip_vs_ctl.c` sets `IP_VS_CONN_F_INACTIVE`), and only TCP makes one active, when it is established:
+    /// UDP flows are inactive.
+    #[must_use]
+    pub const fn as_in_ipvs(self, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => self,
+            Protocol::Udp => Self {
+                active: 0,
+                inactive: self.active + self.inactive,
+            },
+        }
+    }
 }
 
 /// What to do with a record.

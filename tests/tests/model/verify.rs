@@ -92,7 +92,7 @@ impl Model<'_> {
         };
         let cluster = cluster.clone();
         let wish = &cluster.services[service].service;
-        ensure!(new || wish.one_packet, "a new connection was not counted");
+        ensure!(new, "a new connection was not counted");
         if let Some(persistence) = wish.persistence {
             let Some(template) = self
                 .templates

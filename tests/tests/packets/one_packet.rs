@@ -13,7 +13,7 @@ use crate::{
     cluster::{Flow, LO, balanced, flow, udp, udp6},
     director::{Director, To},
     harness::{Fixture, story_of},
-    outcome::Counts::Continues,
+    outcome::Counts::{Continues, Opens},
 };
 
 /// rr.
@@ -80,7 +80,7 @@ pub fn fixtures() -> Vec<Fixture> {
 fn sends_one_flow(director: &Director, flow: Flow, numbers: &[u8]) -> Result<()> {
     numbers
         .iter()
-        .try_for_each(|&number| director.sends(flow, &flow.datagram(), To::Rs(number), Continues))
+        .try_for_each(|&number| director.sends(flow, &flow.datagram(), To::Rs(number), Opens))
 }
 
 fn turns(director: &mut Director, service: VirtualService) -> Result<()> {
@@ -97,8 +97,8 @@ fn weighted(director: &mut Director) -> Result<()> {
 fn hashed(director: &mut Director) -> Result<()> {
     for port in 40_000..40_020 {
         let flow = flow(SYSLOG, port);
-        director.sends(flow, &flow.datagram(), To::Current, Continues)?;
-        director.sends(flow, &flow.datagram(), To::Current, Continues)?;
+        director.sends(flow, &flow.datagram(), To::Current, Opens)?;
+        director.sends(flow, &flow.datagram(), To::Current, Opens)?;
     }
     director.has_records(0)
 }
@@ -153,7 +153,7 @@ fn fragments(director: &mut Director) -> Result<()> {
             .payload(&[0x5a; 56])
             .identified(identification)
             .fragment(0, true);
-        director.sends(flow, &first, To::Rs(number), Continues)?;
+        director.sends(flow, &first, To::Rs(number), Opens)?;
         let rest = Frame::protocol(flow.client.ip(), VIP, 17).payload(&[0xa5; 64]);
         let rest = rest.identified(identification).fragment(8, false).sent_to(Mac::of(DIP));
         director.sends(flow, &rest, To::Rs(number), Continues)?;

@@ -153,7 +153,7 @@ impl ReportSources<'_> {
             health_check: service.health.as_ref().map(|health| health.check.to_string()),
             has_quorum: self.checks.has_quorum(id),
             warnings: self.conflicts(id.vip, &servers),
-            connections_estimated: !service.records_all_flows(),
+            connections_estimated: !service.records_all_flows() && !service.one_packet,
             traffic: traffic.into(),
             servers,
         })
@@ -167,7 +167,10 @@ impl ReportSources<'_> {
         member: &LoadedBackend,
     ) -> Result<RealServer, DataplaneError> {
         let traffic = self.dataplane.backend_traffic(member.counter_index)?;
-        let flows = if service.records_all_flows() {
+        let flows = if service.one_packet {
+            // Each ends with its datagram; records of the service's former configuration are none of its own.
+            FlowCounts::default()
+        } else if service.records_all_flows() {
             self.scan
                 .flows
                 .get(&(loaded.service_number, index))
@@ -176,6 +179,7 @@ impl ReportSources<'_> {
         } else {
             self.estimator.flows(member.counter_index, &traffic)
         };
+        let flows = flows.as_in_ipvs(service.virtual_service.protocol);
         let segment = self.topology.segments.get(&Segment::from(&member.next_hop));
         Ok(RealServer {
             address: member.address,
