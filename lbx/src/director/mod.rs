@@ -166,6 +166,7 @@ impl Director {
         }
         self.loaded.log_table_size_mismatches(&self.configuration.desired);
         tracing::info!(name = self.name, services = self.loaded.tables.services.len(), "ready");
+        self.network.check_netfilter_rules(&self.configuration.desired);
         self.health
             .notify_director_event(&self.configuration.desired, "director_start");
         Ok(())

@@ -60,6 +60,7 @@ impl Director {
         let neighbours = self.network.neighbours_after_reload(&topology);
         let outcome = self.reconcile(desired, topology, neighbours).await?;
         self.loaded.log_table_size_mismatches(&self.configuration.desired);
+        self.network.check_netfilter_rules(&self.configuration.desired);
         log_unresolved(&self.configuration.desired, &self.network.neighbours);
         // It matches as a whole, or it would have been refused.
         self.network.mismatch.clear();

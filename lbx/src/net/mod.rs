@@ -10,7 +10,7 @@
 //! - [`arp_listener`]: other hosts that use an address;
 //! - [`segment`]: the socket that sends such frames;
 //! - [`namespace`]: identity of the network namespace;
-//! - [`sysctl`]: the kernel's settings.
+//! - [`sysctl`]: the kernel's settings; [`netfilter`]: rules of nftables and iptables, as their programs print them.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
 
@@ -21,6 +21,7 @@ pub mod ethtool;
 pub mod link;
 pub mod namespace;
 pub mod ndp;
+pub mod netfilter;
 pub mod neighbour;
 pub mod route;
 pub mod segment;

@@ -19,6 +19,7 @@ mod itself;
 mod lifecycle;
 mod listing;
 mod local;
+mod netfilter;
 mod nics;
 mod persistence;
 mod pmtu;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         docs::tests(),
         listing::tests(),
         refusals::tests(),
+        netfilter::tests(),
         nics::tests(),
         devices::tests(),
         director6::tests(),

@@ -133,6 +133,7 @@ pub const NEEDS: &[Need] = &[
     Need::program(Purpose::Lab, "curl", "curl"),
     Need::program(Purpose::Lab, "wrk", "wrk"),
     Need::program(Purpose::Lab, "nft", "nftables"),
+    Need::program(Purpose::Lab, "iptables-legacy", "iptables"),
     Need::program(Purpose::Lab, "ethtool", "ethtool"),
     Need::program(Purpose::Lab, "bpftool", "bpftool"),
     Need::program(Purpose::Lab, "ping", "iputils-ping"),

@@ -5,6 +5,7 @@
 //! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`routed_replies`]: real servers that have this host as their gateway
+//! - [`netfilter_rules`]: rules of the firewall that match a VIP
 //! - [`local_traffic`]: the director's own packets to VIPs
 //! - [`mismatch`]: what of the desired state the network does not allow
 
@@ -12,6 +13,7 @@ pub mod announcements;
 pub mod local_traffic;
 pub mod mismatch;
 pub mod neighbours;
+pub mod netfilter_rules;
 pub mod nics;
 pub mod offloads;
 pub mod routed_replies;
@@ -350,6 +352,12 @@ impl Network {
             ))
         };
         next_hops.iter().filter_map(reach).collect()
+    }
+
+    /// Looks for netfilter rules that match a VIP, in the background.
+    pub fn check_netfilter_rules(&self, desired: &DesiredState) {
+        let nics = self.topology.nics.values().map(|nic| nic.name.clone()).collect();
+        netfilter_rules::spawn_check(vips::desired_vips(desired), nics);
     }
 
     /// Restores NIC settings on NICs that are no longer in use.
