@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     health::{
         Check, CheckedAddress, Damping, Dns, Exec, ExpectedBody, FailurePolicy, HealthConfig, Http, InitialState,
-        NotifyCommand, OnEmpty, OnFailure, ServerState, Tls, Udp,
+        NotifyCommand, NotifyTarget, OnEmpty, OnFailure, ServerState, Tls, Udp,
     },
     ports::PortSet,
     scheduler::{HashOptions, Scheduler, SchedulerFlagNames, UnknownScheduler},
@@ -156,8 +156,8 @@ pub struct Service {
     pub failure_policy: FailurePolicy,
     /// Seconds after which connections of a real server that is out of the file are cut; none: never.
     pub drain_timeout_seconds: Option<u32>,
-    /// The command notified of health changes.
-    pub notify: Option<NotifyCommand>,
+    /// The command or socket notified of health changes.
+    pub notify: Option<NotifyTarget>,
     /// Whether the director itself can use the VIP.
     pub local_access: bool,
     /// Whether it waits for the first results of its checks: it gets no connections, not even by its sorry server. In the

@@ -1,6 +1,6 @@
-//! Commands that lbx runs: health checks by command, and notifications.
+//! Commands that lbx runs: health checks by command, and notifications, which may go to a socket instead.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     error::{Fault, Faults, Parts},
@@ -10,10 +10,10 @@ use super::{
     text::{is_printable, text},
     time,
 };
-use crate::desired::{Exec, NotifyCommand};
+use crate::desired::{Exec, NotifyCommand, NotifyTarget};
 
 pub(super) const EXEC: [&str; 3] = ["command", "environment", "weight"];
-pub(super) const NOTIFY: [&str; 2] = ["command", "timeout"];
+pub(super) const NOTIFY: [&str; 3] = ["command", "timeout", "socket"];
 
 /// What the names of variables that lbx sets itself begin with.
 const OWN: &str = "LBX_";
@@ -37,19 +37,41 @@ pub(super) fn exec(field: &Field<'_>) -> Result<Exec, Faults> {
     })
 }
 
-/// The command that gets notifications; none: there are no notifications.
-pub(super) fn notify(field: &Field<'_>) -> Result<Option<NotifyCommand>, Faults> {
-    let (command, timeout) = match field.value() {
+/// What gets notifications; none: there are no notifications.
+pub(super) fn notify(field: &Field<'_>) -> Result<Option<NotifyTarget>, Faults> {
+    let target = match field.value() {
         value if value.is_text("none") => return Ok(None),
-        Value::Mapping(_) => field.mapping(&NOTIFY, |fields| {
-            let timeout = fields.read_or("timeout", NOTIFY_TIMEOUT, |field| {
-                time::duration(field, "a time for a command", limits::NOTIFY)
-            });
-            (required_command(fields), timeout).all()
-        })?,
-        _ => (command(field)?, NOTIFY_TIMEOUT),
+        Value::Mapping(_) => field.mapping(&NOTIFY, notify_target)?,
+        _ => NotifyTarget::Command(NotifyCommand {
+            command: command(field)?,
+            timeout: NOTIFY_TIMEOUT,
+        }),
     };
-    Ok(Some(NotifyCommand { command, timeout }))
+    Ok(Some(target))
+}
+
+/// A command with its timeout, or a socket.
+fn notify_target(fields: &Fields<'_>) -> Result<NotifyTarget, Faults> {
+    let (kind, target) = fields.only_one(&["command", "socket"], "what is notified")?;
+    if kind == "socket" {
+        let timeout = match fields.optional("timeout")? {
+            Some(timeout) => Err(timeout.fault("is that of a command: a socket is never waited for, leave it out")),
+            None => Ok(()),
+        };
+        let (path, ()) = (socket_path(&target), timeout).all()?;
+        return Ok(NotifyTarget::Socket(path));
+    }
+    let timeout = fields.read_or("timeout", NOTIFY_TIMEOUT, |field| {
+        time::duration(field, "a time for a command", limits::NOTIFY)
+    });
+    let (command, timeout) = (command(&target), timeout).all()?;
+    Ok(NotifyTarget::Command(NotifyCommand { command, timeout }))
+}
+
+fn socket_path(field: &Field<'_>) -> Result<PathBuf, Fault> {
+    let absolute = |text: &str| text.starts_with('/') && !text.contains(char::is_control);
+    let kind = "that begin with /, the whole path of a Unix datagram socket or a FIFO";
+    text(field, "the path of a socket", limits::SOCKET_PATH, kind, absolute).map(PathBuf::from)
 }
 
 fn required_command(fields: &Fields<'_>) -> Result<Vec<String>, Faults> {

@@ -11,7 +11,7 @@ use super::{
     text, time, value,
 };
 use crate::desired::{
-    FailurePolicy, HealthConfig, NotifyCommand, OnEmpty, OnFailure, Protocol, RealServer, Scheduler, Service, Timeouts,
+    FailurePolicy, HealthConfig, NotifyTarget, OnEmpty, OnFailure, Protocol, RealServer, Scheduler, Service, Timeouts,
 };
 
 pub(super) const DEFAULTS: [&str; 7] = [
@@ -33,7 +33,7 @@ pub(super) struct Defaults<'a> {
     on_empty: OnEmpty,
     drain_timeout: DrainTimeout,
     slow_start: u16,
-    notify: Option<NotifyCommand>,
+    notify: Option<NotifyTarget>,
     local: bool,
 }
 

@@ -89,6 +89,9 @@ pub(super) const AUTHORITIES: u64 = 16 << 20;
 /// Bytes of a path of a file (PATH_MAX less the terminating zero, linux/limits.h).
 pub(super) const FILE_NAME: RangeInclusive<usize> = 1..=4095;
 
+/// Bytes of the path of a Unix socket (`sun_path` less the terminating zero, linux/un.h).
+pub(super) const SOCKET_PATH: RangeInclusive<usize> = 1..=107;
+
 /// Bytes of a domain name as text.
 pub(super) const DOMAIN: RangeInclusive<usize> = 1..=254;
 /// Bytes of the name of a record type or a response code.

@@ -255,6 +255,26 @@ impl fmt::Display for OnFailure {
     }
 }
 
+/// What is notified of health changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyTarget {
+    /// A command that is run.
+    Command(NotifyCommand),
+    /// The path of a Unix datagram socket or a FIFO that another program reads.
+    Socket(PathBuf),
+}
+
+impl NotifyTarget {
+    /// The command, if it is one.
+    #[must_use]
+    pub const fn command(&self) -> Option<&NotifyCommand> {
+        match self {
+            Self::Command(command) => Some(command),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
 /// A command notified of health changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyCommand {

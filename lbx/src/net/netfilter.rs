@@ -98,7 +98,11 @@ fn destinations(expression: &Value, rule: &Value, sets: &Sets<'_>) -> Vec<RangeI
         Value::String(name) if name.starts_with('@') => {
             let [family, table, _] = table_and(rule, "chain");
             let elements = sets.get(&[family, table, &name[1..]]);
-            elements.and_then(|elements| elements.as_array()).into_iter().flatten().collect()
+            elements
+                .and_then(|elements| elements.as_array())
+                .into_iter()
+                .flatten()
+                .collect()
         }
         operand => match operand["set"].as_array() {
             Some(elements) => elements.iter().collect(),

@@ -136,7 +136,10 @@ fn one_packet_datagrams_are_counted_as_in_ipvs() -> Result<()> {
         let all: u64 = counts.iter().map(|[.., connections]| connections).sum();
         ensure!(all == 6, "{scheduler}: {counts:?}");
         ensure!(scheduler != "rr" || counts == [[0, 0, 3]; 2], "{counts:?}");
-        ensure!(counts.iter().all(|[active, inactive, _]| active + inactive == 0), "{counts:?}");
+        ensure!(
+            counts.iter().all(|[active, inactive, _]| active + inactive == 0),
+            "{counts:?}"
+        );
         let table = site.director.list_text(&[])?;
         ensure!(
             table.contains(&format!("\nUDP  {VIP}:80 {scheduler} ops\n")) && !table.contains("estimated"),

@@ -44,8 +44,10 @@ fn lines(director: &Director, count: usize) -> Result<Vec<String>> {
         let lines = log.lines().filter(|line| line.contains(EVENT));
         lines.map(str::to_owned).collect()
     };
-    wait::until_true(Duration::from_secs(5), "the rules are reported", || Ok(found().len() >= count))
-        .with_context(|| director.log())?;
+    wait::until_true(Duration::from_secs(5), "the rules are reported", || {
+        Ok(found().len() >= count)
+    })
+    .with_context(|| director.log())?;
     Ok(found())
 }
 
@@ -78,7 +80,11 @@ fn nftables_rules_that_match_a_vip_are_reported() -> Result<()> {
     ensure!(reported.len() == 2, "{reported:#?}");
     let [first, second] = [VIP.to_string(), VIP6.to_string()].map(|vip| {
         let field = format!("vip={vip}");
-        reported.iter().find(|line| line.contains(&field)).cloned().unwrap_or_default()
+        reported
+            .iter()
+            .find(|line| line.contains(&field))
+            .cloned()
+            .unwrap_or_default()
     });
     ensure!(
         first.contains("WARN") && first.matches("inet filter input handle").count() == 2,
@@ -86,7 +92,10 @@ fn nftables_rules_that_match_a_vip_are_reported() -> Result<()> {
     );
     ensure!(first.contains("ip filter INPUT handle"), "{first}");
     ensure!(second.matches("inet filter input handle").count() == 1, "{second}");
-    ensure!(second.contains("filter in front of the director or on the real servers"), "{second}");
+    ensure!(
+        second.contains("filter in front of the director or on the real servers"),
+        "{second}"
+    );
     Ok(())
 }
 
@@ -106,7 +115,10 @@ fn rules_that_match_no_vip_are_not_reported() -> Result<()> {
     )?;
     let director = Director::start(&lab, &both())?;
     // The next one is reported, so the first look is over.
-    nft(lab.director(), &["add rule inet filter input ip daddr 192.168.1.160 accept"])?;
+    nft(
+        lab.director(),
+        &["add rule inet filter input ip daddr 192.168.1.160 accept"],
+    )?;
     reload(&director, both())?;
     let reported = lines(&director, 1)?;
     ensure!(
@@ -125,7 +137,10 @@ fn a_reload_reports_rules_too() -> Result<()> {
     )?;
     reload(&site.director, both())?;
     let reported = lines(&site.director, 1)?;
-    ensure!(reported.len() == 1 && reported[0].contains(&format!("vip={VIP6}")), "{reported:#?}");
+    ensure!(
+        reported.len() == 1 && reported[0].contains(&format!("vip={VIP6}")),
+        "{reported:#?}"
+    );
     Ok(())
 }
 

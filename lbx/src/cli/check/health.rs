@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt};
 
 use crate::{
     config::Shown,
-    desired::{Check, CheckedAddress, DesiredState, FailurePolicy, HealthConfig, InitialState, OnEmpty, Service},
+    desired::{
+        Check, CheckedAddress, DesiredState, FailurePolicy, HealthConfig, InitialState, NotifyTarget, OnEmpty, Service,
+    },
     health::probe_plan::ProbePlan,
 };
 
@@ -93,8 +95,10 @@ fn follows(service: &Service) -> String {
     if slow_start != 0 {
         words.push(format!("slow_start {slow_start}s"));
     }
-    if let Some(notify) = &service.notify {
-        words.push(format!("notify {}", notify.command.join(" ")));
+    match &service.notify {
+        None => {}
+        Some(NotifyTarget::Command(notify)) => words.push(format!("notify {}", notify.command.join(" "))),
+        Some(NotifyTarget::Socket(path)) => words.push(format!("notify socket {}", path.display())),
     }
     if !service.local_access {
         words.push("local false".to_owned());
@@ -112,7 +116,8 @@ pub(super) fn missing_programs(desired: &DesiredState) -> Vec<String> {
                 Check::Exec(exec) => exec.command.first(),
                 _ => None,
             });
-            let notify = service.notify.as_ref().and_then(|notify| notify.command.first());
+            let notify = service.notify.as_ref().and_then(NotifyTarget::command);
+            let notify = notify.and_then(|notify| notify.command.first());
             exec.into_iter().chain(notify)
         })
         .collect();
@@ -177,6 +182,13 @@ mod tests {
                 [
                     "dns A a.example. on the VIP, every 2s, timeout 1s, rise 2, fall 3, initial down",
                     "rehash, quorum 1, slow_start 60s",
+                ],
+            ),
+            (
+                "health: udp, notify: {socket: /run/told}",
+                [
+                    "udp on the VIP, every 2s, timeout 1s, rise 2, fall 3",
+                    "rehash, notify socket /run/told",
                 ],
             ),
             (

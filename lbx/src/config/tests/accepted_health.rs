@@ -7,7 +7,7 @@ use crate::{
     config::parse,
     desired::{
         Check, CheckedAddress, Damping, Dns, Exec, ExpectedBody, HealthConfig, Http, InitialState, NotifyCommand,
-        Service, Tls, Udp,
+        NotifyTarget, Service, Tls, Udp,
     },
 };
 
@@ -287,16 +287,20 @@ fn commands() {
         assert_eq!(health(&format!("{{exec: {written}}}")).check, expected, "{written}");
     }
     let notify = |words: &[&str], seconds| {
-        Some(NotifyCommand {
+        Some(NotifyTarget::Command(NotifyCommand {
             command: words.iter().map(|&word| word.to_owned()).collect(),
             timeout: Duration::from_secs(seconds),
-        })
+        }))
     };
     for (written, expected) in [
         ("/bin/told", notify(&["/bin/told"], 10)),
         ("[/bin/told, all]", notify(&["/bin/told", "all"], 10)),
         ("{command: /bin/told, timeout: 1m}", notify(&["/bin/told"], 60)),
         ("{command: [/bin/told, all]}", notify(&["/bin/told", "all"], 10)),
+        (
+            "{socket: /run/bgp/lbx.sock}",
+            Some(NotifyTarget::Socket("/run/bgp/lbx.sock".into())),
+        ),
         ("none", None),
     ] {
         assert_eq!(service(&format!("notify: {written}")).notify, expected, "{written}");

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::{FULL, SAMPLE, read};
 use crate::{
     desired::{
-        Check, CheckedAddress, DesiredState, FailurePolicy, HashOptions, PortSet, Protocol, RealServer, Scheduler,
-        Service,
+        Check, CheckedAddress, DesiredState, FailurePolicy, HashOptions, NotifyTarget, PortSet, Protocol, RealServer,
+        Scheduler, Service,
     },
     tables::service::slot_count,
 };
@@ -39,7 +39,7 @@ services:
   - vip: 10.0.0.1
     port: all
     health: {exec: {command: [/bin/check, -a], environment: {A: b}, weight: true}, port: 81}
-    notify: {command: /bin/told, timeout: 5s}
+    notify: {socket: /run/told}
     realservers: [10.0.0.2]
 ";
 
@@ -149,7 +149,8 @@ fn assert_health(service: &Service) {
     let sum: u32 = service.servers.iter().map(|server| u32::from(server.weight)).sum();
     assert!(hysteresis == 0 || quorum > 0);
     assert!(slow_start == 0 || service.scheduler.uses_weights());
-    let notify = service.notify.iter().map(|notify| &notify.command);
+    let notify = service.notify.iter().filter_map(NotifyTarget::command);
+    let notify = notify.map(|notify| &notify.command);
     let Some(health) = &service.health else {
         assert!(u64::from(quorum) + u64::from(hysteresis) <= u64::from(sum) || quorum == 0);
         return assert!(notify.flatten().next().is_none_or(|program| program.starts_with('/')));

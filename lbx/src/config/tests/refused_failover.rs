@@ -91,7 +91,7 @@ fn fields_of_a_service() {
         ),
         (
             "notify: {}",
-            "lb.yaml:8:13: services[0].notify.command: is missing: give a program, or a list of a program and its arguments",
+            "lb.yaml:8:13: services[0].notify: does not say what is notified: use one of command, socket",
         ),
         (
             "notify: {command: /bin/told, timeout: 0}",
@@ -99,7 +99,19 @@ fn fields_of_a_service() {
         ),
         (
             "notify: {command: /bin/told, after: 0}",
-            "lb.yaml:8:34: services[0].notify.after: unknown field: known here are command, timeout",
+            "lb.yaml:8:34: services[0].notify.after: unknown field: known here are command, timeout, socket",
+        ),
+        (
+            "notify: {socket: run/lbx.sock}",
+            "lb.yaml:8:22: services[0].notify.socket: \"run/lbx.sock\" is not the path of a socket: use 1 to 107 bytes that begin with /, the whole path of a Unix datagram socket or a FIFO",
+        ),
+        (
+            "notify: {socket: /run/s, timeout: 1s}",
+            "lb.yaml:8:39: services[0].notify.timeout: is that of a command: a socket is never waited for, leave it out",
+        ),
+        (
+            "notify: {socket: /run/s, command: /bin/told}",
+            "lb.yaml:8:39: services[0].notify.command: says what is notified, and so does services[0].notify.socket (line 8): leave one of them out",
         ),
         (
             "notify: /bin/told me",

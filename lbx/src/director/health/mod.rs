@@ -1,7 +1,7 @@
 //! The health part: which targets are probed, health applied to the desired state, and notifications.
 //!
 //! - [`prior`]: states and checks that go on from what was loaded before
-//! - [`notify`]: commands that are run on events, in the order of `notify_queue`; `report`: the events in the log
+//! - [`notify`]: commands that are run on events, in the order of `notify_queue`, and `notify_socket`: sockets that are told; `report`: the events in the log
 //!
 //! ```text
 //! Desired → ProbePlan → ProbeThread → Monitors → Services → Desired with health applied → Tables::plan
@@ -9,6 +9,7 @@
 
 pub mod notify;
 mod notify_queue;
+mod notify_socket;
 pub mod prior;
 mod report;
 #[cfg(test)]

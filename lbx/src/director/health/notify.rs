@@ -1,8 +1,9 @@
-//! Notification commands: each at most as long as its timeout, in the order of `notify_queue`. The director goes on
-//! meanwhile.
+//! Notifications: commands, each at most as long as its timeout, and sockets, in the order of `notify_queue`. The director goes
+//! on meanwhile.
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     process::Stdio,
     time::{Duration, SystemTime},
 };
@@ -13,16 +14,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::notify_queue::{NotifyQueue, Subject};
+use super::{
+    notify_queue::{NotifyQueue, Subject},
+    notify_socket::SocketNotifier,
+};
 use crate::{
     command::RunningCommand,
-    desired::{NotifyCommand, Service, VirtualService},
+    desired::{NotifyCommand, NotifyTarget, Service, VirtualService},
 };
 
 /// Notifications that may wait: a command that hangs must not fill the memory.
 const QUEUE_CAPACITY: usize = 100_000;
 
-/// A notification: what a command gets in its environment.
+/// A notification: what a command gets in its environment, and a socket as a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// What happened: `server_up`, `server_down`, `quorum_gained`, `quorum_lost`, `director_start`, `director_stop`.
@@ -87,32 +91,35 @@ impl Notification {
             ("LBX_RIP", text(self.server)),
             ("LBX_WEIGHT", text(self.weight)),
             ("LBX_REASON", text(self.reason.as_ref())),
-            (
-                "LBX_TIME",
-                humantime::format_rfc3339_seconds(self.timestamp).to_string(),
-            ),
+            ("LBX_TIME", self.time()),
         ]
+    }
+
+    /// When, in UTC.
+    #[must_use]
+    pub fn time(&self) -> String {
+        humantime::format_rfc3339_seconds(self.timestamp).to_string()
     }
 }
 
 /// Where notices are handed in.
 #[derive(Debug)]
 pub struct Notifier {
-    sender: mpsc::Sender<(NotifyCommand, Notification)>,
-    commands: JoinHandle<()>,
+    sender: mpsc::Sender<(NotifyTarget, Notification)>,
+    task: JoinHandle<()>,
 }
 
 impl Notifier {
-    /// Begins to run commands for the director of a name.
+    /// Begins to run commands and to send to sockets for the director of a name.
     #[must_use]
     pub fn start(director: &str) -> Self {
         let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
-        let commands = tokio::spawn(run_all(waiting, director.to_owned()));
-        Self { sender, commands }
+        let task = tokio::spawn(run_all(waiting, director.to_owned()));
+        Self { sender, task }
     }
 
     /// Queues a notification.
-    pub fn send(&self, notify: &NotifyCommand, notice: Notification) {
+    pub fn send(&self, notify: &NotifyTarget, notice: Notification) {
         if let Err(error) = self.sender.try_send((notify.clone(), notice)) {
             tracing::error!(%error, "notification dropped: the notify commands are too slow");
         }
@@ -121,7 +128,7 @@ impl Notifier {
     /// Waits until all commands have ended, at most so long.
     pub async fn finish(self, limit: Duration) {
         drop(self.sender);
-        if timeout(limit, self.commands).await.is_err() {
+        if timeout(limit, self.task).await.is_err() {
             tracing::warn!(
                 "notify: not all commands have ended {limit:?} after the director stopped: those that run are killed, those that wait are not run"
             );
@@ -129,22 +136,55 @@ impl Notifier {
     }
 }
 
-/// Runs commands until no notice can come any more and all have been sent.
-async fn run_all(mut notices: mpsc::Receiver<(NotifyCommand, Notification)>, director: String) {
-    let mut queue = NotifyQueue::default();
+/// What waits, for commands and for sockets: a slow command delays no socket.
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: NotifyQueue<(NotifyCommand, Notification)>,
+    sockets: NotifyQueue<(PathBuf, Notification)>,
+}
+
+impl Waiting {
+    fn push(&mut self, target: NotifyTarget, notice: Notification) {
+        let subject = notice.subject();
+        match target {
+            NotifyTarget::Command(command) => self.commands.push(subject, (command, notice)),
+            NotifyTarget::Socket(path) => self.sockets.push(subject, (path, notice)),
+        }
+    }
+
+    /// Sends what waits for sockets: what concerns the director or a service first.
+    fn send_to_sockets(&mut self, sockets: &mut SocketNotifier) {
+        while let Some((subject, (path, notice))) = self.sockets.next() {
+            sockets.send(&path, &notice);
+            self.sockets.on_job_ended(subject);
+        }
+    }
+}
+
+/// Runs commands and sends to sockets until no notice can come any more and all have been sent.
+async fn run_all(mut notices: mpsc::Receiver<(NotifyTarget, Notification)>, director: String) {
+    let mut waiting = Waiting::default();
+    let mut sockets = SocketNotifier::new(&director);
     let mut running = JoinSet::new();
     let mut open = true;
-    while open || !queue.is_idle() {
+    while open || !waiting.commands.is_idle() {
         tokio::select! {
             notice = notices.recv(), if open => match notice {
-                Some((notify, notice)) => queue.push(notice.subject(), (notify, notice)),
+                Some((target, notice)) => {
+                    waiting.push(target, notice);
+                    // What has come together is ordered together.
+                    while let Ok((target, notice)) = notices.try_recv() {
+                        waiting.push(target, notice);
+                    }
+                }
                 None => open = false,
             },
             Some(ended) = running.join_next() => if let Ok(subject) = ended {
-                queue.on_job_ended(subject);
+                waiting.commands.on_job_ended(subject);
             },
         }
-        while let Some((subject, (notify, notice))) = queue.next() {
+        waiting.send_to_sockets(&mut sockets);
+        while let Some((subject, (notify, notice))) = waiting.commands.next() {
             let director = director.clone();
             running.spawn(async move {
                 run(&notify, &notice, &director).await;

@@ -1,14 +1,19 @@
-//! Health events: in the log, and to the commands that are notified.
+//! Health events: in the log, and to the commands and sockets that are notified.
+
+use std::time::Duration;
 
 use super::{HealthChecks, notify::Notification};
 use crate::{
-    desired::{DesiredState, NotifyCommand, Service},
+    desired::{DesiredState, NotifyTarget, Service},
     health::{HealthEvent, ProbeFailure, event::HealthEventKind},
     tables::event::{TableEvent as Planned, TableEventKind},
 };
 
+/// How long a stop waits where there are sockets alone: they take what they can at once.
+const SOCKETS_AT_STOP: Duration = Duration::from_secs(1);
+
 impl HealthChecks {
-    /// Logs events, and runs the commands that are notified of them.
+    /// Logs events, and notifies commands and sockets of them.
     pub fn log_and_notify(&self, events: &[HealthEvent]) {
         for event in events {
             let Some(service) = self.effective(event.service) else {
@@ -50,21 +55,22 @@ impl HealthChecks {
             })
     }
 
-    /// Runs every command of these services for an event of the director, each once.
+    /// Notifies every command and socket of these services of an event of the director, each once.
     pub fn notify_director_event(&self, desired: &DesiredState, event: &'static str) {
-        for notify in commands(desired) {
+        for notify in targets(desired) {
             self.notifier.send(notify, Notification::for_director(event));
         }
     }
 
-    /// Runs the commands for the end of the director, and waits for all that are running.
+    /// Notifies of the end of the director, and waits for all commands that are running.
     pub async fn notify_stop(self, desired: &DesiredState) {
         self.notify_director_event(desired, "director_stop");
-        let longest = commands(desired).iter().map(|notify| notify.timeout).max();
-        self.notifier.finish(longest.unwrap_or_default()).await;
+        let commands = targets(desired).into_iter().filter_map(NotifyTarget::command);
+        let longest = commands.map(|notify| notify.timeout).max();
+        self.notifier.finish(longest.unwrap_or(SOCKETS_AT_STOP)).await;
     }
 
-    /// Runs the command of a service for an event.
+    /// Notifies the command or socket of a service of an event.
     fn notify(&self, service: &Service, event: &HealthEvent) {
         let Some(notify) = &service.notify else {
             return;
@@ -96,15 +102,15 @@ impl HealthChecks {
     }
 }
 
-/// The commands of services, each once.
-fn commands(desired: &DesiredState) -> Vec<&NotifyCommand> {
-    let mut commands = Vec::new();
+/// The commands and sockets of services, each once.
+fn targets(desired: &DesiredState) -> Vec<&NotifyTarget> {
+    let mut targets = Vec::new();
     for notify in desired.services.iter().filter_map(|service| service.notify.as_ref()) {
-        if !commands.contains(&notify) {
-            commands.push(notify);
+        if !targets.contains(&notify) {
+            targets.push(notify);
         }
     }
-    commands
+    targets
 }
 
 /// Whether health logs an event. Without a check the plan does: MAC addresses are resolved and lost there.

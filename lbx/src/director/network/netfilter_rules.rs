@@ -97,7 +97,9 @@ async fn nftables(nics: BTreeSet<String>) -> Result<Vec<NetfilterRule>, RulesetE
     let printed = output("nft", &program, &["--json", "list", "ruleset"], TIMEOUT).await?;
     // A large ruleset takes a while.
     let parse = move || netfilter::nftables_rules(&printed, &nics);
-    Ok(tokio::task::spawn_blocking(parse).await.unwrap_or_else(|_cancelled| Ok(Vec::new()))?)
+    Ok(tokio::task::spawn_blocking(parse)
+        .await
+        .unwrap_or_else(|_cancelled| Ok(Vec::new()))?)
 }
 
 /// The rules of iptables-legacy, where it is in use. The kernel lists its tables in `tables`, and none before one is used.
@@ -173,12 +175,22 @@ mod tests {
         let rules = netfilter::iptables_rules(&format!("*filter\n{saved}"));
         let rules: Vec<_> = rules.iter().collect();
         assert_eq!(listed(&rules[..2]), "filter INPUT 1, filter INPUT 2");
-        assert!(listed(&rules).ends_with("filter INPUT 5 and 2 more"), "{}", listed(&rules));
+        assert!(
+            listed(&rules).ends_with("filter INPUT 5 and 2 more"),
+            "{}",
+            listed(&rules)
+        );
     }
 
     #[tokio::test]
     async fn a_program_that_fails_is_an_error() {
-        let failed = output("sh", Path::new("/bin/sh"), &["-c", "echo no netfilter >&2; exit 3"], TIMEOUT).await;
+        let failed = output(
+            "sh",
+            Path::new("/bin/sh"),
+            &["-c", "echo no netfilter >&2; exit 3"],
+            TIMEOUT,
+        )
+        .await;
         let message = failed.unwrap_err().to_string();
         assert_eq!(message, "sh has failed: exit status: 3: no netfilter");
         let missing = output("nft", Path::new("/no/such/program"), &[], TIMEOUT).await;

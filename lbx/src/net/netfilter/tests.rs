@@ -24,7 +24,10 @@ fn rule(family: &str, expression: &Value) -> Value {
 /// Whether a rule that compares the destination with `right` names an address.
 fn is_named(right: &Value, address: &str) -> bool {
     let daddr = json!({ "payload": { "protocol": "ip", "field": "daddr" } });
-    let rules = ruleset(vec![rule("inet", &json!({ "match": { "op": "==", "left": daddr, "right": right } }))]);
+    let rules = ruleset(vec![rule(
+        "inet",
+        &json!({ "match": { "op": "==", "left": daddr, "right": right } }),
+    )]);
     !names(&rules, address).is_empty()
 }
 
@@ -51,8 +54,14 @@ fn addresses_prefixes_ranges_and_sets_are_compared() {
     ] {
         assert!(!is_named(&right, VIP), "{right}");
     }
-    assert!(is_named(&json!({ "prefix": { "addr": "2001:db8::", "len": 32 } }), "2001:db8::160"));
-    assert!(is_named(&json!({ "prefix": { "addr": "::", "len": 0 } }), "2001:db8::160"));
+    assert!(is_named(
+        &json!({ "prefix": { "addr": "2001:db8::", "len": 32 } }),
+        "2001:db8::160"
+    ));
+    assert!(is_named(
+        &json!({ "prefix": { "addr": "::", "len": 0 } }),
+        "2001:db8::160"
+    ));
 }
 
 #[test]
@@ -65,10 +74,22 @@ fn named_sets_maps_and_concatenations_are_looked_into() {
         json!({ "set": { "family": "inet", "table": "other", "name": "allowed", "elem": ["2001:db9::1"] } }),
         json!({ "map": { "family": "inet", "table": "filter", "name": "verdicts", "elem": [
             [{ "concat": [80, "2001:dba::1"] }, { "drop": null }] ] } }),
-        rule("inet", &json!({ "match": { "op": "!=", "left": daddr, "right": "@allowed" } })),
-        rule("inet", &json!({ "vmap": { "key": { "concat": [port, daddr] }, "data": "@verdicts" } })),
-        rule("inet", &json!({ "vmap": { "key": daddr, "data": { "set": [["2001:dbb::1", { "accept": null }]] } } })),
-        rule("inet", &json!({ "match": { "left": { "ct": { "key": "ip6 daddr", "dir": "original" } }, "right": "2001:dbc::1" } })),
+        rule(
+            "inet",
+            &json!({ "match": { "op": "!=", "left": daddr, "right": "@allowed" } }),
+        ),
+        rule(
+            "inet",
+            &json!({ "vmap": { "key": { "concat": [port, daddr] }, "data": "@verdicts" } }),
+        ),
+        rule(
+            "inet",
+            &json!({ "vmap": { "key": daddr, "data": { "set": [["2001:dbb::1", { "accept": null }]] } } }),
+        ),
+        rule(
+            "inet",
+            &json!({ "match": { "left": { "ct": { "key": "ip6 daddr", "dir": "original" } }, "right": "2001:dbc::1" } }),
+        ),
     ]);
     for address in ["2001:db8::1", "2001:dba::1", "2001:dbb::1", "2001:dbc::1"] {
         assert_eq!(names(&rules, address), ["inet filter input handle 7"], "{address}");
@@ -78,9 +99,7 @@ fn named_sets_maps_and_concatenations_are_looked_into() {
 
 #[test]
 fn sources_and_rules_for_other_packets_do_not_count() {
-    let of = |protocol: &str, field: &str| {
-        json!({ "match": { "op": "==", "left": { "payload": { "protocol": protocol, "field": field } }, "right": VIP } })
-    };
+    let of = |protocol: &str, field: &str| json!({ "match": { "op": "==", "left": { "payload": { "protocol": protocol, "field": field } }, "right": VIP } });
     let rules = ruleset(vec![
         rule("inet", &of("ip", "saddr")),
         rule("inet", &of("arp", "daddr ip")),
@@ -90,11 +109,12 @@ fn sources_and_rules_for_other_packets_do_not_count() {
         rule("inet", &json!({ "accept": null })),
     ]);
     assert!(rules.is_empty(), "{rules:?}");
-    let chain = |device: Value| {
-        json!({ "chain": { "family": "netdev", "table": "filter", "name": "input", "hook": "ingress", "dev": device } })
-    };
+    let chain = |device: Value| json!({ "chain": { "family": "netdev", "table": "filter", "name": "input", "hook": "ingress", "dev": device } });
     let on = |device| names(&ruleset(vec![chain(device), rule("netdev", &of("ip", "daddr"))]), VIP).len();
-    assert_eq!([on(json!("eth0")), on(json!("eth1")), on(json!(["eth1", "eth0"]))], [1, 0, 1]);
+    assert_eq!(
+        [on(json!("eth0")), on(json!("eth1")), on(json!(["eth1", "eth0"]))],
+        [1, 0, 1]
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod load;
 mod local;
 mod neighbours;
 mod quorum;
+mod sockets;
 mod udp;
 mod vip;
 mod vip_ways;
@@ -45,6 +46,7 @@ pub fn tests() -> Vec<Trial> {
         daemon::tests(),
         flows::tests(),
         quorum::tests(),
+        sockets::tests(),
         weights::tests(),
         neighbours::tests(),
         interference::tests(),
