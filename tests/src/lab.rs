@@ -303,6 +303,17 @@ impl Lab {
         self.let_xdp_transmit(&Self::port(host, number))
     }
 
+    /// Gives the segment's end of a host's NIC so many queues to send to it (two at most).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_send_queues(&self, host: &Host, number: usize, queues: u32) -> Result<()> {
+        let mut ethtool = self.bridges.command("ethtool");
+        ethtool.args(["-L", &Self::port(host, number), "tx", &queues.to_string()]);
+        crate::process::run(&mut ethtool, crate::netns::LIMIT)?.success()?;
+        Ok(())
+    }
+
     /// Ends the programs on the segments' ends of all NICs.
     pub fn detach_from_peers(&mut self) {
         self.programs.clear();

@@ -1,4 +1,4 @@
-//! Offload features of a NIC, by the names `ethtool -k` has for them in the kernel (netdev_features_strings,
+//! Driver, queues and offload features of a NIC. Features go by the names `ethtool -k` has for them in the kernel (netdev_features_strings,
 //! net/ethtool/common.c): the ioctl that is older than every kernel lbx runs on.
 
 use std::{io, os::fd::AsRawFd, os::fd::OwnedFd};
@@ -14,18 +14,26 @@ pub const RX_SERVICE_VLAN: &str = "rx-vlan-stag-hw-parse";
 /// The NIC merges packets in a way that cannot be undone (large receive offload).
 pub const LRO: &str = "rx-lro";
 
+/// The NIC merges packets of a flow in a way that can be undone (hardware GRO).
+pub const GRO_HW: &str = "rx-gro-hw";
+
 /// The kernel merges packets of a flow (generic receive offload).
 pub const GRO: &str = "rx-gro";
 
 /// Requests of include/uapi/linux/ethtool.h.
+const GET_DRIVER_INFO: u32 = 0x03;
 const GET_STRINGS: u32 = 0x1b;
 const GET_SET_INFO: u32 = 0x37;
 const GET_FEATURES: u32 = 0x3a;
 const SET_FEATURES: u32 = 0x3b;
+const GET_CHANNELS: u32 = 0x3c;
 /// The string set with the names of features.
 const FEATURES: u32 = 4;
 /// Bytes of a name.
 const NAME_LEN: usize = 32;
+/// Words of `struct ethtool_drvinfo`: the command, names of 32 bytes (driver, version, firmware, bus, expansion ROM), 12 bytes
+/// reserved, five numbers.
+const DRIVER_INFO_WORDS: usize = 1 + 5 * 8 + 3 + 5;
 /// IFNAMSIZ.
 const INTERFACE_LEN: usize = 16;
 
@@ -36,6 +44,23 @@ pub struct Feature {
     pub on: bool,
     /// It can be turned on and off.
     pub changeable: bool,
+}
+
+/// Queues of a NIC, as `ethtool -l` shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// Queues that can receive alone at most.
+    pub max_rx: u32,
+    /// Queues that can send alone at most.
+    pub max_tx: u32,
+    /// Queues that can do both at most.
+    pub max_combined: u32,
+    /// Queues that receive alone.
+    pub rx: u32,
+    /// Queues that send alone.
+    pub tx: u32,
+    /// Queues that do both.
+    pub combined: u32,
 }
 
 /// `struct ifreq` for SIOCETHTOOL.
@@ -101,6 +126,42 @@ impl Ethtool {
         )))
     }
 
+    /// The name of the driver.
+    ///
+    /// # Errors
+    /// The NIC is gone, or its driver has no name.
+    pub fn driver(&self) -> Result<String, NetError> {
+        let read = || -> io::Result<String> {
+            let mut buffer = vec![0; DRIVER_INFO_WORDS];
+            buffer[0] = GET_DRIVER_INFO;
+            self.ioctl(&mut buffer)?;
+            let bytes: Vec<u8> = buffer[1..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+            Ok(text(&bytes[..NAME_LEN]))
+        };
+        read().map_err(NetError::refused(format!("read the driver of {}", self.interface)))
+    }
+
+    /// The queues.
+    ///
+    /// # Errors
+    /// The NIC is gone, or its driver does not say.
+    pub fn channels(&self) -> Result<Channels, NetError> {
+        let read = || -> io::Result<Channels> {
+            let mut buffer = [GET_CHANNELS, 0, 0, 0, 0, 0, 0, 0, 0];
+            self.ioctl(&mut buffer)?;
+            let [_, max_rx, max_tx, _, max_combined, rx, tx, _, combined] = buffer;
+            Ok(Channels {
+                max_rx,
+                max_tx,
+                max_combined,
+                rx,
+                tx,
+                combined,
+            })
+        };
+        read().map_err(NetError::refused(format!("read the queues of {}", self.interface)))
+    }
+
     /// Turns a feature on or off.
     ///
     /// # Errors
@@ -142,10 +203,6 @@ impl Ethtool {
         buffer[..3].copy_from_slice(&[GET_STRINGS, FEATURES, count as u32]);
         self.ioctl(&mut buffer)?;
         let bytes: Vec<u8> = buffer[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let text = |name: &[u8]| {
-            let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-            String::from_utf8_lossy(&name[..length]).into_owned()
-        };
         Ok(bytes.chunks(NAME_LEN).map(text).collect())
     }
 
@@ -178,6 +235,12 @@ impl Ethtool {
     }
 }
 
+/// A text that ends at its first zero byte.
+fn text(bytes: &[u8]) -> String {
+    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +254,7 @@ mod tests {
         assert_eq!(lo.feature("no-such-feature").unwrap(), None);
         assert!(lo.feature(RX_VLAN).unwrap().is_some());
         assert!(lo.feature(LRO).unwrap().is_some());
+        assert!(lo.feature(GRO_HW).unwrap().is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The network as the kernel sees it: over route netlink, and ARP and neighbour discovery over a packet socket.
 //!
-//! - [`link`]: NICs by name and index; [`ethtool`]: their driver and offload features; [`mod@xdp_refusal`]: why a native
-//!   program is refused;
+//! - [`link`]: NICs by name and index; [`ethtool`]: their driver, queues and offload features; [`mod@xdp_refusal`]: why a
+//!   native program is refused; [`xdp_drivers`]: what drivers need for one;
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: route look-ups, and host routes marked as ours;
 //! - [`neighbour`]: the neighbour table, and requests to the kernel to resolve;
@@ -27,6 +27,7 @@ pub mod route;
 pub mod segment;
 pub mod sysctl;
 pub mod watch;
+pub mod xdp_drivers;
 pub mod xdp_refusal;
 
 use std::{io, net::IpAddr, time::Duration};

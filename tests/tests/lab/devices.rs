@@ -30,6 +30,7 @@ crate::harness::tests!(Lbx:
     native_mode_is_refused_where_frames_would_be_lost,
     one_such_nic_of_two_makes_both_generic,
     a_refusal_of_native_mode_is_in_the_drivers_words,
+    what_a_driver_needs_for_native_mode_is_said_with_the_command,
     a_port_of_a_bridge_is_refused,
     a_nic_that_becomes_a_port_is_reported,
     a_bridge_itself_is_served,
@@ -242,6 +243,25 @@ fn a_refusal_of_native_mode_is_in_the_drivers_words() -> Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+/// veth needs as many queues to receive as its other end has to send; the command that lbx names gives it to it.
+fn what_a_driver_needs_for_native_mode_is_said_with_the_command() -> Result<()> {
+    let lab = Lab::new()?;
+    let director = lab.director();
+    lab.set_send_queues(director, 0, 2)?;
+    let refused = Director::refused(director, lab.id(), &cluster("native").to_string())?;
+    let command = "ethtool -L eth0 rx 2";
+    ensure!(
+        refused.stderr.contains("number of rx queues") && refused.stderr.contains(&format!("`{command}`")),
+        "{refused}"
+    );
+    let started = Director::start(&lab, &cluster("auto"))?;
+    let log = started.log();
+    ensure!(log.contains("no native XDP") && log.contains(command), "{log}");
+    drop(started);
+    director.run(command.split(' '))?.success()?;
+    Director::start(&lab, &cluster("native"))?.expect_no_drops()
 }
 
 fn a_port_of_a_bridge_is_refused() -> Result<()> {

@@ -20,7 +20,12 @@ use crate::{
         attach::{AttachError, AttachOutcome},
     },
     desired::AttachMode,
-    net::{Link, link::XdpAttachment},
+    net::{
+        Link, NetError,
+        ethtool::{self, Ethtool},
+        link::XdpAttachment,
+        xdp_drivers::{self, NicState},
+    },
 };
 
 /// A NIC cannot be attached to.
@@ -272,6 +277,7 @@ fn attach_all(
                 for (ifindex, _) in new {
                     detach(dataplane, ifindex, topology)?;
                 }
+                let source = with_advice(source, mode, topology, nic);
                 let foreign = matches!(source, NicErrorKind::Attach(AttachError::ForeignProgram));
                 return Err(NicError {
                     ifindex,
@@ -293,6 +299,43 @@ fn attach_all(
         }
     }
     Ok(())
+}
+
+/// A driver's refusal of a native program, with the command that gives the driver what it needs, where that is known. Of a bond the
+/// drivers of its members refuse.
+fn with_advice(source: NicErrorKind, mode: XdpMode, topology: &Topology, nic: &Link) -> NicErrorKind {
+    let NicErrorKind::Attach(AttachError::Unsupported(reason)) = source else {
+        return source;
+    };
+    let devices = std::iter::once(nic).chain(topology.members_of_bond(nic.index));
+    let advice = devices.filter_map(|device| advice(device, &reason).ok().flatten());
+    let advice: String = if matches!(mode, XdpMode::Driver) {
+        advice.map(|advice| format!("; {advice}")).collect()
+    } else {
+        String::new()
+    };
+    AttachError::Unsupported(format!("{reason}{advice}")).into()
+}
+
+/// What the driver of a device needs for a native program.
+fn advice(device: &Link, refusal: &str) -> Result<Option<String>, NetError> {
+    let ethtool = Ethtool::of(&device.name)?;
+    let is_on = |feature| {
+        ethtool
+            .feature(feature)
+            .ok()
+            .flatten()
+            .is_some_and(|present| present.on)
+    };
+    Ok(xdp_drivers::advice(&NicState {
+        interface: &device.name,
+        driver: &ethtool.driver()?,
+        refusal,
+        mtu: device.mtu,
+        channels: ethtool.channels().ok(),
+        lro: is_on(ethtool::LRO),
+        gro_hw: is_on(ethtool::GRO_HW),
+    }))
 }
 
 /// The NICs that run a program of this director.

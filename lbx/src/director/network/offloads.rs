@@ -3,7 +3,8 @@
 //! | feature | turned off | because otherwise |
 //! |---|---|---|
 //! | VLAN tags taken out on receipt | where a NIC carries VLANs | frames of a VLAN look like those of the NIC itself |
-//! | LRO | native | drivers refuse the program, or hand it what no NIC can send on |
+//! | LRO, hardware GRO | native | drivers refuse the program, or hand it what no NIC can send on |
+//! | LRO, hardware GRO | generic | the kernel turns them off and not on again (generic_xdp_install, net/core/dev.c) |
 //! | GRO | generic | the program is given packets that were joined, too long to be sent on by another NIC (xdp_ok_fwd_dev, include/linux/filter.h) |
 //!
 //! What was changed is kept in a file until it is restored, so that a director that is killed leaves it to the next.
@@ -22,7 +23,7 @@ use super::topology::Topology;
 use crate::{
     net::{
         Link, NetError,
-        ethtool::{Ethtool, GRO, LRO, RX_SERVICE_VLAN, RX_VLAN},
+        ethtool::{Ethtool, GRO, GRO_HW, LRO, RX_SERVICE_VLAN, RX_VLAN},
     },
     preflight::path_in_run_dir,
 };
@@ -216,10 +217,28 @@ fn harmful(topology: &Topology, ifindex: u32, mode: XdpMode) -> Vec<Harmful> {
             fatal: serves_one,
         }));
     }
-    let joins = if matches!(mode, XdpMode::Skb) { GRO } else { LRO };
-    harmful.push(Harmful {
-        feature: joins,
-        fatal: false,
-    });
+    let gro = matches!(mode, XdpMode::Skb).then_some(GRO);
+    harmful.extend(
+        [LRO, GRO_HW]
+            .into_iter()
+            .chain(gro)
+            .map(|feature| Harmful { feature, fatal: false }),
+    );
     harmful
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_by_nic_and_driver_is_turned_off_in_both_modes() {
+        let features = |mode| {
+            let harmful = harmful(&Topology::default(), 1, mode);
+            assert!(harmful.iter().all(|harmful| !harmful.fatal));
+            harmful.iter().map(|harmful| harmful.feature).collect::<Vec<_>>()
+        };
+        assert_eq!(features(XdpMode::Driver), ["rx-lro", "rx-gro-hw"]);
+        assert_eq!(features(XdpMode::Skb), ["rx-lro", "rx-gro-hw", "rx-gro"]);
+    }
 }
