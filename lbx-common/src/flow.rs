@@ -168,6 +168,17 @@ impl FlowEntry {
         }
     }
 
+    /// The entry seen at tick `now`; the same where it has been re-armed for a time after that.
+    #[inline(always)]
+    #[must_use]
+    pub const fn seen_at(self, now: u32) -> Self {
+        let re_armed = elapsed_ticks(self.last_seen_tick, now) > TICK_MASK / 2;
+        Self {
+            last_seen_tick: if re_armed { self.last_seen_tick } else { now },
+            ..self
+        }
+    }
+
     /// Whether it has been idle for longer than its state allows. `now` is a tick.
     #[inline(always)]
     #[must_use]
@@ -225,6 +236,12 @@ pub const fn is_active(state: u8) -> bool {
 #[must_use]
 pub const fn is_connection(state: u8) -> bool {
     state > BEING_WRITTEN && state < TEMPLATE_NEW
+}
+
+/// Whether a record is the template of a persistent client.
+#[must_use]
+pub const fn is_template(state: u8) -> bool {
+    matches!(state, TEMPLATE_NEW | TEMPLATE)
 }
 
 /// The state a new record starts in, or none: SYN+ACK, RST, FIN and related packets create no record.
@@ -378,6 +395,19 @@ mod tests {
             assert_eq!(first_state(signal), None);
         }
         assert_eq!(first_state(OPEN), Some(HALF_OPEN));
+    }
+
+    #[test]
+    fn an_entry_re_armed_ahead_of_time_stays_so() {
+        let at = |seen| FlowEntry {
+            vip_port: [0; 2],
+            backend: 3,
+            state: TEMPLATE,
+            last_seen_tick: seen,
+        };
+        assert_eq!(at(5).seen_at(9), at(9));
+        assert_eq!(at(50).seen_at(9), at(50));
+        assert_eq!(at(40).seen_at(TICK_MASK), at(40), "the clock wraps");
     }
 
     #[test]

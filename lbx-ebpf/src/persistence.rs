@@ -36,11 +36,7 @@ extern "C" fn lbx_persistence_find(packet: *const Packet, service: u32) -> u32 {
     if !valid {
         return u32::from(slot::NO_BACKEND);
     }
-    let entry = FlowEntry {
-        last_seen_tick: template.current_tick,
-        ..found
-    };
-    template.replace(found, entry);
+    template.replace(found, found.seen_at(template.current_tick));
     u32::from(found.backend)
 }
 
@@ -69,8 +65,7 @@ pub fn confirm_template(packet: &Packet, service: &ServiceRef) {
     if found.state != EMPTY {
         let entry = FlowEntry {
             state: TEMPLATE,
-            last_seen_tick: template.current_tick,
-            ..found
+            ..found.seen_at(template.current_tick)
         };
         template.replace(found, entry);
     }

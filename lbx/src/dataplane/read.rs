@@ -47,46 +47,65 @@ impl Dataplane {
         Ok(tables)
     }
 
-    /// Counts all flows at tick `now` and erases expired records.
+    /// Counts all flows at tick `now`, erases expired records and re-arms templates of which a connection lives.
     #[must_use]
     pub fn sweep_flows(&self, tables: &Tables, now: u32) -> FlowScanResult {
-        let mut taker = FlowScanner::new(tables, now);
-        let (records, _) = self.maps.flows4.as_chunks::<{ KEY_WORDS4 + 1 }>();
-        for [key, entry] in records {
-            self.visit(&mut taker, entry, || FlowKey::from_word(key.load(Ordering::Acquire)));
+        let mut scanner = FlowScanner::new(tables, now);
+        let mut expiring = Vec::new();
+        if scanner.expects_templates() {
+            self.for_each_record(|word, key, entry| {
+                if scanner.add_expiring_template(key, entry) {
+                    expiring.push((word, key, entry));
+                }
+            });
         }
-        let (records, _) = self.maps.flows6.as_chunks::<{ KEY_WORDS6 + 1 }>();
-        for [high, low, rest, entry] in records {
-            let key = || FlowKey::from_words([high, low, rest].map(|word| word.load(Ordering::Acquire)));
-            self.visit(&mut taker, entry, key);
+        self.for_each_record(|word, key, entry| {
+            let action = scanner.visit(key, entry);
+            self.execute_action(&scanner, action, word, key, entry);
+        });
+        for (word, key, entry) in expiring {
+            let action = scanner.template_action(key, entry);
+            self.execute_action(&scanner, action, word, key, entry);
         }
-        taker.finish()
+        scanner.finish()
     }
 
-    /// Counts one record, or erases it if it has expired.
-    fn visit(&self, taker: &mut FlowScanner<'_>, word: &AtomicU64, key: impl Fn() -> FlowKey) {
-        let mut before = word.load(Ordering::Acquire);
-        if before == 0 {
-            return;
-        }
-        // Key and entry must be of one moment. A record in use changes about once a tick; skipping it then would let its slot
-        // settle although the record disagrees.
-        let key = loop {
-            let key = key();
-            let again = word.load(Ordering::Acquire);
-            if again == before {
-                break key;
+    /// Visits all records that are not empty: the word of the entry, the key, the entry.
+    fn for_each_record<'m>(&'m self, mut visit: impl FnMut(&'m AtomicU64, FlowKey, FlowEntry)) {
+        let (records, _) = self.maps.flows4.as_chunks::<{ KEY_WORDS4 + 1 }>();
+        for [key, word] in records {
+            if let Some((key, entry)) = read_record(word, || FlowKey::from_word(key.load(Ordering::Acquire))) {
+                visit(word, key, entry);
             }
-            before = again;
-        };
-        let entry = FlowEntry::from_word(before);
-        if taker.visit(key, entry) == RecordAction::Keep {
-            return;
         }
-        let erased = word.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Relaxed);
+        let (records, _) = self.maps.flows6.as_chunks::<{ KEY_WORDS6 + 1 }>();
+        for [high, low, rest, word] in records {
+            let key = || FlowKey::from_words([high, low, rest].map(|word| word.load(Ordering::Acquire)));
+            if let Some((key, entry)) = read_record(word, key) {
+                visit(word, key, entry);
+            }
+        }
+    }
+
+    /// Replaces or erases a record, if it has not changed since: then it is newer.
+    fn execute_action(
+        &self,
+        scanner: &FlowScanner<'_>,
+        action: RecordAction,
+        word: &AtomicU64,
+        key: FlowKey,
+        entry: FlowEntry,
+    ) {
+        let after = match action {
+            RecordAction::Keep => return,
+            RecordAction::Erase => 0,
+            RecordAction::Rearm(re_armed) => re_armed.to_word(),
+        };
+        let replaced = word.compare_exchange(entry.to_word(), after, Ordering::AcqRel, Ordering::Relaxed);
         // Erasing a record takes it off its backend's load too.
-        if erased.is_ok()
-            && let Some(counter) = taker.counter_index(key, entry)
+        if replaced.is_ok()
+            && action == RecordAction::Erase
+            && let Some(counter) = scanner.counter_index(key, entry)
             && let Some(load) = self.maps.backend_loads.get(counter as usize * load::LOAD_WORDS)
         {
             load.fetch_sub(load::increment_of_state(entry.state), Ordering::Relaxed);
@@ -246,6 +265,23 @@ impl adopt::MapReader for Dataplane {
 
     fn backend(&self, index: u32) -> Option<Backend> {
         read_words(&self.maps.backends, index).map(Backend::from_words)
+    }
+}
+
+/// Key and entry of one moment; none where the record is empty. A record in use changes about once a tick; skipping it then would let
+/// its slot settle although the record disagrees.
+fn read_record(word: &AtomicU64, read_key: impl Fn() -> FlowKey) -> Option<(FlowKey, FlowEntry)> {
+    let mut before = word.load(Ordering::Acquire);
+    if before == 0 {
+        return None;
+    }
+    loop {
+        let key = read_key();
+        let again = word.load(Ordering::Acquire);
+        if again == before {
+            return Some((key, FlowEntry::from_word(before)));
+        }
+        before = again;
     }
 }
 

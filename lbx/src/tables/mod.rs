@@ -14,7 +14,8 @@
 //! - [`window`]: slots from a change until they are settled
 //! - [`expire`]: what expires with time
 //! - [`adopt`]: the tables of a former daemon
-//! - [`scan`]: flows counted from their records, expired records found
+//! - [`scan`]: flows counted from their records, expired records found; [`templates`]: clients that persist as long as a connection
+//!   of theirs lives
 //! - [`mod@write`], [`event`]: what a plan consists of
 
 pub mod adopt;
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod scan;
 pub mod service;
 pub mod slow_start;
+pub mod templates;
 pub mod window;
 pub mod write;
 

@@ -7,7 +7,11 @@ use std::{
 
 use lbx_common::flow::{self, BEING_WRITTEN, EMPTY, FlowEntry, FlowKey};
 
-use super::{Tables, service::LoadedService};
+use super::{
+    Tables,
+    service::LoadedService,
+    templates::{ExpiringTemplates, is_persistent},
+};
 use crate::desired::Protocol;
 
 /// The result of a scan of all flow records.
@@ -62,11 +66,15 @@ pub enum RecordAction {
     Keep,
     /// Erase it: expired, or its service or backend is gone.
     Erase,
+    /// Replace it by this: a template of which a connection lives.
+    Rearm(FlowEntry),
 }
 
-/// Scans flow records against a set of tables at one tick.
+/// Scans flow records against a set of tables at one tick: first the templates that are about to expire, then all records, then
+/// those templates again.
 pub struct FlowScanner<'t> {
     services: Vec<Option<(IpAddr, &'t LoadedService)>>,
+    expiring: ExpiringTemplates,
     scan: FlowScanResult,
 }
 
@@ -84,11 +92,43 @@ impl<'t> FlowScanner<'t> {
         }
         Self {
             services,
+            expiring: ExpiringTemplates::default(),
             scan: FlowScanResult {
                 tick: now,
                 ..FlowScanResult::default()
             },
         }
+    }
+
+    /// Whether there may be templates: whether some service is persistent.
+    #[must_use]
+    pub fn expects_templates(&self) -> bool {
+        let mut services = self.services.iter().flatten();
+        services.any(|(_, service)| is_persistent(service))
+    }
+
+    /// Before all records are visited: whether a record is a template about to expire. Its action is that of
+    /// [`Self::template_action`], after the visits.
+    pub fn add_expiring_template(&mut self, key: FlowKey, entry: FlowEntry) -> bool {
+        flow::is_template(entry.state)
+            && self
+                .service(key.service)
+                .is_some_and(|(_, service)| self.expiring.add(service, key, entry, self.scan.tick))
+    }
+
+    /// What to do with a template that was about to expire.
+    pub fn template_action(&mut self, key: FlowKey, entry: FlowEntry) -> RecordAction {
+        let Some((_, service)) = self.service(key.service) else {
+            return RecordAction::Erase;
+        };
+        let (timeouts, now) = (&service.policy.timeouts, self.scan.tick);
+        let action = match self.expiring.re_armed(timeouts, key, entry, now) {
+            Some(re_armed) => RecordAction::Rearm(re_armed),
+            None if entry.expired(now, timeouts) => return RecordAction::Erase,
+            None => RecordAction::Keep,
+        };
+        self.scan.live_records += 1;
+        action
     }
 
     /// Counts a record.
@@ -102,6 +142,9 @@ impl<'t> FlowScanner<'t> {
         let Some((vip, service)) = self.service(key.service) else {
             return RecordAction::Erase;
         };
+        if flow::is_template(entry.state) && self.expiring.contains(key) {
+            return RecordAction::Keep;
+        }
         if entry.expired(self.scan.tick, &service.policy.timeouts) || !service.may_own_flows(entry.backend) {
             return RecordAction::Erase;
         }
@@ -115,6 +158,7 @@ impl<'t> FlowScanner<'t> {
         } else {
             flows.inactive += 1;
         }
+        self.expiring.note_connection(service, key, entry);
         let slots = service.slots.as_slice();
         let slot = service.slot_of_record(vip, key, entry.vip_port);
         if slots.get(slot as usize).is_some_and(|slot| slot.owner != entry.backend) {

@@ -4,10 +4,12 @@ use std::{net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
+    clients::Visit,
     cluster::{Cluster, Service},
     host::Host,
     lab::{CLIENT, DIP, Lab, rip},
     nginx::Nginx,
+    wait,
 };
 
 use crate::setup::{PAGE, PAGE6, Site, expect_all, reload};
@@ -17,6 +19,9 @@ crate::harness::tests!(Lbx:
     a_client_stays_over_ipv6,
     a_client_stays_over_all_ports_of_a_service,
     after_the_timeout_a_client_may_move,
+    a_client_stays_while_one_of_its_connections_lives,
+    a_client_stays_while_its_connection_lives_over_ipv6_with_a_hash,
+    a_client_that_expired_while_the_director_was_dead_stays,
     a_mask_takes_clients_together,
     a_mask_takes_clients_together_over_ipv6,
     a_client_stays_with_a_server_that_drains,
@@ -25,6 +30,10 @@ crate::harness::tests!(Lbx:
 
 /// A lab with three clients: the second in the same network of 16 addresses as the first, the third in the next.
 fn start(service: Service) -> Result<Site<Nginx>> {
+    start_with(&Cluster::from(service))
+}
+
+fn start_with(cluster: &Cluster) -> Result<Site<Nginx>> {
     let lab = Lab::builder()
         .host("client", &[CLIENT])
         .host("client2", &[Ipv4Addr::new(192, 168, 1, 11)])
@@ -33,7 +42,7 @@ fn start(service: Service) -> Result<Site<Nginx>> {
         .host("rs1", &[rip(1)])
         .host("rs2", &[rip(2)])
         .build()?;
-    Site::start_in(lab, &Cluster::from(service), Nginx::start)
+    Site::start_in(lab, cluster, Nginx::start)
 }
 
 fn ask(client: &Host, url: &str) -> Result<String> {
@@ -80,12 +89,61 @@ fn a_client_stays_over_all_ports_of_a_service() -> Result<()> {
 
 fn after_the_timeout_a_client_may_move() -> Result<()> {
     const SECONDS: u64 = 2;
-    let site = start(Service::web("rr", 2).with("persistence", SECONDS))?;
+    let mut cluster = Cluster::from(Service::web("rr", 2).with("persistence", SECONDS));
+    // A client persists as long as a connection of its is recorded.
+    cluster.timeouts = vec![("closing", 1)];
+    let site = start_with(&cluster)?;
     let before = server_of(site.client(), PAGE)?;
-    // Asking would renew it: there is nothing to poll. Time is counted in ticks of 1.07 s, the first and the last not whole.
-    thread::sleep(Duration::from_millis((SECONDS + 2) * 1_074));
+    // Asking would renew it: there is nothing to poll. A scan that finds a connection re-arms the client for a minute.
+    let is_forgotten = || Ok(site.director.json()?["flow_records"] == 0);
+    wait::until_true(Duration::from_secs(75), "the client is forgotten", is_forgotten)?;
     let after = ask(site.client(), PAGE)?;
     ensure!(after != before, "the next turn is not {before}'s");
+    Ok(())
+}
+
+/// Seconds of persistence, and those after which a client without a connection would be forgotten.
+const SHORT: u64 = 5;
+const LATER: Duration = Duration::from_secs(9);
+
+fn a_client_stays_while_one_of_its_connections_lives() -> Result<()> {
+    expect_kept_by_connection(PAGE, Service::web("rr", 2), |_| Ok(()))
+}
+
+fn a_client_stays_while_its_connection_lives_over_ipv6_with_a_hash() -> Result<()> {
+    let service = Service::web("mh", 2).over_ipv6();
+    // The hash leads elsewhere from now on: what keeps the client is its template.
+    expect_kept_by_connection(PAGE6, service.clone(), |site| {
+        let before = ask(site.client(), PAGE6)?;
+        reload(&site.director, drained(&service.with("persistence", SHORT), &before))
+    })
+}
+
+fn a_client_that_expired_while_the_director_was_dead_stays() -> Result<()> {
+    expect_kept_by_connection(PAGE, Service::web("rr", 2), |site| {
+        site.director.kill()?;
+        thread::sleep(LATER);
+        site.director.restart()
+    })
+}
+
+/// That new connections of a client with an idle one go where that is, long after the persistence timeout.
+fn expect_kept_by_connection(
+    page: &str,
+    service: Service,
+    meanwhile: impl FnOnce(&mut Site<Nginx>) -> Result<()>,
+) -> Result<()> {
+    let mut site = start(service.clone().with("persistence", SHORT))?;
+    let target = (service.vip, service.port).into();
+    let mut open = site.client().enter(|| Visit::begin(target))??;
+    let server = site.client().enter(|| open.get())??.replace(" nginx", "");
+    meanwhile(&mut site)?;
+    thread::sleep(LATER);
+    // The next turn is the other server's.
+    let answers = (0..4).map(|_| ask(site.client(), page)).collect::<Result<Vec<_>>>()?;
+    expect_all(&answers, &server)?;
+    let again = site.client().enter(|| open.get())??.replace(" nginx", "");
+    ensure!(again == server, "the open connection is at {again}");
     Ok(())
 }
 

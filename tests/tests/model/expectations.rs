@@ -1,7 +1,7 @@
 //! What a packet leaves behind: what its client may expect of the next one.
 
 use anyhow::Result;
-use lbx::desired::Persistence;
+use lbx::{desired::Persistence, tables::templates::REARM_TICKS};
 use lbx_common::flow::{ESTABLISHED, FlowEntry, UDP_STREAM, elapsed_ticks};
 
 use crate::{
@@ -28,6 +28,31 @@ pub struct Template {
     pub last: u32,
     /// How long it lives after that at least.
     pub timeout: u32,
+    /// Whether one of its connections was established.
+    pub proved: bool,
+    /// Whether it is known since a scan for the sake of a connection that lives.
+    pub re_armed: bool,
+}
+
+impl Template {
+    /// Whether its client persists still.
+    pub fn lives(&self, now: u32) -> bool {
+        elapsed_ticks(self.last, now) <= self.timeout
+    }
+
+    /// The template renewed at a tick: it never lives shorter for that.
+    fn renewed(self, now: u32, timeout: u32) -> Self {
+        let idle = elapsed_ticks(self.last, now);
+        if idle + timeout < self.timeout {
+            return self;
+        }
+        Self {
+            last: now,
+            timeout,
+            re_armed: false,
+            ..self
+        }
+    }
 }
 
 impl Model<'_> {
@@ -151,23 +176,69 @@ impl Model<'_> {
             .copied()
             .filter(|template| template.server == server);
         if new {
-            let proved =
-                known.is_some_and(|known| known.timeout == timeout && elapsed_ticks(known.last, now) <= timeout);
-            let template = Template {
-                server,
-                last: now,
-                timeout: if proved { timeout } else { timeout.min(half_open) },
+            let lives = known.filter(|known| known.lives(now));
+            let template = match lives {
+                Some(template) if template.proved => template.renewed(now, timeout),
+                _ => Template {
+                    server,
+                    last: now,
+                    timeout: timeout.min(half_open),
+                    proved: false,
+                    re_armed: false,
+                },
             };
             self.templates.insert(key, template);
-        } else if let (Some(mut template), Some(expected)) = (known, case.expected)
+        } else if let (Some(template), Some(expected)) = (known, case.expected)
             && case.signal == Signal::Data
             && expected.phase == Phase::HalfOpen
-            && elapsed_ticks(template.last, now) <= template.timeout
+            && template.lives(now)
         {
-            template.last = now;
-            template.timeout = timeout;
+            let template = Template {
+                proved: true,
+                ..template.renewed(now, timeout)
+            };
             self.templates.insert(key, template);
         }
+    }
+
+    /// Notes that the daemon scans: clients of whom a connection lives persist for another minute.
+    pub fn note_scan(&mut self) -> Result<()> {
+        let now = self.now();
+        let [cluster] = self.in_force.as_slice() else {
+            return Ok(());
+        };
+        if !self.roomy {
+            return Ok(());
+        }
+        let mut re_armed = Vec::new();
+        for (key, template) in self.templates.iter().filter(|(_, template)| template.proved) {
+            let &(service, who) = key;
+            let wish = &cluster.services[service].service;
+            let Some(persistence) = wish
+                .persistence
+                .filter(|_| cluster.has_server(service, template.server))
+            else {
+                continue;
+            };
+            for (id, flow) in &self.flows {
+                let of_template = (flow.service, flow.server) == (service, template.server)
+                    && persisting(persistence, id.client) == who
+                    && flow.phase == Phase::Established
+                    && flow.lives(now);
+                if of_template && self.record(id, service)?.is_some() {
+                    re_armed.push((*key, template.renewed(now, REARM_TICKS)));
+                    break;
+                }
+            }
+        }
+        for (key, template) in re_armed {
+            let template = Template {
+                re_armed: true,
+                ..template
+            };
+            self.templates.insert(key, template);
+        }
+        Ok(())
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Tally {
     pub kept: u64,
     /// Those of them that were dropped.
     pub held: u64,
+    /// New connections of clients who persist for the sake of a connection that lives.
+    pub re_armed: u64,
     /// New connections held against what their scheduler says.
     pub scheduled: u64,
     /// Packets of flows without a record for want of room.
@@ -94,6 +96,7 @@ impl std::ops::AddAssign for Tally {
         self.packets += other.packets;
         self.kept += other.kept;
         self.held += other.held;
+        self.re_armed += other.re_armed;
         self.scheduled += other.scheduled;
         self.without_record += other.without_record;
         self.adoptions += other.adoptions;
@@ -274,6 +277,7 @@ impl<'d> Model<'d> {
         let Some(tables) = self.tables.take() else {
             return Ok(());
         };
+        self.note_scan()?;
         let mut scan = self.director.maps().sweep_flows(&tables, self.now());
         scan.services_without_traffic = self.director.maps().open_window_services_without_traffic(&tables)?;
         self.agree(&tables, &scan)?;

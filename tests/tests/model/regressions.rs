@@ -57,7 +57,41 @@ pub fn all() -> Vec<(&'static str, History)> {
                 ],
             ),
         ),
+        (
+            "regression: a client persists while one of its connections lives",
+            of(Scheduler::Rr, persisting()),
+        ),
     ]
+}
+
+/// A client with a connection that is busy for twice the time of persistence, and others who have turns meanwhile.
+fn persisting() -> Vec<Step> {
+    let of_client = |client, port, kind| {
+        Step::Packet(Packet {
+            service: 0,
+            offset: 0,
+            client,
+            port,
+            kind,
+        })
+    };
+    let mut steps = vec![
+        plan(&[Change::Persist(0, Some((5, false, true)))]),
+        of_client(0, 0, Kind::Syn),
+        of_client(0, 0, Kind::Ack),
+    ];
+    for other in 0..6 {
+        steps.extend([
+            Step::Wait(2 << 30),
+            Step::Age {
+                during: During::default(),
+            },
+            of_client(2 + other, 0, Kind::Syn),
+            of_client(0, 0, Kind::Data),
+        ]);
+    }
+    steps.extend((1..5).map(|port| of_client(0, port, Kind::Syn)));
+    steps
 }
 
 fn how(scheduler: Scheduler) -> How {

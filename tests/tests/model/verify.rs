@@ -1,7 +1,10 @@
 //! What became of a packet, held against what may and what must.
 
 use anyhow::{Result, bail, ensure};
-use lbx::desired::{RealServer, Scheduler, ServerState};
+use lbx::{
+    desired::{RealServer, Scheduler, ServerState},
+    tables::templates::REARM_TICKS,
+};
 use lbx_common::{drops::DropReason, flow::elapsed_ticks, fragment::LIFETIME_TICKS};
 
 use crate::{
@@ -81,7 +84,7 @@ impl Model<'_> {
             let persisted = !failed
                 && wish.persistence.is_some_and(|_| {
                     let begun = self.persisted.get(&(service, id.client / 2, server));
-                    begun.is_some_and(|&begun| elapsed_ticks(begun, now) <= FORGOTTEN)
+                    begun.is_some_and(|&begun| elapsed_ticks(begun, now) <= FORGOTTEN + REARM_TICKS)
                 });
             let sorry = server == SORRY && may_refuse(cluster, service, &case.loads);
             proper |= sorry || persisted || eligible.iter().any(|(n, _)| *n == server);
@@ -111,9 +114,10 @@ impl Model<'_> {
                 ServerState::Draining => persistence.persist_while_draining,
                 ServerState::Down(_) => false,
             });
-            if elapsed_ticks(template.last, now) <= template.timeout && keeps && template.server != SORRY {
+            if template.lives(now) && keeps && template.server != SORRY {
                 ensure!(server == template.server, "its client persists with {template:?}");
                 self.tally.kept += 1;
+                self.tally.re_armed += u64::from(template.re_armed);
             }
         }
         Ok(())

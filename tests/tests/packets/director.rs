@@ -223,6 +223,12 @@ impl Director {
         Ok(())
     }
 
+    /// Reads the tables back, as a daemon that follows another does.
+    pub fn readopt(&mut self) -> Result<()> {
+        self.tables = self.dataplane().read_tables(self.now())?;
+        self.plan()
+    }
+
     /// The address of a real server.
     pub fn server(&self, flow: Flow, to: To) -> Result<IpAddr> {
         let index = match to {

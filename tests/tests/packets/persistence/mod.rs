@@ -1,9 +1,11 @@
 //! Clients that persist: all their connections go to one real server, for as long as they come back in time.
 //!
 //! - [`clients`]: who is a client, and for how long it is remembered
+//! - [`connections`]: clients of whom a connection lives
 //! - [`servers`]: what becomes of clients when real servers change, and when there is no room to remember them
 
 mod clients;
+mod connections;
 mod servers;
 
 use std::net::IpAddr;
@@ -59,7 +61,7 @@ fn cluster() -> Vec<Service> {
 
 /// All fixtures of this file.
 pub fn fixtures() -> Vec<Fixture> {
-    [clients::fixtures(), servers::fixtures()]
+    [clients::fixtures(), connections::fixtures(), servers::fixtures()]
         .into_iter()
         .flatten()
         .collect()
