@@ -99,6 +99,8 @@ pub const XDP_PROGRAM: &str = "lbx";
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
 /// Name of the program for received frames of a NIC that changes its XDP mode.
 pub const VIP_DROP_PROGRAM: &str = "lbx_vip_drop";
+/// Name of the program that takes a frame of the self-test off the counters: it is only ever run by test runs.
+pub const UNCOUNT_PROGRAM: &str = "lbx_uncount";
 /// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
 pub const SOCKET_HOOKS: [&str; 8] = [
     "lbx_peername4",

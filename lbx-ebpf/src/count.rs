@@ -1,8 +1,17 @@
 //! Per-CPU counters.
 
-use lbx_common::{counters::Traffic, drops::DropReason};
+use lbx_common::{
+    counters::{CountedFrame, Traffic},
+    drops::DropReason,
+};
 
-use crate::{maps, packet::Packet, selection::Selection, service_ref::ServiceRef};
+use crate::{
+    frame::{Frame, Header},
+    maps,
+    packet::Packet,
+    selection::Selection,
+    service_ref::ServiceRef,
+};
 
 /// Counts a forwarded packet.
 #[inline(always)]
@@ -21,4 +30,16 @@ pub fn forwarded(packet: &Packet, service: &ServiceRef, selection: &Selection) {
 #[inline(always)]
 pub fn dropped(reason: DropReason) {
     maps::add_drop(reason.index());
+}
+
+// SAFETY: valid for every bit pattern.
+unsafe impl Header for CountedFrame {}
+
+/// Takes a frame of the daemon's self-test, by what the data of this test run say of it, off the counters.
+#[inline(always)]
+pub fn take_off(frame: &Frame<'_>) {
+    if let Some(counted) = frame.read::<CountedFrame>(0) {
+        maps::add_service_traffic(counted.service, counted.reversed());
+        maps::add_backend_traffic(counted.backend_counter, counted.reversed());
+    }
 }

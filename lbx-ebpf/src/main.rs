@@ -112,12 +112,14 @@ fn action(ctx: &XdpContext) -> u32 {
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-        macros::{cgroup_sock_addr, classifier},
-        programs::{SockAddrContext, TcContext},
+        bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+        macros::{cgroup_sock_addr, classifier, xdp},
+        programs::{SockAddrContext, TcContext, XdpContext},
     };
 
     use crate::{
+        count,
+        frame::Frame,
         local::{
             egress,
             socket::{
@@ -143,6 +145,13 @@ mod programs {
         } else {
             TC_ACT_UNSPEC
         }
+    }
+
+    /// Never attached: the daemon runs it after a frame of its self-test.
+    #[xdp]
+    fn lbx_uncount(context: XdpContext) -> u32 {
+        count::take_off(&Frame::new(&context));
+        xdp_action::XDP_PASS
     }
 
     /// The only place where an outcome becomes a return code of a socket program.

@@ -4,7 +4,11 @@ use std::{
     ffi::CString,
     io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
@@ -20,6 +24,11 @@ pub struct Instruction {
     offset: i16,
     value: i32,
 }
+
+/// BPF_OBJ_GET of `enum bpf_cmd`.
+const OBJ_GET: libc::c_int = 7;
+/// BPF_LINK_UPDATE of `enum bpf_cmd`.
+const LINK_UPDATE: libc::c_int = 29;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +53,9 @@ pub enum Way {
 const PROG_LOAD: libc::c_int = 5;
 /// BPF_LINK_CREATE of `enum bpf_cmd`.
 const LINK_CREATE: libc::c_int = 28;
+
+/// Of `enum bpf_attach_type`.
+const BPF_XDP: u32 = 37;
 
 const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
@@ -139,6 +151,9 @@ struct LoadAttributes {
     log: u64,
     kernel_version: u32,
     flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
 }
 
 /// Start of the `union bpf_attr` of BPF_LINK_CREATE.
@@ -150,12 +165,28 @@ struct LinkAttributes {
     flags: u32,
 }
 
+/// Start of the `union bpf_attr` of BPF_OBJ_GET.
+#[repr(C)]
+struct ObjectAttributes {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// Start of the `union bpf_attr` of BPF_LINK_UPDATE.
+#[repr(C)]
+struct UpdateAttributes {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
 /// Attaches a program to a NIC of a namespace; closing what comes back detaches it.
 ///
 /// # Errors
 /// The verifier refuses it, or the NIC is missing or has a program.
 pub fn attach(namespace: &Namespace, nic: &str, program: &[Instruction], mode: Mode) -> Result<OwnedFd> {
-    const BPF_XDP: u32 = 37;
     let context = || format!("cannot attach an XDP program to {nic} in {}", namespace.name());
     let loaded = load(program).with_context(context)?;
     let link = namespace.enter(|| {
@@ -175,6 +206,42 @@ pub fn attach(namespace: &Namespace, nic: &str, program: &[Instruction], mode: M
     link.with_context(context)
 }
 
+/// Gives a pinned link another program, as another user of XDP could.
+///
+/// # Errors
+/// The verifier refuses it, or nothing is pinned there.
+pub fn replace(link: &Path, program: &[Instruction]) -> Result<()> {
+    let context = || format!("cannot replace the program of {}", link.display());
+    let program = load(program).with_context(context)?;
+    let path = CString::new(link.as_os_str().as_bytes())?;
+    let pinned = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        descriptor: 0,
+        flags: 0,
+    };
+    // SAFETY: ObjectAttributes is the start of the union that BPF_OBJ_GET reads; the path outlives the call.
+    let link = unsafe { bpf(OBJ_GET, &pinned) }.with_context(context)?;
+    let update = UpdateAttributes {
+        link: u32::try_from(link.as_raw_fd())?,
+        program: u32::try_from(program.as_raw_fd())?,
+        flags: 0,
+        old: 0,
+    };
+    // SAFETY: UpdateAttributes is the start of the union that BPF_LINK_UPDATE reads.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            LINK_UPDATE,
+            &raw const update,
+            size_of::<UpdateAttributes>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error()).with_context(context);
+    }
+    Ok(())
+}
+
 fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     const BPF_PROG_TYPE_XDP: u32 = 6;
     // Lets it on NICs of any MTU.
@@ -189,6 +256,8 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
         log_size: log.len() as u32,
         log: log.as_mut_ptr() as u64,
         flags: BPF_F_XDP_HAS_FRAGS,
+        // A link takes only programs that agree in this.
+        expected_attach_type: BPF_XDP,
         ..Default::default()
     };
     // SAFETY: LoadAttributes is the start of the union that BPF_PROG_LOAD reads; what it points to outlives the call.

@@ -115,6 +115,34 @@ impl Dataplane {
         Ok(detached)
     }
 
+    /// The NICs whose link another process has given another program, and that program's id. Until [`Self::restore_program`] they do
+    /// whatever that does.
+    ///
+    /// # Errors
+    /// A pinned link, or this daemon's own program, cannot be read.
+    pub fn replaced_programs(&self) -> Result<Vec<(u32, u32)>, DataplaneError> {
+        let usual = self.program()?.info()?.id();
+        let is_ours = |program| program == usual || Some(program) == self.tracing_program;
+        let mut replaced = Vec::new();
+        for &ifindex in &self.links {
+            if let Some(link) = self.link_info(ifindex)?
+                && link.ifindex == ifindex
+                && !is_ours(link.program_id)
+            {
+                replaced.push((ifindex, link.program_id));
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Gives the link of a NIC this daemon's program again.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn restore_program(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        Ok(swap(&mut self.program, &self.pins, ifindex)?)
+    }
+
     fn link_info(&self, ifindex: u32) -> Result<Option<LinkInfo>, DataplaneError> {
         let path = self.pins.link_path(ifindex);
         LinkInfo::of_pin(&path)
@@ -153,8 +181,12 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses; some NICs may run the new program already.
     pub fn replace_programs(&mut self, program: Option<&mut Ebpf>) -> Result<(), DataplaneError> {
-        let program = program.unwrap_or(&mut self.program);
         self.pins.restore()?;
+        self.tracing_program = match &program {
+            Some(program) => Some(object::xdp(program)?.info()?.id()),
+            None => None,
+        };
+        let program = program.unwrap_or(&mut self.program);
         for ifindex in self.pins.linked_ifindexes()? {
             swap(program, &self.pins, ifindex)?;
         }

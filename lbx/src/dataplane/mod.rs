@@ -9,7 +9,7 @@
 //! - `cleanup`: removal of every kind of pin
 //! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
 //! - [`apply`]: the writes of a plan
-//! - [`read`]: tables, counters and flows read back
+//! - [`read`]: tables, counters and flows read back; [`test_frame`]: frames of the self-test
 //! - [`memory`]: memory of the maps
 //! - [`clock`]: the present tick
 
@@ -26,6 +26,7 @@ pub mod object;
 mod pinned_link;
 pub mod pins;
 pub mod read;
+pub mod test_frame;
 pub mod traffic_control;
 mod vip_drop;
 
@@ -52,6 +53,8 @@ pub struct Dataplane {
     adopted: bool,
     /// The NICs whose links this daemon made or adopted.
     links: BTreeSet<u32>,
+    /// The id of the program that NICs run while a trace is on.
+    tracing_program: Option<u32>,
     /// The devices whose egress program this daemon attached or adopted.
     egress: BTreeSet<u32>,
     /// The NICs that change their XDP mode at this moment.
@@ -129,6 +132,7 @@ impl Dataplane {
             constants,
             adopted,
             links: BTreeSet::new(),
+            tracing_program: None,
             egress: BTreeSet::new(),
             vip_drops: BTreeMap::new(),
             hooks: false,

@@ -135,6 +135,7 @@ impl Director {
         change |= self.loaded.take_retry();
         change |= RequiredActions::replan_if(self.health.needs_reevaluation() || self.is_drain_due());
         change |= self.check_detached().await;
+        self.check_replaced();
         // Planned even where the network is read again: that may fail, and next hops are lost meanwhile.
         self.follow(RequiredActions {
             reread_network: false,
@@ -156,6 +157,8 @@ impl Director {
             checked,
         );
         self.reconcile_local_traffic();
+        self.self_test
+            .on_second(&mut self.loaded.dataplane, &self.loaded.tables, &self.network.topology);
         if seconds.is_multiple_of(SCAN_INTERVAL) {
             self.loaded.expire();
             self.operator
@@ -199,6 +202,31 @@ impl Director {
             }
         }
         change
+    }
+
+    /// Whether another process has given the link of a NIC another program, and puts lbx's there again.
+    fn check_replaced(&mut self) {
+        let replaced = match self.loaded.dataplane.replaced_programs() {
+            Ok(replaced) => replaced,
+            Err(error) => {
+                log_failure("cannot check the XDP program", Err(error));
+                return;
+            }
+        };
+        for (ifindex, program) in replaced {
+            let nic = self.network.topology.nics.get(&ifindex);
+            let interface = nic.map_or_else(|| ifindex.to_string(), |nic| nic.name.clone());
+            tracing::warn!(
+                interface,
+                program,
+                "XDP program of {interface} replaced by another process (program id {program}); putting lbx's there again, packets \
+                 went through the other meanwhile"
+            );
+            log_failure(
+                "cannot put the XDP program of lbx on its NIC again, retrying",
+                self.loaded.dataplane.restore_program(ifindex),
+            );
+        }
     }
 
     /// Reconciles everything with a network that has changed. What no longer matches is left out, logged once for every
@@ -288,6 +316,7 @@ impl Director {
             checks: &self.health,
             vip_conflicts: &self.network.conflicts,
             dropped_replies: &self.network.dropped_replies,
+            self_test: &self.self_test,
             neighbours: &self.network.neighbours,
             tables: &self.loaded.tables,
             dataplane: &self.loaded.dataplane,

@@ -10,7 +10,8 @@
 //! - [`health`]: probes, and what they mean for the real servers
 //! - [`loaded`]: the tables, the program and its maps
 //!
-//! A fourth, [`operator`], has the control socket and reads the other three for listings and traces.
+//! A fourth, [`operator`], has the control socket and reads the other three for listings and traces; [`self_test`] runs frames through
+//! what is loaded.
 //!
 //! `events` is the loop, `reconcile` the one way from a desired state to what is loaded, [`configuration`] the file.
 
@@ -20,6 +21,7 @@ pub mod loaded;
 pub mod network;
 pub mod operator;
 pub mod required_actions;
+pub mod self_test;
 
 mod error;
 mod events;
@@ -33,6 +35,7 @@ use self::{
     loaded::LoadedState,
     network::{Network, offloads::Offloads, topology::Topology, vips},
     operator::OperatorInterface,
+    self_test::SelfTest,
 };
 pub use self::{error::DirectorError, events::Signals};
 use crate::{
@@ -52,6 +55,7 @@ pub struct Director {
     health: HealthChecks,
     loaded: LoadedState,
     operator: OperatorInterface,
+    self_test: SelfTest,
     _lock: Lock,
 }
 
@@ -109,6 +113,7 @@ impl Director {
             health,
             loaded: LoadedState::new(dataplane),
             operator: OperatorInterface::new(socket, calls),
+            self_test: SelfTest::default(),
             _lock: lock,
         };
         match director.initialize().await {

@@ -133,6 +133,7 @@ impl Director {
         nics::set_roles(&mut self.loaded.dataplane, &self.network.topology)?;
         nics::detach_others(&mut self.loaded.dataplane, &self.network.topology)?;
         self.network.restore_unused_offloads();
+        self.self_test.request();
         self.reconcile_local_traffic();
         self.health.sync_probes();
         let wanted = vips::desired_vips(&self.configuration.desired);
@@ -234,6 +235,7 @@ impl Director {
     /// Executes the plan for a health view, which comes into force with it.
     pub(super) fn commit(&mut self, plan: Plan, view: HealthView) -> Result<(), DirectorError> {
         let planned = self.loaded.execute(plan)?;
+        self.self_test.request();
         let events = self.health.commit(view);
         self.health.set_paths(self.network.server_paths());
         // One line for one change: health knows the reason.

@@ -36,6 +36,7 @@ mod routed_replies;
 mod scene;
 mod schedulers;
 mod schedulers_by_load;
+mod self_test;
 mod setup;
 mod slots;
 mod sorry;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         remapping::tests(),
         removed::tests(),
         routed_replies::tests(),
+        self_test::tests(),
         vlan::tests(),
         bonds::tests(),
         teams::tests(),

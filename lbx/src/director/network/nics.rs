@@ -175,6 +175,15 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
     nics.into_iter().try_for_each(|nic| dataplane.set_nic(nic))
 }
 
+/// The NICs that clients' frames arrive on, as the program knows them; bonds without their members.
+#[must_use]
+pub fn client_entries(topology: &Topology) -> Vec<Nic> {
+    let segments = topology.segments.iter();
+    let clients = segments.filter(|(_, role)| role.roles & CLIENT_FACING != 0);
+    let entries = clients.flat_map(|(segment, role)| entries(topology, segment, role));
+    entries.filter(|nic| topology.nics.contains_key(&nic.ifindex)).collect()
+}
+
 /// A segment's NIC, and its members first where it is a bond.
 fn entries(topology: &Topology, segment: &Segment, role: &SegmentRole) -> Vec<Nic> {
     let [outer, inner] = segment.vlan_tags;

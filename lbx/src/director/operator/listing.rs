@@ -17,6 +17,7 @@ use crate::{
             neighbours::NeighbourTable, routed_replies::DroppedReplies, segment::Segment, topology::Topology,
             vip_conflicts::VipConflicts,
         },
+        self_test::SelfTest,
     },
     health::{ProbeFailure, ServerHealth},
     net::Link,
@@ -44,6 +45,8 @@ pub struct ReportSources<'s> {
     pub vip_conflicts: &'s VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: &'s DroppedReplies,
+    /// Frames that the loaded program does not forward.
+    pub self_test: &'s SelfTest,
     /// Whose MAC addresses are known.
     pub neighbours: &'s NeighbourTable,
     /// What is loaded.
@@ -99,7 +102,11 @@ impl ReportSources<'_> {
                 None => "none",
             }
             .to_owned(),
-            warnings: self.dropped_replies.warnings_of(link.index).collect(),
+            warnings: self
+                .dropped_replies
+                .warnings_of(link.index)
+                .chain(self.self_test.warnings_of(link.index))
+                .collect(),
         });
         Ok(interfaces.collect())
     }
