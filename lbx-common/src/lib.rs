@@ -17,6 +17,7 @@ pub mod fragment;
 pub mod hash;
 pub mod load;
 pub mod lookup;
+pub mod lost_frames;
 pub mod maps;
 pub mod nic;
 pub mod rate_limit;
@@ -45,6 +46,7 @@ plain_data!(
     counters::Traffic,
     fragment::FirstFragment,
     fragment::FragmentKey,
+    lost_frames::LostFrameKind,
     maps::AdoptionInfo,
     nic::Nic,
     routed_replies::RoutedReplies,

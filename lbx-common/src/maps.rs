@@ -60,11 +60,13 @@ pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
 /// [`RoutedReplies`](crate::routed_replies::RoutedReplies) by address family, per-CPU array. Not in the first builds of this layout:
 /// see [`MAPS_ADDED_LATER`].
 pub const ROUTED_REPLIES: &str = "ROUTED_REPLIES";
+/// [`LostFrameKind`](crate::lost_frames::LostFrameKind) → frames (u64), LRU hash. Not in the first builds of this layout either.
+pub const LOST_FRAMES: &str = "LOST_FRAMES";
 
 /// Maps that builds of this layout have had from a later time on: a daemon that adopts the pins of an earlier build makes them.
-pub const MAPS_ADDED_LATER: [&str; 3] = [MORE_DROPS, REJECT_LIMITS, ROUTED_REPLIES];
+pub const MAPS_ADDED_LATER: [&str; 4] = [MORE_DROPS, REJECT_LIMITS, ROUTED_REPLIES, LOST_FRAMES];
 /// Every map that is pinned.
-pub const PINNED_MAPS: [&str; 26] = [
+pub const PINNED_MAPS: [&str; 27] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -91,6 +93,7 @@ pub const PINNED_MAPS: [&str; 26] = [
     MORE_DROPS,
     REJECT_LIMITS,
     ROUTED_REPLIES,
+    LOST_FRAMES,
 ];
 
 /// Name of the XDP program.
@@ -101,6 +104,11 @@ pub const EGRESS_PROGRAM: &str = "lbx_egress";
 pub const VIP_DROP_PROGRAM: &str = "lbx_vip_drop";
 /// Name of the program that takes a frame of the self-test off the counters: it is only ever run by test runs.
 pub const UNCOUNT_PROGRAM: &str = "lbx_uncount";
+/// Names of the programs on tracepoints of the group `xdp`, and those tracepoints: both fire for lost frames alone.
+pub const LOST_FRAME_PROGRAMS: [(&str, &str); 2] = [
+    ("lbx_exception", "xdp_exception"),
+    ("lbx_redirect_err", "xdp_redirect_err"),
+];
 /// Names of the programs on the director's sockets: the peer hooks before the connect hooks.
 pub const SOCKET_HOOKS: [&str; 8] = [
     "lbx_peername4",

@@ -16,6 +16,7 @@
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`routed_reply`]: replies from VIPs that real servers send to this host as their gateway
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
+//! - [`lost_frames`]: frames dropped after the verdict
 //! - [`vip_drop`]: VIPs on a NIC that changes its XDP mode
 //! - [`count`], [`trace`]: what user space sees of it
 //!
@@ -49,6 +50,8 @@ mod fragment;
 mod frame;
 mod local;
 mod lookup;
+#[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by programs"))]
+mod lost_frames;
 mod maps;
 mod packet;
 mod parse;
@@ -113,8 +116,8 @@ fn action(ctx: &XdpContext) -> u32 {
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        macros::{cgroup_sock_addr, classifier, xdp},
-        programs::{SockAddrContext, TcContext, XdpContext},
+        macros::{cgroup_sock_addr, classifier, tracepoint, xdp},
+        programs::{SockAddrContext, TcContext, TracePointContext, XdpContext},
     };
 
     use crate::{
@@ -127,7 +130,7 @@ mod programs {
                 Family::{self, V4, V6},
             },
         },
-        vip_drop,
+        lost_frames, vip_drop,
     };
 
     /// Never decides about the frame: that is up to the next program.
@@ -145,6 +148,18 @@ mod programs {
         } else {
             TC_ACT_UNSPEC
         }
+    }
+
+    #[tracepoint]
+    fn lbx_exception(context: TracePointContext) -> u32 {
+        lost_frames::count_exception(&context);
+        0
+    }
+
+    #[tracepoint]
+    fn lbx_redirect_err(context: TracePointContext) -> u32 {
+        lost_frames::count_redirect_error(&context);
+        0
     }
 
     /// Never attached: the daemon runs it after a frame of its self-test.

@@ -18,6 +18,7 @@ use lbx_common::{
     fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
+    lost_frames::{LostFrameKind, MAX_KINDS},
     maps::{
         AdoptionInfo, DEFAULT_FLOW4_RECORDS, DEFAULT_FLOW6_RECORDS, DEFAULT_FRAGMENTS, DEFAULT_PORT_ENTRIES,
         DEFAULT_SLOTS, MAX_BACKENDS, MAX_MORE_DROPS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS,
@@ -91,6 +92,8 @@ static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = Lr
 static LOCAL_PORTS: Array<[u64; PORT_BITMAP_WORDS], 1, MMAPABLE> = Array::new();
 #[btf_map]
 static ROUTED_REPLIES: PerCpuArray<RoutedReplies, { FAMILIES as usize }> = PerCpuArray::new();
+#[btf_map]
+static LOST_FRAMES: LruHashMap<LostFrameKind, u64, { MAX_KINDS as usize }> = LruHashMap::new();
 
 #[unsafe(no_mangle)]
 static FLOW4_MASK: Global<u32> = Global::new(DEFAULT_FLOW4_RECORDS / 4 - 1);
@@ -279,6 +282,18 @@ pub fn add_routed_reply(family: u32, segment: u64, vip: Address, client: Address
         replies.segment = segment;
         replies.vip = vip;
         replies.client = client;
+    }
+}
+
+/// Counts a lost frame, atomically: a tracepoint may interrupt another.
+#[inline(always)]
+pub fn add_lost_frame(kind: &LostFrameKind) {
+    match LOST_FRAMES.get_ptr_mut(kind) {
+        Some(count) => {
+            atomic::fetch_add(count, 1);
+        }
+        // Where another CPU is sooner, a frame is not counted.
+        None => drop(LOST_FRAMES.insert(kind, 1, 0)),
     }
 }
 

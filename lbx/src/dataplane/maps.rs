@@ -12,6 +12,7 @@ use lbx_common::{
     fragment::{FirstFragment, FragmentKey},
     load,
     lookup::{PortBucket, VipBucket},
+    lost_frames::{LostFrameKind, MAX_KINDS},
     maps::{self, AdoptionInfo},
     nic::Nic,
     routed_replies::{self, RoutedReplies},
@@ -50,6 +51,7 @@ pub(super) struct Maps {
     pub trace_filter: Array<MapData, TraceFilter>,
     pub test_clock: Array<MapData, u64>,
     pub routed_replies: PerCpuArray<MapData, RoutedReplies>,
+    pub lost_frames: HashMap<MapData, LostFrameKind, u64>,
     meta: Array<MapData, AdoptionInfo>,
 }
 
@@ -81,6 +83,7 @@ impl Maps {
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
             test_clock: typed(pins, maps::TEST_CLOCK_NS, Map::Array)?,
             routed_replies: typed(pins, maps::ROUTED_REPLIES, Map::PerCpuArray)?,
+            lost_frames: typed(pins, maps::LOST_FRAMES, Map::LruHashMap)?,
             meta: typed(pins, maps::META, Map::Array)?,
         })
     }
@@ -198,6 +201,10 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
             size_of::<RoutedReplies>(),
             These(routed_replies::FAMILIES),
         ),
+        MapSpec {
+            key_size: size_of::<LostFrameKind>(),
+            ..shape(maps::LOST_FRAMES, LruHash, 8, These(MAX_KINDS))
+        },
     ]
 };
 

@@ -8,6 +8,7 @@
 //! - `traffic_control`: how programs of tc are attached; `vip_drop`: VIPs of a NIC that changes its mode
 //! - `cleanup`: removal of every kind of pin
 //! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
+//! - `lost_frames`: frames dropped after the verdict
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back; [`test_frame`]: frames of the self-test
 //! - [`memory`]: memory of the maps
@@ -19,6 +20,7 @@ mod cleanup;
 pub mod clock;
 mod error;
 pub mod local;
+mod lost_frames;
 pub mod mapped;
 pub mod maps;
 pub mod memory;

@@ -156,6 +156,11 @@ impl Director {
             "cannot look for replies that real servers route through this host",
             checked,
         );
+        let checked = self
+            .network
+            .lost_frames
+            .check(&mut self.loaded.dataplane, &self.network.topology);
+        log_failure("cannot look for frames lost after the XDP program", checked);
         self.reconcile_local_traffic();
         self.self_test
             .on_second(&mut self.loaded.dataplane, &self.loaded.tables, &self.network.topology);
@@ -316,6 +321,7 @@ impl Director {
             checks: &self.health,
             vip_conflicts: &self.network.conflicts,
             dropped_replies: &self.network.dropped_replies,
+            lost_frames: &self.network.lost_frames,
             self_test: &self.self_test,
             neighbours: &self.network.neighbours,
             tables: &self.loaded.tables,

@@ -20,6 +20,7 @@ mod lifecycle;
 mod listing;
 mod local;
 mod netfilter;
+mod lost_frames;
 mod nics;
 mod persistence;
 mod pmtu;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         health::tests(),
         probes::tests(),
         local::tests(),
+        lost_frames::tests(),
     ];
     // Measured before the tests load the machine themselves.
     println!("limits are those of an idle machine × {:.1}", patience::slowness());

@@ -6,11 +6,13 @@
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`routed_replies`]: real servers that have this host as their gateway
 //! - [`netfilter_rules`]: rules of the firewall that match a VIP
+//! - [`lost_frames`]: frames that are dropped after the verdict
 //! - [`local_traffic`]: the director's own packets to VIPs
 //! - [`mismatch`]: what of the desired state the network does not allow
 
 pub mod announcements;
 pub mod local_traffic;
+pub mod lost_frames;
 pub mod mismatch;
 pub mod neighbours;
 pub mod netfilter_rules;
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 use self::{
     announcements::Announcements,
     local_traffic::LocalTraffic,
+    lost_frames::LostFrames,
     mismatch::NetworkMismatch,
     neighbours::NeighbourTable,
     offloads::Offloads,
@@ -67,6 +70,8 @@ pub struct Network {
     pub conflicts: VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: DroppedReplies,
+    /// Frames that are dropped after the verdict.
+    pub lost_frames: LostFrames,
     /// Programs on the director's own packets to VIPs.
     pub local_traffic: LocalTraffic,
     /// What does not match.
@@ -95,6 +100,7 @@ impl Network {
             announcements: Announcements::default(),
             conflicts: VipConflicts::default(),
             dropped_replies: DroppedReplies::default(),
+            lost_frames: LostFrames::default(),
             local_traffic: LocalTraffic::default(),
             mismatch: NetworkMismatch::default(),
         }

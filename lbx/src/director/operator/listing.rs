@@ -14,8 +14,8 @@ use crate::{
     director::{
         health::HealthChecks,
         network::{
-            neighbours::NeighbourTable, routed_replies::DroppedReplies, segment::Segment, topology::Topology,
-            vip_conflicts::VipConflicts,
+            lost_frames::LostFrames, neighbours::NeighbourTable, routed_replies::DroppedReplies, segment::Segment,
+            topology::Topology, vip_conflicts::VipConflicts,
         },
         self_test::SelfTest,
     },
@@ -45,6 +45,8 @@ pub struct ReportSources<'s> {
     pub vip_conflicts: &'s VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: &'s DroppedReplies,
+    /// Frames that are dropped after the verdict.
+    pub lost_frames: &'s LostFrames,
     /// Frames that the loaded program does not forward.
     pub self_test: &'s SelfTest,
     /// Whose MAC addresses are known.
@@ -105,6 +107,7 @@ impl ReportSources<'_> {
             warnings: self
                 .dropped_replies
                 .warnings_of(link.index)
+                .chain(self.lost_frames.warnings_of(link.index))
                 .chain(self.self_test.warnings_of(link.index))
                 .collect(),
         });
