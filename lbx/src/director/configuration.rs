@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::desired::DesiredState;
 
-/// How long a start or reload waits for the MAC addresses of new real servers.
-pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Between two solicitations meanwhile.
-pub const SOLICIT_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a start or reload waits for the MAC addresses of so many new real servers: solicitations are paced.
+#[must_use]
+pub fn resolve_timeout(unresolved: usize) -> Duration {
+    Duration::from_millis(1_500) + Duration::from_millis(1) * u32::try_from(unresolved).unwrap_or(u32::MAX)
+}
 
 /// The file and what of it is in force.
 #[derive(Debug)]
@@ -28,8 +29,6 @@ struct PendingReload {
     desired: DesiredState,
     /// When it is loaded, whatever is known then.
     deadline: Instant,
-    /// When real servers are solicited next.
-    next_solicit: Instant,
 }
 
 impl Configuration {
@@ -43,13 +42,12 @@ impl Configuration {
         }
     }
 
-    /// Keeps a valid desired state until it can be loaded; one that waits already is replaced.
-    pub fn set_pending(&mut self, desired: DesiredState) {
-        let now = Instant::now();
+    /// Keeps a valid desired state until it can be loaded: until the MAC addresses of so many real servers are known, or have
+    /// had their time. One that waits already is replaced.
+    pub fn set_pending(&mut self, desired: DesiredState, unresolved: usize) {
         self.pending = Some(PendingReload {
             desired,
-            deadline: now + RESOLVE_TIMEOUT,
-            next_solicit: now,
+            deadline: Instant::now() + resolve_timeout(unresolved),
         });
     }
 
@@ -59,23 +57,11 @@ impl Configuration {
         self.pending.is_some()
     }
 
-    /// Waits until something is to be done for a pending reload.
+    /// Waits until a pending reload is loaded, whatever is known then.
     pub async fn wait_for_pending(&self) {
         match &self.pending {
-            Some(pending) => tokio::time::sleep_until(pending.next_solicit.min(pending.deadline)).await,
+            Some(pending) => tokio::time::sleep_until(pending.deadline).await,
             None => std::future::pending().await,
-        }
-    }
-
-    /// Whether a reload waits whose real servers are to be solicited now.
-    pub fn take_due_solicitation(&mut self) -> bool {
-        let now = Instant::now();
-        match &mut self.pending {
-            Some(pending) if now >= pending.next_solicit => {
-                pending.next_solicit = now + SOLICIT_INTERVAL;
-                true
-            }
-            _ => false,
         }
     }
 
@@ -105,12 +91,10 @@ mod tests {
             configuration.take_pending_if_ready(false).is_none(),
             "nothing is pending"
         );
-        configuration.set_pending(desired("192.0.2.2"));
-        assert!(configuration.take_due_solicitation(), "solicited at once");
-        assert!(!configuration.take_due_solicitation(), "and not again at once");
+        configuration.set_pending(desired("192.0.2.2"), 1);
         assert!(configuration.take_pending_if_ready(true).is_none());
         assert!(configuration.take_pending_if_ready(false).is_some(), "all are resolved");
-        configuration.set_pending(desired("192.0.2.2"));
+        configuration.set_pending(desired("192.0.2.2"), 1);
         let pending = configuration.pending.as_mut().expect("it waits");
         pending.deadline = Instant::now();
         assert!(configuration.take_pending_if_ready(true).is_some(), "the time is over");

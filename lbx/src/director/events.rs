@@ -22,9 +22,13 @@ use crate::{
 /// Seconds between two scans of all flow records.
 const SCAN_INTERVAL: u32 = 2;
 
+/// Between two looks at what real servers have answered.
+const RESOLVE_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What woke the loop.
 enum Wake {
     Second,
+    ResolveNeighbours,
     Reload,
     Stop,
     PendingReload,
@@ -65,10 +69,13 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
     } = signals;
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut resolve = interval(RESOLVE_INTERVAL);
+    resolve.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = 0u32;
     loop {
         let wake = tokio::select! {
             _ = second.tick() => Wake::Second,
+            _ = resolve.tick() => Wake::ResolveNeighbours,
             () = received(hangup) => Wake::Reload,
             () = received(interrupt) => Wake::Stop,
             () = received(terminate) => Wake::Stop,
@@ -81,6 +88,10 @@ pub(super) async fn run(director: &mut Director, signals: &mut Signals) -> Resul
             Wake::Second => {
                 seconds = seconds.wrapping_add(1);
                 director.on_second(seconds).await;
+            }
+            Wake::ResolveNeighbours => {
+                let change = director.network.resolve_neighbours();
+                director.follow(change).await;
             }
             Wake::Reload => {
                 let prepared = director.prepare_reload().await;
@@ -145,9 +156,7 @@ impl Director {
         self.follow(RequiredActions::reread_network_if(change.reread_network))
             .await;
         self.network.announce_vips(self.loaded.tables.vips());
-        self.network
-            .conflicts
-            .check(&self.network.topology, &self.loaded.tables);
+        self.network.check_vip_conflicts(&self.loaded.tables);
         let checked = self
             .network
             .dropped_replies
@@ -252,10 +261,8 @@ impl Director {
 
     /// Takes a pending reload as far as it goes now.
     async fn advance_reload(&mut self) {
-        if self.configuration.take_due_solicitation() {
-            self.network.solicit_pending_servers().await;
-        }
-        if let Some(desired) = self.configuration.take_pending_if_ready(self.network.is_resolving()) {
+        let resolving = self.network.pending_unresolved_count() > 0;
+        if let Some(desired) = self.configuration.take_pending_if_ready(resolving) {
             let committed = self.commit_reload(desired).await;
             self.network.abandon_pending_configuration();
             let config = self.configuration.file.display();

@@ -206,6 +206,7 @@ impl Director {
         // VIPs first: while they are here, clients' packets must not reach a host without services.
         let removed = vips::remove_vips_from_primary(&self.network.netlink, &self.network.topology, &vips).await;
         log_failure("cannot remove the VIPs", removed);
+        self.network.remove_kernel_neighbours().await;
         log_failure("cannot remove the pins", self.loaded.dataplane.detach_and_unpin());
         self.network.offloads.restore(|_| false);
         if notified {

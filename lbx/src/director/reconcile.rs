@@ -1,13 +1,12 @@
 //! From a desired state to what is loaded: the one way for start, reload, and every event in between.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     Director, DirectorError,
-    configuration::{RESOLVE_TIMEOUT, SOLICIT_INTERVAL},
+    configuration::resolve_timeout,
     health::{
         HealthView,
         prior::{PriorConfiguration, PriorState},
@@ -31,6 +30,9 @@ pub(super) enum ReconcileOutcome {
     NicsOrVipsPending(DirectorError),
 }
 
+/// Between two looks at what real servers have answered before the loop runs.
+const RESOLVE_INTERVAL_AT_START: Duration = Duration::from_millis(10);
+
 impl Director {
     /// Reads the configuration file again: validated whole before the first change, or refused whole. It is loaded by
     /// [`Director::commit_reload`] once the MAC addresses of its real servers are known.
@@ -41,8 +43,9 @@ impl Director {
         let desired = config::load(&self.configuration.file)?;
         let draining = self.draining();
         self.network.prepare_pending_configuration(&desired, &draining).await?;
-        self.configuration.set_pending(desired);
-        if self.network.is_resolving() {
+        let unresolved = self.network.pending_unresolved_count();
+        self.configuration.set_pending(desired, unresolved);
+        if unresolved > 0 {
             let config = self.configuration.file.display();
             tracing::info!(%config, "configuration read; resolving MAC addresses of real servers before it is loaded");
         }
@@ -108,7 +111,7 @@ impl Director {
         topology: Topology,
         mut neighbours: NeighbourTable,
     ) -> Result<ReconcileOutcome, DirectorError> {
-        neighbours.read(&self.network.netlink).await?;
+        neighbours.on_kernel_table(&self.network.netlink.neighbours().await?);
         let before = self.network.replace_topology(topology, neighbours);
         if let Err(error) = self.reconcile_tables(&desired) {
             // NICs that were attached on the way have no role and pass everything; they are detached with the next success.
@@ -174,15 +177,12 @@ impl Director {
     pub(super) async fn resolve_at_start(&mut self) -> Result<(), DirectorError> {
         let network = &mut self.network;
         network.neighbours.set_topology(&network.topology);
-        network.neighbours.read(&network.netlink).await?;
-        let deadline = Instant::now() + RESOLVE_TIMEOUT;
-        while network.neighbours.has_unresolved() && Instant::now() < deadline {
-            network.neighbours.solicit(&network.netlink, &network.topology).await;
-            let next_solicit = Instant::now() + SOLICIT_INTERVAL;
-            while network.neighbours.has_unresolved() && Instant::now() < next_solicit {
-                tokio::time::sleep(SOLICIT_INTERVAL / 10).await;
-                network.neighbours.read(&network.netlink).await?;
-            }
+        network.read_kernel_neighbours().await?;
+        let deadline = Instant::now() + resolve_timeout(network.neighbours.unresolved_count());
+        network.resolve_neighbours();
+        while network.neighbours.unresolved_count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(RESOLVE_INTERVAL_AT_START).await;
+            network.resolve_neighbours();
         }
         log_unresolved(&self.configuration.desired, &network.neighbours);
         Ok(())

@@ -4,10 +4,10 @@
 //!   native program is refused; [`xdp_drivers`]: what drivers need for one;
 //! - [`address`]: addresses, and VIPs marked as ours;
 //! - [`route`]: route look-ups, and host routes marked as ours;
-//! - [`neighbour`]: the neighbour table, and requests to the kernel to resolve;
+//! - [`neighbour`]: the neighbour table, and entries marked as ours;
 //! - [`mod@watch`]: change events;
 //! - [`arp`], [`ndp`]: frames that solicit or announce an address;
-//! - [`arp_listener`]: other hosts that use an address;
+//! - [`binding`]: receives them: which host states that it has which address;
 //! - [`segment`]: the socket that sends such frames;
 //! - [`namespace`]: identity of the network namespace;
 //! - [`sysctl`]: the kernel's settings; [`netfilter`]: rules of nftables and iptables, as their programs print them.
@@ -16,7 +16,7 @@
 
 pub mod address;
 pub mod arp;
-pub mod arp_listener;
+pub mod binding;
 pub mod ethtool;
 pub mod link;
 pub mod namespace;
@@ -40,10 +40,10 @@ use crate::kernel;
 
 pub use self::{
     address::{AddVipOutcome, InterfaceAddress, LBX_ADDRESS_PROTO},
-    arp_listener::{ArpBinding, ArpListener},
+    binding::{AddressBinding, BindingListener, Protocol},
     link::{DeviceKind, Link, Peer, VlanDevice, XdpAttachment},
     namespace::{namespace_cookie, namespace_id},
-    neighbour::Neighbour,
+    neighbour::{Keeper, Neighbour},
     route::{LBX_ROUTE_PROTO, Route, TableRoute},
     segment::SegmentSocket,
     watch::{NetEvent, watch},

@@ -8,9 +8,24 @@ use netlink_packet_route::{
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
+    route::RouteProtocol,
 };
 
 use super::{NetError, RouteNetlink, family, is_errno, is_ip};
+
+/// The origin that entries we add carry (NDA_PROTOCOL), so that a later lbx knows them. "L" in ASCII.
+const LBX_NEIGHBOUR_PROTO: u8 = 0x4c;
+
+/// Who keeps an entry of the neighbour table true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// The kernel: it resolves the entry when it has a packet for it.
+    Kernel,
+    /// An lbx: the entry is marked as ours.
+    Lbx,
+    /// The operator or another program: it is permanent, externally learned or managed.
+    Other,
+}
 
 /// An entry of the neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +36,8 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its MAC, if the kernel would send to it now: not while it is being resolved, nor after that has failed.
     pub mac: Option<[u8; 6]>,
+    /// Who keeps it.
+    pub keeper: Keeper,
 }
 
 impl Neighbour {
@@ -43,6 +60,7 @@ impl Neighbour {
             ifindex: header.ifindex,
             address: address?,
             mac: mac.filter(|_| is_usable(header.state)),
+            keeper: keeper(message),
         })
     }
 }
@@ -80,45 +98,90 @@ impl RouteNetlink {
             .collect())
     }
 
-    /// Makes the kernel resolve an address as if it had a packet for it: an unknown one is solicited, a stale one
-    /// probed. A known MAC stays meanwhile.
+    /// Has the kernel send to an address by this MAC address, unless somebody else keeps the entry. The entry is marked as ours
+    /// and does not count towards `gc_thresh3`, nor is it ever collected: it is «externally learned» (neigh_alloc and
+    /// neigh_update_gc_list in net/core/neighbour.c, since Linux 5.0).
     ///
     /// # Errors
     /// The kernel refuses: the NIC is gone or down, or CAP_NET_ADMIN is missing.
-    pub async fn solicit(&self, ifindex: u32, address: IpAddr) -> Result<(), NetError> {
-        let refused = || NetError::refused(format!("resolve {address} on the interface with index {ifindex}"));
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = ifindex;
-        let destination = match address {
-            IpAddr::V4(address) => NeighbourAddress::Inet(address),
-            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-        };
-        message.attributes.push(NeighbourAttribute::Destination(destination));
-
+    pub async fn set_neighbour(&self, ifindex: u32, address: IpAddr, mac: [u8; 6]) -> Result<(), NetError> {
+        let refused = NetError::refused(format!(
+            "set the neighbour {address} on the interface with index {ifindex}"
+        ));
+        let mut message = message_for(ifindex, address);
         match self.get(RouteNetlinkMessage::GetNeighbour(message.clone())).await {
-            Ok(Some(RouteNetlinkMessage::NewNeighbour(present))) if !is_for_the_kernel(&present) => return Ok(()),
-            Err(error) if !is_errno(&error, libc::ENOENT) => return Err(refused()(error)),
+            Ok(Some(RouteNetlinkMessage::NewNeighbour(present))) if keeper(&present) == Keeper::Other => return Ok(()),
+            Err(error) if !is_errno(&error, libc::ENOENT) => return Err(refused(error)),
             _ => {}
         }
-        message.header.flags = NeighbourFlags::Use;
+        message.header.flags = NeighbourFlags::ExtLearned;
+        message.header.state = NeighbourState::Reachable;
+        let protocol = RouteProtocol::Other(LBX_NEIGHBOUR_PROTO);
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        message.attributes.push(NeighbourAttribute::Protocol(protocol));
         self.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
             .await
-            .map_err(refused())
+            .map_err(refused)
+    }
+
+    /// Removes an entry that is marked as ours; it may be gone already.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn remove_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), NetError> {
+        let message = message_for(ifindex, address);
+        match self.get(RouteNetlinkMessage::GetNeighbour(message.clone())).await {
+            Ok(Some(RouteNetlinkMessage::NewNeighbour(present))) if keeper(&present) == Keeper::Lbx => {}
+            // It is gone, and its NIC perhaps too, or somebody else's by now.
+            _ => return Ok(()),
+        }
+        match self.change(RouteNetlinkMessage::DelNeighbour(message), 0).await {
+            Err(error) if !is_errno(&error, libc::ENOENT) => {
+                let action = format!("remove the neighbour {address} from the interface with index {ifindex}");
+                Err(NetError::refused(action)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-/// Whether the kernel resolves this entry on demand. NTF_USE would turn a permanent entry into one without a
-/// MAC, and would take the mark off a managed or externally learned one (__neigh_update and neigh_update_flags in
-/// net/core/neighbour.c, since Linux 5.16); those who made them keep them fresh.
-fn is_for_the_kernel(entry: &NeighbourMessage) -> bool {
+/// A message about an address on a NIC.
+fn message_for(ifindex: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = ifindex;
+    let destination = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}
+
+/// Who keeps an entry. A permanent one is the operator's, whatever mark it has: `ip neighbour replace` leaves the origin.
+fn keeper(entry: &NeighbourMessage) -> Keeper {
     let managed = |attribute: &NeighbourAttribute| match attribute {
         NeighbourAttribute::ExtFlags(flags) => flags.contains(NeighbourExtFlags::Managed),
         _ => false,
     };
-    !matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
-        && !entry.header.flags.contains(NeighbourFlags::ExtLearned)
-        && !entry.attributes.iter().any(managed)
+    let is_ours = |attribute: &NeighbourAttribute| match attribute {
+        NeighbourAttribute::Protocol(protocol) => u8::from(*protocol) == LBX_NEIGHBOUR_PROTO,
+        _ => false,
+    };
+    let learned = entry.header.flags.contains(NeighbourFlags::ExtLearned);
+    if matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
+        || entry.attributes.iter().any(managed)
+    {
+        Keeper::Other
+    } else if !learned {
+        Keeper::Kernel
+    } else if entry.attributes.iter().any(is_ours) {
+        Keeper::Lbx
+    } else {
+        Keeper::Other
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +227,7 @@ mod tests {
             ifindex: 4,
             address: address.into(),
             mac: Some(MAC),
+            keeper: Keeper::Kernel,
         };
         assert_eq!(Neighbour::from_message(&message), Some(expected));
     }
@@ -176,14 +240,22 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_others_are_left_alone() {
-        assert!(is_for_the_kernel(&entry(NeighbourState::Stale)));
-        assert!(is_for_the_kernel(&entry(NeighbourState::Failed)));
-        assert!(!is_for_the_kernel(&entry(NeighbourState::Permanent)));
+    fn entries_have_their_keepers() {
+        assert_eq!(keeper(&entry(NeighbourState::Stale)), Keeper::Kernel);
+        assert_eq!(keeper(&entry(NeighbourState::Failed)), Keeper::Kernel);
+        assert_eq!(keeper(&entry(NeighbourState::Permanent)), Keeper::Other);
         let mut managed = entry(NeighbourState::Reachable);
         managed
             .attributes
             .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-        assert!(!is_for_the_kernel(&managed));
+        assert_eq!(keeper(&managed), Keeper::Other);
+        let mut learned = entry(NeighbourState::Reachable);
+        learned.header.flags = NeighbourFlags::ExtLearned;
+        assert_eq!(keeper(&learned), Keeper::Other);
+        let protocol = RouteProtocol::Other(LBX_NEIGHBOUR_PROTO);
+        learned.attributes.push(NeighbourAttribute::Protocol(protocol));
+        assert_eq!(keeper(&learned), Keeper::Lbx);
+        learned.header.state = NeighbourState::Permanent;
+        assert_eq!(keeper(&learned), Keeper::Other, "replaced by hand");
     }
 }

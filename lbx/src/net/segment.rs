@@ -32,16 +32,27 @@ impl SegmentSocket {
         Ok(Self { fd, to })
     }
 
-    /// Solicits the MAC address of `target` on the segment, from an address of this host.
+    /// Solicits the MAC address of `target` from an address of this host: of the host with the MAC address `known` alone, or of
+    /// the whole segment.
     ///
     /// # Errors
     /// The NIC is gone or down, or its queue is full.
-    pub fn solicit(&self, mac: [u8; 6], source: IpAddr, target: IpAddr) -> Result<(), NetError> {
+    pub fn solicit(
+        &self,
+        mac: [u8; 6],
+        source: IpAddr,
+        target: IpAddr,
+        known: Option<[u8; 6]>,
+    ) -> Result<(), NetError> {
         match (source, target) {
-            (IpAddr::V4(source), IpAddr::V4(target)) => self.send(&arp::request(mac, source, target)),
-            (IpAddr::V6(source), IpAddr::V6(target)) if !source.is_unspecified() => {
-                self.send(&ndp::solicitation(mac, source, target))
-            }
+            (IpAddr::V4(source), IpAddr::V4(target)) => self.send(&match known {
+                Some(known) => arp::unicast_request(mac, source, known, target),
+                None => arp::request(mac, source, target),
+            }),
+            (IpAddr::V6(source), IpAddr::V6(target)) if !source.is_unspecified() => self.send(&match known {
+                Some(known) => ndp::unicast_solicitation(mac, source, known, target),
+                None => ndp::solicitation(mac, source, target),
+            }),
             // The kernel gives no source of the other family; a solicitation from `::` would be one of duplicate address
             // detection (RFC 4861 section 4.3).
             _ => Ok(()),

@@ -81,7 +81,8 @@ const fn consequence(on_failure: OnFailure) -> &'static str {
 }
 
 /// The protocol that resolves MAC addresses in the family of an address.
-const fn resolver(server: IpAddr) -> &'static str {
+#[must_use]
+pub const fn resolver(server: IpAddr) -> &'static str {
     match server {
         IpAddr::V4(_) => "ARP",
         IpAddr::V6(_) => "neighbour discovery",

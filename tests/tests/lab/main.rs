@@ -3,6 +3,7 @@
 //! `cargo test -p lbx-tests --test lab -- FILTER` runs those whose names contain FILTER. Each has a lab of its own, so
 //! they run side by side.
 
+mod address_conflicts;
 mod agreement;
 mod bonds;
 mod changes;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         trace::tests(),
         traffic::tests(),
         changes::tests(),
+        address_conflicts::tests(),
         agreement::tests(),
         clsact::tests(),
         lifecycle::tests(),

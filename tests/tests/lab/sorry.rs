@@ -69,12 +69,9 @@ fn servers_that_are_down_leave_it_to_the_sorry_server() -> Result<()> {
     expect_turns(&site.pages(6)?, 2)?;
     for number in [1, 2] {
         site.lab.real_server(number).set_up("eth0", false)?;
-        // The kernel gives up a neighbour that does not answer by and by: not in the time of a test.
-        let forget = format!("neighbour delete {} dev eth0", rip(number.try_into()?));
-        site.lab.director().ip(&forget)?;
     }
     // A request to one that has just gone waits in vain for five seconds: look at the listing instead.
-    wait::until_true(SOON, "both are given up", || {
+    wait::until_true(SOON * 2, "both are lost", || {
         Ok(site.director.list_text(&[])?.matches("no MAC address").count() == 2)
     })?;
     expect_all(&site.pages(6)?, "rs3")?;

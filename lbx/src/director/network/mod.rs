@@ -1,7 +1,8 @@
 //! The network part: links, segments, neighbours and VIPs, as the kernel has them and as the configuration needs them.
 //!
 //! - [`topology`]: which NIC has which role, and the route to each real server; [`segment`]: NICs and VLANs
-//! - [`neighbours`]: MAC addresses of real servers
+//! - [`neighbours`]: MAC addresses of real servers; [`segment_sockets`]: how they are solicited; [`kernel_neighbours`]: the
+//!   kernel's table of them; [`resolve`] joins the three
 //! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`routed_replies`]: real servers that have this host as their gateway
@@ -11,6 +12,7 @@
 //! - [`mismatch`]: what of the desired state the network does not allow
 
 pub mod announcements;
+pub mod kernel_neighbours;
 pub mod local_traffic;
 pub mod lost_frames;
 pub mod mismatch;
@@ -18,8 +20,10 @@ pub mod neighbours;
 pub mod netfilter_rules;
 pub mod nics;
 pub mod offloads;
+pub mod resolve;
 pub mod routed_replies;
 pub mod segment;
+pub mod segment_sockets;
 pub mod topology;
 pub mod vip_conflicts;
 pub mod vips;
@@ -30,12 +34,14 @@ use tokio::sync::mpsc;
 
 use self::{
     announcements::Announcements,
+    kernel_neighbours::KernelNeighbours,
     local_traffic::LocalTraffic,
     lost_frames::LostFrames,
     mismatch::NetworkMismatch,
     neighbours::NeighbourTable,
     offloads::Offloads,
     routed_replies::DroppedReplies,
+    segment_sockets::SegmentSockets,
     topology::{NativeObstacle, Topology, TopologyError},
     vip_conflicts::VipConflicts,
     vips::Vips,
@@ -44,8 +50,8 @@ use super::required_actions::RequiredActions;
 use crate::{
     desired::DesiredState,
     health::probe_thread::{ProbePath, ProbePaths},
-    net::{Link, Neighbour, NetError, NetEvent, RouteNetlink},
-    tables::NextHops,
+    net::{Keeper, Link, Neighbour, NetError, NetEvent, RouteNetlink},
+    tables::{NextHops, Tables},
 };
 
 /// What the director knows of the network, and what it has put there.
@@ -59,6 +65,10 @@ pub struct Network {
     pub topology: Topology,
     /// MAC addresses of the real servers.
     pub neighbours: NeighbourTable,
+    /// Those of them that the kernel's table holds.
+    kernel_neighbours: KernelNeighbours,
+    /// Where real servers and VIPs are solicited and announced.
+    sockets: SegmentSockets,
     /// The network of a configuration that is not in force yet.
     next: Option<NextNetwork>,
     /// NIC settings changed while lbx runs.
@@ -90,11 +100,13 @@ impl Network {
     #[must_use]
     pub fn new(net: RouteNetlink, events: mpsc::Receiver<NetEvent>, topology: Topology, offloads: Offloads) -> Self {
         Self {
+            kernel_neighbours: KernelNeighbours::start(net.clone()),
             netlink: net,
             events,
             topology,
             offloads,
             neighbours: NeighbourTable::default(),
+            sockets: SegmentSockets::default(),
             next: None,
             vips: Vips::default(),
             announcements: Announcements::default(),
@@ -122,6 +134,7 @@ impl Network {
                     ifindex,
                     address,
                     mac: None,
+                    keeper: Keeper::Kernel,
                 }),
                 NetEvent::Link(link) => self.on_link_event(&link, desired),
                 NetEvent::LinkGone { index, .. } => {
@@ -160,14 +173,6 @@ impl Network {
         change
     }
 
-    fn on_neighbour_event(&mut self, neighbour: &Neighbour) -> RequiredActions {
-        // Only the table in force has a say in what is loaded.
-        if let Some(next) = &mut self.next {
-            next.neighbours.on_event(neighbour);
-        }
-        RequiredActions::replan_if(self.neighbours.on_event(neighbour))
-    }
-
     fn on_link_event(&mut self, link: &Link, desired: &DesiredState) -> RequiredActions {
         for neighbours in self.tables() {
             neighbours.on_carrier(link.index, link.up && link.carrier);
@@ -185,8 +190,9 @@ impl Network {
         match self.netlink.neighbours().await {
             Ok(present) => {
                 for neighbours in self.tables() {
-                    neighbours.on_events(&present);
+                    neighbours.on_kernel_table(&present);
                 }
+                self.kernel_neighbours.on_kernel_table(&present);
             }
             Err(error) => tracing::error!("cannot read the neighbours: {:#}", anyhow::Error::from(error)),
         }
@@ -215,15 +221,9 @@ impl Network {
         }
     }
 
-    /// What has to be done every second: real servers are asked for their MAC addresses, and those that have been silent for
-    /// too long are unresolved.
+    /// What has to be done every second.
     pub async fn on_second_elapsed(&mut self) -> RequiredActions {
-        self.neighbours.solicit(&self.netlink, &self.topology).await;
-        if let Some(next) = &mut self.next {
-            next.neighbours.expire();
-        }
         RequiredActions {
-            replan: self.neighbours.expire(),
             reread_network: self.mismatch.on_second_elapsed()
                 | self.have_peers_changed().await
                 | !self.topology.route_lost_since.is_empty(),
@@ -260,22 +260,9 @@ impl Network {
     ) -> Result<(), TopologyError> {
         let topology = Topology::resolve(&self.netlink, desired, draining).await?;
         let mut neighbours = self.neighbours.for_topology(&topology);
-        neighbours.read(&self.netlink).await?;
+        neighbours.on_kernel_table(&self.netlink.neighbours().await?);
         self.next = Some(NextNetwork { topology, neighbours });
         Ok(())
-    }
-
-    /// Whether a new configuration has real servers whose MAC address is not known.
-    #[must_use]
-    pub fn is_resolving(&self) -> bool {
-        self.next.as_ref().is_some_and(|next| next.neighbours.has_unresolved())
-    }
-
-    /// Solicits the real servers of a new configuration.
-    pub async fn solicit_pending_servers(&mut self) {
-        if let Some(NextNetwork { topology, neighbours }) = &mut self.next {
-            neighbours.solicit(&self.netlink, topology).await;
-        }
     }
 
     /// Gives up a new configuration.
@@ -305,6 +292,10 @@ impl Network {
     /// Has a topology take the place of the one before, with the MAC addresses known by it. Returns what it replaced.
     pub fn replace_topology(&mut self, topology: Topology, neighbours: NeighbourTable) -> (Topology, NeighbourTable) {
         let before = std::mem::replace(&mut self.topology, topology);
+        let next = self.next.as_ref().map(|next| &next.topology);
+        let in_use: Vec<&Topology> = std::iter::once(&self.topology).chain(next).collect();
+        self.sockets.retain(&in_use);
+        self.kernel_neighbours.mark_changed();
         self.log_kept(&before);
         (before, self.neighbours.replace(neighbours))
     }
@@ -333,7 +324,7 @@ impl Network {
     pub async fn restore(&mut self, (topology, neighbours): (Topology, NeighbourTable)) -> Result<(), NetError> {
         self.topology = topology;
         self.neighbours.replace(neighbours);
-        self.neighbours.read(&self.netlink).await.map(drop)
+        self.read_kernel_neighbours().await
     }
 
     /// The next hops of real servers whose MAC address is known.
@@ -392,13 +383,18 @@ impl Network {
     pub fn announce_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
         let devices = announcements::client_device_macs(&self.topology);
         self.announcements.set(devices, vips.into_iter().collect());
-        let neighbours = &mut self.neighbours;
+        let sockets = &mut self.sockets;
         let sent = self
             .announcements
-            .send(|due| neighbours.announce(due.ifindex, due.mac, due.vip));
+            .send(|due| sockets.announce(due.ifindex, due.mac, due.vip));
         if let Err(error) = sent {
             tracing::warn!(error = %anyhow::Error::from(error), "cannot announce VIPs");
         }
+    }
+
+    /// Looks for other hosts that answer for a VIP, and logs what is new.
+    pub fn check_vip_conflicts(&mut self, tables: &Tables) {
+        self.conflicts.check(&mut self.sockets, &self.topology, tables);
     }
 }
 

@@ -1,46 +1,81 @@
-//! Real servers' MAC addresses: taken from the kernel's neighbour table and followed live.
+//! Real servers' MAC addresses: solicited by lbx itself, from what they answer.
 //!
-//! A MAC address that changes silently outlives the kernel's own probing by minutes, so every real server is solicited by
-//! broadcast about once a second; an answer with another address updates the kernel's table, and its event
-//! arrives here. A real server without an answer keeps its last address for a few seconds before it counts as lost: an
-//! entry that expires and is asked for anew has none for a moment. Behind a NIC without a carrier
-//! no answer is possible: its real servers keep theirs until it is back.
+//! Every real server is solicited about once a second, by unicast ([`resolution`]), where there are many of them less often
+//! ([`pace`]); the whole segment is solicited only for those that are silent, and for one real server a second, to find others
+//! that have its address. Behind a NIC without a carrier no answer is possible: its real servers keep their MAC addresses
+//! until it is back. An entry of the kernel's table that the operator or another program keeps is used as it is.
+
+pub mod pace;
+pub mod resolution;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::Bound,
+    time::{Duration, Instant},
 };
 
+use self::{
+    pace::{Counts, Pace},
+    resolution::{Due, Resolution},
+};
 use super::{
     segment::Segment,
     topology::{ServerRoute, Topology},
 };
 use crate::{
-    net::{Neighbour, NetError, RouteNetlink, SegmentSocket},
+    net::{AddressBinding, Keeper, Neighbour},
     tables::{NextHop, NextHops, Tables},
 };
 
-/// Seconds without a MAC address after which a real server is lost.
-const LOST_AFTER: u32 = 3;
+pub use self::resolution::ConflictEvent;
+
+/// Between two solicitations of segments for real servers that answer.
+const CONFLICT_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two of them for the same real server.
+const CONFLICT_PROBE_ROUND: Duration = Duration::from_secs(10);
 
 /// The MAC address of every real server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NeighbourTable {
     servers: BTreeMap<IpAddr, Entry>,
-    sockets: BTreeMap<u32, SegmentSocket>,
     /// NICs without a carrier.
     disconnected: BTreeSet<u32>,
     /// Real servers whose route is gone for a moment: they keep their MAC addresses.
     kept: BTreeSet<IpAddr>,
+    pace: Pace,
+    /// The real server that the segment was solicited for last, and when it is for the next one.
+    conflict_probe: (Option<IpAddr>, Option<Instant>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     route: ServerRoute,
-    /// The last MAC address it had.
-    mac: Option<[u8; 6]>,
-    /// Seconds since it had one.
-    silent: u32,
+    resolution: Resolution,
+}
+
+/// A solicitation to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Solicitation {
+    /// By this device.
+    pub ifindex: u32,
+    /// From this address of it (DIP).
+    pub source: IpAddr,
+    /// For this real server.
+    pub target: IpAddr,
+    /// To this MAC address; none: to the whole segment.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What a moment has brought.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Whether a next hop is another, or lost, or known now.
+    pub has_changed: bool,
+    /// Conflicts that have begun or ended, with their real servers.
+    pub conflicts: Vec<(IpAddr, ConflictEvent)>,
+    /// What is to be sent.
+    pub solicitations: Vec<Solicitation>,
 }
 
 impl NeighbourTable {
@@ -48,42 +83,30 @@ impl NeighbourTable {
     #[must_use]
     pub fn for_topology(&self, topology: &Topology) -> Self {
         let mut table = Self {
-            servers: self.servers.clone(),
-            sockets: BTreeMap::new(),
-            disconnected: self.disconnected.clone(),
             kept: BTreeSet::new(),
+            ..self.clone()
         };
         table.set_topology(topology);
         table
     }
 
-    /// Puts another table into force; returns the one before, without its sockets.
+    /// Puts another table into force; returns the one before.
     pub fn replace(&mut self, other: Self) -> Self {
-        let before = Self {
-            servers: std::mem::replace(&mut self.servers, other.servers),
-            sockets: BTreeMap::new(),
-            disconnected: std::mem::replace(&mut self.disconnected, other.disconnected),
-            kept: std::mem::replace(&mut self.kept, other.kept),
-        };
-        for (ifindex, socket) in other.sockets {
-            self.sockets.entry(ifindex).or_insert(socket);
-        }
-        before
+        std::mem::replace(self, other)
     }
 
     /// Takes over a topology: new real servers are unresolved, those with another route become so.
     pub fn set_topology(&mut self, topology: &Topology) {
-        let mut servers = BTreeMap::new();
+        let now = Instant::now();
+        let mut before = std::mem::take(&mut self.servers);
         for (&server, &route) in &topology.server_routes {
-            let before = self.servers.get(&server).filter(|known| known.route == route);
-            let unknown = Entry {
+            let known = before.remove(&server).filter(|known| known.route == route);
+            let unknown = || Entry {
                 route,
-                mac: None,
-                silent: LOST_AFTER,
+                resolution: Resolution::unknown(now),
             };
-            servers.insert(server, before.copied().unwrap_or(unknown));
+            self.servers.insert(server, known.unwrap_or_else(unknown));
         }
-        self.servers = servers;
         // Those that have their route again get as long as behind a NIC that has its carrier again.
         for server in self
             .kept
@@ -91,73 +114,135 @@ impl NeighbourTable {
             .filter(|server| !topology.route_lost_since.contains_key(*server))
         {
             if let Some(known) = self.servers.get_mut(server) {
-                known.restart();
+                known.resolution.restart(now);
             }
         }
         self.kept = topology.route_lost_since.keys().copied().collect();
-        self.sockets.retain(|ifindex, _| topology.device(*ifindex).is_some());
         for device in topology.devices() {
             self.on_carrier(device.index, device.up && device.carrier);
         }
     }
 
-    /// Takes MAC addresses over from adopted tables: better old ones than none until the kernel has spoken.
+    /// Takes MAC addresses over from adopted tables: better old ones than none until the real servers have answered.
     pub fn adopt_macs(&mut self, tables: &Tables) {
+        let now = Instant::now();
         let members = tables.services.values().flat_map(|service| service.backends.values());
         for member in members.filter(|member| member.state.may_own_flows()) {
             if let Some(known) = self.servers.get_mut(&member.address)
                 && known.route.segment == Segment::from(&member.next_hop)
             {
-                known.update(Some(member.next_hop.mac));
+                known.resolution.adopt(member.next_hop.mac, now);
             }
         }
     }
 
-    /// Takes in an event of the kernel's neighbour table; whether that changes a next hop.
-    pub fn on_event(&mut self, neighbour: &Neighbour) -> bool {
+    /// Takes in an entry of the kernel's neighbour table; whether that changes a next hop.
+    pub fn on_kernel_entry(&mut self, neighbour: &Neighbour) -> bool {
         let Some(known) = self.servers.get_mut(&neighbour.address) else {
             return false;
         };
-        known.route.ifindex == neighbour.ifindex && known.update(neighbour.mac)
+        if known.route.ifindex != neighbour.ifindex {
+            return false;
+        }
+        let resolution = &mut known.resolution;
+        let before = resolution.usable_mac();
+        let kept_by_other = neighbour.keeper == Keeper::Other;
+        resolution.on_kernel_entry(neighbour.mac, kept_by_other, Instant::now());
+        resolution.usable_mac() != before
     }
 
-    /// Reads the kernel's whole table; whether that changes a next hop.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn read(&mut self, net: &RouteNetlink) -> Result<bool, NetError> {
-        Ok(self.on_events(&net.neighbours().await?))
-    }
-
-    /// Takes in several events; whether they change a next hop.
-    pub fn on_events(&mut self, neighbours: &[Neighbour]) -> bool {
-        let changes = neighbours.iter().filter(|neighbour| self.on_event(neighbour));
+    /// Takes in the kernel's whole table; whether that changes a next hop.
+    pub fn on_kernel_table(&mut self, present: &[Neighbour]) -> bool {
+        let here: BTreeSet<(u32, IpAddr)> = present.iter().map(|entry| (entry.ifindex, entry.address)).collect();
+        let now = Instant::now();
+        for (&server, Entry { route, resolution }) in &mut self.servers {
+            if resolution.is_kept_by_other() && !here.contains(&(route.ifindex, server)) {
+                resolution.on_kernel_entry(None, false, now);
+            }
+        }
+        let changes = present.iter().filter(|neighbour| self.on_kernel_entry(neighbour));
         changes.count() > 0
     }
 
-    /// Solicits the MAC address of every real server, through the kernel (which then knows it) and by broadcast.
-    pub async fn solicit(&mut self, net: &RouteNetlink, topology: &Topology) {
-        for (&server, known) in self.servers.iter().filter(|(server, _)| !self.kept.contains(server)) {
-            let ServerRoute { ifindex, source, .. } = known.route;
-            let sent = net.solicit(ifindex, server).await.and_then(|()| {
-                let socket = socket(&mut self.sockets, ifindex)?;
-                match topology.device(ifindex) {
-                    Some(device) => socket.solicit(device.mac, source, server),
-                    None => Ok(()),
-                }
-            });
-            if let Err(error) = sent {
-                tracing::debug!(real_server = %server, error = %anyhow::Error::from(error), "cannot solicit the MAC address");
+    /// Takes in what hosts have stated by each device, in order.
+    pub fn on_bindings(&mut self, bindings: &[(u32, AddressBinding)], now: Instant, outcome: &mut Outcome) {
+        let mut events = Vec::new();
+        for (ifindex, binding) in bindings {
+            let Some(known) = self.servers.get_mut(&binding.address) else {
+                continue;
+            };
+            if known.route.ifindex != *ifindex {
+                continue;
             }
+            let before = known.resolution.usable_mac();
+            known.resolution.on_binding(binding.mac, now, &mut events);
+            outcome.has_changed |= known.resolution.usable_mac() != before;
+            outcome
+                .conflicts
+                .extend(events.drain(..).map(|event| (binding.address, event)));
         }
     }
 
-    /// Announces a VIP on a NIC, so that switches and clients learn where it is.
-    ///
-    /// # Errors
-    /// The NIC cannot send.
-    pub fn announce(&mut self, ifindex: u32, mac: [u8; 6], vip: IpAddr) -> Result<(), NetError> {
-        socket(&mut self.sockets, ifindex)?.announce(mac, vip)
+    /// Takes in that time has passed: what has not been answered, and what is to be sent. `unresolved_only`: what answers already
+    /// is another table's affair.
+    pub fn on_time(&mut self, now: Instant, unresolved_only: bool, outcome: &mut Outcome) {
+        let mut events = Vec::new();
+        let mut counts = Counts::default();
+        for (&server, Entry { route, resolution }) in &mut self.servers {
+            if self.kept.contains(&server)
+                || self.disconnected.contains(&route.ifindex)
+                || resolution.is_kept_by_other()
+            {
+                continue;
+            }
+            let before = resolution.usable_mac();
+            resolution.on_time(now, &mut events);
+            outcome.has_changed |= resolution.usable_mac() != before;
+            outcome.conflicts.extend(events.drain(..).map(|event| (server, event)));
+            let due = resolution.due(now);
+            counts.all += 1;
+            counts.silent += usize::from(matches!(due, Some(Due::Silent(_))));
+            counts.unresolved += usize::from(resolution.usable_mac().is_none());
+            let due = due.filter(|_| !unresolved_only || resolution.usable_mac().is_none());
+            let Some((due, interval)) = due.and_then(|due| self.pace.grant(due, now)) else {
+                continue;
+            };
+            resolution.sent(due, now, interval);
+            let mac = match due {
+                Due::Unicast(mac) | Due::ConflictCheck(mac) => Some(mac),
+                Due::First | Due::Silent(_) | Due::Unresolved => None,
+            };
+            outcome.solicitations.push(Solicitation {
+                ifindex: route.ifindex,
+                source: route.source,
+                target: server,
+                mac,
+            });
+        }
+        self.pace.set_counts(counts);
+        if !unresolved_only {
+            outcome.solicitations.extend(self.due_conflict_probe(now));
+        }
+    }
+
+    /// The solicitation of a segment for the next real server that answers: others may have its address too.
+    fn due_conflict_probe(&mut self, now: Instant) -> Option<Solicitation> {
+        let (last, at) = self.conflict_probe;
+        if at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let after_last = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let next = self.servers.range(after_last).next().or(self.servers.iter().next());
+        let (&server, Entry { route, resolution }) = next?;
+        let interval = CONFLICT_PROBE_ROUND / u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
+        self.conflict_probe = (Some(server), Some(now + interval.max(CONFLICT_PROBE_INTERVAL)));
+        let answers = resolution.usable_mac().is_some() && !resolution.is_kept_by_other();
+        (answers && !self.is_disconnected(server)).then_some(Solicitation {
+            ifindex: route.ifindex,
+            source: route.source,
+            target: server,
+            mac: None,
+        })
     }
 
     /// Takes in whether a NIC has a carrier.
@@ -165,12 +250,13 @@ impl NeighbourTable {
         if !carrier {
             self.disconnected.insert(ifindex);
         } else if self.disconnected.remove(&ifindex) {
+            let now = Instant::now();
             let behind = self.servers.values_mut().filter(|known| known.route.ifindex == ifindex);
-            behind.for_each(Entry::restart);
+            behind.for_each(|known| known.resolution.restart(now));
         }
     }
 
-    /// Whether a real server cannot be asked for its MAC address: it is behind a NIC without a carrier, or its route is gone
+    /// Whether a real server cannot be solicited: it is behind a NIC without a carrier, or its route is gone
     /// for a moment.
     #[must_use]
     pub fn is_disconnected(&self, server: IpAddr) -> bool {
@@ -179,22 +265,6 @@ impl NeighbourTable {
         }
         let known = self.servers.get(&server);
         known.is_some_and(|known| self.disconnected.contains(&known.route.ifindex))
-    }
-
-    /// A second has passed; whether that loses a next hop.
-    pub fn expire(&mut self) -> bool {
-        let mut lost = false;
-        let (disconnected, kept) = (&self.disconnected, &self.kept);
-        let servers = self.servers.iter_mut().filter(|(server, _)| !kept.contains(server));
-        for known in servers
-            .map(|(_, known)| known)
-            .filter(|known| !disconnected.contains(&known.route.ifindex))
-        {
-            let before = known.usable_mac();
-            known.silent = known.silent.saturating_add(u32::from(known.silent > 0));
-            lost |= known.usable_mac() != before;
-        }
-        lost
     }
 
     /// The next hops of real servers whose MAC address is known.
@@ -206,7 +276,7 @@ impl NeighbourTable {
                 vlan_tags: vlan,
             } = known.route.segment;
             let hop = NextHop {
-                mac: known.usable_mac()?,
+                mac: known.resolution.usable_mac()?,
                 ifindex,
                 vlan_tags: vlan,
                 source: topology.segments.get(&known.route.segment)?.device.mac,
@@ -216,115 +286,42 @@ impl NeighbourTable {
         self.servers.iter().filter_map(hop).collect()
     }
 
+    /// The devices and MAC addresses of real servers that lbx resolves, for the kernel's own packets to them. It has none behind
+    /// a NIC without a carrier.
+    pub fn resolved(&self) -> impl Iterator<Item = (IpAddr, (u32, [u8; 6]))> {
+        self.servers
+            .iter()
+            .filter_map(|(&server, Entry { route, resolution })| {
+                let is_ours = !resolution.is_kept_by_other() && !self.disconnected.contains(&route.ifindex);
+                let mac = resolution.usable_mac().filter(|_| is_ours)?;
+                Some((server, (route.ifindex, mac)))
+            })
+    }
+
+    /// The MAC addresses of other hosts that have the address of a real server.
+    pub fn conflicting_macs(&self, server: IpAddr) -> impl Iterator<Item = [u8; 6]> {
+        let known = self.servers.get(&server);
+        known.into_iter().flat_map(|known| known.resolution.conflicting_macs())
+    }
+
     /// Whether the MAC address of a real server is known.
     #[must_use]
     pub fn is_resolved(&self, server: IpAddr) -> bool {
         self.servers
             .get(&server)
-            .is_some_and(|known| known.usable_mac().is_some())
+            .is_some_and(|known| known.resolution.usable_mac().is_some())
     }
 
-    /// Whether some real server has no MAC address.
+    /// How many real servers have no MAC address.
     #[must_use]
-    pub fn has_unresolved(&self) -> bool {
-        self.servers.values().any(|known| known.usable_mac().is_none())
-    }
-}
-
-impl Entry {
-    fn update(&mut self, mac: Option<[u8; 6]>) -> bool {
-        let before = self.usable_mac();
-        match mac {
-            Some(_) => {
-                self.mac = mac;
-                self.silent = 0;
-            }
-            None => self.silent = self.silent.max(1),
-        }
-        self.usable_mac() != before
-    }
-
-    /// It can be asked again: it has as long to answer as one that has just fallen silent.
-    fn restart(&mut self) {
-        if self.silent <= LOST_AFTER {
-            self.silent = self.silent.min(1);
-        }
-    }
-
-    /// Its MAC address, unless it has not answered for too long.
-    fn usable_mac(&self) -> Option<[u8; 6]> {
-        self.mac.filter(|_| self.silent <= LOST_AFTER)
-    }
-}
-
-fn socket(sockets: &mut BTreeMap<u32, SegmentSocket>, ifindex: u32) -> Result<&SegmentSocket, NetError> {
-    use std::collections::btree_map::Entry as Slot;
-    match sockets.entry(ifindex) {
-        Slot::Occupied(entry) => Ok(entry.into_mut()),
-        Slot::Vacant(entry) => Ok(entry.insert(SegmentSocket::open(ifindex)?)),
+    pub fn unresolved_count(&self) -> usize {
+        let unresolved = self
+            .servers
+            .values()
+            .filter(|known| known.resolution.usable_mac().is_none());
+        unresolved.count()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: Option<[u8; 6]> = Some([2, 0, 0, 0, 0, 1]);
-
-    fn unknown() -> Entry {
-        Entry {
-            route: ServerRoute {
-                segment: Segment {
-                    ifindex: 2,
-                    vlan_tags: [0; 2],
-                },
-                ifindex: 2,
-                source: IpAddr::from([192, 168, 1, 2]),
-            },
-            mac: None,
-            silent: LOST_AFTER,
-        }
-    }
-
-    #[test]
-    fn an_address_is_kept_for_some_seconds_of_silence() {
-        let mut neighbours = NeighbourTable::default();
-        let server = IpAddr::from([192, 168, 1, 185]);
-        neighbours.servers.insert(server, unknown());
-        let learn = |neighbours: &mut NeighbourTable, mac| {
-            neighbours.on_event(&Neighbour {
-                ifindex: 2,
-                address: server,
-                mac,
-            })
-        };
-        assert!(!learn(&mut neighbours, None));
-        assert!(neighbours.has_unresolved());
-        assert!(learn(&mut neighbours, MAC));
-        assert!(!learn(&mut neighbours, MAC), "the same again is no news");
-        assert!(!neighbours.expire(), "nothing ages while there is an answer");
-        assert!(!learn(&mut neighbours, None), "no answer yet");
-        assert!(!neighbours.expire());
-        assert!(!neighbours.expire());
-        neighbours.on_carrier(2, false);
-        assert!(!neighbours.expire(), "no carrier: nothing expires");
-        neighbours.on_carrier(2, true);
-        assert!(!neighbours.expire(), "patience begins anew");
-        assert!(!neighbours.expire());
-        assert!(neighbours.expire(), "lost after three seconds");
-        assert!(!neighbours.expire());
-        assert!(learn(&mut neighbours, MAC), "back again");
-    }
-
-    #[test]
-    fn another_nic_is_not_heard() {
-        let mut neighbours = NeighbourTable::default();
-        let server = IpAddr::from([192, 168, 1, 185]);
-        neighbours.servers.insert(server, unknown());
-        assert!(!neighbours.on_event(&Neighbour {
-            ifindex: 3,
-            address: server,
-            mac: MAC,
-        }));
-    }
-}
+mod tests;

@@ -1,123 +1,142 @@
-//! VIP conflicts (RFC 5227): a real server that answers ARP for a VIP takes clients' connections past the director, and so
-//! does another NIC of the director on the same segment, where the program does not serve clients.
+//! VIP conflicts (RFC 5227): a host that answers ARP or neighbour discovery for a VIP takes clients' connections past the
+//! director: a real server, any other host, or another NIC of the director on the same segment, where the program does not serve
+//! clients.
 //!
-//! Every second a few VIPs are probed on the clients' segments, without a sender's address as in RFC 5227 section 2.1.1: the
-//! kernel does not answer requests from addresses of its own (arp_process in net/ipv4/arp.c). Every ARP packet received
-//! there is checked. (IPv6
-//! needs no such look: a host answers neighbour discovery for addresses of the NIC it is asked on alone, and the VIP is
-//! on `lo`.)
+//! Every second a few VIPs are probed on the clients' segments, and every ARP packet and neighbour message received there is
+//! checked. ARP probes have no sender's address, as in RFC 5227 section 2.1.1: the kernel does not answer requests from
+//! addresses of its own (arp_process in net/ipv4/arp.c). For IPv6 another address of the NIC is the source: a solicitation
+//! without one would be answered to all nodes, and have clients take the other host (RFC 4861 section 7.2.4).
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
-use lbx_common::nic::CLIENT_FACING;
-
-use super::topology::Topology;
+use super::{neighbours::Solicitation, segment_sockets::SegmentSockets, topology::Topology};
 use crate::{
-    net::{ArpBinding, ArpListener, NetError, SegmentSocket},
-    tables::{Tables, event::mac, service::LoadedBackend},
+    net::{AddressBinding, NetError},
+    tables::{
+        Tables,
+        event::{mac, resolver},
+        service::LoadedBackend,
+    },
 };
 
 /// VIPs probed in a second.
 const VIPS_PER_SECOND: usize = 8;
 /// Conflicts kept for one VIP: a flood of forged ARP packets must not fill memory and log.
 const MAX_CONFLICTS_PER_VIP: usize = 8;
+/// Statements taken in between two checks, for the same reason.
+const MAX_RECEIVED: usize = 1_024;
 /// How long a conflict is kept after it was last seen, besides the time in which every VIP is probed once.
 const CONFLICT_LIFETIME: Duration = Duration::from_secs(10);
-/// The sender's address of a probe.
+/// The sender's address of an ARP probe.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Other hosts that answer for VIPs.
 #[derive(Debug, Default)]
 pub struct VipConflicts {
-    listeners: BTreeMap<u32, (ArpListener, SegmentSocket)>,
-    bindings: BTreeMap<ArpBinding, Instant>,
+    /// The devices by which clients are served, with their MAC addresses.
+    devices: BTreeMap<u32, [u8; 6]>,
+    vips: Vec<IpAddr>,
+    /// Statements about VIPs that have come since the last check.
+    received: BTreeSet<AddressBinding>,
+    bindings: BTreeMap<AddressBinding, Instant>,
     /// The VIP that is probed next.
     next: usize,
 }
 
 impl VipConflicts {
-    /// Looks for conflicts for another second, and logs the new ones.
-    pub fn check(&mut self, topology: &Topology, tables: &Tables) {
-        // Without a socket there is no warning, and nothing else is lost.
-        if let Err(error) = self.listen(topology) {
-            tracing::debug!("cannot look for VIP conflicts: {:#}", anyhow::Error::from(error));
+    /// Takes in what hosts have stated by each device.
+    pub fn on_bindings(&mut self, bindings: &[(u32, AddressBinding)]) {
+        for (ifindex, binding) in bindings {
+            let is_other = self.devices.contains_key(ifindex) && !self.devices.values().any(|mac| *mac == binding.mac);
+            if is_other
+                && self.vips.binary_search(&binding.address).is_ok()
+                && (self.bindings.contains_key(binding) || self.received.len() < MAX_RECEIVED)
+            {
+                self.received.insert(*binding);
+            }
         }
-        let vips: Vec<IpAddr> = tables.vips().into_iter().collect();
-        let own: Vec<[u8; 6]> = topology.client_devices().map(|device| device.mac).collect();
-        let mac = |ifindex| topology.device(ifindex).map(|device| device.mac);
-        for binding in self.update(&vips, &own, mac) {
+    }
+
+    /// Looks for conflicts for another second, and logs what is new.
+    pub fn check(&mut self, sockets: &mut SegmentSockets, topology: &Topology, tables: &Tables) {
+        self.vips = tables.vips().into_iter().collect();
+        self.devices = topology
+            .client_devices()
+            .map(|device| (device.index, device.mac))
+            .collect();
+        let (new, over) = self.update(Instant::now());
+        for binding in new {
             log(&binding, topology, tables);
         }
-    }
-
-    /// Listens on the segments where clients are, and no others.
-    ///
-    /// # Errors
-    /// A socket cannot be had.
-    fn listen(&mut self, topology: &Topology) -> Result<(), NetError> {
-        let clients = topology
-            .segments
-            .values()
-            .filter(|segment| segment.roles & CLIENT_FACING != 0);
-        let wanted: Vec<u32> = clients.map(|segment| segment.device.index).collect();
-        self.listeners.retain(|ifindex, _| wanted.contains(ifindex));
-        for ifindex in wanted {
-            if let Entry::Vacant(place) = self.listeners.entry(ifindex) {
-                place.insert((ArpListener::open(ifindex)?, SegmentSocket::open(ifindex)?));
-            }
+        for AddressBinding { address, mac: other } in over {
+            let (other, resolver) = (mac(other), resolver(address));
+            tracing::info!(vip = %address, mac = other, "VIP conflict over: {other} no longer answers {resolver} for the VIP");
         }
-        Ok(())
+        // Without a socket there is no warning, and nothing else is lost.
+        if let Err(error) = self.probe(sockets, topology) {
+            tracing::debug!("cannot look for VIP conflicts: {:#}", anyhow::Error::from(error));
+        }
     }
 
-    /// Takes in what was received about these VIPs, and probes some. Returns the new conflicts.
-    fn update(&mut self, vips: &[IpAddr], own: &[[u8; 6]], mac: impl Fn(u32) -> Option<[u8; 6]>) -> Vec<ArpBinding> {
-        let now = Instant::now();
+    /// Takes in what was received. Returns the conflicts that are new, and those that are over.
+    fn update(&mut self, now: Instant) -> (Vec<AddressBinding>, Vec<AddressBinding>) {
         let mut new = Vec::new();
-        let received: Vec<ArpBinding> = self
-            .listeners
-            .values()
-            .flat_map(|(listener, _)| listener.read())
-            .collect();
-        for claim in received {
-            let others = vips.binary_search(&claim.address).is_ok() && !own.contains(&claim.mac);
-            let known = self.bindings.contains_key(&claim);
-            if others && (known || self.conflicting_macs(claim.address).count() < MAX_CONFLICTS_PER_VIP) {
-                self.bindings.insert(claim, now);
-                new.extend((!known).then_some(claim));
+        for binding in std::mem::take(&mut self.received) {
+            let known = self.bindings.contains_key(&binding);
+            if known || self.conflicting_macs(binding.address).count() < MAX_CONFLICTS_PER_VIP {
+                self.bindings.insert(binding, now);
+                new.extend((!known).then_some(binding));
             }
         }
-        let round = Duration::from_secs(vips.len().div_ceil(VIPS_PER_SECOND) as u64);
-        self.bindings.retain(|claim, &mut at| {
-            now - at < CONFLICT_LIFETIME + round && vips.binary_search(&claim.address).is_ok()
+        let round = Duration::from_secs(self.vips.len().div_ceil(VIPS_PER_SECOND) as u64);
+        let mut over = Vec::new();
+        let vips = &self.vips;
+        self.bindings.retain(|binding, &mut at| {
+            let is_vip = vips.binary_search(&binding.address).is_ok();
+            let kept = is_vip && now - at < CONFLICT_LIFETIME + round;
+            over.extend((is_vip && !kept).then_some(*binding));
+            kept
         });
-        self.probe(vips, mac);
-        new
+        (new, over)
     }
 
-    fn probe(&mut self, vips: &[IpAddr], mac: impl Fn(u32) -> Option<[u8; 6]>) {
+    fn probe(&mut self, sockets: &mut SegmentSockets, topology: &Topology) -> Result<(), NetError> {
+        let vips = &self.vips;
         let due = vips
             .iter()
             .cycle()
             .skip(self.next)
             .take(VIPS_PER_SECOND.min(vips.len()));
-        for &vip in due.filter(|vip| vip.is_ipv4()) {
-            for (&ifindex, (_, sender)) in &self.listeners {
-                if let Some(mac) = mac(ifindex) {
+        for &vip in due {
+            for (&ifindex, &mac) in &self.devices {
+                sockets.listen(ifindex, vip)?;
+                let source = match vip {
+                    IpAddr::V4(_) => Some(NO_ADDRESS),
+                    IpAddr::V6(_) => topology.ipv6_sources.get(&ifindex).copied().map(IpAddr::V6),
+                };
+                if let Some(source) = source {
+                    let probe = Solicitation {
+                        ifindex,
+                        source,
+                        target: vip,
+                        mac: None,
+                    };
                     // A NIC that is down is logged elsewhere.
-                    let _not_sent = sender.solicit(mac, NO_ADDRESS, vip);
+                    let _not_sent = sockets.solicit(mac, &probe);
                 }
             }
         }
-        self.next = (self.next + VIPS_PER_SECOND) % vips.len().max(1);
+        self.next = (self.next + VIPS_PER_SECOND) % self.vips.len().max(1);
+        Ok(())
     }
 
     /// The MAC addresses of other hosts that answer for a VIP.
     pub fn conflicting_macs(&self, vip: IpAddr) -> impl Iterator<Item = [u8; 6]> {
-        let from = ArpBinding {
+        let from = AddressBinding {
             address: vip,
             mac: [0; 6],
         };
@@ -128,30 +147,40 @@ impl VipConflicts {
     }
 }
 
-fn log(binding: &ArpBinding, topology: &Topology, tables: &Tables) {
+fn log(binding: &AddressBinding, topology: &Topology, tables: &Tables) {
+    let (vip, address, resolver) = (binding.address, mac(binding.mac), resolver(binding.address));
     if let Some(interface) = topology.non_client_devices.get(&binding.mac) {
         tracing::warn!(
-            vip = %binding.address, interface, mac = mac(binding.mac),
-            "this host answers ARP for the VIP by {interface} too, where lbx does not serve clients: those that learn this MAC \
-             address are refused; add {interface} to `interface`, or set `sysctl -w net.ipv4.conf.{conf}.arp_ignore=1`",
-            // sysctl(8) takes a slash for a dot within a name.
-            conf = interface.replace('.', "/")
+            %vip, interface, mac = address,
+            "this host answers {resolver} for the VIP by {interface} too, where lbx does not serve clients: those that learn this \
+             MAC address are refused; add {interface} to `interface`, or {}",
+            match vip {
+                // sysctl(8) takes a slash for a dot within a name.
+                IpAddr::V4(_) => format!(
+                    "set `sysctl -w net.ipv4.conf.{}.arp_ignore=1`",
+                    interface.replace('.', "/")
+                ),
+                IpAddr::V6(_) => format!("remove the VIP from {interface}"),
+            }
         );
         return;
     }
     let members = tables.services.values().flat_map(|service| service.backends.values());
     let mut same_mac = members.filter(|member: &&LoadedBackend| member.next_hop.mac == binding.mac);
-    let (vip, address) = (binding.address, mac(binding.mac));
     match same_mac.next() {
         Some(LoadedBackend {
             address: real_server, ..
         }) => tracing::warn!(
             %vip, %real_server, mac = address,
-            "real server answers ARP for the VIP: clients may bypass the director; run `lbx realserver --vip {vip}` there"
+            "real server answers {resolver} for the VIP: clients may bypass the director; run `lbx realserver --vip {vip}` there{}",
+            match vip {
+                IpAddr::V4(_) => "",
+                IpAddr::V6(_) => ", and remove the VIP from its NIC",
+            }
         ),
         None => tracing::warn!(
             %vip, mac = address,
-            "another host answers ARP for the VIP: clients may connect to it instead of the director"
+            "another host answers {resolver} for the VIP: clients may connect to it instead of the director"
         ),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     net::Link,
     tables::{
         Tables,
-        event::mac,
+        event::{mac, resolver},
         members::{self, DesiredServer},
         scan::{FlowCounts, FlowScanResult},
         service::{LoadedBackend, LoadedService},
@@ -41,7 +41,7 @@ pub struct ReportSources<'s> {
     pub desired: &'s DesiredState,
     /// What is known of the real servers' health.
     pub checks: &'s HealthChecks,
-    /// Who else answers ARP for a VIP.
+    /// Who else answers for a VIP.
     pub vip_conflicts: &'s VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: &'s DroppedReplies,
@@ -207,12 +207,21 @@ impl ReportSources<'_> {
                 .drain_timeout_seconds
                 .and_then(|timeout| member.drain_seconds_left(timeout, self.scan.tick)),
             effective_weight: None,
-            warnings: Vec::new(),
+            warnings: self.address_conflicts(member).collect(),
             mac: Some(mac(member.next_hop.mac)),
             interface: segment.map(|segment| segment.device.name.clone()),
             active_connections: flows.active,
             inactive_connections: flows.inactive,
             traffic: traffic.into(),
+        })
+    }
+
+    /// Who else has the address of a real server.
+    fn address_conflicts(&self, member: &LoadedBackend) -> impl Iterator<Item = String> {
+        let (address, in_use) = (member.address, mac(member.next_hop.mac));
+        self.neighbours.conflicting_macs(address).map(move |other| {
+            let (other, resolver) = (mac(other), resolver(address));
+            format!("address conflict: {in_use} and {other} both answer {resolver} for it; packets go to {in_use}")
         })
     }
 
@@ -244,7 +253,10 @@ impl ReportSources<'_> {
         };
         let vip_conflicts = self.vip_conflicts.conflicting_macs(service.virtual_service.vip);
         let answers = vip_conflicts.into_iter().any(|theirs| Some(mac(theirs)) == listed.mac);
-        let warning = "answers ARP for the VIP: clients may bypass the director (see `lbx realserver check`)";
+        let resolver_of_vip = resolver(service.virtual_service.vip);
+        let warning = format!(
+            "answers {resolver_of_vip} for the VIP: clients may bypass the director (see `lbx realserver check`)"
+        );
         let suspension = self.checks.suspension_reason(server);
         let suspension = suspension.map(|reason| format!("health checks suspended, last state kept: {reason}"));
         RealServer {
@@ -252,18 +264,20 @@ impl ReportSources<'_> {
             state,
             reason,
             effective_weight: self.checks.effective_weight(server),
-            warnings: answers
-                .then(|| warning.to_owned())
+            warnings: listed
+                .warnings
                 .into_iter()
+                .chain(answers.then_some(warning))
                 .chain(suspension)
                 .collect(),
             ..listed
         }
     }
 
-    /// Who answers ARP for a VIP besides this director's client NICs and real servers, which have warnings of their own.
+    /// Who answers ARP or neighbour discovery for a VIP besides this director's client NICs and real servers, which have warnings of their own.
     fn conflicts(&self, vip: IpAddr, servers: &[RealServer]) -> Vec<String> {
         let known = |address: &String| servers.iter().any(|server| server.mac.as_ref() == Some(address));
+        let resolver = resolver(vip);
         let conflicts = self
             .vip_conflicts
             .conflicting_macs(vip)
@@ -273,10 +287,14 @@ impl ReportSources<'_> {
             .map(
                 |(theirs, address)| match self.topology.non_client_devices.get(&theirs) {
                     Some(interface) => {
-                        format!("{interface} of this host answers ARP for the VIP too: clients may be refused there")
+                        format!(
+                            "{interface} of this host answers {resolver} for the VIP too: clients may be refused there"
+                        )
                     }
                     None => {
-                        format!("another host ({address}) answers ARP for the VIP: clients may bypass the director")
+                        format!(
+                            "another host ({address}) answers {resolver} for the VIP: clients may bypass the director"
+                        )
                     }
                 },
             )

@@ -10,7 +10,7 @@ pub mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,8 @@ pub struct Topology {
     pub native_obstacles: BTreeMap<u32, NativeObstacle>,
     /// MAC addresses and names of this host's devices where no clients' packets are served.
     pub non_client_devices: BTreeMap<[u8; 6], String>,
+    /// An IPv6 address of each device that has one besides VIPs, link-local if there is one: where VIPs are probed from.
+    pub ipv6_sources: BTreeMap<u32, Ipv6Addr>,
 }
 
 /// A segment and what it is for.
@@ -152,6 +154,8 @@ impl Topology {
             .map(|segment| segment.ifindex)
             .collect();
         topology.non_client_devices = topology.without_clients(snapshot);
+        let vips = desired.services.iter().map(|service| service.virtual_service.vip);
+        topology.ipv6_sources = snapshot.ipv6_sources(&vips.collect());
         (topology, mismatches)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use super::TopologyError;
@@ -54,5 +54,23 @@ impl NetworkSnapshot {
     pub fn name(&self, ifindex: u32) -> String {
         let link = self.links.get(&ifindex);
         link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
+    }
+
+    /// For each device its IPv6 address besides VIPs, link-local if there is one.
+    #[must_use]
+    pub fn ipv6_sources(&self, vips: &BTreeSet<IpAddr>) -> BTreeMap<u32, Ipv6Addr> {
+        let mut sources: BTreeMap<u32, Ipv6Addr> = BTreeMap::new();
+        for present in &self.addresses {
+            if let IpAddr::V6(address) = present.address
+                && !present.added_by_lbx
+                && !vips.contains(&present.address)
+            {
+                let source = sources.entry(present.ifindex).or_insert(address);
+                if address.is_unicast_link_local() {
+                    *source = address;
+                }
+            }
+        }
+        sources
     }
 }
