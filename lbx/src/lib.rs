@@ -15,6 +15,7 @@
 //! - [`command`]: commands of the operator, for checks and notifications;
 //! - [`kernel`]: its version, and what older ones lack;
 //! - [`preflight`]: privileges, kernel, and one process per name;
+//! - [`stale_files`]: what network namespaces that are gone have left in `/run/lbx`;
 //! - [`cli`], [`exit`]: a file per subcommand, and every exit status.
 
 pub mod cli;
@@ -31,4 +32,5 @@ pub mod net;
 pub mod preflight;
 pub mod realserver;
 pub mod schedule;
+pub mod stale_files;
 pub mod tables;

@@ -45,6 +45,7 @@ use crate::{
     desired::DesiredState,
     net::{RouteNetlink, namespace_cookie, watch},
     preflight::{self, Lock, path_in_run_dir},
+    stale_files,
 };
 
 /// A running director.
@@ -86,6 +87,7 @@ impl Director {
         ])?;
         preflight::require_kernel("a director", preflight::OLDEST_KERNEL_OF_DIRECTOR)?;
         let lock = Lock::take(&path_in_run_dir(name, "lock"), "director", name)?;
+        stale_files::remove();
         let events = watch()?;
         let net = RouteNetlink::new()?;
         let topology = Topology::resolve(&net, &desired, &[]).await?;

@@ -9,7 +9,7 @@
 //! - [`arp`], [`ndp`]: frames that solicit or announce an address;
 //! - [`binding`]: receives them: which host states that it has which address;
 //! - [`segment`]: the socket that sends such frames;
-//! - [`namespace`]: identity of the network namespace;
+//! - [`namespace`]: identity of the network namespace; [`mod@living_namespaces`]: those there are;
 //! - [`sysctl`]: the kernel's settings; [`netfilter`]: rules of nftables and iptables, as their programs print them.
 //!
 //! Sockets belong to the network namespace of the thread that opens them.
@@ -19,6 +19,7 @@ pub mod arp;
 pub mod binding;
 pub mod ethtool;
 pub mod link;
+pub mod living_namespaces;
 pub mod namespace;
 pub mod ndp;
 pub mod neighbour;

@@ -27,13 +27,24 @@ pub fn namespace_cookie() -> Result<u64, NetError> {
 /// # Errors
 /// The socket cannot be opened, or `/proc` is not mounted.
 pub fn namespace_id() -> Result<u64, NetError> {
-    kernel::with_option_or(cookie, || {
-        let namespace = fs::metadata(THIS)?;
-        Ok(id_of_inode(namespace.st_dev(), namespace.st_ino()))
-    })
-    .map_err(NetError::refused(format!(
+    kernel::with_option_or(cookie, id_by_inode).map_err(NetError::refused(format!(
         "find out which network namespace this is (by {THIS})"
     )))
+}
+
+/// The cookie, where the kernel has cookies, and the number by the inode.
+pub(super) fn both_numbers() -> io::Result<Vec<u64>> {
+    let by_inode = id_by_inode()?;
+    match cookie() {
+        Ok(cookie) => Ok(vec![cookie, by_inode]),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(vec![by_inode]),
+        Err(error) => Err(error),
+    }
+}
+
+fn id_by_inode() -> io::Result<u64> {
+    let namespace = fs::metadata(THIS)?;
+    Ok(id_of_inode(namespace.st_dev(), namespace.st_ino()))
 }
 
 /// Cookies are counted from 1; inode numbers of namespaces have 32 bits, and their file system has a number, so that this is

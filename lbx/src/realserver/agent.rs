@@ -24,6 +24,7 @@ use super::{
 use crate::{
     net::{AddVipOutcome, NetError, NetEvent, RouteNetlink, namespace_id, watch},
     preflight::{NET_ADMIN, OLDEST_KERNEL_OF_REAL_SERVER, require_capabilities, require_kernel},
+    stale_files,
 };
 
 /// How often the sysctls are read: the kernel has no event for their changes.
@@ -63,6 +64,7 @@ impl Agent {
         require_capabilities(&[NET_ADMIN])?;
         require_kernel("a real server", OLDEST_KERNEL_OF_REAL_SERVER)?;
         let store = Store::open(name, namespace_id()?)?;
+        stale_files::remove();
         let state = store.load()?.unwrap_or_default();
         Ok(Self {
             net,

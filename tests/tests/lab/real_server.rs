@@ -1,6 +1,11 @@
 //! `lbx realserver`: what makes a host a real server, keeps it one, and undoes it.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use lbx_tests::{
@@ -9,9 +14,10 @@ use lbx_tests::{
     lab::{Builder, CLIENT, Lab, VIP, rip},
     lbx::{self, Agent, Director},
     manual_setup,
+    netns::Namespace,
     nginx::Nginx,
     patience,
-    process::Output,
+    process::{self, Output},
     wait,
 };
 use nix::sys::signal::Signal;
@@ -29,6 +35,7 @@ crate::harness::tests!(Lbx:
     a_cluster_of_lbx_alone,
     a_kernel_of_4_18_makes_a_real_server,
     a_kernel_of_4_18_makes_no_director,
+    files_of_dead_namespaces_go_with_the_next_start,
 );
 
 /// Exit status of a check that found something.
@@ -242,4 +249,64 @@ fn a_kernel_of_4_18_makes_no_director() -> Result<()> {
     let reason = "kernel 4.18.0 is too old: a director needs 6.1 or newer";
     ensure!(output.to_string().contains(reason), "{output}");
     Ok(())
+}
+
+/// A container is gone, and its files go with the next start of an lbx anywhere; those of namespaces that live stay, whatever holds
+/// these. Where some process cannot be looked into (of the sandbox that this machine may be), no namespace is known to be gone, and
+/// nothing may be removed.
+fn files_of_dead_namespaces_go_with_the_next_start() -> Result<()> {
+    let lab = lab_without_director(2)?;
+    let name = |number: &str| format!("{}-{number}", lab.id());
+    let files = |number: &str| -> Result<usize> {
+        let name = format!("realserver-{}.", name(number));
+        let entries = fs::read_dir(lbx::RUN)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        Ok(names.iter().filter(|other| other.starts_with(&name)).count())
+    };
+    let all_seen = fs::read_link("/proc/1/ns/net").is_ok();
+    let left = if all_seen { 0 } else { 2 };
+    let vip = VIP.to_string();
+    let once = ["--vip", &vip, "--once"];
+    // No process is in it, and it is mounted.
+    lbx::real_server(lab.real_server(1), &name("mounted"), &once)?.success()?;
+    // Neither process nor mount: an open file holds it.
+    let held = Namespace::create(&name("held"))?;
+    real_server_in(&held, &name("held"), &once)?;
+    let mount = Path::new(lbx_tests::netns::DIRECTORY).join(held.name());
+    ensure!(Command::new("umount").arg("--lazy").arg(mount).status()?.success());
+    let dead = Namespace::create(&name("dead"))?;
+    real_server_in(&dead, &name("dead"), &once)?;
+    let counts = ["dead", "mounted", "held"].map(files);
+    ensure!(counts.iter().all(|count| matches!(count, Ok(2))), "{counts:?}");
+    drop(dead);
+    // Tests beside this one start an lbx as well.
+    let gone_before = files("dead")? == 0;
+    let next = lbx::real_server(lab.real_server(2), &name("next"), &once)?;
+    let said = next
+        .stderr
+        .contains("files of network namespaces that are gone removed");
+    ensure!(said == (all_seen && !gone_before), "{next}");
+    ensure!(files("dead")? == left, "{} files left: {next}", files("dead")?);
+    ensure!(
+        files("mounted")? == 2 && files("held")? == 2,
+        "those of the living go: {next}"
+    );
+    drop(held);
+    // A director looks too.
+    let _director = Director::start(&Lab::with_real_servers(2)?, &Service::web("rr", 2).into())?;
+    ensure!(files("held")? == left, "{} files left", files("held")?);
+    ensure!(files("mounted")? == 2, "those of the living go");
+    Ok(())
+}
+
+fn real_server_in(namespace: &Namespace, name: &str, arguments: &[&str]) -> Result<()> {
+    process::run(
+        namespace.command("ip").args(["link", "set", "lo", "up"]),
+        Duration::from_secs(20),
+    )?
+    .success()?;
+    let mut command = namespace.command(lbx::binary()?);
+    command.args(["realserver", "--name", name]).args(arguments);
+    process::run(&mut command, Duration::from_secs(20))?.success().map(drop)
 }
