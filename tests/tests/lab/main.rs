@@ -20,6 +20,7 @@ mod itself;
 mod lifecycle;
 mod listing;
 mod local;
+mod modes;
 mod netfilter;
 mod lost_frames;
 mod nics;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         docs::tests(),
         listing::tests(),
         refusals::tests(),
+        modes::tests(),
         netfilter::tests(),
         nics::tests(),
         devices::tests(),

@@ -3,7 +3,7 @@
 //! - [`topology`]: which NIC has which role, and the route to each real server; [`segment`]: NICs and VLANs
 //! - [`neighbours`]: MAC addresses of real servers; [`segment_sockets`]: how they are solicited; [`kernel_neighbours`]: the
 //!   kernel's table of them; [`resolve`] joins the three
-//! - [`nics`]: the program on the NICs; [`offloads`]: NIC settings that would hide frames from it
+//! - [`nics`]: the program on the NICs, and `xdp_advice` where a driver refuses it; [`offloads`]: NIC settings that would hide frames from it
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`routed_replies`]: real servers that have this host as their gateway
 //! - [`netfilter_rules`]: rules of the firewall that match a VIP
@@ -27,6 +27,7 @@ pub mod segment_sockets;
 pub mod topology;
 pub mod vip_conflicts;
 pub mod vips;
+mod xdp_advice;
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -1,7 +1,9 @@
-//! The program on the NICs: native on all of them, or generic on all.
+//! The program on the NICs, native or generic on each.
 //!
-//! A frame redirected from a native program must leave by a NIC that can take it natively, so one NIC that cannot makes
-//! all of them generic.
+//! A frame that a native program redirects must leave by a NIC that takes it natively, while a generic program redirects to any. So
+//! a NIC that cannot run native programs makes those generic that send to it.
+
+use std::collections::BTreeSet;
 
 use aya::programs::XdpMode;
 use lbx_common::{
@@ -13,6 +15,7 @@ use super::{
     offloads::{OffloadError, Offloads},
     segment::Segment,
     topology::{NativeObstacle, SegmentRole, Topology},
+    xdp_advice::with_advice,
 };
 use crate::{
     dataplane::{
@@ -20,12 +23,7 @@ use crate::{
         attach::{AttachError, AttachOutcome},
     },
     desired::AttachMode,
-    net::{
-        Link, NetError,
-        ethtool::{self, Ethtool},
-        link::XdpAttachment,
-        xdp_drivers::{self, NicState},
-    },
+    net::{Link, link::XdpAttachment},
 };
 
 /// A NIC cannot be attached to.
@@ -79,29 +77,18 @@ fn attach_in_mode(
     mode: AttachMode,
 ) -> Result<(), NicError> {
     let left = detach_other_modes(dataplane, topology, mode)?;
-    let first = if mode == AttachMode::Generic || adopted_generic(dataplane, topology)? {
-        XdpMode::Skb
-    } else {
-        match native_obstacle(topology) {
-            Some(obstacle) if mode == AttachMode::Native => return Err(obstacle),
-            Some(obstacle) => {
-                log_generic(&obstacle.interface, &obstacle.source);
-                detach_to_change_mode(dataplane, topology, |_| true)?;
-                XdpMode::Skb
-            }
-            None => XdpMode::Driver,
+    let attached = match mode {
+        AttachMode::Auto => return attach_auto(dataplane, offloads, topology),
+        AttachMode::Native => match native_obstacle(topology) {
+            Some(obstacle) => Err(obstacle),
+            None => attach_all(dataplane, offloads, topology, &BTreeSet::new()),
+        },
+        AttachMode::Generic => {
+            let all = topology.nics.keys().copied().collect();
+            attach_all(dataplane, offloads, topology, &all)
         }
     };
-    match attach_all(dataplane, offloads, topology, first) {
-        Err(NicError {
-            interface,
-            source: NicErrorKind::Attach(AttachError::Unsupported(reason)),
-            ..
-        }) if mode == AttachMode::Auto && matches!(first, XdpMode::Driver) => {
-            log_generic(&interface, &reason);
-            detach_to_change_mode(dataplane, topology, |_| true)?;
-            attach_all(dataplane, offloads, topology, XdpMode::Skb)
-        }
+    match attached {
         Err(error) => {
             // Back to how it was: a mode that cannot be had must not cost the one there is.
             for (ifindex, mode) in left {
@@ -119,8 +106,44 @@ fn attach_in_mode(
     }
 }
 
+/// Attaches natively where that is possible. What has become generic stays so.
+fn attach_auto(dataplane: &mut Dataplane, offloads: &mut Offloads, topology: &mut Topology) -> Result<(), NicError> {
+    let mut generic = adopted_generic(dataplane, topology)?;
+    for (&ifindex, obstacle) in &topology.native_obstacles {
+        if let Some(nic) = topology.nics.get(&ifindex)
+            && generic.insert(ifindex)
+        {
+            log_generic(&nic.name, obstacle);
+        }
+    }
+    loop {
+        for (ifindex, egress) in topology.redirecting_to(&generic) {
+            if let (Some(nic), Some(egress)) = (topology.nics.get(&ifindex), topology.nics.get(&egress)) {
+                let reason = format!(
+                    "packets for real servers behind {} leave by it, and it runs in generic mode",
+                    egress.name
+                );
+                log_generic(&nic.name, &reason);
+            }
+            generic.insert(ifindex);
+        }
+        detach_to_change_mode(dataplane, topology, |ifindex, native| {
+            native && generic.contains(&ifindex)
+        })?;
+        match attach_all(dataplane, offloads, topology, &generic) {
+            Err(NicError {
+                ifindex,
+                interface,
+                source: NicErrorKind::Attach(AttachError::Unsupported(reason)),
+                ..
+            }) if generic.insert(ifindex) => log_generic(&interface, &reason),
+            attached => return attached,
+        }
+    }
+}
+
 fn log_generic(interface: &str, reason: &dyn std::fmt::Display) {
-    tracing::warn!(interface, %reason, "no native XDP: all NICs run the program in generic mode, which is slower");
+    tracing::warn!(interface, %reason, "no native XDP: {interface} runs the program in generic mode, which is slower");
 }
 
 /// A NIC on which a native program would lose frames.
@@ -228,24 +251,24 @@ fn detach_other_modes(
     topology: &Topology,
     mode: AttachMode,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
-    detach_to_change_mode(dataplane, topology, |native| match mode {
+    detach_to_change_mode(dataplane, topology, |_, native| match mode {
         AttachMode::Native => !native,
         AttachMode::Generic => native,
         AttachMode::Auto => false,
     })
 }
 
-/// Ends links whose mode is to change, chosen by whether they are native; which, and in what mode they were. Until a NIC is
+/// Ends links whose mode is to change, chosen by their NIC and whether they are native; which, and in what mode they were. Until a NIC is
 /// attached again, what it receives for VIPs is dropped and not refused by the host.
 fn detach_to_change_mode(
     dataplane: &mut Dataplane,
     topology: &Topology,
-    is_to_change: impl Fn(bool) -> bool,
+    is_to_change: impl Fn(u32, bool) -> bool,
 ) -> Result<Vec<(u32, XdpMode)>, NicError> {
     let mut left = Vec::new();
     for (&ifindex, nic) in held(dataplane, topology)? {
         let native = nic.xdp.is_some_and(|xdp| xdp.native);
-        if !is_to_change(native) {
+        if !is_to_change(ifindex, native) {
             continue;
         }
         if let Err(error) = dataplane.drop_vip_packets(ifindex) {
@@ -261,20 +284,27 @@ fn detach_to_change_mode(
     Ok(left)
 }
 
-/// Whether a former daemon had to go generic.
-fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<bool, NicError> {
-    let held = held(dataplane, topology)?;
-    Ok(held.iter().any(|(_, nic)| nic.xdp.is_some_and(|xdp| !xdp.native)))
+/// The NICs that run the program in generic mode already, maybe since a former daemon.
+fn adopted_generic(dataplane: &Dataplane, topology: &Topology) -> Result<BTreeSet<u32>, NicError> {
+    let held = held(dataplane, topology)?.into_iter();
+    let generic = held.filter(|(_, nic)| nic.xdp.is_some_and(|xdp| !xdp.native));
+    Ok(generic.map(|(&ifindex, _)| ifindex).collect())
 }
 
+/// Attaches to all NICs: in generic mode to those of `generic`, natively to the others.
 fn attach_all(
     dataplane: &mut Dataplane,
     offloads: &mut Offloads,
     topology: &mut Topology,
-    mode: XdpMode,
+    generic: &BTreeSet<u32>,
 ) -> Result<(), NicError> {
     let mut new = Vec::new();
     for (&ifindex, nic) in &topology.nics {
+        let mode = if generic.contains(&ifindex) {
+            XdpMode::Skb
+        } else {
+            XdpMode::Driver
+        };
         let running = nic.xdp.map(|xdp| xdp.program_id);
         let settled = offloads
             .disable_harmful(topology, nic, mode)
@@ -286,7 +316,10 @@ fn attach_all(
                 for (ifindex, _) in new {
                     detach(dataplane, ifindex, topology)?;
                 }
-                let source = with_advice(source, mode, topology, nic);
+                let source = match source {
+                    NicErrorKind::Attach(refusal) => with_advice(refusal, mode, topology, nic).into(),
+                    other => other,
+                };
                 let foreign = matches!(source, NicErrorKind::Attach(AttachError::ForeignProgram));
                 return Err(NicError {
                     ifindex,
@@ -298,53 +331,15 @@ fn attach_all(
         }
     }
     // Or who looks at this topology again would take the NICs for what they were.
-    let native = matches!(mode, XdpMode::Driver);
     for (ifindex, program) in new {
         if let Some(nic) = topology.nics.get_mut(&ifindex) {
             nic.xdp = Some(XdpAttachment {
-                native,
+                native: !generic.contains(&ifindex),
                 program_id: program,
             });
         }
     }
     Ok(())
-}
-
-/// A driver's refusal of a native program, with the command that gives the driver what it needs, where that is known. Of a bond the
-/// drivers of its members refuse.
-fn with_advice(source: NicErrorKind, mode: XdpMode, topology: &Topology, nic: &Link) -> NicErrorKind {
-    let NicErrorKind::Attach(AttachError::Unsupported(reason)) = source else {
-        return source;
-    };
-    let devices = std::iter::once(nic).chain(topology.members_of_bond(nic.index));
-    let advice = devices.filter_map(|device| advice(device, &reason).ok().flatten());
-    let advice: String = if matches!(mode, XdpMode::Driver) {
-        advice.map(|advice| format!("; {advice}")).collect()
-    } else {
-        String::new()
-    };
-    AttachError::Unsupported(format!("{reason}{advice}")).into()
-}
-
-/// What the driver of a device needs for a native program.
-fn advice(device: &Link, refusal: &str) -> Result<Option<String>, NetError> {
-    let ethtool = Ethtool::of(&device.name)?;
-    let is_on = |feature| {
-        ethtool
-            .feature(feature)
-            .ok()
-            .flatten()
-            .is_some_and(|present| present.on)
-    };
-    Ok(xdp_drivers::advice(&NicState {
-        interface: &device.name,
-        driver: &ethtool.driver()?,
-        refusal,
-        mtu: device.mtu,
-        channels: ethtool.channels().ok(),
-        lro: is_on(ethtool::LRO),
-        gro_hw: is_on(ethtool::GRO_HW),
-    }))
 }
 
 /// The NICs that run a program of this director.

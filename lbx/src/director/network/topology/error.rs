@@ -35,6 +35,15 @@ pub enum TopologyError {
         /// The bridge or bond.
         controller: String,
     },
+    /// A port of Open vSwitch. Its controller is the datapath (`netdev_link` in net/openvswitch/vport-netdev.c), which no bridge
+    /// is named by.
+    #[error(
+        "interface {name} is a port of Open vSwitch, which takes its frames: use the internal port of its bridge, of which `ovs-vsctl port-to-br {name}` prints the name"
+    )]
+    OpenVswitchPort {
+        /// Its name.
+        name: String,
+    },
     /// A VLAN device that XDP cannot serve.
     #[error("interface {name} cannot be served: {why}")]
     UnsupportedVlan {

@@ -405,6 +405,9 @@ fn segment_of(snapshot: &NetworkSnapshot, device: &Link) -> Result<Segment, Topo
 fn refuse_port(snapshot: &NetworkSnapshot, device: &Link) -> Result<(), TopologyError> {
     let controller = device.master_ifindex.and_then(|index| snapshot.links.get(&index));
     match controller {
+        Some(controller) if controller.kind == DeviceKind::OpenVswitch => Err(TopologyError::OpenVswitchPort {
+            name: device.name.clone(),
+        }),
         Some(controller) if controller.kind.takes_frames_of_ports() => Err(TopologyError::BridgeOrBondPort {
             name: device.name.clone(),
             controller: controller.name.clone(),

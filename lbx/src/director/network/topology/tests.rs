@@ -346,3 +346,57 @@ fn a_bond_takes_part_with_its_members() {
     assert!(topology.changes_bond_members(&member(20, Some(ETH1))));
     assert!(!topology.changes_bond_members(&member(23, Some(ETH1))));
 }
+
+#[test]
+fn a_generic_nic_makes_those_generic_that_send_to_it() {
+    let on = |clients: &[u32], servers: &[u32]| {
+        let mut topology = Topology::default();
+        for (nics, roles) in [(clients, CLIENT_FACING), (servers, SERVER_FACING)] {
+            for &nic in nics {
+                let role = topology.segments.entry(untagged(nic)).or_insert_with(|| SegmentRole {
+                    device: link(nic, "eth"),
+                    roles: 0,
+                });
+                role.roles |= roles;
+            }
+        }
+        topology
+    };
+    let because_of = |topology: &Topology, generic: u32| topology.redirecting_to(&BTreeSet::from([generic]));
+    // Clients on both, real servers behind the first.
+    let first = on(&[1, 2], &[1]);
+    assert_eq!(because_of(&first, 2), BTreeMap::new(), "nothing is sent to it");
+    assert_eq!(because_of(&first, 1), BTreeMap::from([(2, 1)]));
+    // It sends to itself only.
+    assert_eq!(because_of(&on(&[1], &[1]), 1), BTreeMap::new());
+    assert_eq!(because_of(&on(&[1], &[2]), 2), BTreeMap::from([(1, 2)]));
+    // What receives no clients' packets may be native whatever sends to it.
+    assert_eq!(because_of(&on(&[1], &[2, 3]), 1), BTreeMap::new());
+    assert_eq!(because_of(&on(&[1], &[2, 3]), 2), BTreeMap::from([(1, 2)]));
+    // One after the other: 2 sends to 3, and 1 to 2.
+    let chain = on(&[1, 2], &[2, 3]);
+    assert_eq!(because_of(&chain, 3), BTreeMap::from([(1, 3), (2, 3)]));
+    assert_eq!(first.redirecting_to(&BTreeSet::new()), BTreeMap::new());
+}
+
+/// Open vSwitch's datapath is the controller of all ports of all bridges.
+#[test]
+fn a_port_of_open_vswitch_is_not_told_to_use_the_datapath() {
+    let mut snapshot = snapshot();
+    let datapath = Link {
+        kind: DeviceKind::OpenVswitch,
+        ..link(30, "ovs-system")
+    };
+    let port = Link {
+        master_ifindex: Some(datapath.index),
+        ..link(ETH0, "eth0")
+    };
+    for link in [datapath, port] {
+        snapshot.links.insert(link.index, link);
+    }
+    let refused = strict(&snapshot).unwrap_err().to_string();
+    assert!(
+        refused.contains("`ovs-vsctl port-to-br eth0`") && !refused.contains("ovs-system"),
+        "{refused}"
+    );
+}
