@@ -25,7 +25,7 @@ const COMMAND: Duration = Duration::from_secs(20);
 const LOGGED: Duration = Duration::from_secs(10);
 
 /// What differs from run to run, and what stands for it on both sides.
-static DIFFERENCES: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
+static DIFFERENCES: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
     [
         (r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", "TIME "),
         (r"XDP program \d+", "XDP program N"),
@@ -36,6 +36,8 @@ static DIFFERENCES: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
             r"^(TCP|UDP|  ->)( +\S+ +\d+) +[1-9]\d* +0 +\d+ +0$",
             "$1$2 PACKETS 0 BYTES 0",
         ),
+        // A command is run again until it prints what the page has: connections of former times are listed too.
+        (r"^(  -> \S+ +Route +\d+ +0) +[1-9]\d* *$", "$1 CLOSED"),
         (r#""(packets|bytes)": [1-9]\d*"#, "\"$1\": N"),
     ]
     .map(|(pattern, by)| (Regex::new(pattern).expect("a pattern"), by))
