@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(removed, dead.len());
         let exists = |name: &&str| directory.join(name).exists();
         assert!(!dead.iter().any(exists));
-        assert!(kept.iter().all(|name| exists(&name)));
+        assert!(kept.iter().all(exists));
         fs::remove_dir_all(&directory).unwrap();
     }
 }
