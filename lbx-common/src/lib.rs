@@ -15,6 +15,7 @@ pub mod flow;
 pub mod flow_event;
 pub mod fragment;
 pub mod hash;
+pub mod host_packets;
 pub mod load;
 pub mod lookup;
 pub mod lost_frames;
@@ -46,6 +47,7 @@ plain_data!(
     counters::Traffic,
     fragment::FirstFragment,
     fragment::FragmentKey,
+    host_packets::HostPackets,
     lost_frames::LostFrameKind,
     maps::AdoptionInfo,
     nic::Nic,

@@ -62,11 +62,13 @@ pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
 pub const ROUTED_REPLIES: &str = "ROUTED_REPLIES";
 /// [`LostFrameKind`](crate::lost_frames::LostFrameKind) → frames (u64), LRU hash. Not in the first builds of this layout either.
 pub const LOST_FRAMES: &str = "LOST_FRAMES";
+/// Interface index → [`HostPackets`](crate::host_packets::HostPackets), LRU hash. Not in the first builds of this layout either.
+pub const HOST_PACKETS: &str = "HOST_PACKETS";
 
 /// Maps that builds of this layout have had from a later time on: a daemon that adopts the pins of an earlier build makes them.
-pub const MAPS_ADDED_LATER: [&str; 4] = [MORE_DROPS, REJECT_LIMITS, ROUTED_REPLIES, LOST_FRAMES];
+pub const MAPS_ADDED_LATER: [&str; 5] = [MORE_DROPS, REJECT_LIMITS, ROUTED_REPLIES, LOST_FRAMES, HOST_PACKETS];
 /// Every map that is pinned.
-pub const PINNED_MAPS: [&str; 27] = [
+pub const PINNED_MAPS: [&str; 28] = [
     VIPS,
     PORTS,
     SERVICES,
@@ -94,6 +96,7 @@ pub const PINNED_MAPS: [&str; 27] = [
     REJECT_LIMITS,
     ROUTED_REPLIES,
     LOST_FRAMES,
+    HOST_PACKETS,
 ];
 
 /// Name of the XDP program.
@@ -102,6 +105,8 @@ pub const XDP_PROGRAM: &str = "lbx";
 pub const EGRESS_PROGRAM: &str = "lbx_egress";
 /// Name of the program for received frames of a NIC that changes its XDP mode.
 pub const VIP_DROP_PROGRAM: &str = "lbx_vip_drop";
+/// Name of the program for what devices pass to this host's own stack.
+pub const HOST_PACKETS_PROGRAM: &str = "lbx_host_packets";
 /// Name of the program that takes a frame of the self-test off the counters: it is only ever run by test runs.
 pub const UNCOUNT_PROGRAM: &str = "lbx_uncount";
 /// Names of the programs on tracepoints of the group `xdp`, and those tracepoints: both fire for lost frames alone.

@@ -16,7 +16,7 @@
 //! - [`rewrite`]: the Ethernet header, nothing else
 //! - [`routed_reply`]: replies from VIPs that real servers send to this host as their gateway
 //! - [`local`]: the director's own traffic with VIPs: three more kinds of program
-//! - [`lost_frames`]: frames dropped after the verdict
+//! - [`lost_frames`]: frames dropped after the verdict; [`host_packets`]: packets for services that reach the host's stack
 //! - [`vip_drop`]: VIPs on a NIC that changes its XDP mode
 //! - [`count`], [`trace`]: what user space sees of it
 //!
@@ -48,6 +48,8 @@ mod fast_path;
 mod flow;
 mod fragment;
 mod frame;
+#[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by a program"))]
+mod host_packets;
 mod local;
 mod lookup;
 #[cfg_attr(not(target_arch = "bpf"), expect(dead_code, reason = "called by programs"))]
@@ -123,6 +125,7 @@ mod programs {
     use crate::{
         count,
         frame::Frame,
+        host_packets,
         local::{
             egress,
             socket::{
@@ -148,6 +151,13 @@ mod programs {
         } else {
             TC_ACT_UNSPEC
         }
+    }
+
+    /// Attached on receive, behind the XDP program where there is one. Never decides about the frame.
+    #[classifier]
+    fn lbx_host_packets(context: TcContext) -> i32 {
+        host_packets::count(&context);
+        TC_ACT_UNSPEC
     }
 
     #[tracepoint]

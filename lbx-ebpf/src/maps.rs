@@ -2,6 +2,8 @@
 //!
 //! Names must be those of [`lbx_common::maps`]: user space finds the pins by them.
 
+mod findings;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -10,12 +12,12 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lbx_common::{
-    address::Address,
     backend::{Backend, MAC_MASK},
     counters::Traffic,
     drops::DropReason,
     flow::{Bucket4, Bucket6},
     fragment::{FirstFragment, FragmentKey},
+    host_packets::{HostPackets, MAX_DEVICES},
     load,
     lookup::{PortBucket, VipBucket},
     lost_frames::{LostFrameKind, MAX_KINDS},
@@ -34,6 +36,8 @@ use lbx_common::{
 };
 
 use crate::{atomic, frame::Mac};
+
+pub use self::findings::{add_host_packet, add_lost_frame, add_routed_reply};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 /// Elements are freed by RCU, so that a reader never sees one that is being reused.
@@ -92,6 +96,8 @@ static SESSIONS: LruHashMap<SessionKey, Session, { MAX_SESSIONS as usize }> = Lr
 static LOCAL_PORTS: Array<[u64; PORT_BITMAP_WORDS], 1, MMAPABLE> = Array::new();
 #[btf_map]
 static ROUTED_REPLIES: PerCpuArray<RoutedReplies, { FAMILIES as usize }> = PerCpuArray::new();
+#[btf_map]
+static HOST_PACKETS: LruHashMap<u32, HostPackets, { MAX_DEVICES as usize }> = LruHashMap::new();
 #[btf_map]
 static LOST_FRAMES: LruHashMap<LostFrameKind, u64, { MAX_KINDS as usize }> = LruHashMap::new();
 
@@ -270,31 +276,6 @@ pub fn add_drop(reason: u32) {
 #[inline(always)]
 pub fn reject_limit(service: u16) -> Option<*mut u64> {
     REJECT_LIMITS.get_ptr_mut(u32::from(service))
-}
-
-/// Counts a reply from a VIP to a client that arrived on a segment, and keeps it as the last one of its family.
-#[inline(always)]
-pub fn add_routed_reply(family: u32, segment: u64, vip: Address, client: Address) {
-    if let Some(replies) = ROUTED_REPLIES.get_ptr_mut(family) {
-        // SAFETY: as above.
-        let replies = unsafe { &mut *replies };
-        replies.packets += 1;
-        replies.segment = segment;
-        replies.vip = vip;
-        replies.client = client;
-    }
-}
-
-/// Counts a lost frame, atomically: a tracepoint may interrupt another.
-#[inline(always)]
-pub fn add_lost_frame(kind: &LostFrameKind) {
-    match LOST_FRAMES.get_ptr_mut(kind) {
-        Some(count) => {
-            atomic::fetch_add(count, 1);
-        }
-        // Where another CPU is sooner, a frame is not counted.
-        None => drop(LOST_FRAMES.insert(kind, 1, 0)),
-    }
 }
 
 /// MAC address and roles of a segment (see [`lbx_common::nic::segment_key`]). Client-facing segments come first.

@@ -10,6 +10,7 @@ use lbx_common::{
     drops::DropReason,
     flow::{Bucket4, Bucket6, RECORDS_PER_BUCKET4, RECORDS_PER_BUCKET6},
     fragment::{FirstFragment, FragmentKey},
+    host_packets::{HostPackets, MAX_DEVICES},
     load,
     lookup::{PortBucket, VipBucket},
     lost_frames::{LostFrameKind, MAX_KINDS},
@@ -51,6 +52,7 @@ pub(super) struct Maps {
     pub trace_filter: Array<MapData, TraceFilter>,
     pub test_clock: Array<MapData, u64>,
     pub routed_replies: PerCpuArray<MapData, RoutedReplies>,
+    pub host_packets: HashMap<MapData, u32, HostPackets>,
     pub lost_frames: HashMap<MapData, LostFrameKind, u64>,
     meta: Array<MapData, AdoptionInfo>,
 }
@@ -83,6 +85,7 @@ impl Maps {
             trace_filter: typed(pins, maps::TRACE_FILTER, Map::Array)?,
             test_clock: typed(pins, maps::TEST_CLOCK_NS, Map::Array)?,
             routed_replies: typed(pins, maps::ROUTED_REPLIES, Map::PerCpuArray)?,
+            host_packets: typed(pins, maps::HOST_PACKETS, Map::LruHashMap)?,
             lost_frames: typed(pins, maps::LOST_FRAMES, Map::LruHashMap)?,
             meta: typed(pins, maps::META, Map::Array)?,
         })
@@ -205,6 +208,12 @@ pub(super) const SHAPES: [MapSpec; maps::PINNED_MAPS.len()] = {
             key_size: size_of::<LostFrameKind>(),
             ..shape(maps::LOST_FRAMES, LruHash, 8, These(MAX_KINDS))
         },
+        shape(
+            maps::HOST_PACKETS,
+            LruHash,
+            size_of::<HostPackets>(),
+            These(MAX_DEVICES),
+        ),
     ]
 };
 

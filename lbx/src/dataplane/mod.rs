@@ -8,7 +8,7 @@
 //! - `traffic_control`: how programs of tc are attached; `vip_drop`: VIPs of a NIC that changes its mode
 //! - `cleanup`: removal of every kind of pin
 //! - [`local`]: local traffic of the director to VIPs: probes, and connections to its own VIPs
-//! - `lost_frames`: frames dropped after the verdict
+//! - `lost_frames`: frames dropped after the verdict; `host_packets`: packets for services that reach the host's stack
 //! - [`apply`]: the writes of a plan
 //! - [`read`]: tables, counters and flows read back; [`test_frame`]: frames of the self-test
 //! - [`memory`]: memory of the maps
@@ -19,6 +19,7 @@ pub mod attach;
 mod cleanup;
 pub mod clock;
 mod error;
+mod host_packets;
 pub mod local;
 mod lost_frames;
 pub mod mapped;
@@ -61,6 +62,8 @@ pub struct Dataplane {
     egress: BTreeSet<u32>,
     /// The NICs that change their XDP mode at this moment.
     vip_drops: BTreeMap<u32, SchedClassifierLink>,
+    /// The devices on which packets for services are counted that they pass to the host's stack.
+    host_packets: BTreeMap<u32, SchedClassifierLink>,
     /// Whether the links of the programs on sockets are this daemon's.
     hooks: bool,
     probes: Arc<ProbeSessions>,
@@ -137,6 +140,7 @@ impl Dataplane {
             tracing_program: None,
             egress: BTreeSet::new(),
             vip_drops: BTreeMap::new(),
+            host_packets: BTreeMap::new(),
             hooks: false,
             probes: Arc::new(ProbeSessions::open(pins)?),
         })

@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     Director, DirectorError, log_failure,
+    network::nics::interface_name,
     operator::{OperatorEvent, listing::ReportSources},
     reconcile::ReconcileOutcome,
     required_actions::RequiredActions,
@@ -24,6 +25,9 @@ const SCAN_INTERVAL: u32 = 2;
 
 /// Between two looks at what real servers have answered.
 const RESOLVE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Seconds between two looks for devices that have come or gone.
+const DEVICE_INTERVAL: u32 = 5;
 
 /// What woke the loop.
 enum Wake {
@@ -165,11 +169,7 @@ impl Director {
             "cannot look for replies that real servers route through this host",
             checked,
         );
-        let checked = self
-            .network
-            .lost_frames
-            .check(&mut self.loaded.dataplane, &self.network.topology);
-        log_failure("cannot look for frames lost after the XDP program", checked);
+        self.check_losses(seconds).await;
         self.reconcile_local_traffic();
         self.self_test
             .on_second(&mut self.loaded.dataplane, &self.loaded.tables, &self.network.topology);
@@ -218,6 +218,23 @@ impl Director {
         change
     }
 
+    /// Looks for frames that are lost after the program, and for packets that reach this host's own stack instead of it.
+    async fn check_losses(&mut self, seconds: u32) {
+        let (network, dataplane) = (&mut self.network, &mut self.loaded.dataplane);
+        let checked = network.lost_frames.check(dataplane, &network.topology);
+        log_failure("cannot look for frames lost after the XDP program", checked);
+        // A first look before anything is counted: what a former daemon has counted is not new.
+        let name = |device| interface_name(&network.topology, device);
+        let checked = network.host_packets.check(dataplane, &network.topology, name);
+        log_failure("cannot look for packets that reach this host's own stack", checked);
+        if seconds % DEVICE_INTERVAL == 1
+            && let Ok(links) = network.netlink.links().await
+        {
+            network.host_packets.choose_devices(&network.topology, &links);
+        }
+        network.host_packets.watch(dataplane);
+    }
+
     /// Whether another process has given the link of a NIC another program, and puts lbx's there again.
     fn check_replaced(&mut self) {
         let replaced = match self.loaded.dataplane.replaced_programs() {
@@ -228,8 +245,7 @@ impl Director {
             }
         };
         for (ifindex, program) in replaced {
-            let nic = self.network.topology.nics.get(&ifindex);
-            let interface = nic.map_or_else(|| ifindex.to_string(), |nic| nic.name.clone());
+            let interface = interface_name(&self.network.topology, ifindex);
             tracing::warn!(
                 interface,
                 program,
@@ -328,6 +344,7 @@ impl Director {
             checks: &self.health,
             vip_conflicts: &self.network.conflicts,
             dropped_replies: &self.network.dropped_replies,
+            host_packets: &self.network.host_packets,
             lost_frames: &self.network.lost_frames,
             self_test: &self.self_test,
             neighbours: &self.network.neighbours,

@@ -16,6 +16,7 @@ mod empty;
 mod fragments;
 mod harness;
 mod health;
+mod host_packets;
 mod itself;
 mod lifecycle;
 mod listing;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         probes::tests(),
         local::tests(),
         lost_frames::tests(),
+        host_packets::tests(),
     ];
     // Measured before the tests load the machine themselves.
     println!("limits are those of an idle machine × {:.1}", patience::slowness());

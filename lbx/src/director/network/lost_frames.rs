@@ -9,9 +9,8 @@ use std::{
 };
 
 use lbx_common::lost_frames::{LostFrameKind, XDP_REDIRECT, XDP_TX};
-use nix::net::if_::if_indextoname;
 
-use super::topology::Topology;
+use super::{nics::interface_name, topology::Topology};
 use crate::dataplane::{Dataplane, DataplaneError};
 
 /// How long a finding is kept after the last lost frame.
@@ -65,13 +64,7 @@ impl LostFrames {
     fn take(&mut self, counted: &[(LostFrameKind, u64)], topology: &Topology, now: Instant) {
         for (kind, frames) in counted {
             let cause = Cause::of(kind);
-            let name = |ifindex: u32| match topology.nics.get(&ifindex) {
-                Some(nic) => nic.name.clone(),
-                None => if_indextoname(ifindex).map_or_else(
-                    |_gone| format!("interface {ifindex}"),
-                    |name| name.to_string_lossy().into_owned(),
-                ),
-            };
+            let name = |ifindex| interface_name(topology, ifindex);
             let finding = self.findings.entry(cause).or_insert_with(|| Finding {
                 interface: name(cause.ifindex),
                 message: cause.message(&name(cause.ifindex), &name(cause.target_ifindex)),

@@ -7,11 +7,12 @@
 //! - [`vips`]: the addresses clients connect to; [`announcements`] of them; [`vip_conflicts`]: other hosts that answer for them
 //! - [`routed_replies`]: real servers that have this host as their gateway
 //! - [`netfilter_rules`]: rules of the firewall that match a VIP
-//! - [`lost_frames`]: frames that are dropped after the verdict
+//! - [`lost_frames`]: frames that are dropped after the verdict; [`host_packets`]: packets for VIPs that reach this host's own stack
 //! - [`local_traffic`]: the director's own packets to VIPs
 //! - [`mismatch`]: what of the desired state the network does not allow
 
 pub mod announcements;
+pub mod host_packets;
 pub mod kernel_neighbours;
 pub mod local_traffic;
 pub mod lost_frames;
@@ -35,6 +36,7 @@ use tokio::sync::mpsc;
 
 use self::{
     announcements::Announcements,
+    host_packets::HostPacketsByDevice,
     kernel_neighbours::KernelNeighbours,
     local_traffic::LocalTraffic,
     lost_frames::LostFrames,
@@ -81,6 +83,8 @@ pub struct Network {
     pub conflicts: VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: DroppedReplies,
+    /// Packets for services that reach this host's own stack.
+    pub host_packets: HostPacketsByDevice,
     /// Frames that are dropped after the verdict.
     pub lost_frames: LostFrames,
     /// Programs on the director's own packets to VIPs.
@@ -113,6 +117,7 @@ impl Network {
             announcements: Announcements::default(),
             conflicts: VipConflicts::default(),
             dropped_replies: DroppedReplies::default(),
+            host_packets: HostPacketsByDevice::default(),
             lost_frames: LostFrames::default(),
             local_traffic: LocalTraffic::default(),
             mismatch: NetworkMismatch::default(),

@@ -11,6 +11,8 @@ use lbx_common::{
     nic::{CLIENT_FACING, Nic},
 };
 
+use nix::net::if_::if_indextoname;
+
 use super::{
     offloads::{OffloadError, Offloads},
     segment::Segment,
@@ -196,6 +198,18 @@ pub fn set_roles(dataplane: &mut Dataplane, topology: &Topology) -> Result<(), D
         .collect();
     dataplane.retain_nics(&nics)?;
     nics.into_iter().try_for_each(|nic| dataplane.set_nic(nic))
+}
+
+/// The name of a device, or what says which it was.
+#[must_use]
+pub fn interface_name(topology: &Topology, ifindex: u32) -> String {
+    match topology.nics.get(&ifindex) {
+        Some(nic) => nic.name.clone(),
+        None => if_indextoname(ifindex).map_or_else(
+            |_gone| format!("interface {ifindex}"),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+    }
 }
 
 /// The NICs that clients' frames arrive on, as the program knows them; bonds without their members.

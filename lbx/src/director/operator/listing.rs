@@ -14,8 +14,8 @@ use crate::{
     director::{
         health::HealthChecks,
         network::{
-            lost_frames::LostFrames, neighbours::NeighbourTable, routed_replies::DroppedReplies, segment::Segment,
-            topology::Topology, vip_conflicts::VipConflicts,
+            host_packets::HostPacketsByDevice, lost_frames::LostFrames, neighbours::NeighbourTable,
+            routed_replies::DroppedReplies, segment::Segment, topology::Topology, vip_conflicts::VipConflicts,
         },
         self_test::SelfTest,
     },
@@ -45,6 +45,8 @@ pub struct ReportSources<'s> {
     pub vip_conflicts: &'s VipConflicts,
     /// Replies of real servers that this host drops.
     pub dropped_replies: &'s DroppedReplies,
+    /// Packets for services that reach this host's own stack.
+    pub host_packets: &'s HostPacketsByDevice,
     /// Frames that are dropped after the verdict.
     pub lost_frames: &'s LostFrames,
     /// Frames that the loaded program does not forward.
@@ -162,7 +164,10 @@ impl ReportSources<'_> {
             quic: service.quic,
             health_check: service.health.as_ref().map(|health| health.check.to_string()),
             has_quorum: self.checks.has_quorum(id),
-            warnings: self.conflicts(id.vip, &servers),
+            warnings: {
+                let conflicts = self.conflicts(id.vip, &servers).into_iter();
+                conflicts.chain(self.host_packets.warnings_of(id.vip)).collect()
+            },
             connections_estimated: !service.records_all_flows() && !service.one_packet,
             traffic: traffic.into(),
             servers,

@@ -18,7 +18,10 @@ use nix::{
 };
 
 use self::frame::{CLIENT_PORT, TestFrame, client_of, mac_addresses};
-use super::network::{nics::client_entries, topology::Topology};
+use super::network::{
+    nics::{client_entries, interface_name},
+    topology::Topology,
+};
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
@@ -258,11 +261,6 @@ const fn receives(member: &LoadedBackend) -> bool {
         member.state,
         BackendState::Up | BackendState::Draining | BackendState::FailedKeep
     )
-}
-
-fn interface_name(topology: &Topology, ifindex: u32) -> String {
-    let nic = topology.nics.get(&ifindex);
-    nic.map_or_else(|| ifindex.to_string(), |nic| nic.name.clone())
 }
 
 /// Keeps the thread on its CPU: a frame is taken off the counters of the CPU that has counted it.
