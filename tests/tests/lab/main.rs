@@ -24,6 +24,7 @@ mod local;
 mod modes;
 mod netfilter;
 mod lost_frames;
+mod many_servers;
 mod nics;
 mod persistence;
 mod pmtu;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         traffic::tests(),
         changes::tests(),
         address_conflicts::tests(),
+        many_servers::tests(),
         agreement::tests(),
         clsact::tests(),
         lifecycle::tests(),

@@ -5,6 +5,7 @@
 //! that have its address. Behind a NIC without a carrier no answer is possible: its real servers keep their MAC addresses
 //! until it is back. An entry of the kernel's table that the operator or another program keeps is used as it is.
 
+pub mod entry;
 pub mod pace;
 pub mod resolution;
 
@@ -16,29 +17,41 @@ use std::{
 };
 
 use self::{
+    entry::Entry,
     pace::{Counts, Pace},
-    resolution::{Due, Resolution},
+    resolution::Resolution,
 };
-use super::{
-    segment::Segment,
-    topology::{ServerRoute, Topology},
-};
+use super::{segment::Segment, topology::Topology};
 use crate::{
     net::{AddressBinding, Keeper, Neighbour},
     tables::{NextHop, NextHops, Tables},
 };
 
-pub use self::resolution::ConflictEvent;
+pub use self::{
+    entry::{Outcome, Solicitation},
+    resolution::ConflictEvent,
+};
 
 /// Between two solicitations of segments for real servers that answer.
 const CONFLICT_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two of them for the same real server.
 const CONFLICT_PROBE_ROUND: Duration = Duration::from_secs(10);
 
+/// Between two looks at a real server that cannot be solicited now.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Frames at a time that others come before: the rest is looked at the next time.
+const MAX_DEFERRED: usize = 1_000;
+/// Between two counts of real servers by what they need.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The MAC address of every real server.
 #[derive(Clone, Debug, Default)]
 pub struct NeighbourTable {
     servers: BTreeMap<IpAddr, Entry>,
+    /// When each is to be looked at, the next one first.
+    schedule: BTreeSet<(Instant, IpAddr)>,
+    /// When they were counted.
+    counted: Option<Instant>,
     /// NICs without a carrier.
     disconnected: BTreeSet<u32>,
     /// Real servers whose route is gone for a moment: they keep their MAC addresses.
@@ -46,36 +59,6 @@ pub struct NeighbourTable {
     pace: Pace,
     /// The real server that the segment was solicited for last, and when it is for the next one.
     conflict_probe: (Option<IpAddr>, Option<Instant>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    route: ServerRoute,
-    resolution: Resolution,
-}
-
-/// A solicitation to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Solicitation {
-    /// By this device.
-    pub ifindex: u32,
-    /// From this address of it (DIP).
-    pub source: IpAddr,
-    /// For this real server.
-    pub target: IpAddr,
-    /// To this MAC address; none: to the whole segment.
-    pub mac: Option<[u8; 6]>,
-}
-
-/// What a moment has brought.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Whether a next hop is another, or lost, or known now.
-    pub has_changed: bool,
-    /// Conflicts that have begun or ended, with their real servers.
-    pub conflicts: Vec<(IpAddr, ConflictEvent)>,
-    /// What is to be sent.
-    pub solicitations: Vec<Solicitation>,
 }
 
 impl NeighbourTable {
@@ -104,9 +87,16 @@ impl NeighbourTable {
             let unknown = || Entry {
                 route,
                 resolution: Resolution::unknown(now),
+                wake: now,
             };
             self.servers.insert(server, known.unwrap_or_else(unknown));
         }
+        self.schedule = self
+            .servers
+            .iter()
+            .map(|(&server, known)| (known.wake, server))
+            .collect();
+        self.counted = None;
         // Those that have their route again get as long as behind a NIC that has its carrier again.
         for server in self
             .kept
@@ -115,6 +105,7 @@ impl NeighbourTable {
         {
             if let Some(known) = self.servers.get_mut(server) {
                 known.resolution.restart(now);
+                known.reschedule(*server, &mut self.schedule);
             }
         }
         self.kept = topology.route_lost_since.keys().copied().collect();
@@ -132,6 +123,7 @@ impl NeighbourTable {
                 && known.route.segment == Segment::from(&member.next_hop)
             {
                 known.resolution.adopt(member.next_hop.mac, now);
+                known.reschedule(member.address, &mut self.schedule);
             }
         }
     }
@@ -148,16 +140,19 @@ impl NeighbourTable {
         let before = resolution.usable_mac();
         let kept_by_other = neighbour.keeper == Keeper::Other;
         resolution.on_kernel_entry(neighbour.mac, kept_by_other, Instant::now());
-        resolution.usable_mac() != before
+        let has_changed = resolution.usable_mac() != before;
+        known.reschedule(neighbour.address, &mut self.schedule);
+        has_changed
     }
 
     /// Takes in the kernel's whole table; whether that changes a next hop.
     pub fn on_kernel_table(&mut self, present: &[Neighbour]) -> bool {
         let here: BTreeSet<(u32, IpAddr)> = present.iter().map(|entry| (entry.ifindex, entry.address)).collect();
         let now = Instant::now();
-        for (&server, Entry { route, resolution }) in &mut self.servers {
-            if resolution.is_kept_by_other() && !here.contains(&(route.ifindex, server)) {
-                resolution.on_kernel_entry(None, false, now);
+        for (&server, known) in &mut self.servers {
+            if known.resolution.is_kept_by_other() && !here.contains(&(known.route.ifindex, server)) {
+                known.resolution.on_kernel_entry(None, false, now);
+                known.reschedule(server, &mut self.schedule);
             }
         }
         let changes = present.iter().filter(|neighbour| self.on_kernel_entry(neighbour));
@@ -180,49 +175,58 @@ impl NeighbourTable {
             outcome
                 .conflicts
                 .extend(events.drain(..).map(|event| (binding.address, event)));
+            known.reschedule(binding.address, &mut self.schedule);
         }
     }
 
     /// Takes in that time has passed: what has not been answered, and what is to be sent. `unresolved_only`: what answers already
     /// is another table's affair.
     pub fn on_time(&mut self, now: Instant, unresolved_only: bool, outcome: &mut Outcome) {
-        let mut events = Vec::new();
-        let mut counts = Counts::default();
-        for (&server, Entry { route, resolution }) in &mut self.servers {
-            if self.kept.contains(&server)
-                || self.disconnected.contains(&route.ifindex)
-                || resolution.is_kept_by_other()
-            {
-                continue;
-            }
-            let before = resolution.usable_mac();
-            resolution.on_time(now, &mut events);
-            outcome.has_changed |= resolution.usable_mac() != before;
-            outcome.conflicts.extend(events.drain(..).map(|event| (server, event)));
-            let due = resolution.due(now);
-            counts.all += 1;
-            counts.silent += usize::from(matches!(due, Some(Due::Silent(_))));
-            counts.unresolved += usize::from(resolution.usable_mac().is_none());
-            let due = due.filter(|_| !unresolved_only || resolution.usable_mac().is_none());
-            let Some((due, interval)) = due.and_then(|due| self.pace.grant(due, now)) else {
-                continue;
-            };
-            resolution.sent(due, now, interval);
-            let mac = match due {
-                Due::Unicast(mac) | Due::ConflictCheck(mac) => Some(mac),
-                Due::First | Due::Silent(_) | Due::Unresolved => None,
-            };
-            outcome.solicitations.push(Solicitation {
-                ifindex: route.ifindex,
-                source: route.source,
-                target: server,
-                mac,
-            });
+        if self.counted.is_none_or(|at| now - at >= COUNT_INTERVAL) {
+            self.counted = Some(now);
+            self.pace.set_counts(self.counts());
         }
-        self.pace.set_counts(counts);
+        let mut deferred = 0;
+        while deferred < MAX_DEFERRED
+            && let Some(&(wake, server)) = self.schedule.first()
+            && wake <= now
+        {
+            self.schedule.pop_first();
+            let Some(known) = self.servers.get_mut(&server) else {
+                continue;
+            };
+            let is_idle = self.kept.contains(&server)
+                || self.disconnected.contains(&known.route.ifindex)
+                || known.resolution.is_kept_by_other()
+                || (unresolved_only && known.resolution.usable_mac().is_some());
+            known.wake = if is_idle {
+                now + IDLE_INTERVAL
+            } else {
+                match known.on_time(server, now, &mut self.pace, outcome) {
+                    Ok(()) => known.resolution.wakes_at().max(now + Duration::from_millis(1)),
+                    Err(retry) => {
+                        deferred += 1;
+                        now + retry
+                    }
+                }
+            };
+            self.schedule.insert((known.wake, server));
+        }
         if !unresolved_only {
             outcome.solicitations.extend(self.due_conflict_probe(now));
         }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (server, Entry { resolution, .. }) in &self.servers {
+            if !resolution.is_kept_by_other() && !self.is_disconnected(*server) {
+                counts.all += 1;
+                counts.silent += usize::from(resolution.is_silent());
+                counts.unresolved += usize::from(resolution.usable_mac().is_none());
+            }
+        }
+        counts
     }
 
     /// The solicitation of a segment for the next real server that answers: others may have its address too.
@@ -233,7 +237,7 @@ impl NeighbourTable {
         }
         let after_last = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let next = self.servers.range(after_last).next().or(self.servers.iter().next());
-        let (&server, Entry { route, resolution }) = next?;
+        let (&server, Entry { route, resolution, .. }) = next?;
         let interval = CONFLICT_PROBE_ROUND / u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         self.conflict_probe = (Some(server), Some(now + interval.max(CONFLICT_PROBE_INTERVAL)));
         let answers = resolution.usable_mac().is_some() && !resolution.is_kept_by_other();
@@ -251,8 +255,12 @@ impl NeighbourTable {
             self.disconnected.insert(ifindex);
         } else if self.disconnected.remove(&ifindex) {
             let now = Instant::now();
-            let behind = self.servers.values_mut().filter(|known| known.route.ifindex == ifindex);
-            behind.for_each(|known| known.resolution.restart(now));
+            for (&server, known) in &mut self.servers {
+                if known.route.ifindex == ifindex {
+                    known.resolution.restart(now);
+                    known.reschedule(server, &mut self.schedule);
+                }
+            }
         }
     }
 
@@ -291,7 +299,7 @@ impl NeighbourTable {
     pub fn resolved(&self) -> impl Iterator<Item = (IpAddr, (u32, [u8; 6]))> {
         self.servers
             .iter()
-            .filter_map(|(&server, Entry { route, resolution })| {
+            .filter_map(|(&server, Entry { route, resolution, .. })| {
                 let is_ours = !resolution.is_kept_by_other() && !self.disconnected.contains(&route.ifindex);
                 let mac = resolution.usable_mac().filter(|_| is_ours)?;
                 Some((server, (route.ifindex, mac)))

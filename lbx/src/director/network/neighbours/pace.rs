@@ -14,6 +14,8 @@ const UNICASTS_PER_SECOND: usize = 200;
 const BROADCASTS_PER_SECOND: usize = 200;
 /// Solicitations of whole segments in a second for real servers that nothing is known of, after a start or a reload.
 const FIRST_PER_SECOND: usize = 1_000;
+/// Between two tries of a frame that others came before; at most the second, where many wait.
+const RETRY_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// What of a second's number may be sent at once.
 const BURST: f64 = 0.1;
 
@@ -87,30 +89,37 @@ impl Pace {
         self.counts = counts;
     }
 
-    /// What of a frame that is due may be sent now, and after which time the next one of that real server is due: none if
-    /// others come first.
-    pub fn grant(&mut self, due: Due, now: Instant) -> Option<(Due, Duration)> {
+    /// What of a frame that is due may be sent now, and after which time the next one of that real server is due.
+    ///
+    /// # Errors
+    /// Others come first: after which time to try again.
+    pub fn grant(&mut self, due: Due, now: Instant) -> Result<(Due, Duration), Duration> {
         let half = BROADCASTS_PER_SECOND / 2;
-        let (budget, per_second, interval) = match due {
-            Due::Unicast(_) | Due::ConflictCheck(_) => return self.unicast(due, now),
-            Due::First => (&mut self.first, FIRST_PER_SECOND, INTERVAL.0),
-            Due::Silent(_) => (
-                &mut self.silent,
-                half,
-                interval(self.counts.silent, half, Duration::MAX),
-            ),
+        let (shortest, longest) = RETRY_INTERVAL;
+        let (granted, interval, retry) = match due {
+            Due::Unicast(_) | Due::ConflictCheck(_) => return self.unicast(due, now).ok_or(shortest),
+            Due::First => {
+                let granted = self.first.take(FIRST_PER_SECOND as f64, now);
+                (granted, INTERVAL.0, shortest)
+            }
+            Due::Silent(_) => {
+                let interval = interval(self.counts.silent, half, Duration::MAX);
+                (self.silent.take(half as f64, now), interval, shortest)
+            }
             Due::Unresolved => {
                 let interval = interval(self.counts.unresolved, half, Duration::MAX);
-                (&mut self.unresolved, half, interval)
+                let granted = self.unresolved.take(half as f64, now);
+                (granted, interval, (interval / 10).clamp(shortest, longest))
             }
         };
-        if budget.take(per_second as f64, now) {
-            return Some((due, interval));
-        }
         match due {
+            _ if granted => Ok((due, interval)),
             // The segment later, its last MAC address meanwhile.
-            Due::Silent(mac) => self.unicast(Due::Unicast(mac), now).map(|(due, _)| (due, INTERVAL.0)),
-            _ => None,
+            Due::Silent(mac) => match self.unicast(Due::Unicast(mac), now) {
+                Some((due, _)) => Ok((due, INTERVAL.0)),
+                None => Err(retry),
+            },
+            _ => Err(retry),
         }
     }
 
@@ -137,7 +146,7 @@ mod tests {
         (0..20)
             .map(|tick| {
                 let now = begin + Duration::from_millis(50) * tick;
-                (0..offered).filter(|_| pace.grant(due, now).is_some()).count()
+                (0..offered).filter(|_| pace.grant(due, now).is_ok()).count()
             })
             .sum()
     }
@@ -183,7 +192,7 @@ mod tests {
         let mut pace = Pace::default();
         let now = Instant::now();
         let granted: Vec<Due> = (0..20)
-            .filter_map(|_| pace.grant(Due::Silent(MAC), now))
+            .filter_map(|_| pace.grant(Due::Silent(MAC), now).ok())
             .map(|(due, _)| due)
             .collect();
         assert_eq!(granted.len(), 20);

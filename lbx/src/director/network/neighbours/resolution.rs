@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(150);
+/// When one that has answered again, or for the first time, is solicited next, however many others there are.
+const SOON: Duration = Duration::from_secs(1);
 /// Solicitations without a reply after which another host that states the address takes its place.
 const UNANSWERED_UNTIL_MOVED: u32 = 2;
 /// How long and how many solicitations a real server may be silent before its MAC address is lost.
@@ -113,6 +115,12 @@ impl Resolution {
         self.mac.filter(|_| !self.lost)
     }
 
+    /// Whether it has a MAC address and did not answer the last solicitation.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.unanswered > 0 && self.usable_mac().is_some()
+    }
+
     /// Whether somebody else keeps its entry, so that it is not solicited.
     #[must_use]
     pub const fn is_kept_by_other(&self) -> bool {
@@ -187,6 +195,9 @@ impl Resolution {
     }
 
     fn confirm(&mut self, now: Instant) {
+        if self.lost || self.unanswered > 0 {
+            self.due = self.due.min(now + SOON);
+        }
         self.lost = false;
         self.confirmed = now;
         self.unanswered = 0;
@@ -217,6 +228,7 @@ impl Resolution {
             .replaced
             .is_some_and(|(before, at)| before == mac && now - at < MOVED_BACK_WITHIN);
         self.others.retain(|other| other.mac != mac);
+        self.due = self.due.min(now + SOON);
         if let Some(before) = self.mac.replace(mac) {
             self.replaced = Some((before, now));
             if moved_back {
@@ -237,6 +249,8 @@ impl Resolution {
         if self.awaiting.is_some_and(|sent| now - sent >= REPLY_TIMEOUT) {
             self.awaiting = None;
             self.unanswered = self.unanswered.saturating_add(1);
+            let (silence, unanswered) = LOST_AFTER;
+            self.lost |= self.unanswered >= unanswered && now - self.confirmed >= silence;
             if self.unanswered < UNANSWERED_UNTIL_MOVED && self.usable_mac().is_some() {
                 self.due = now;
             }
@@ -247,8 +261,6 @@ impl Resolution {
                 self.move_to(mac, now, events);
             }
         }
-        let (silence, unanswered) = LOST_AFTER;
-        self.lost |= self.unanswered >= unanswered && now - self.confirmed >= silence;
         self.others.retain(|other| {
             let kept = now - other.seen < CONFLICT_LIFETIME;
             if !kept && other.in_conflict {
@@ -256,6 +268,21 @@ impl Resolution {
             }
             kept
         });
+    }
+
+    /// When [`Resolution::on_time`] and [`Resolution::due`] have something new to say, if nothing comes first.
+    #[must_use]
+    pub fn wakes_at(&self) -> Instant {
+        let next = self.awaiting.map_or(self.due, |sent| sent + REPLY_TIMEOUT);
+        let others = self.others.iter().map(|other| {
+            let over = other.seen + CONFLICT_LIFETIME;
+            if other.in_conflict {
+                over.min(other.next_check)
+            } else {
+                over
+            }
+        });
+        others.fold(next, Instant::min)
     }
 
     /// The frame that is due now.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::director::network::topology::ServerRoute;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 185));
@@ -15,15 +16,16 @@ fn route() -> ServerRoute {
 }
 
 fn table() -> NeighbourTable {
+    with_servers(std::iter::once(SERVER))
+}
+
+fn with_servers(servers: impl Iterator<Item = IpAddr>) -> NeighbourTable {
     let mut table = NeighbourTable::default();
-    let resolution = Resolution::unknown(Instant::now());
-    table.servers.insert(
-        SERVER,
-        Entry {
-            route: route(),
-            resolution,
-        },
-    );
+    let topology = Topology {
+        server_routes: servers.map(|server| (server, route())).collect(),
+        ..Topology::default()
+    };
+    table.set_topology(&topology);
     table
 }
 
@@ -74,15 +76,7 @@ fn nothing_is_solicited_or_lost_behind_a_nic_without_a_carrier() {
 
 #[test]
 fn one_segment_a_second_is_solicited_for_conflicts() {
-    let mut table = table();
-    for n in 1..=100 {
-        let resolution = Resolution::unknown(Instant::now());
-        let entry = Entry {
-            route: route(),
-            resolution,
-        };
-        table.servers.insert(IpAddr::from([192, 168, 2, n]), entry);
-    }
+    let mut table = with_servers((0..=100).map(|n| IpAddr::from([192, 168, 2, n])));
     let now = Instant::now();
     for entry in table.servers.values_mut() {
         entry.resolution.adopt(MAC, now);
@@ -121,4 +115,56 @@ fn an_operators_entry_that_is_gone_unseen_is_noticed() {
     assert_eq!(silence(&mut table, Instant::now(), 10), (Vec::new(), false));
     table.on_kernel_table(&[]);
     assert!(!silence(&mut table, Instant::now(), 1).0.is_empty());
+}
+
+#[test]
+fn many_real_servers_are_resolved_at_their_pace_and_each_in_its_turn() {
+    let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
+    let mut table = with_servers((0..10_000).map(address));
+    let begin = Instant::now();
+    let mut now = begin;
+    // Every second one answers.
+    let mut tick = |table: &mut NeighbourTable| {
+        now += Duration::from_millis(50);
+        let mut outcome = Outcome::default();
+        table.on_time(now, false, &mut outcome);
+        let stated = |sent: &Solicitation| {
+            let IpAddr::V4(target) = sent.target else {
+                return None;
+            };
+            let binding = AddressBinding {
+                address: sent.target,
+                mac: MAC,
+            };
+            target.octets()[3].is_multiple_of(2).then_some((2, binding))
+        };
+        let bindings: Vec<_> = outcome.solicitations.iter().filter_map(stated).collect();
+        table.on_bindings(&bindings, now, &mut outcome);
+        outcome.solicitations
+    };
+    (0..11 * 20).for_each(|_| drop(tick(&mut table)));
+    assert_eq!(
+        table.unresolved_count(),
+        5_000,
+        "all are solicited within eleven seconds"
+    );
+    let mut unicast = BTreeMap::<IpAddr, u32>::new();
+    let mut broadcast = BTreeMap::<IpAddr, u32>::new();
+    for sent in (0..60 * 20).flat_map(|_| tick(&mut table)) {
+        let sent_to = if sent.mac.is_some() {
+            &mut unicast
+        } else {
+            &mut broadcast
+        };
+        *sent_to.entry(sent.target).or_default() += 1;
+    }
+    assert_eq!(unicast.len(), 5_000);
+    assert!(
+        unicast.values().all(|sent| (13..=16).contains(sent)),
+        "every four seconds"
+    );
+    let broadcasts: u32 = broadcast.values().sum();
+    assert!((60 * 80..=60 * 115).contains(&broadcasts), "{broadcasts}");
+    let unresolved = broadcast.keys().filter(|server| !unicast.contains_key(*server)).count();
+    assert!(unresolved >= 4_000, "each in its turn: {unresolved}");
 }

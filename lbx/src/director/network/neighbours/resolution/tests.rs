@@ -30,6 +30,13 @@ impl Scene {
     /// A tick of 50 ms: what was sent in the one before is answered.
     fn tick(&mut self) {
         self.now += Duration::from_millis(50);
+        let wakes_at = self.resolution.wakes_at();
+        if self.now < wakes_at {
+            let before = self.resolution.clone();
+            self.resolution.on_time(self.now, &mut self.events);
+            assert_eq!((&self.resolution, self.resolution.due(self.now)), (&before, None));
+            return;
+        }
         self.resolution.on_time(self.now, &mut self.events);
         if let Some(due) = self.resolution.due(self.now) {
             self.resolution.sent(due, self.now, SECOND);
@@ -245,4 +252,18 @@ fn a_flood_of_forged_statements_is_bounded() {
     assert_eq!(scene.resolution.usable_mac(), Some(A));
     assert_eq!(scene.conflicts().len(), MAX_OTHERS);
     assert_eq!(scene.events.len(), MAX_OTHERS);
+}
+
+#[test]
+fn one_that_answers_late_is_solicited_soon_again() {
+    let mut scene = Scene::new(&[]);
+    scene.tick();
+    // One of many that have no MAC address.
+    scene.run(2);
+    scene.resolution.sent(Due::Unresolved, scene.now, 100 * SECOND);
+    scene.hosts = vec![A];
+    scene.states(A);
+    scene.sent.clear();
+    scene.run(2);
+    assert_eq!(scene.sent[0], Due::Unicast(A));
 }
