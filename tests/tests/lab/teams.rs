@@ -48,13 +48,13 @@ fn a_team_is_served_in_generic_mode() -> Result<()> {
     ensure!(matches!(attached, Some((_, Mode::Generic))), "{attached:?}");
     expect_turns(&site.pages(6)?, 2)?;
     let load = Load::start_kept(site.lab.client(), WEB, 2);
-    for number in 0..MEMBERS.len() {
+    for (number, port) in MEMBERS.into_iter().enumerate() {
         site.lab.set_cable(site.lab.director(), number, false)?;
         // The kept connections go on by the other port.
         load.run_on(20)?;
         site.lab.set_cable(site.lab.director(), number, true)?;
         wait::until_true(SOON, "the team has both ports", || {
-            Ok(site.lab.director().link(MEMBERS[number])?["operstate"] == "UP")
+            Ok(site.lab.director().link(port)?["operstate"] == "UP")
         })?;
     }
     load.finish().expect_no_failure()?;

@@ -119,13 +119,13 @@ impl OperatorInterface {
 
     /// Ends a trace, if one runs.
     pub fn stop_trace(&mut self, loaded: &mut LoadedState) {
-        if let Some(tracer) = self.tracer.take() {
-            if !log_failure(
+        if let Some(tracer) = self.tracer.take()
+            && !log_failure(
                 "cannot stop the trace, NICs may go on running the slower program",
                 tracer.stop(&mut loaded.dataplane),
-            ) {
-                tracing::info!("trace disabled");
-            }
+            )
+        {
+            tracing::info!("trace disabled");
         }
     }
 }
