@@ -311,8 +311,10 @@ BACKEND_STATS  65536    4718592   4.5 MiB
 SESSIONS       65536    10485760  10.0 MiB
 LOCAL_PORTS    1        16384     16.0 KiB
 REJECT_LIMITS  16384    131072    128.0 KiB
+LOST_FRAMES    256      24576     24.0 KiB
+HOST_PACKETS   256      26624     26.0 KiB
 others                  3224      3.1 KiB
-all                     41143448  about 39.2 MiB, with the counters of 2 CPUs
+all                     41194648  about 39.3 MiB, with the counters of 2 CPUs
 "
         );
     }

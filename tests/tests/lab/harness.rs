@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
+use ::lbx::dataplane::traffic_control::TcAttachment;
 use anyhow::Result;
 use lbx_tests::{
     bond::TEAMD,
@@ -24,6 +25,8 @@ pub enum Needs {
     Bond,
     /// The same, a kernel with teams, and their daemon.
     Team,
+    /// The same, and a kernel with TCX links.
+    Tcx,
     /// The program under test, built for speed.
     Release,
 }
@@ -90,12 +93,17 @@ fn missing(needs: Needs) -> Option<&'static str> {
         let device = missing_device("teams", "link add team0 type team");
         device.or_else(|| (!is_installed(TEAMD)).then(|| format!("not installed: {TEAMD}")))
     });
+    static TCX: LazyLock<Option<String>> = LazyLock::new(|| {
+        let has_links = TcAttachment::best_supported() == TcAttachment::TcxLink;
+        (!has_links).then(|| "needs Linux 6.6: TCX links".to_owned())
+    });
     static RELEASE: LazyLock<Option<String>> = LazyLock::new(missing_for_release);
     let missing = match needs {
         Needs::Lab => LAB.as_ref(),
         Needs::Lbx => LAB.as_ref().or(LBX.as_ref()),
         Needs::Release => LAB.as_ref().or(LBX.as_ref()).or(RELEASE.as_ref()),
         Needs::Vlan => LAB.as_ref().or(LBX.as_ref()).or(VLAN.as_ref()),
+        Needs::Tcx => LAB.as_ref().or(LBX.as_ref()).or(TCX.as_ref()),
         Needs::Bond => LAB.as_ref().or(LBX.as_ref()).or(BOND.as_ref()),
         Needs::Team => LAB.as_ref().or(LBX.as_ref()).or(TEAM.as_ref()),
     };

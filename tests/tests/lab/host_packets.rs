@@ -18,7 +18,7 @@ use lbx_tests::{
 
 use crate::setup::{PAGE, PAGE6, Site, on_segment_2, two_segments, web};
 
-crate::harness::tests!(Lbx:
+crate::harness::tests!(Tcx:
     packets_by_a_nic_without_the_program_are_reported,
     packets_by_a_nic_of_real_servers_alone_are_reported,
     packets_over_ipv6_by_a_nic_without_the_program_are_reported,
