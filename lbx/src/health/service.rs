@@ -28,7 +28,7 @@ impl ServiceHealthStates {
     /// anything changes (a reason other than [`ProbeFailure::NotProbed`] included), every second while a
     /// [slow start](Self::is_slow_start_active) goes on, and when a [first round](Self::has_overdue_first_round) has lasted too long.
     #[must_use]
-    pub fn apply_health(
+    pub fn update_effective_state(
         &mut self,
         file: &DesiredState,
         removed: &BTreeSet<ServerKey>,

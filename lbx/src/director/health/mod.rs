@@ -152,7 +152,8 @@ impl HealthChecks {
         resolved: impl Fn(IpAddr) -> bool,
     ) -> HealthView {
         let known = |service, server| probed.state((service, server), resolved(server));
-        let (desired, events) = services.apply_health(desired, &probed.removed_servers, known, self.began.elapsed());
+        let (desired, events) =
+            services.update_effective_state(desired, &probed.removed_servers, known, self.began.elapsed());
         HealthView {
             effective_state: desired,
             probed: None,

@@ -134,11 +134,15 @@ impl SelfTest {
                 tracing::warn!(interface, service = %first, services, "{}", fault.message(finding));
             }
         }
-        for (key, finding) in &self.findings {
-            let (interface, service) = (&finding.interface, finding.first);
-            if !round.contains_key(key) {
-                tracing::info!(interface, %service, "self-test passed again: frames are forwarded to a real server");
-            }
+        // Of a NIC that is gone, or whose services are gone, nothing is left to fail.
+        let fails = |nic: u32| round.keys().any(|(failing, _)| *failing == nic);
+        let interfaces: BTreeMap<_, _> = self
+            .findings
+            .iter()
+            .map(|((nic, _), finding)| (*nic, &finding.interface))
+            .collect();
+        for (_, interface) in interfaces.into_iter().filter(|(nic, _)| !fails(*nic)) {
+            tracing::info!(interface, "self-test no longer fails on {interface}");
         }
         self.findings = round;
     }

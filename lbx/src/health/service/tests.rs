@@ -72,7 +72,7 @@ impl Play {
         let (mut desired, _) = self
             .services
             .clone()
-            .apply_health(&self.file, &self.removed, known, self.now);
+            .update_effective_state(&self.file, &self.removed, known, self.now);
         desired.services.swap_remove(0).failed_removed_servers
     }
 
@@ -88,9 +88,12 @@ impl Play {
     /// The states of the real servers, and the events.
     fn look(&mut self) -> (Vec<(u16, ServerState)>, Vec<HealthEventKind>) {
         let known = &self.known;
-        let (desired, events) =
-            self.services
-                .apply_health(&self.file, &self.removed, |_, server| known[&server].clone(), self.now);
+        let (desired, events) = self.services.update_effective_state(
+            &self.file,
+            &self.removed,
+            |_, server| known[&server].clone(),
+            self.now,
+        );
         let servers = desired.services[0].servers.iter();
         (
             servers.map(|server| (server.weight, server.state)).collect(),
@@ -102,9 +105,12 @@ impl Play {
     fn on_empty(&mut self, known: impl IntoIterator<Item = (u8, ServerHealth)>) -> OnEmpty {
         self.tell(known);
         let known = &self.known;
-        let (desired, _) =
-            self.services
-                .apply_health(&self.file, &self.removed, |_, server| known[&server].clone(), self.now);
+        let (desired, _) = self.services.update_effective_state(
+            &self.file,
+            &self.removed,
+            |_, server| known[&server].clone(),
+            self.now,
+        );
         desired.services[0].failure_policy.on_empty
     }
 
@@ -393,7 +399,7 @@ fn what_the_file_no_longer_has_is_forgotten() {
     play.file.services.clear();
     let (desired, events) = play
         .services
-        .apply_health(&play.file, &play.removed, |_, _| UP, play.now);
+        .update_effective_state(&play.file, &play.removed, |_, _| UP, play.now);
     assert!(desired.services.is_empty() && events.is_empty());
     assert_eq!(play.services, ServiceHealthStates::default());
 }

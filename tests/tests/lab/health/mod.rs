@@ -64,7 +64,7 @@ const RISE: u32 = 2;
 /// Probes that make it go.
 const FALL: u32 = 3;
 /// Until it is seen, on a machine that has other things to do.
-const SLACK: Duration = Duration::from_millis(700);
+const SLACK: Duration = Duration::from_millis(1500);
 
 /// How soon a real server that has failed must be out.
 pub const DETECTED: Duration = deadline(FALL);

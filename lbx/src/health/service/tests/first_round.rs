@@ -29,7 +29,7 @@ fn waits(play: &mut Play) -> bool {
     let known = &play.known;
     let (desired, _) =
         play.services
-            .apply_health(&play.file, &play.removed, |_, server| known[&server].clone(), play.now);
+            .update_effective_state(&play.file, &play.removed, |_, server| known[&server].clone(), play.now);
     desired.services[0].awaits_checks
 }
 
