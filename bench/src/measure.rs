@@ -22,7 +22,7 @@ pub struct Sampling {
     /// The same for rows whose packets touch different memory: they take longer to reach a steady state.
     pub min_sample_ns_many_flows: f64,
     /// Minimum number of packets before a sample.
-    pub min_warm_up: u32,
+    pub min_warm_up_packets: u32,
     /// Packets of each run of the packet generator alone.
     pub noop_packets: u32,
 }
@@ -34,7 +34,7 @@ impl Sampling {
             rounds,
             min_sample_ns,
             min_sample_ns_many_flows: min_sample_ns * 10.0,
-            min_warm_up: 20_000,
+            min_warm_up_packets: 20_000,
             noop_packets: 100_000,
         }
     }
@@ -44,7 +44,7 @@ impl Sampling {
         rounds: 3,
         min_sample_ns: 8e6,
         min_sample_ns_many_flows: 8e6,
-        min_warm_up: 100,
+        min_warm_up_packets: 100,
         noop_packets: 5_000,
     };
 }
@@ -208,7 +208,7 @@ impl Case {
         let action = if self.row.traffic.to_vip { XDP_TX } else { XDP_PASS };
         // One flow of one service fits into the CPU's first caches.
         let memory = setup.tables.services > 1 || (setup.tables.flows > 0 && self.row.traffic.flows != 1);
-        let warm_up = self.warm_up(memory, effort.min_warm_up);
+        let warm_up = self.warm_up(memory, effort.min_warm_up_packets);
         let taken = setup.run(&mut self.packet_generator, warm_up, action)?;
         if self.packets == 0 {
             let wanted = if memory {

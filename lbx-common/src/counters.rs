@@ -38,7 +38,7 @@ impl CountedFrame {
     /// What added to a counter takes the frame off it: counters wrap.
     #[inline(always)]
     #[must_use]
-    pub const fn reversed(self) -> Traffic {
+    pub const fn negated(self) -> Traffic {
         Traffic {
             packets: 1u64.wrapping_neg(),
             bytes: self.bytes.wrapping_neg(),

@@ -11,14 +11,14 @@ pub const MAX_DEVICES: u32 = 256;
 pub struct HostPackets {
     /// How many.
     pub packets: u64,
-    /// The VIP of the first.
-    pub vip: Address,
-    /// IP protocol number of the first.
-    pub protocol: u8,
+    /// The VIP of the last.
+    pub last_vip: Address,
+    /// IP protocol number of the last.
+    pub last_protocol: u8,
     /// Always zero.
     pub pad: [u8; 5],
-    /// Port of the VIP of the first, as in the packet.
-    pub port: [u8; 2],
+    /// Port of the VIP of the last, as in the packet.
+    pub last_port: [u8; 2],
 }
 
 const _: () = assert!(size_of::<HostPackets>() == 32 && align_of::<HostPackets>() == 8);

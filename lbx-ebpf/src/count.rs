@@ -37,9 +37,9 @@ unsafe impl Header for CountedFrame {}
 
 /// Takes a frame of the daemon's self-test, by what the data of this test run say of it, off the counters.
 #[inline(always)]
-pub fn take_off(frame: &Frame<'_>) {
+pub fn uncount(frame: &Frame<'_>) {
     if let Some(counted) = frame.read::<CountedFrame>(0) {
-        maps::add_service_traffic(counted.service, counted.reversed());
-        maps::add_backend_traffic(counted.backend_counter, counted.reversed());
+        maps::add_service_traffic(counted.service, counted.negated());
+        maps::add_backend_traffic(counted.backend_counter, counted.negated());
     }
 }

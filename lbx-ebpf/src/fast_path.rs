@@ -72,7 +72,7 @@ fn forward(frame: &Frame<'_>, packet: &Packet) -> Option<VerdictResult<Egress>> 
         return None;
     }
     let service = ServiceRef::by_number(number)?;
-    let selection = select::unchanged(packet, &service)?;
+    let selection = select::without_update(packet, &service)?;
     let next_hop = &selection.next_hop;
     if next_hop.vlan_tags != 0 || next_hop.ifindex != frame.ingress_ifindex() || next_hop.mac == packet.source_mac {
         return None;

@@ -61,10 +61,10 @@ fn count_for_service(frame: &SocketBuffer, device: u32) -> Option<()> {
         device,
         &HostPackets {
             packets: 1,
-            vip: address,
-            protocol,
+            last_vip: address,
+            last_protocol: protocol,
             pad: [0; 5],
-            port: ports.destination,
+            last_port: ports.destination,
         },
     );
     Some(())

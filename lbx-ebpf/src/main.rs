@@ -175,7 +175,7 @@ mod programs {
     /// Never attached: the daemon runs it after a frame of its self-test.
     #[xdp]
     fn lbx_uncount(context: XdpContext) -> u32 {
-        count::take_off(&Frame::new(&context));
+        count::uncount(&Frame::new(&context));
         xdp_action::XDP_PASS
     }
 

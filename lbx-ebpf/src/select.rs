@@ -63,7 +63,7 @@ pub fn backend(frame: &Frame<'_>, packet: &Packet, service: &ServiceRef) -> Verd
 /// Selects the backend of a packet that changes nothing: its slot is outside of any window, or it has a record that stays as it is.
 /// None: [`backend`] decides.
 #[inline(always)]
-pub fn unchanged(packet: &Packet, service: &ServiceRef) -> Option<Selection> {
+pub fn without_update(packet: &Packet, service: &ServiceRef) -> Option<Selection> {
     if service.flags & (QUIC | ONE_PACKET) != 0 {
         return None;
     }

@@ -5,15 +5,20 @@ use lbx_common::{address::Address, host_packets::HostPackets, lost_frames::LostF
 use super::{HOST_PACKETS, LOST_FRAMES, ROUTED_REPLIES};
 use crate::atomic;
 
-/// Counts a packet that a device passes to the host's stack.
+/// Counts a packet that a device passes to the host's stack, and keeps it as the last one of the device.
 #[inline(always)]
-pub fn add_host_packet(device: u32, first: &HostPackets) {
+pub fn add_host_packet(device: u32, packet: &HostPackets) {
     match HOST_PACKETS.get_ptr_mut(device) {
         Some(counted) => {
-            // SAFETY: only the address is taken.
-            atomic::fetch_add(unsafe { &raw mut (*counted).packets }, 1);
+            // SAFETY: a value of the map, which lives as long as the program runs; another CPU may keep another packet as the last.
+            unsafe {
+                atomic::fetch_add(&raw mut (*counted).packets, 1);
+                (*counted).last_vip = packet.last_vip;
+                (*counted).last_protocol = packet.last_protocol;
+                (*counted).last_port = packet.last_port;
+            }
         }
-        None => drop(HOST_PACKETS.insert(device, first, 0)),
+        None => drop(HOST_PACKETS.insert(device, packet, 0)),
     }
 }
 

@@ -26,14 +26,14 @@ pub struct AddressBinding {
 
 /// What a listener receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
+pub enum ResolutionProtocol {
     /// For IPv4 addresses.
     Arp,
     /// For IPv6 addresses.
     NeighbourDiscovery,
 }
 
-impl Protocol {
+impl ResolutionProtocol {
     /// The protocol for an address.
     #[must_use]
     pub const fn of(address: IpAddr) -> Self {
@@ -48,7 +48,7 @@ impl Protocol {
 #[derive(Debug)]
 pub struct BindingListener {
     socket: OwnedFd,
-    protocol: Protocol,
+    protocol: ResolutionProtocol,
 }
 
 impl BindingListener {
@@ -56,7 +56,7 @@ impl BindingListener {
     ///
     /// # Errors
     /// CAP_NET_RAW is missing, or the NIC is gone.
-    pub fn open(ifindex: u32, protocol: Protocol) -> Result<Self, NetError> {
+    pub fn open(ifindex: u32, protocol: ResolutionProtocol) -> Result<Self, NetError> {
         let failed = || NetError::Socket {
             kind: "packet",
             source: io::Error::last_os_error(),
@@ -74,8 +74,8 @@ impl BindingListener {
         // Without it the socket holds less: some answers are lost, and the hosts solicited again.
         let _less = listener.set_option(libc::SO_RCVBUFFORCE, &SOCKET_BUFFER);
         let ether_type = match protocol {
-            Protocol::Arp => libc::ETH_P_ARP,
-            Protocol::NeighbourDiscovery => {
+            ResolutionProtocol::Arp => libc::ETH_P_ARP,
+            ResolutionProtocol::NeighbourDiscovery => {
                 listener.filter().map_err(|_| failed())?;
                 libc::ETH_P_IPV6
             }
@@ -151,8 +151,8 @@ impl BindingListener {
                 break;
             };
             bindings.extend(match self.protocol {
-                Protocol::Arp => arp::binding(&frame[..length]),
-                Protocol::NeighbourDiscovery => ndp::binding(&frame[..length]),
+                ResolutionProtocol::Arp => arp::binding(&frame[..length]),
+                ResolutionProtocol::NeighbourDiscovery => ndp::binding(&frame[..length]),
             });
         }
         bindings

@@ -41,7 +41,7 @@ use crate::kernel;
 
 pub use self::{
     address::{AddVipOutcome, InterfaceAddress, LBX_ADDRESS_PROTO},
-    binding::{AddressBinding, BindingListener, Protocol},
+    binding::{AddressBinding, BindingListener, ResolutionProtocol},
     link::{DeviceKind, Link, Peer, VlanDevice, XdpAttachment},
     namespace::{namespace_cookie, namespace_id},
     neighbour::{Keeper, Neighbour},

@@ -13,7 +13,7 @@ use crate::{
     paths,
     steps::Steps,
     vm::{
-        BOOT, Limits,
+        BOOT_TIMEOUT, Limits,
         guest::{Guest, Processor},
         prepare::PreparedGuest,
         script::Script,
@@ -106,7 +106,7 @@ fn count(prepared: &PreparedGuest, built: &Built, filters: &[String]) -> Result<
         processor: Processor::EmulatedCounting,
     };
     let limits = Limits {
-        boot: BOOT,
+        boot: BOOT_TIMEOUT,
         total: TIME_LIMIT,
     };
     let mut running = guest.boot(&script, limits)?;

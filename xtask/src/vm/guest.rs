@@ -136,7 +136,7 @@ pub fn kvm_works(prepared: &PreparedGuest) -> Result<bool> {
     if File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(false);
     }
-    let known = prepared.folder.join("kvm");
+    let known = prepared.vm_folder.join("kvm");
     if let Ok(text) = fs::read_to_string(&known) {
         return Ok(text.trim() == "works");
     }

@@ -69,7 +69,7 @@ impl Layer {
 }
 
 /// How long a guest may take to boot: 10 to 25 s were measured under emulation, with other work on the machine.
-pub const BOOT: Duration = Duration::from_secs(300);
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Has the lab run those tests alone that need a device which kernels may lack (`tests/tests/lab/harness.rs`).
 const DEVICES: (&str, &str) = ("LBX_LAB_TESTS", "devices");
@@ -111,7 +111,7 @@ fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
         processor,
     };
     let limits = Limits {
-        boot: BOOT,
+        boot: BOOT_TIMEOUT,
         total: Duration::from_secs(60 * arguments.time_limit),
     };
     let by = if kvm { "KVM" } else { "emulation: slow" };

@@ -24,7 +24,7 @@ pub struct PreparedGuest {
     /// The folder that it shares with the host.
     pub shared: PathBuf,
     /// The folder for what outlives a guest.
-    pub folder: PathBuf,
+    pub vm_folder: PathBuf,
     /// Held as long as the guest may run.
     _lock: File,
 }
@@ -56,7 +56,7 @@ impl PreparedGuest {
         Ok(Self {
             kernel,
             shared,
-            folder,
+            vm_folder: folder,
             _lock: lock,
         })
     }

@@ -129,11 +129,11 @@ impl HostPacketsByDevice {
 
 impl Finding {
     fn new(counted: &HostPackets, interface: &str, serves_clients: bool, seen: Instant) -> Self {
-        let vip = lookup::ip(counted.vip);
+        let vip = lookup::ip(counted.last_vip);
         let service = VirtualService {
             vip,
-            port: u16::from_be_bytes(counted.port),
-            protocol: if counted.protocol == TCP {
+            port: u16::from_be_bytes(counted.last_port),
+            protocol: if counted.last_protocol == TCP {
                 Protocol::Tcp
             } else {
                 Protocol::Udp
@@ -179,10 +179,10 @@ mod tests {
     fn counted(packets: u64) -> [(u32, HostPackets); 1] {
         let counted = HostPackets {
             packets,
-            vip: Address::from_ipv4([192, 168, 1, 160]),
-            protocol: TCP,
+            last_vip: Address::from_ipv4([192, 168, 1, 160]),
+            last_protocol: TCP,
             pad: [0; 5],
-            port: [0, 80],
+            last_port: [0, 80],
         };
         [(3, counted)]
     }

@@ -94,7 +94,7 @@ impl LostFrames {
                 let interface = &finding.interface;
                 tracing::info!(
                     interface,
-                    "no frames lost after the XDP program any more: {}",
+                    "frame loss over, none for a minute; it was: {}",
                     finding.message
                 );
             }

@@ -153,7 +153,7 @@ impl Network {
                         removed = false;
                         tracing::warn!(
                             vip = %address.address,
-                            "VIP that was there before lbx was removed from the interface; lbx does not add it again: clients are not served here until its owner does"
+                            "VIP that lbx did not add was removed from the interface; lbx does not add it again: clients are not served here until its owner does"
                         );
                     }
                     if removed {

@@ -221,7 +221,7 @@ impl NeighbourTable {
         let mut counts = Counts::default();
         for (server, Entry { resolution, .. }) in &self.servers {
             if !resolution.is_kept_by_other() && !self.is_disconnected(*server) {
-                counts.all += 1;
+                counts.solicited += 1;
                 counts.silent += usize::from(resolution.is_silent());
                 counts.unresolved += usize::from(resolution.usable_mac().is_none());
             }
@@ -245,7 +245,7 @@ impl NeighbourTable {
             ifindex: route.ifindex,
             source: route.source,
             target: server,
-            mac: None,
+            target_mac: None,
         })
     }
 

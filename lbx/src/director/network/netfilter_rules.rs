@@ -34,7 +34,7 @@ enum RulesetError {
     Failed(&'static str, String),
     #[error("the ruleset has more than {MAX_RULESET} bytes")]
     TooLarge,
-    #[error("what nft prints is not understood")]
+    #[error("cannot parse the output of nft")]
     Unknown(#[from] serde_json::Error),
 }
 

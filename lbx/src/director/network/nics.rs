@@ -214,7 +214,7 @@ pub fn interface_name(topology: &Topology, ifindex: u32) -> String {
 
 /// The NICs that clients' frames arrive on, as the program knows them; bonds without their members.
 #[must_use]
-pub fn client_entries(topology: &Topology) -> Vec<Nic> {
+pub fn client_nics(topology: &Topology) -> Vec<Nic> {
     let segments = topology.segments.iter();
     let clients = segments.filter(|(_, role)| role.roles & CLIENT_FACING != 0);
     let entries = clients.flat_map(|(segment, role)| entries(topology, segment, role));

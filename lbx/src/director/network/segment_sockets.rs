@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{neighbours::Solicitation, topology::Topology};
-use crate::net::{AddressBinding, BindingListener, NetError, Protocol, SegmentSocket};
+use crate::net::{AddressBinding, BindingListener, NetError, ResolutionProtocol, SegmentSocket};
 
 /// Sockets by device, opened when they are needed first.
 #[derive(Debug, Default)]
 pub struct SegmentSockets {
     senders: BTreeMap<u32, SegmentSocket>,
-    listeners: BTreeMap<(u32, Protocol), BindingListener>,
+    listeners: BTreeMap<(u32, ResolutionProtocol), BindingListener>,
 }
 
 impl SegmentSockets {
@@ -28,7 +28,7 @@ impl SegmentSockets {
     /// # Errors
     /// A socket cannot be opened.
     pub fn listen(&mut self, ifindex: u32, address: IpAddr) -> Result<(), NetError> {
-        if let Entry::Vacant(vacant) = self.listeners.entry((ifindex, Protocol::of(address))) {
+        if let Entry::Vacant(vacant) = self.listeners.entry((ifindex, ResolutionProtocol::of(address))) {
             let (ifindex, protocol) = *vacant.key();
             vacant.insert(BindingListener::open(ifindex, protocol)?);
         }
@@ -38,7 +38,7 @@ impl SegmentSockets {
     /// What hosts have stated since the last call, with the device it came by; in order for each device and family.
     #[must_use]
     pub fn read(&self) -> Vec<(u32, AddressBinding)> {
-        let read = |(&(ifindex, _), listener): (&(u32, Protocol), &BindingListener)| {
+        let read = |(&(ifindex, _), listener): (&(u32, ResolutionProtocol), &BindingListener)| {
             listener.read().into_iter().map(move |binding| (ifindex, binding))
         };
         self.listeners.iter().flat_map(read).collect()
@@ -53,7 +53,7 @@ impl SegmentSockets {
             ifindex,
             source,
             target,
-            mac: known,
+            target_mac: known,
         } = *solicitation;
         self.listen(ifindex, target)?;
         self.sender(ifindex)?.solicit(mac, source, target, known)

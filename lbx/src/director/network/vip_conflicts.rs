@@ -123,7 +123,7 @@ impl VipConflicts {
                         ifindex,
                         source,
                         target: vip,
-                        mac: None,
+                        target_mac: None,
                     };
                     // A NIC that is down is logged elsewhere.
                     let _not_sent = sockets.solicit(mac, &probe);

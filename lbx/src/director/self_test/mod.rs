@@ -19,7 +19,7 @@ use nix::{
 
 use self::frame::{CLIENT_PORT, TestFrame, client_of, mac_addresses};
 use super::network::{
-    nics::{client_entries, interface_name},
+    nics::{client_nics, interface_name},
     topology::Topology,
 };
 use crate::{
@@ -85,7 +85,7 @@ impl SelfTest {
             self.queue.extend(tables.services.keys().copied());
             self.round.clear();
         }
-        let nics = client_entries(topology);
+        let nics = client_nics(topology);
         let began = Instant::now();
         let _pinned = PinnedThread::new();
         while began.elapsed() < TIME_EACH_SECOND
@@ -101,7 +101,10 @@ impl SelfTest {
                     Err(error) => {
                         self.is_refused = true;
                         self.queue.clear();
-                        tracing::warn!("the data path is not tested: {:#}", anyhow::Error::from(error));
+                        tracing::warn!(
+                            "self-test off until lbx starts again, the data path is not tested: {:#}",
+                            anyhow::Error::from(error)
+                        );
                         return;
                     }
                 }

@@ -53,7 +53,7 @@ impl Entry {
             ifindex: route.ifindex,
             source: route.source,
             target: server,
-            mac,
+            target_mac: mac,
         });
         Ok(())
     }
@@ -79,7 +79,7 @@ pub struct Solicitation {
     /// For this real server.
     pub target: IpAddr,
     /// To this MAC address; none: to the whole segment.
-    pub mac: Option<[u8; 6]>,
+    pub target_mac: Option<[u8; 6]>,
 }
 
 /// What a moment has brought.

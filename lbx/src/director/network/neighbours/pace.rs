@@ -48,7 +48,7 @@ impl Budget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// They are solicited.
-    pub all: usize,
+    pub solicited: usize,
     /// They have just fallen silent.
     pub silent: usize,
     /// They have no MAC address.
@@ -124,9 +124,9 @@ impl Pace {
     }
 
     fn unicast(&mut self, due: Due, now: Instant) -> Option<(Due, Duration)> {
-        let interval = interval(self.counts.all, UNICASTS_PER_SECOND, INTERVAL.1);
+        let interval = interval(self.counts.solicited, UNICASTS_PER_SECOND, INTERVAL.1);
         // A quarter more than on average, so that those which are late catch up.
-        let per_second = self.counts.all as f64 / interval.as_secs_f64() * 1.25;
+        let per_second = self.counts.solicited as f64 / interval.as_secs_f64() * 1.25;
         let per_second = per_second.max(UNICASTS_PER_SECOND as f64);
         self.unicast.take(per_second, now).then_some((due, interval))
     }
@@ -153,7 +153,7 @@ mod tests {
 
     fn counts(all: usize) -> Counts {
         Counts {
-            all,
+            solicited: all,
             ..Counts::default()
         }
     }

@@ -85,12 +85,12 @@ fn one_segment_a_second_is_solicited_for_conflicts() {
     for second in 0..101 {
         let probe = table.due_conflict_probe(now + Duration::from_secs(second));
         let probe = probe.expect("one every second");
-        assert_eq!(probe.mac, None);
+        assert_eq!(probe.target_mac, None);
         assert!(probed.insert(probe.target), "each in turn");
         assert_eq!(table.due_conflict_probe(now + Duration::from_secs(second)), None);
     }
     let (unicast, _) = silence(&mut table, now + Duration::from_secs(101), 1);
-    assert!(unicast.iter().filter(|sent| sent.mac.is_some()).count() >= 101);
+    assert!(unicast.iter().filter(|sent| sent.target_mac.is_some()).count() >= 101);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn many_real_servers_are_resolved_at_their_pace_and_each_in_its_turn() {
     let mut unicast = BTreeMap::<IpAddr, u32>::new();
     let mut broadcast = BTreeMap::<IpAddr, u32>::new();
     for sent in (0..60 * 20).flat_map(|_| tick(&mut table)) {
-        let sent_to = if sent.mac.is_some() {
+        let sent_to = if sent.target_mac.is_some() {
             &mut unicast
         } else {
             &mut broadcast
