@@ -289,7 +289,11 @@ impl Director {
                     "configuration reloaded, but NICs or VIPs do not match it yet, retrying: {:#}",
                     anyhow::Error::from(error)
                 ),
-                Err(error) => self.log_reload_failure(Err(error)),
+                Err(error) => {
+                    self.log_reload_failure(Err(error));
+                    // Whatever of the network was touched on the way is brought back to what is in force.
+                    self.network.mismatch.request_recheck();
+                }
             }
         }
     }

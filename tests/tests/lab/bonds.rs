@@ -127,6 +127,9 @@ fn expect_served(mode: BondMode, xdp: Mode) -> Result<()> {
     }
     expect_turns(&site.pages(6)?, 2)?;
     site.director.expect_no_drops()?;
+    // What the members receive is the bond's.
+    let log = site.director.log();
+    ensure!(!log.contains("reach this host's own stack"), "{log}");
     let listed = site.director.list_text(&[])?;
     // The usual mode is not mentioned.
     ensure!(

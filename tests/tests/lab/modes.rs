@@ -8,7 +8,7 @@ use lbx_tests::{
     lbx::Director,
     manual_setup,
     nginx::Nginx,
-    xdp::Mode,
+    xdp::{self, Mode},
 };
 
 use crate::setup::{PAGE, expect_turns, on_segment_2, reload};
@@ -18,6 +18,7 @@ crate::harness::tests!(Lbx:
     a_generic_nic_makes_those_generic_that_send_to_it,
     a_real_server_behind_a_generic_nic_changes_the_mode_on_a_reload,
     a_native_mode_that_is_refused_leaves_the_generic_one,
+    a_reload_that_is_refused_leaves_the_native_one,
 );
 
 /// A director whose eth0 can run a program natively, and whose eth1 cannot: the other end of that veth device runs none. The client
@@ -144,4 +145,33 @@ fn a_native_mode_that_is_refused_leaves_the_generic_one() -> Result<()> {
         Ok(director.log().contains("reload refused, nothing changed"))
     })?;
     mixed.expect_served(&director, [Mode::Generic; 2])
+}
+
+/// The reload makes eth0 generic for the sake of eth1, and then fails at a NIC that runs another program.
+fn a_reload_that_is_refused_leaves_the_native_one() -> Result<()> {
+    let second = on_segment_2(190);
+    let mixed = Mixed::new(second)?;
+    let alone = Cluster {
+        mode: "auto",
+        ..Cluster::from(Service::web("rr", 1))
+    };
+    let director = mixed.start(&alone)?;
+    let host = mixed.lab.host("container");
+    host.ip("link add foreign0 type veth peer name foreign1")?;
+    for nic in ["foreign0", "foreign1"] {
+        host.ip(&format!("link set {nic} up"))?;
+    }
+    let _foreign = xdp::attach(host.namespace(), "foreign0", &xdp::pass(), Mode::Generic)?;
+    let mut refused = cluster(second);
+    refused.interfaces.push("foreign0".to_owned());
+    director.reload(&refused.to_string())?;
+    lbx_tests::wait::until_true(std::time::Duration::from_secs(5), "the reload is refused", || {
+        Ok(director.log().contains("reload refused, nothing changed"))
+    })?;
+    let mode = host.xdp_program("eth0")?.map(|(_, mode)| mode);
+    ensure!(mode == Some(Mode::Native), "{mode:?}\n{}", director.log());
+    for _ in 0..4 {
+        mixed.lab.client().curl(PAGE)?;
+    }
+    director.expect_no_drops()
 }

@@ -58,5 +58,7 @@ fn a_team_is_served_in_generic_mode() -> Result<()> {
         })?;
     }
     load.finish().expect_no_failure()?;
+    let log = site.director.log();
+    ensure!(!log.contains("reach this host's own stack"), "{log}");
     site.director.expect_no_drops()
 }

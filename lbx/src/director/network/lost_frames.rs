@@ -62,8 +62,12 @@ impl LostFrames {
 
     /// Takes counters read at a time.
     fn take(&mut self, counted: &[(LostFrameKind, u64)], topology: &Topology, now: Instant) {
+        let mut totals: BTreeMap<Cause, u64> = BTreeMap::new();
         for (kind, frames) in counted {
-            let cause = Cause::of(kind);
+            // By the usual program and by one that traces.
+            *totals.entry(Cause::of(kind)).or_default() += frames;
+        }
+        for (cause, frames) in totals {
             let name = |ifindex| interface_name(topology, ifindex);
             let finding = self.findings.entry(cause).or_insert_with(|| Finding {
                 interface: name(cause.ifindex),
@@ -72,11 +76,11 @@ impl LostFrames {
                 seen: now,
                 is_listed: false,
             });
-            if finding.frames == *frames {
+            if finding.frames == frames {
                 continue;
             }
             let new_frames = frames.saturating_sub(finding.frames);
-            finding.frames = *frames;
+            finding.frames = frames;
             finding.seen = now;
             if !finding.is_listed {
                 finding.is_listed = true;

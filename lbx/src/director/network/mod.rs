@@ -183,6 +183,10 @@ impl Network {
         for neighbours in self.tables() {
             neighbours.on_carrier(link.index, link.up && link.carrier);
         }
+        if self.topology.device(link.index).is_some() {
+            // With the carrier the kernel drops its neighbours.
+            self.kernel_neighbours.mark_changed();
+        }
         RequiredActions {
             update_server_paths: self.topology.device(link.index).is_some(),
             reread_network: self.is_relevant(link, desired),

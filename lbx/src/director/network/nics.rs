@@ -3,7 +3,7 @@
 //! A frame that a native program redirects must leave by a NIC that takes it natively, while a generic program redirects to any. So
 //! a NIC that cannot run native programs makes those generic that send to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::programs::XdpMode;
 use lbx_common::{
@@ -78,9 +78,9 @@ fn attach_in_mode(
     topology: &mut Topology,
     mode: AttachMode,
 ) -> Result<(), NicError> {
-    let left = detach_other_modes(dataplane, topology, mode)?;
-    let attached = match mode {
-        AttachMode::Auto => return attach_auto(dataplane, offloads, topology),
+    let mut former = FormerModes::new();
+    let attached = detach_other_modes(dataplane, topology, mode, &mut former).and_then(|()| match mode {
+        AttachMode::Auto => attach_auto(dataplane, offloads, topology, &mut former),
         AttachMode::Native => match native_obstacle(topology) {
             Some(obstacle) => Err(obstacle),
             None => attach_all(dataplane, offloads, topology, &BTreeSet::new()),
@@ -89,27 +89,36 @@ fn attach_in_mode(
             let all = topology.nics.keys().copied().collect();
             attach_all(dataplane, offloads, topology, &all)
         }
-    };
-    match attached {
-        Err(error) => {
-            // Back to how it was: a mode that cannot be had must not cost the one there is.
-            for (ifindex, mode) in left {
-                if let Err(error) = dataplane.attach(ifindex, None, mode) {
-                    tracing::error!(
-                        interface = topology.nics.get(&ifindex).map(|nic| nic.name.as_str()),
-                        "cannot re-attach the XDP program; clients' packets on this NIC reach this host's own stack: {:#}",
-                        anyhow::Error::from(error)
-                    );
-                }
-            }
-            Err(error)
+    });
+    if attached.is_err() {
+        attach_again(dataplane, topology, former);
+    }
+    attached
+}
+
+/// The modes of NICs whose link was ended because its mode is to change.
+type FormerModes = BTreeMap<u32, XdpMode>;
+
+/// Attaches NICs as they were: a mode that cannot be had must not cost the one there was.
+fn attach_again(dataplane: &mut Dataplane, topology: &Topology, former: FormerModes) {
+    for (ifindex, mode) in former {
+        if let Err(error) = dataplane.attach(ifindex, None, mode) {
+            tracing::error!(
+                interface = topology.nics.get(&ifindex).map(|nic| nic.name.as_str()),
+                "cannot re-attach the XDP program; clients' packets on this NIC reach this host's own stack: {:#}",
+                anyhow::Error::from(error)
+            );
         }
-        Ok(()) => Ok(()),
     }
 }
 
 /// Attaches natively where that is possible. What has become generic stays so.
-fn attach_auto(dataplane: &mut Dataplane, offloads: &mut Offloads, topology: &mut Topology) -> Result<(), NicError> {
+fn attach_auto(
+    dataplane: &mut Dataplane,
+    offloads: &mut Offloads,
+    topology: &mut Topology,
+    former: &mut FormerModes,
+) -> Result<(), NicError> {
     let mut generic = adopted_generic(dataplane, topology)?;
     for (&ifindex, obstacle) in &topology.native_obstacles {
         if let Some(nic) = topology.nics.get(&ifindex)
@@ -129,7 +138,7 @@ fn attach_auto(dataplane: &mut Dataplane, offloads: &mut Offloads, topology: &mu
             }
             generic.insert(ifindex);
         }
-        detach_to_change_mode(dataplane, topology, |ifindex, native| {
+        detach_to_change_mode(dataplane, topology, former, |ifindex, native| {
             native && generic.contains(&ifindex)
         })?;
         match attach_all(dataplane, offloads, topology, &generic) {
@@ -259,27 +268,28 @@ pub fn detach_others(dataplane: &mut Dataplane, topology: &Topology) -> Result<(
     Ok(())
 }
 
-/// Ends links in a mode that the configuration no longer allows; which, and in what mode they were.
+/// Ends links in a mode that the configuration no longer allows.
 fn detach_other_modes(
     dataplane: &mut Dataplane,
     topology: &Topology,
     mode: AttachMode,
-) -> Result<Vec<(u32, XdpMode)>, NicError> {
-    detach_to_change_mode(dataplane, topology, |_, native| match mode {
+    former: &mut FormerModes,
+) -> Result<(), NicError> {
+    detach_to_change_mode(dataplane, topology, former, |_, native| match mode {
         AttachMode::Native => !native,
         AttachMode::Generic => native,
         AttachMode::Auto => false,
     })
 }
 
-/// Ends links whose mode is to change, chosen by their NIC and whether they are native; which, and in what mode they were. Until a NIC is
-/// attached again, what it receives for VIPs is dropped and not refused by the host.
+/// Ends links whose mode is to change, chosen by their NIC and whether they are native, and keeps in `former` in what mode they were
+/// first. Until a NIC is attached again, what it receives for VIPs is dropped and not refused by the host.
 fn detach_to_change_mode(
     dataplane: &mut Dataplane,
     topology: &Topology,
+    former: &mut FormerModes,
     is_to_change: impl Fn(u32, bool) -> bool,
-) -> Result<Vec<(u32, XdpMode)>, NicError> {
-    let mut left = Vec::new();
+) -> Result<(), NicError> {
     for (&ifindex, nic) in held(dataplane, topology)? {
         let native = nic.xdp.is_some_and(|xdp| xdp.native);
         if !is_to_change(ifindex, native) {
@@ -293,9 +303,10 @@ fn detach_to_change_mode(
             );
         }
         detach(dataplane, ifindex, topology)?;
-        left.push((ifindex, if native { XdpMode::Driver } else { XdpMode::Skb }));
+        let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
+        former.entry(ifindex).or_insert(mode);
     }
-    Ok(left)
+    Ok(())
 }
 
 /// The NICs that run the program in generic mode already, maybe since a former daemon.

@@ -109,11 +109,18 @@ impl ReportSources<'_> {
             warnings: self
                 .dropped_replies
                 .warnings_of(link.index)
-                .chain(self.lost_frames.warnings_of(link.index))
+                .chain(self.lost_frames_of(link.index))
                 .chain(self.self_test.warnings_of(link.index))
                 .collect(),
         });
         Ok(interfaces.collect())
+    }
+
+    /// Warnings of lost frames: of a bond too those that its members lose.
+    fn lost_frames_of(&self, nic: u32) -> impl Iterator<Item = String> {
+        let members = self.topology.members_of_bond(nic).iter().map(|member| member.index);
+        let devices = std::iter::once(nic).chain(members);
+        devices.flat_map(|device| self.lost_frames.warnings_of(device))
     }
 
     fn service(&self, service: &desired::Service) -> Result<Service, DataplaneError> {

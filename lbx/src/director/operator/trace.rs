@@ -95,7 +95,10 @@ impl Tracer {
         let mut program = dataplane.load_xdp_with_tracing()?;
         let (sender, lines) = std::sync::mpsc::channel();
         let logger = EbpfLogger::init_with_logger(&mut program, Lines(Mutex::new(sender)))?;
-        dataplane.replace_programs(Some(&mut program))?;
+        if let Err(error) = dataplane.replace_programs(Some(&mut program)) {
+            dataplane.replace_programs(None)?;
+            return Err(error.into());
+        }
         Ok(Self {
             program,
             logger,

@@ -50,8 +50,8 @@ pub struct SelfTest {
     round: BTreeMap<(u32, Fault), Finding>,
     /// What the last whole round found, by NIC.
     findings: BTreeMap<(u32, Fault), Finding>,
-    /// The kernel runs no tests: reported once.
-    is_refused: bool,
+    /// Why the last test could not be run: reported once.
+    refusal: Option<String>,
 }
 
 /// What is wrong with a frame after the program.
@@ -79,7 +79,7 @@ impl SelfTest {
     /// Tests the next services, as many as the time allows; logs what a round has found, where that is new.
     pub fn on_second(&mut self, dataplane: &mut Dataplane, tables: &Tables, topology: &Topology) {
         if self.queue.is_empty() {
-            if !std::mem::take(&mut self.is_requested) || self.is_refused {
+            if !std::mem::take(&mut self.is_requested) {
                 return;
             }
             self.queue.extend(tables.services.keys().copied());
@@ -99,12 +99,8 @@ impl SelfTest {
                     Ok(None) => {}
                     Ok(Some(fault)) => self.add(id, fault, nic, topology),
                     Err(error) => {
-                        self.is_refused = true;
                         self.queue.clear();
-                        tracing::warn!(
-                            "self-test off until lbx starts again, the data path is not tested: {:#}",
-                            anyhow::Error::from(error)
-                        );
+                        self.log_refusal(format!("{:#}", anyhow::Error::from(error)));
                         return;
                     }
                 }
@@ -112,6 +108,14 @@ impl SelfTest {
         }
         if self.queue.is_empty() {
             self.end_round();
+        }
+    }
+
+    /// A NIC may have gone meanwhile: the next change is tested again.
+    fn log_refusal(&mut self, refusal: String) {
+        if self.refusal.as_ref() != Some(&refusal) {
+            tracing::warn!("self-test cannot run, the data path is not tested: {refusal}");
+            self.refusal = Some(refusal);
         }
     }
 

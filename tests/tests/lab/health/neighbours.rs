@@ -79,5 +79,14 @@ fn a_director_without_carrier_takes_no_real_server_down() -> Result<()> {
     .with_context(|| site.director.log())?;
     let log = site.director.log();
     ensure!(!log.contains(" down: "), "a real server was taken down:\n{log}");
+    // The kernel has dropped lbx's entries with the carrier.
+    wait::until_true(SOON, "the kernel's table has both real servers again", || {
+        let table = site.lab.director().ip("neighbour show")?;
+        let is_kept = |server| {
+            let mut lines = table.lines();
+            lines.any(|line| line.starts_with(&format!("{server} ")) && line.contains("extern_learn"))
+        };
+        Ok(is_kept(rip(1)) && is_kept(rip(2)))
+    })?;
     expect_turns(&site.pages(4)?, 2)
 }

@@ -102,10 +102,8 @@ impl Pace {
                 let granted = self.first.take(FIRST_PER_SECOND as f64, now);
                 (granted, INTERVAL.0, shortest)
             }
-            Due::Silent(_) => {
-                let interval = interval(self.counts.silent, half, Duration::MAX);
-                (self.silent.take(half as f64, now), interval, shortest)
-            }
+            // The rate bounds them; the last of a real server's solicitations must not be long in coming, since it is lost with it.
+            Due::Silent(_) => (self.silent.take(half as f64, now), INTERVAL.0, shortest),
             Due::Unresolved => {
                 let interval = interval(self.counts.unresolved, half, Duration::MAX);
                 let granted = self.unresolved.take(half as f64, now);
