@@ -34,11 +34,26 @@ pub fn is_valid_source(packet: &Packet) -> bool {
 }
 
 /// Whether the ingress NIC takes clients' traffic and the frame is addressed to it: a NIC in promiscuous mode also receives
-/// frames for others.
+/// frames for others. A NIC that is not known is a bond's new member: the kernel has it run the bond's program before the daemon
+/// knows of it. It receives frames for the bond, whose MAC address is known.
 #[inline(always)]
 pub fn arrived_on_client_nic(frame: &Frame<'_>, packet: &Packet) -> bool {
-    let Some((nic_mac, roles)) = maps::nic_mac_and_roles(segment_key(frame.ingress_ifindex(), packet.vlan_tags)) else {
-        return false;
-    };
-    roles & CLIENT_FACING != 0 && nic_mac == packet.destination_mac
+    match arrived_on_known_client_nic(frame, packet) {
+        Some(arrived) => arrived,
+        None => lbx_is_client_nic(packet.destination_mac, packet.vlan_tags.to_word()) != 0,
+    }
+}
+
+/// The same; none if the NIC is not known.
+#[inline(always)]
+pub fn arrived_on_known_client_nic(frame: &Frame<'_>, packet: &Packet) -> Option<bool> {
+    let (nic_mac, roles) = maps::nic_mac_and_roles(segment_key(frame.ingress_ifindex(), packet.vlan_tags))?;
+    Some(roles & CLIENT_FACING != 0 && nic_mac == packet.destination_mac)
+}
+
+/// A global function: the verifier checks it once, on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lbx_is_client_nic(mac: u64, vlan_tags: u32) -> u32 {
+    u32::from(maps::has_client_nic(mac, vlan_tags))
 }

@@ -66,7 +66,7 @@ fn forward(frame: &Frame<'_>, packet: &Packet) -> Option<VerdictResult<Egress>> 
     };
     let number = lookup::service_number_of_port(vip, packet.protocol, packet.vip_port)?;
     if packet.vip_port == [0; 2]
-        || !admission::arrived_on_client_nic(frame, packet)
+        || admission::arrived_on_known_client_nic(frame, packet) != Some(true)
         || !admission::is_valid_source(packet)
     {
         return None;

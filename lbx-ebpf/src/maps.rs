@@ -26,7 +26,7 @@ use lbx_common::{
         DEFAULT_SLOTS, MAX_BACKENDS, MAX_MORE_DROPS, MAX_NICS, MAX_QUIC_IDS, MAX_RING_ENTRIES, MAX_SERVERS,
         MAX_SERVICES, VIP_BUCKETS,
     },
-    nic::Nic,
+    nic::{CLIENT_FACING, Nic},
     ring::RingEntry,
     routed_replies::{FAMILIES, RoutedReplies},
     service::Service,
@@ -294,6 +294,23 @@ pub fn nic_mac_and_roles(segment: u64) -> Option<(Mac, u16)> {
         }
     }
     None
+}
+
+/// Whether clients' traffic of a segment with these VLAN tags arrives on a NIC of this MAC address.
+#[inline(always)]
+pub fn has_client_nic(mac: Mac, vlan_tags: u32) -> bool {
+    let Some(nics) = NICS.get(0) else {
+        return false;
+    };
+    let nics: &[Nic; MAX_NICS as usize] = nics;
+    nics.iter().any(|nic| {
+        let words: *const u64 = (&raw const *nic).cast();
+        // SAFETY: a Nic is two words.
+        let (head, segment) = unsafe { (atomic::load(words), atomic::load(words.add(1))) };
+        let [.., a, b] = head.to_ne_bytes();
+        let is_client_facing = u16::from_ne_bytes([a, b]) & CLIENT_FACING != 0;
+        is_client_facing && head & MAC_MASK == mac && segment as u32 != 0 && (segment >> 32) as u32 == vlan_tags
+    })
 }
 
 /// Redirects the frame to another NIC; false if that is not possible.

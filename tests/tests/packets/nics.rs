@@ -46,6 +46,10 @@ pub fn fixtures() -> Vec<Fixture> {
         two_nics("a NIC with real servers only passes what is for services", servers_only),
         two_nics("a packet for a NIC that has been forgotten is dropped", forgotten),
         two_nics("a packet for a NIC that is gone is dropped", gone),
+        two_nics(
+            "a frame to a client NIC's address is forwarded from a NIC that is not known, as from a bond's new member",
+            new_member,
+        ),
         two_nics("connections over two NICs share one record", shared_record),
     ]
 }
@@ -129,6 +133,21 @@ fn wrong_nic(site: &mut Site) -> Result<()> {
     let (flow, director) = (flow(RR, 40_000), &site.director);
     director.expect(LO, &flow.syn().sent_to(SECOND_MAC), Expected::Passed)?;
     director.expect(site.second, &flow.syn().sent_to(Mac::of(DIP)), Expected::Passed)
+}
+
+fn new_member(site: &mut Site) -> Result<()> {
+    let (flow, second) = (flow(RR, 40_000), site.second);
+    site.director.dataplane_mut().remove_nic(second)?;
+    let counts = [Opens, Continues];
+    for (frame, counts) in [flow.syn(), flow.data()].into_iter().zip(counts) {
+        site.director
+            .sends_from(second, flow, &frame.sent_to(Mac::of(DIP)), To::Rs(1), counts)?;
+        // Not to another address, nor with a tag that no segment has.
+        site.director
+            .expect(second, &flow.syn().sent_to(SECOND_MAC), Expected::Passed)?;
+    }
+    let tagged = flow.syn().sent_to(Mac::of(DIP)).tagged(0x8100, 7);
+    site.director.expect(second, &tagged, Expected::Passed)
 }
 
 fn servers_only(site: &mut Site) -> Result<()> {
