@@ -41,7 +41,7 @@ impl Sampling {
 
     /// For counts of instructions, which repeat but for timer interrupts.
     pub const OF_COUNTS: Self = Self {
-        rounds: 3,
+        rounds: 5,
         min_sample_ns: 8e6,
         min_sample_ns_many_flows: 8e6,
         min_warm_up_packets: 100,
