@@ -1,18 +1,16 @@
 //! Makes a guest ready: what it needs is installed, its kernel fetched, its folder empty.
 
 use std::{
+    env,
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{
-    guest,
-    kernel::{self, Kernel},
-};
+use super::kernel::{self, Kernel};
 use crate::{
-    paths,
+    command, paths,
     setup::{self, Purpose},
     steps::Steps,
 };
@@ -35,7 +33,7 @@ impl PreparedGuest {
     /// # Errors
     /// This machine cannot run guests, something cannot be installed or fetched, or another guest runs from this clone.
     pub fn new(series: &str, steps: &mut Steps) -> Result<Self> {
-        guest::check_machine()?;
+        check_machine()?;
         setup::ensure_installed(Purpose::Vm)?;
         let folder = paths::root().join("target/vm");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -75,4 +73,16 @@ impl PreparedGuest {
         fs::copy(file, &copy).with_context(|| format!("cannot copy {}", file.display()))?;
         Ok(copy)
     }
+}
+
+/// That this machine can run Debian's kernels for x86-64.
+///
+/// # Errors
+/// When it cannot.
+fn check_machine() -> Result<()> {
+    ensure!(
+        env::consts::ARCH == "x86_64" && command::find("dpkg").is_some(),
+        "guests boot Debian's kernels for x86-64: that needs an x86-64 machine, and apt and dpkg"
+    );
+    Ok(())
 }

@@ -7,6 +7,7 @@
 //! Desired → ProbePlan → ProbeThread → Monitors → Services → Desired with health applied → Tables::plan
 //! ```
 
+pub mod notification;
 pub mod notify;
 mod notify_queue;
 mod notify_socket;

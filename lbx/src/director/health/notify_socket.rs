@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::notify::Notification;
+use super::notification::Notification;
 
 /// Bytes of a reason in a line; longer ones are cut. JSON may need six for one, and a line of up to 4,096 bytes is written to a
 /// FIFO whole or not at all (`PIPE_BUF`, linux/limits.h).

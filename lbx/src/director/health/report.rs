@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HealthChecks, notify::Notification};
+use super::{HealthChecks, notification::Notification};
 use crate::{
     desired::{DesiredState, NotifyTarget, Service},
     health::{HealthEvent, ProbeFailure, event::HealthEventKind},
