@@ -1,9 +1,8 @@
-//! Access to a frame in words of any alignment, one instruction each, as a C compiler makes it of a header's fields.
-//!
-//! This compiler would take words apart into bytes, since it must not assume that BPF reads them at odd places; the kernel
-//! allows that in packets wherever the processor does.
+//! Access to a frame in words of any alignment, one instruction each, as a C compiler makes it of a header's fields
+//! ([`lbx_common::unaligned`]).
 
 use aya_ebpf::programs::XdpContext;
+use lbx_common::unaligned;
 
 /// The linear part of a frame.
 #[derive(Clone, Copy)]
@@ -37,30 +36,14 @@ impl Frame {
 }
 
 macro_rules! access {
-    ($load:ident, $store:ident, $type:ty, $bpf:literal) => {
+    ($load:ident, $store:ident, $type:ty) => {
         /// Reads a word, byte order as in the packet.
         #[inline(always)]
         #[allow(dead_code, reason = "not every program needs every width")]
         pub fn $load<const AT: usize>(self) -> $type {
             const { assert!(AT + size_of::<$type>() <= LENGTH) };
-            #[cfg(target_arch = "bpf")]
-            {
-                let word: u64;
-                // SAFETY: within the window, which lies within the frame; BPF loads need no alignment in packets.
-                unsafe {
-                    core::arch::asm!(
-                        concat!("{word} = *(", $bpf, " *)({start} + {at})"),
-                        word = out(reg) word, start = in(reg) self.start, at = const AT,
-                        options(readonly, nostack, preserves_flags),
-                    )
-                };
-                word as $type
-            }
-            #[cfg(not(target_arch = "bpf"))]
             // SAFETY: within the window, which lies within the frame.
-            unsafe {
-                ((self.start + AT) as *const $type).read_unaligned()
-            }
+            unsafe { unaligned::$load::<AT>(self.start) }
         }
 
         /// Writes a word, byte order as in the packet.
@@ -68,27 +51,15 @@ macro_rules! access {
         #[allow(dead_code, reason = "not every program needs every width")]
         pub fn $store<const AT: usize>(self, word: $type) {
             const { assert!(AT + size_of::<$type>() <= LENGTH) };
-            #[cfg(target_arch = "bpf")]
-            // SAFETY: within the window, which lies within the frame; BPF stores need no alignment in packets.
-            unsafe {
-                core::arch::asm!(
-                    concat!("*(", $bpf, " *)({start} + {at}) = {word}"),
-                    word = in(reg) word as u64, start = in(reg) self.start, at = const AT,
-                    options(nostack, preserves_flags),
-                )
-            };
-            #[cfg(not(target_arch = "bpf"))]
-            // SAFETY: within the window, which lies within the frame.
-            unsafe {
-                ((self.start + AT) as *mut $type).write_unaligned(word)
-            }
+            // SAFETY: within the window, which lies within the frame, and nothing else writes it.
+            unsafe { unaligned::$store::<AT>(self.start, word) }
         }
     };
 }
 
 impl<const LENGTH: usize> Window<LENGTH> {
-    access!(load8, store8, u8, "u8");
-    access!(load16, store16, u16, "u16");
-    access!(load32, store32, u32, "u32");
-    access!(load64, store64, u64, "u64");
+    access!(load8, store8, u8);
+    access!(load16, store16, u16);
+    access!(load32, store32, u32);
+    access!(load64, store64, u64);
 }

@@ -2,7 +2,7 @@
 //!
 //! A test run repeats the program on the same packet. The prologue turns it into a packet of another flow, in place, and calls
 //! the program under test: a million flows in one system call.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     not(target_arch = "bpf"),
     allow(dead_code, unused_imports, reason = "the entry points exist for BPF only")

@@ -3,7 +3,7 @@
 //! Service by hash lookup, flow by lookup in an LRU hash, on a miss a backend from the service's ring and a new entry; the
 //! Ethernet header rewritten, packets and bytes counted per CPU for service and backend, and sent from the ingress NIC. No
 //! windows, connection states, timeouts or draining: these features of lbx are not part of the comparison.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     not(target_arch = "bpf"),
     allow(dead_code, unused_imports, reason = "the entry point exists for BPF only")

@@ -10,7 +10,7 @@ use lbx_common::{
 };
 
 use crate::{
-    frame::{Ethernet, FirstBytes, Frame, IPV4, IPV6, Ipv4, Ipv6, Tcp, Udp},
+    frame::{Ethernet, FirstBytes, Frame, IPV4, IPV6, Ipv4, Ipv6, Tcp, Udp, mac_of_parts},
     packet::Packet,
 };
 
@@ -43,7 +43,6 @@ pub fn ipv4(frame: &Frame<'_>) -> Option<Packet> {
     } else {
         udp_event(protocol, bytes.load16::<38>(), remaining)?
     };
-    let [a, b, c, d] = bytes.load32::<34>().to_ne_bytes();
     whole(
         frame,
         Packet {
@@ -52,11 +51,9 @@ pub fn ipv4(frame: &Frame<'_>) -> Option<Packet> {
             ip_length: total,
             remaining_bytes: remaining,
             header_offset: (ETHERNET + size_of::<Ipv4>()) as u32,
-            client_port: [a, b],
-            vip_port: [c, d],
             protocol,
             flow_event,
-            ..link(bytes)
+            ..link_and_ports(bytes, bytes.load32::<34>())
         },
     )
 }
@@ -88,7 +85,6 @@ pub fn ipv6(frame: &Frame<'_>) -> Option<Packet> {
     if client.is_ipv4() || vip.is_ipv4() {
         return None;
     }
-    let [a, b, c, d] = bytes.load32::<54>().to_ne_bytes();
     whole(
         frame,
         Packet {
@@ -97,21 +93,22 @@ pub fn ipv6(frame: &Frame<'_>) -> Option<Packet> {
             ip_length: payload + size_of::<Ipv6>() as u32,
             remaining_bytes: payload,
             header_offset: (ETHERNET + size_of::<Ipv6>()) as u32,
-            client_port: [a, b],
-            vip_port: [c, d],
             protocol,
             flow_event,
-            ..link(bytes)
+            ..link_and_ports(bytes, bytes.load32::<54>())
         },
     )
 }
 
-/// The MAC addresses.
+/// The MAC addresses, and the ports as they lie in the packet.
 #[inline(always)]
-fn link<const LENGTH: usize>(bytes: FirstBytes<LENGTH>) -> Packet {
+fn link_and_ports<const LENGTH: usize>(bytes: FirstBytes<LENGTH>, ports: u32) -> Packet {
+    let [a, b, c, d] = ports.to_ne_bytes();
     Packet {
-        destination_mac: u64::from(bytes.load32::<0>()) | u64::from(bytes.load16::<4>()) << 32,
-        source_mac: u64::from(bytes.load32::<6>()) | u64::from(bytes.load16::<10>()) << 32,
+        destination_mac: mac_of_parts(bytes.load32::<0>(), bytes.load16::<4>()),
+        source_mac: mac_of_parts(bytes.load32::<6>(), bytes.load16::<10>()),
+        client_port: [a, b],
+        vip_port: [c, d],
         ..Packet::default()
     }
 }

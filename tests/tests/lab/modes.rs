@@ -1,5 +1,7 @@
 //! `mode: auto` on several NICs: native on each that can, as long as no packet is lost for it.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use lbx_tests::{
     cluster::{Cluster, Service},
@@ -8,6 +10,7 @@ use lbx_tests::{
     lbx::Director,
     manual_setup,
     nginx::Nginx,
+    wait,
     xdp::{self, Mode},
 };
 
@@ -78,6 +81,21 @@ fn cluster(second: std::net::Ipv4Addr) -> Cluster {
     }
 }
 
+/// The first real server alone: eth0 is the only NIC.
+fn alone() -> Cluster {
+    Cluster {
+        mode: "auto",
+        ..Cluster::from(Service::web("rr", 1))
+    }
+}
+
+fn expect_reload_refused(director: &Director, cluster: &Cluster) -> Result<()> {
+    director.reload(&cluster.to_string())?;
+    wait::until_true(Duration::from_secs(5), "the reload is refused", || {
+        Ok(director.log().contains("reload refused, nothing changed"))
+    })
+}
+
 /// Real servers are behind eth0. What arrives on eth1, in generic mode, is redirected to it.
 fn one_generic_nic_leaves_the_other_native() -> Result<()> {
     let mixed = Mixed::new(rip(2))?;
@@ -120,11 +138,7 @@ fn a_generic_nic_makes_those_generic_that_send_to_it() -> Result<()> {
 fn a_real_server_behind_a_generic_nic_changes_the_mode_on_a_reload() -> Result<()> {
     let second = on_segment_2(190);
     let mixed = Mixed::new(second)?;
-    let alone = Cluster {
-        mode: "auto",
-        ..Cluster::from(Service::web("rr", 1))
-    };
-    let director = mixed.start(&alone)?;
+    let director = mixed.start(&alone())?;
     let mode = || -> Result<_> { Ok(mixed.lab.host("container").xdp_program("eth0")?.map(|(_, mode)| mode)) };
     ensure!(mode()? == Some(Mode::Native), "{:?}", mode()?);
     reload(&director, cluster(second))?;
@@ -140,10 +154,7 @@ fn a_native_mode_that_is_refused_leaves_the_generic_one() -> Result<()> {
         mode: "native",
         ..cluster(second)
     };
-    director.reload(&native.to_string())?;
-    lbx_tests::wait::until_true(std::time::Duration::from_secs(5), "the reload is refused", || {
-        Ok(director.log().contains("reload refused, nothing changed"))
-    })?;
+    expect_reload_refused(&director, &native)?;
     mixed.expect_served(&director, [Mode::Generic; 2])
 }
 
@@ -151,11 +162,7 @@ fn a_native_mode_that_is_refused_leaves_the_generic_one() -> Result<()> {
 fn a_reload_that_is_refused_leaves_the_native_one() -> Result<()> {
     let second = on_segment_2(190);
     let mixed = Mixed::new(second)?;
-    let alone = Cluster {
-        mode: "auto",
-        ..Cluster::from(Service::web("rr", 1))
-    };
-    let director = mixed.start(&alone)?;
+    let director = mixed.start(&alone())?;
     let host = mixed.lab.host("container");
     host.ip("link add foreign0 type veth peer name foreign1")?;
     for nic in ["foreign0", "foreign1"] {
@@ -164,10 +171,7 @@ fn a_reload_that_is_refused_leaves_the_native_one() -> Result<()> {
     let _foreign = xdp::attach(host.namespace(), "foreign0", &xdp::pass(), Mode::Generic)?;
     let mut refused = cluster(second);
     refused.interfaces.push("foreign0".to_owned());
-    director.reload(&refused.to_string())?;
-    lbx_tests::wait::until_true(std::time::Duration::from_secs(5), "the reload is refused", || {
-        Ok(director.log().contains("reload refused, nothing changed"))
-    })?;
+    expect_reload_refused(&director, &refused)?;
     let mode = host.xdp_program("eth0")?.map(|(_, mode)| mode);
     ensure!(mode == Some(Mode::Native), "{mode:?}\n{}", director.log());
     for _ in 0..4 {

@@ -84,15 +84,15 @@ impl Notification {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::desired::Protocol;
 
-    #[test]
-    fn environment_of_a_command() {
-        let notice = Notification {
+    /// That a real server of a service of this name is down.
+    pub fn server_down(service: &str) -> Notification {
+        Notification {
             event: "server_down",
             service: Some((
                 VirtualService {
@@ -100,13 +100,18 @@ mod tests {
                     port: 80,
                     protocol: Protocol::Tcp,
                 },
-                "web".to_owned(),
+                service.to_owned(),
             )),
             server: Some(IpAddr::from([10, 0, 0, 2])),
             weight: Some(3),
             reason: Some("connection refused".to_owned()),
             timestamp: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
-        };
+        }
+    }
+
+    #[test]
+    fn environment_of_a_command() {
+        let notice = server_down("web");
         let environment = notice.environment("main");
         let expected = [
             ("LBX_EVENT", "server_down"),

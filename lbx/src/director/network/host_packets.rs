@@ -2,7 +2,7 @@
 //! program.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -48,9 +48,15 @@ impl HostPacketsByDevice {
     /// Chooses the devices of this host that may get some: its Ethernet devices that are up, those of clients first. What a port of a
     /// bond, team or bridge receives is its controller's, which is watched itself.
     pub fn choose_devices(&mut self, topology: &Topology, links: &[Link]) {
+        let controllers: BTreeSet<u32> = links
+            .iter()
+            .filter(|link| link.kind.takes_frames_of_ports())
+            .map(|link| link.index)
+            .collect();
+        let is_port = |link: &Link| link.master_ifindex.is_some_and(|master| controllers.contains(&master));
         let others = links
             .iter()
-            .filter(|link| is_watched(link) && !is_client_nic(topology, link.index) && !is_port(link, links));
+            .filter(|link| is_watched(link) && !is_client_nic(topology, link.index) && !is_port(link));
         let clients = topology.nics.keys().copied();
         let clients = clients.filter(|&nic| is_client_nic(topology, nic));
         let all = clients.chain(others.map(|link| link.index));
@@ -162,14 +168,6 @@ impl Finding {
 
 fn is_watched(link: &Link) -> bool {
     link.up && link.mac != [0; 6]
-}
-
-fn is_port(link: &Link, links: &[Link]) -> bool {
-    let controller = |other: &&Link| Some(other.index) == link.master_ifindex;
-    links
-        .iter()
-        .find(controller)
-        .is_some_and(|controller| controller.kind.takes_frames_of_ports())
 }
 
 fn is_client_nic(topology: &Topology, ifindex: u32) -> bool {

@@ -1,15 +1,12 @@
 use std::{
     io::Read as _,
-    net::IpAddr,
     os::unix::net::UnixListener,
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, SystemTime},
 };
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use super::*;
-use crate::desired::{Protocol, VirtualService};
+use super::{super::notification::tests::server_down, *};
 
 /// `PIPE_BUF`.
 const MAX_LINE: usize = 4096;
@@ -44,21 +41,7 @@ impl Drop for Directory {
 }
 
 fn down() -> Notification {
-    Notification {
-        event: "server_down",
-        service: Some((
-            VirtualService {
-                vip: IpAddr::from([192, 0, 2, 1]),
-                port: 80,
-                protocol: Protocol::Tcp,
-            },
-            "web \"1\"".to_owned(),
-        )),
-        server: Some(IpAddr::from([10, 0, 0, 2])),
-        weight: Some(3),
-        reason: Some("connection refused".to_owned()),
-        timestamp: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
-    }
+    server_down("web \"1\"")
 }
 
 const DOWN: &str = "{\"event\":\"server_down\",\"name\":\"main\",\"service\":\"web \\\"1\\\"\",\"vip\":\"192.0.2.1\",\"port\":80,\
